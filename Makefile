@@ -1,0 +1,56 @@
+# Every target sets up what it needs; nothing has to be installed first but Python 3.11 and make.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS := $(wildcard proto/entropyd/v1/*.proto)
+
+.PHONY: help
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | column -t -s $$'\t'
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "entropyd's server needs Python 3.11 (TensorFlow 2.14 has no wheels for newer ones); set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.PHONY: demo
+demo: $(READY) ## Compresses real photos through a server of its own and draws the result.
+	$(BIN)/python examples/photos.py --output demo-output
+
+.PHONY: serve
+serve: $(READY) ## Serves on 127.0.0.1:7070, metrics on 127.0.0.1:9464.
+	$(BIN)/entropyd-server
+
+.PHONY: test
+test: $(READY) ## Runs the whole test suite.
+	$(BIN)/pytest
+
+.PHONY: check
+check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --exit-code --diff
+	BUF=$(BIN)/buf .ci/buf-breaking
+	$(MAKE) --no-print-directory proto
+	@git diff --exit-code -- client/entropyd/v1 || { echo "stubs are not current: commit what 'make proto' wrote" >&2; exit 1; }
+
+.PHONY: proto
+proto: $(READY) ## Regenerates the stubs in client/entropyd/v1.
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+
+.PHONY: lock
+lock: ## Resolves the newest versions that fit into constraints.txt (needs uv).
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --quiet \
+	  --custom-compile-command 'make lock' --output-file constraints.txt
+
+.PHONY: clean
+clean: ## Removes the virtual environment and what the tools cached.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output

@@ -1,0 +1,1 @@
+"""Benchmarks; each states what it compares and prints ratios measured in one run."""

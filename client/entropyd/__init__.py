@@ -1,0 +1,69 @@
+"""Client for entropyd, the entropy coding service. No TensorFlow.
+
+import entropyd
+from entropyd import priors
+
+with entropyd.Client("localhost:7070") as client:
+    model = client.create_model(
+        entropyd.UniversalBatchedConfig(prior=priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0]), coding_rank=1)
+    )
+    compressed = model.compress([[0.3, -1.2]])
+    restored = model.decompress(compressed)
+"""
+
+from entropyd._calls import ModelInfo, ServerInfo
+from entropyd._client import Client, Model
+from entropyd.archive import CompressedTensor, RateReport
+from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.errors import (
+    CancelledError,
+    CorruptStringError,
+    DataLossError,
+    DeadlineExceededError,
+    EntropydError,
+    InternalError,
+    InvalidConfigError,
+    InvalidRequestError,
+    InvalidTensorError,
+    LimitExceededError,
+    ModelNotFoundError,
+    ModelStateError,
+    OverloadedError,
+    PermissionDeniedError,
+    TablesMismatchError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+    Violation,
+)
+from entropyd.contract.prior import Prior
+
+__all__ = [
+    "CancelledError",
+    "Client",
+    "CompressedTensor",
+    "CorruptStringError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "EntropydError",
+    "InternalError",
+    "InvalidConfigError",
+    "InvalidRequestError",
+    "InvalidTensorError",
+    "LimitExceededError",
+    "Model",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "ModelStateError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Prior",
+    "RateReport",
+    "ServerInfo",
+    "TablesMismatchError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "UniversalBatchedConfig",
+    "Violation",
+]

@@ -1,0 +1,236 @@
+"""Requests and replies: what every client sends and how it reads the answer.
+
+Owns the conversion between the public values and the messages of each call, for the blocking and the
+asynchronous client alike. It must not know a channel. Invariant: what can be refused before sending is.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd.archive import CompressedTensor
+from entropyd.contract.errors import (
+    CorruptStringError,
+    InvalidRequestError,
+    InvalidTensorError,
+    LimitExceededError,
+    Violation,
+)
+from entropyd.contract.wire import array_from_message, config_from_message, tensor_to_message
+from entropyd.v1 import coding_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.v1 import info_pb2, model_pb2
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the server says of a stored model.
+
+    Attributes:
+      id: Config hash.
+      config: Configuration, every default filled in.
+      tables_digest: SHA-256 of the coding tables, 32 bytes; empty without compression.
+      table_rows: Rows of the coding tables.
+      table_bytes: Bytes of the coding tables.
+      built_with: Versions of the libraries that built the tables.
+      created_at: When the model was stored.
+    """
+
+    id: str
+    config: UniversalBatchedConfig
+    tables_digest: bytes
+    table_rows: int
+    table_bytes: int
+    built_with: Mapping[str, str]
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What the server says of itself.
+
+    Attributes:
+      version: As in `0.1.0`.
+      roles: `coding`, `modeling` or both.
+      devices: Devices with a modeling worker.
+      max_message_bytes: Largest message, and largest array that decoding may make.
+      max_model_bytes: Largest coding tables of one model.
+      max_units: Most coding units in one call.
+      max_build_seconds: Longest time for building one model's tables.
+    """
+
+    version: str
+    roles: tuple[str, ...]
+    devices: tuple[str, ...]
+    max_message_bytes: int
+    max_model_bytes: int
+    max_units: int
+    max_build_seconds: float
+
+
+def server_info(reply: info_pb2.GetServerInfoResponse) -> ServerInfo:
+    """Reads a GetServerInfo reply."""
+    limits = reply.limits
+    return ServerInfo(
+        reply.version,
+        tuple(reply.roles),
+        tuple(reply.devices),
+        limits.max_message_bytes,
+        limits.max_model_bytes,
+        limits.max_units,
+        limits.max_build_seconds,
+    )
+
+
+def model_info(message: model_pb2.Model) -> ModelInfo:
+    """Reads a Model message."""
+    return ModelInfo(
+        message.model_id,
+        config_from_message(message.config),
+        message.tables_digest,
+        message.table_rows,
+        message.table_bytes,
+        dict(message.built_with),
+        message.create_time.ToDatetime(datetime.timezone.utc),
+    )
+
+
+def compress_request(model: ModelInfo, bottleneck: Any) -> coding_pb2.CompressRequest:
+    """Renders a Compress call.
+
+    Args:
+      model: The model.
+      bottleneck: An array of the model's bottleneck_dtype, or nested lists of numbers.
+
+    Raises:
+      InvalidTensorError: If an array has another dtype.
+    """
+    dtype = model.config.bottleneck_dtype
+    if hasattr(bottleneck, "dtype"):
+        array = np.asarray(bottleneck)
+        if array.dtype.name != dtype:
+            found = f"has dtype {array.dtype.name}; the model's is {dtype}: convert it with astype first"
+            raise InvalidTensorError.of([Violation("bottleneck", found)])
+    else:
+        array = np.asarray(bottleneck, numpy_dtype(dtype))
+    return coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(array))
+
+
+def compressed_tensor(reply: coding_pb2.CompressResponse) -> CompressedTensor:
+    """Reads a Compress reply."""
+    return CompressedTensor.from_message(reply.compressed, reply.rate)
+
+
+def decompress_request(
+    model: ModelInfo, source: Any, broadcast_shape: Sequence[int] | None
+) -> coding_pb2.DecompressRequest:
+    """Renders a Decompress call, in either calling convention.
+
+    Args:
+      model: The model.
+      source: A CompressedTensor; or bit strings as `bytes`, nested lists or an object array of them.
+      broadcast_shape: Needed with bare strings, and only with them.
+
+    Raises:
+      InvalidRequestError: If the two do not go together, or the tensor is another model's.
+    """
+    # Units that cannot be decoded come back beside the good ones, so that the error can hold both.
+    request = coding_pb2.DecompressRequest(error_policy=coding_pb2.ERROR_POLICY_SKIP)
+    if isinstance(source, CompressedTensor):
+        if broadcast_shape is not None:
+            raise _invalid("broadcast_shape", "is given, but a CompressedTensor has its own")
+        if source.model_id != model.id:
+            raise _invalid("compressed.model_id", f"is {source.model_id}; this model is {model.id}")
+        request.compressed.CopyFrom(source.to_message())
+        return request
+    if broadcast_shape is None:
+        raise _invalid("broadcast_shape", "is missing; bare bit strings need it")
+    shape, strings = _bit_strings(source)
+    request.bit_strings.CopyFrom(
+        types_pb2.BitStrings(
+            model_id=model.id,
+            batch_shape=shape,
+            broadcast_shape=[int(axis) for axis in broadcast_shape],
+            payload=b"".join(strings),
+            lengths=[len(string) for string in strings],
+        )
+    )
+    return request
+
+
+def restored_array(reply: coding_pb2.DecompressResponse) -> npt.NDArray[Any]:
+    """Reads a Decompress reply.
+
+    Raises:
+      CorruptStringError: If units could not be decoded; `partial` has the others.
+    """
+    dtype, elements = array_from_message(reply.tensor, "tensor")
+    array = elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
+    if reply.unit_errors:
+        raise _corrupt(reply.unit_errors, array)
+    return array
+
+
+def check_size(message: Any, info: ServerInfo) -> None:
+    """Refuses a message that the server would.
+
+    Raises:
+      LimitExceededError: If it is larger than the server's max_message_bytes.
+    """
+    size = message.ByteSize()
+    if size > info.max_message_bytes:
+        raise LimitExceededError(
+            f"a message of {size} bytes exceeds the server's max_message_bytes of {info.max_message_bytes}",
+            metadata={"limit": "max_message_bytes", "value": str(info.max_message_bytes)},
+        )
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a bottleneck_dtype.
+
+    Raises:
+      ImportError: For bfloat16 without the ml_dtypes package, which gives NumPy that type.
+    """
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise ImportError("bfloat16 arrays need the ml_dtypes package: pip install ml_dtypes") from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def _bit_strings(source: Any) -> tuple[tuple[int, ...], list[bytes]]:
+    """Shape and row-major list of bit strings given as `bytes`, nested lists or an object array."""
+    if isinstance(source, bytes):
+        return (), [source]
+    # NumPy's own byte strings would drop trailing zeros, which bit strings may have.
+    array = np.array(source, np.object_)
+    strings = array.reshape(-1).tolist()
+    if not all(isinstance(string, bytes) for string in strings):
+        raise _invalid("strings", "holds something other than bytes")
+    return array.shape, strings
+
+
+def _corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:
+    units = [error.unit for error in errors]
+    first = errors[0]
+    cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
+    what = f"coding unit {units[0]} cannot be decoded: {cause} at element {first.element}"
+    if len(units) > 1:
+        what += f"; and {len(units) - 1} more"
+    return CorruptStringError(what, units=units, partial=partial)
+
+
+def _invalid(field: str, description: str) -> InvalidRequestError:
+    return InvalidRequestError.of([Violation(field, description)])

@@ -1,0 +1,1 @@
+"""What client and server agree on: configurations and identity, wire conversion, errors."""

@@ -1,0 +1,227 @@
+"""Conversion between arrays, configurations and protobuf messages; the only place that does it.
+
+Owns the byte layout of tensors and the meaning of unset fields. It must not know who sends or receives.
+Invariant: what `*_from_message` returns is whole and consistent, and converting it back gives an equal
+message; what it refuses, it refuses with the field, what was found and what was expected.
+
+bfloat16 has no NumPy dtype, so inside entropyd such an array is the uint16 array of its bit patterns, and the
+dtype's name travels beside it.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.prior import DEEP_FACTORIZED, DTYPES, Array, Prior
+from entropyd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_RANK = 32
+# Axes of length 0 aside, so that NumPy can hold any shape that is let in, and count its bytes in 63 bits.
+MAX_ELEMENTS = 2**59
+
+# name -> (enum value, little-endian NumPy dtype of the elements)
+_DTYPES: dict[str, tuple[types_pb2.DType, np.dtype[Any]]] = {
+    "float16": (types_pb2.D_TYPE_FLOAT16, np.dtype("<f2")),
+    "bfloat16": (types_pb2.D_TYPE_BFLOAT16, np.dtype("<u2")),
+    "float32": (types_pb2.D_TYPE_FLOAT32, np.dtype("<f4")),
+    "float64": (types_pb2.D_TYPE_FLOAT64, np.dtype("<f8")),
+    "int32": (types_pb2.D_TYPE_INT32, np.dtype("<i4")),
+}
+_NAMES: dict[int, str] = {number: name for name, (number, _) in _DTYPES.items()}
+
+
+def dtype_number(name: str) -> types_pb2.DType:
+    """The enum value of a dtype's name."""
+    return _DTYPES[name][0]
+
+
+def dtype_name(number: int) -> str | None:
+    """The name of an enum value; None for one that is unset or unknown."""
+    return _NAMES.get(number)
+
+
+def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tensor:
+    """Renders an array.
+
+    Args:
+      array: Any shape. A bfloat16 array is either one of the ml_dtypes package or uint16 bit patterns.
+      dtype: Name of the dtype, needed for bit patterns; the array's own otherwise.
+
+    Raises:
+      InvalidTensorError: If the dtype has no place in a Tensor.
+    """
+    name = array.dtype.name if dtype is None else dtype
+    if name not in _DTYPES:
+        expected = ", ".join(_DTYPES)
+        raise InvalidTensorError.of([Violation("tensor", f"has dtype {name}; expected one of {expected}")])
+    number, wire = _DTYPES[name]
+    elements = array.view(np.uint16) if array.dtype.kind == "V" else array
+    data = elements.astype(wire, copy=False).tobytes()
+    return types_pb2.Tensor(dtype=number, shape=array.shape, data=data)
+
+
+def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:
+    """Reads an array without copying it.
+
+    Args:
+      tensor: The message.
+      field: Its path, for error messages.
+
+    Returns:
+      The dtype's name and a read-only array; uint16 bit patterns for bfloat16.
+
+    Raises:
+      InvalidTensorError: If dtype, shape and data do not fit together.
+    """
+    name = _NAMES.get(tensor.dtype)
+    if name is None:
+        raise InvalidTensorError.of(
+            [Violation(f"{field}.dtype", f"is {tensor.dtype}; expected a known dtype")]
+        )
+    shape = shape_from_message(tensor.shape, f"{field}.shape")
+    wire = _DTYPES[name][1]
+    expected_bytes = prod(shape) * wire.itemsize
+    if len(tensor.data) != expected_bytes:
+        found = f"has {len(tensor.data)} bytes; expected {expected_bytes} for {name} of shape {shape}"
+        raise InvalidTensorError.of([Violation(f"{field}.data", found)])
+    return name, np.frombuffer(tensor.data, wire).reshape(shape)
+
+
+def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:
+    """Reads a shape.
+
+    Raises:
+      InvalidTensorError: If it has too many axes, a negative one, or too large ones.
+    """
+    shape = tuple(axes)
+    if len(shape) > MAX_RANK:
+        raise InvalidTensorError.of([Violation(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")])
+    if any(axis < 0 for axis in shape):
+        raise InvalidTensorError.of([Violation(field, f"is {shape}; expected no negative axis")])
+    if prod(axis or 1 for axis in shape) > MAX_ELEMENTS:
+        raise InvalidTensorError.of([Violation(field, f"is {shape}; expected at most 2^59 elements")])
+    return shape
+
+
+def config_to_message(config: UniversalBatchedConfig) -> types_pb2.ModelConfig:
+    """Renders a configuration, every default filled in."""
+    message = types_pb2.UniversalBatchedConfig(
+        prior=_prior_to_message(config.prior),
+        coding_rank=config.coding_rank,
+        compression=config.compression,
+        laplace_tail_mass=config.laplace_tail_mass,
+        expected_grads=config.expected_grads,
+        tail_mass=config.tail_mass,
+        range_coder_precision=config.range_coder_precision,
+        bottleneck_dtype=dtype_number(config.bottleneck_dtype),
+        num_noise_levels=config.num_noise_levels,
+        stateless=config.stateless,
+        decode_sanity_check=config.decode_sanity_check,
+    )
+    if config.tables is not None:
+        cdf, cdf_offset = config.tables
+        message.tables.CopyFrom(
+            types_pb2.Tables(cdf=tensor_to_message(cdf), cdf_offset=tensor_to_message(cdf_offset))
+        )
+    return types_pb2.ModelConfig(universal_batched=message)
+
+
+def config_from_message(message: types_pb2.ModelConfig) -> UniversalBatchedConfig:
+    """Reads a configuration; unset fields take their defaults.
+
+    Raises:
+      InvalidConfigError: If it cannot make a model; names every field that is wrong.
+    """
+    if message.WhichOneof("kind") != "universal_batched":
+        raise InvalidConfigError.of([Violation("config", "has no kind; expected universal_batched")])
+    universal = message.universal_batched
+    given: dict[str, Any] = {
+        field: getattr(universal, field)
+        for field in (
+            "coding_rank",
+            "compression",
+            "laplace_tail_mass",
+            "expected_grads",
+            "tail_mass",
+            "range_coder_precision",
+            "num_noise_levels",
+            "stateless",
+            "decode_sanity_check",
+        )
+        if universal.HasField(field)
+    }
+    if universal.HasField("bottleneck_dtype"):
+        number = universal.bottleneck_dtype
+        given["bottleneck_dtype"] = _NAMES.get(number, str(number))
+    problems: list[Violation] = []
+    if universal.HasField("tables"):
+        cdf = _read(universal.tables.cdf, "tables.cdf", ("int32",), problems)
+        cdf_offset = _read(universal.tables.cdf_offset, "tables.cdf_offset", ("int32",), problems)
+        if not problems:
+            given["tables"] = (cdf, cdf_offset)
+    if universal.HasField("prior"):
+        parameters = _parameters_from_message(universal.prior, problems)
+        unread = {f"prior.{name:.80}" for name in universal.prior.parameters if name not in parameters}
+        try:
+            given["prior"] = Prior(universal.prior.family, parameters)
+        except InvalidConfigError as error:
+            problems += [problem for problem in error.violations if problem.field not in unread]
+    return UniversalBatchedConfig.collecting(problems, given)
+
+
+def _prior_to_message(prior: Prior) -> types_pb2.Prior:
+    return types_pb2.Prior(
+        family=prior.family,
+        parameters={
+            name: types_pb2.PriorParameter(tensor=tensor_to_message(value))
+            if isinstance(value, np.ndarray)
+            else types_pb2.PriorParameter(integers=types_pb2.Integers(values=value))
+            for name, value in prior.parameters.items()
+        },
+    )
+
+
+def _parameters_from_message(message: types_pb2.Prior, problems: list[Violation]) -> dict[str, Any]:
+    """Reads the parameters of a prior; those that cannot be read are added to `problems` and left out."""
+    parameters: dict[str, Any] = {}
+    for name, parameter in sorted(message.parameters.items()):
+        field = f"prior.{name:.80}"
+        kind = parameter.WhichOneof("value")
+        wanted = (
+            ("integers",)
+            if (message.family, name) == (DEEP_FACTORIZED, "batch_shape")
+            else ("tensor", "number")
+        )
+        if kind not in wanted:
+            found = f"is given as {kind or 'nothing'}; expected {' or '.join(wanted)}"
+            problems.append(Violation(field, found))
+        elif kind == "integers":
+            parameters[name] = tuple(parameter.integers.values)
+        elif kind == "number":
+            parameters[name] = parameter.number
+        elif (array := _read(parameter.tensor, field, DTYPES, problems)) is not None:
+            parameters[name] = array
+    return parameters
+
+
+def _read(
+    tensor: types_pb2.Tensor, field: str, dtypes: Sequence[str], problems: list[Violation]
+) -> Array | None:
+    """Reads an array of a configuration; one that cannot be read is added to `problems`."""
+    try:
+        dtype, array = array_from_message(tensor, field)
+    except InvalidTensorError as error:  # inside a configuration, a bad tensor is a bad configuration
+        problems += error.violations
+        return None
+    if dtype in dtypes:
+        return array
+    problems.append(Violation(f"{field}.dtype", f"is {dtype}; expected {' or '.join(dtypes)}"))
+    return None

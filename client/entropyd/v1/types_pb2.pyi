@@ -1,0 +1,155 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    D_TYPE_UNSPECIFIED: _ClassVar[DType]
+    D_TYPE_FLOAT16: _ClassVar[DType]
+    D_TYPE_BFLOAT16: _ClassVar[DType]
+    D_TYPE_FLOAT32: _ClassVar[DType]
+    D_TYPE_FLOAT64: _ClassVar[DType]
+    D_TYPE_INT32: _ClassVar[DType]
+D_TYPE_UNSPECIFIED: DType
+D_TYPE_FLOAT16: DType
+D_TYPE_BFLOAT16: DType
+D_TYPE_FLOAT32: DType
+D_TYPE_FLOAT64: DType
+D_TYPE_INT32: DType
+
+class Tensor(_message.Message):
+    __slots__ = ("dtype", "shape", "data")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Block(_message.Message):
+    __slots__ = ("units", "crc32c")
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    units: int
+    crc32c: int
+    def __init__(self, units: _Optional[int] = ..., crc32c: _Optional[int] = ...) -> None: ...
+
+class CompressedTensor(_message.Message):
+    __slots__ = ("format_version", "model_id", "tables_digest", "dtype", "batch_shape", "broadcast_shape", "payload", "lengths", "blocks")
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TABLES_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    format_version: int
+    model_id: str
+    tables_digest: bytes
+    dtype: DType
+    batch_shape: _containers.RepeatedScalarFieldContainer[int]
+    broadcast_shape: _containers.RepeatedScalarFieldContainer[int]
+    payload: bytes
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    blocks: _containers.RepeatedCompositeFieldContainer[Block]
+    def __init__(self, format_version: _Optional[int] = ..., model_id: _Optional[str] = ..., tables_digest: _Optional[bytes] = ..., dtype: _Optional[_Union[DType, str]] = ..., batch_shape: _Optional[_Iterable[int]] = ..., broadcast_shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ..., lengths: _Optional[_Iterable[int]] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ...) -> None: ...
+
+class BitStrings(_message.Message):
+    __slots__ = ("model_id", "batch_shape", "broadcast_shape", "payload", "lengths")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    batch_shape: _containers.RepeatedScalarFieldContainer[int]
+    broadcast_shape: _containers.RepeatedScalarFieldContainer[int]
+    payload: bytes
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model_id: _Optional[str] = ..., batch_shape: _Optional[_Iterable[int]] = ..., broadcast_shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Tables(_message.Message):
+    __slots__ = ("cdf", "cdf_offset", "digest")
+    CDF_FIELD_NUMBER: _ClassVar[int]
+    CDF_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    cdf: Tensor
+    cdf_offset: Tensor
+    digest: bytes
+    def __init__(self, cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class PriorParameter(_message.Message):
+    __slots__ = ("tensor", "number", "integers", "text", "prior")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    tensor: Tensor
+    number: float
+    integers: Integers
+    text: str
+    prior: Prior
+    def __init__(self, tensor: _Optional[_Union[Tensor, _Mapping]] = ..., number: _Optional[float] = ..., integers: _Optional[_Union[Integers, _Mapping]] = ..., text: _Optional[str] = ..., prior: _Optional[_Union[Prior, _Mapping]] = ...) -> None: ...
+
+class Integers(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Prior(_message.Message):
+    __slots__ = ("family", "parameters")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: PriorParameter
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[PriorParameter, _Mapping]] = ...) -> None: ...
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    family: str
+    parameters: _containers.MessageMap[str, PriorParameter]
+    def __init__(self, family: _Optional[str] = ..., parameters: _Optional[_Mapping[str, PriorParameter]] = ...) -> None: ...
+
+class UniversalBatchedConfig(_message.Message):
+    __slots__ = ("prior", "coding_rank", "compression", "laplace_tail_mass", "expected_grads", "tail_mass", "range_coder_precision", "bottleneck_dtype", "num_noise_levels", "stateless", "decode_sanity_check", "tables")
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    CODING_RANK_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    LAPLACE_TAIL_MASS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GRADS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_MASS_FIELD_NUMBER: _ClassVar[int]
+    RANGE_CODER_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    BOTTLENECK_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    NUM_NOISE_LEVELS_FIELD_NUMBER: _ClassVar[int]
+    STATELESS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_SANITY_CHECK_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    prior: Prior
+    coding_rank: int
+    compression: bool
+    laplace_tail_mass: float
+    expected_grads: bool
+    tail_mass: float
+    range_coder_precision: int
+    bottleneck_dtype: DType
+    num_noise_levels: int
+    stateless: bool
+    decode_sanity_check: bool
+    tables: Tables
+    def __init__(self, prior: _Optional[_Union[Prior, _Mapping]] = ..., coding_rank: _Optional[int] = ..., compression: bool = ..., laplace_tail_mass: _Optional[float] = ..., expected_grads: bool = ..., tail_mass: _Optional[float] = ..., range_coder_precision: _Optional[int] = ..., bottleneck_dtype: _Optional[_Union[DType, str]] = ..., num_noise_levels: _Optional[int] = ..., stateless: bool = ..., decode_sanity_check: bool = ..., tables: _Optional[_Union[Tables, _Mapping]] = ...) -> None: ...
+
+class ModelConfig(_message.Message):
+    __slots__ = ("universal_batched",)
+    UNIVERSAL_BATCHED_FIELD_NUMBER: _ClassVar[int]
+    universal_batched: UniversalBatchedConfig
+    def __init__(self, universal_batched: _Optional[_Union[UniversalBatchedConfig, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The entropyd server: a coding plane without TensorFlow and a modeling plane behind worker processes."""

@@ -1,0 +1,50 @@
+"""The `entropyd-server` command."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from entropyd_server import settings as flags
+
+if TYPE_CHECKING:
+    from entropyd_server.settings import Settings
+
+
+def main() -> None:
+    """Runs the command."""
+    flags.command(_serve)()
+
+
+def _serve(settings: Settings) -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
+        raise click.ClickException(_no_tensorflow())
+    # Here, not above: `--help` should not wait for gRPC and Numba.
+    from entropyd_server.app import StartError, serve  # noqa: PLC0415
+
+    try:
+        serve(settings)
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _no_tensorflow() -> str:
+    found = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if sys.version_info >= (3, 12):
+        cause = f"TensorFlow 2.14 has no wheels for Python 3.12 or newer, and this is Python {found}"
+        remedy = "run it with Python 3.11"
+    else:
+        cause = "TensorFlow is not installed"
+        remedy = "pip install 'entropyd[server]'"
+    return f"the modeling role needs TensorFlow 2.14: {cause}; {remedy}, or serve with --role coding"
+
+
+if __name__ == "__main__":
+    main()

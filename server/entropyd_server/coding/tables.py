@@ -1,0 +1,216 @@
+"""The integer coding tables of one model.
+
+Owns parsing, checking and digesting quantized CDFs, and the lookup structure that decoding derives from
+them. It must not know how the tables were made, nor anything in floating point. Invariant: a CodingTables
+that exists is legal, so kernels take any index into it that it hands out without checking again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+MAX_PRECISION = 16
+# Within this bound symbol + cdf_offset of every legal symbol fits int32, as TFC computes it.
+MAX_CDF_OFFSET = 2**29
+# A row that a density can fill has at most one interval per probability step of 2^-16.
+MAX_ROW_INTERVALS = 2**16
+# Keeps every position in the tables and in the lookup below 2^31.
+MAX_CDF_LENGTH = 2**27
+DIGEST_TAG = b"entropyd tables\x01"
+_MAX_REPORTED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class CodingTables:
+    """Quantized CDFs and CDF offsets, checked, with what kernels derive from them.
+
+    Attributes:
+      cdf: int32 [length], read-only, TFC's flat layout: every row is -precision, 0, ..., 2^precision,
+        where the minus says that the last interval is the escape symbol. Copies of 2^precision after the
+        first belong to no interval, as in TFC (`ScanCDF` in cc/kernels/range_coder_kernels.cc).
+      cdf_offset: int32 [rows], read-only: the smallest integer that a row covers.
+      precision: Base-2 logarithm of the total of every row, 1 to 16.
+      digest: SHA-256 of the canonical layout: the 16 bytes `entropyd tables` and 0x01, then little-endian
+        uint32 number of rows, uint64 length of `cdf`, `cdf` as int32, `cdf_offset` as int32.
+      rows: int32 [rows, 8], read-only: one record per row, columns as in `kernels.range_coder.Row`.
+      buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
+        the interval in the row that holds the first of them.
+    """
+
+    cdf: npt.NDArray[np.int32]
+    cdf_offset: npt.NDArray[np.int32]
+    precision: int
+    digest: bytes
+    rows: npt.NDArray[np.int32]
+    buckets: npt.NDArray[np.uint16]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return self.cdf.nbytes + self.cdf_offset.nbytes + self.rows.nbytes + self.buckets.nbytes
+
+    @classmethod
+    def parse(cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike) -> CodingTables:
+        """Checks tables in TFC's layout and prepares them for coding.
+
+        Args:
+          cdf: Integers [length], as the attribute.
+          cdf_offset: Integers [rows], as the attribute.
+
+        Raises:
+          InvalidConfigError: Names every row, element and value that is wrong, up to a few of each kind.
+        """
+        cdf_values, cdf_problems = _int32_vector("cdf", cdf)
+        offset_values, offset_problems = _int32_vector("cdf_offset", cdf_offset)
+        problems = cdf_problems + offset_problems
+        if not cdf_problems:
+            problems += _row_problems(cdf_values)
+        if not problems:
+            problems += _offset_problems(cdf_values, offset_values)
+        if problems:
+            raise InvalidConfigError.of(problems)
+
+        precision = -int(cdf_values[0])
+        rows, buckets = _lookup(cdf_values, offset_values, precision)
+        for array in (cdf_values, offset_values, rows, buckets):
+            array.flags.writeable = False
+        return cls(cdf_values, offset_values, precision, _digest(cdf_values, offset_values), rows, buckets)
+
+
+def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
+    content = hashlib.sha256(DIGEST_TAG)
+    content.update(struct.pack("<IQ", len(cdf_offset), len(cdf)))
+    content.update(cdf.astype("<i4", copy=False).data)
+    content.update(cdf_offset.astype("<i4", copy=False).data)
+    return content.digest()
+
+
+def _int32_vector(field: str, values: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], list[Violation]]:
+    """Copies integers into a contiguous int32 vector; the second result says why that cannot be done."""
+    array = np.asarray(values)
+    problem = ""
+    if array.ndim != 1:
+        problem = f"has rank {array.ndim}; expected 1"
+    elif array.dtype.kind not in "iu":
+        problem = f"has dtype {array.dtype}; expected integers that fit int32"
+    elif array.size and (array.min() < -(2**31) or array.max() >= 2**31):
+        element = int(np.flatnonzero((array < -(2**31)) | (array >= 2**31))[0])
+        problem = f"element {element} is {array[element]}; expected integers that fit int32"
+    if problem:
+        return np.empty(0, np.int32), [Violation(field, problem)]
+    return np.array(array, np.int32, order="C"), []
+
+
+def _row_problems(cdf: npt.NDArray[np.int32]) -> list[Violation]:
+    """Says what is wrong with the rows of `cdf`; an empty answer means that every row is legal."""
+    if not len(cdf):
+        return [Violation("cdf", "holds no rows; expected at least one")]
+    if len(cdf) > MAX_CDF_LENGTH:
+        return [Violation("cdf", f"has length {len(cdf)}; expected at most {MAX_CDF_LENGTH}")]
+    if cdf[0] >= 0:
+        found = f"row 0 begins with {cdf[0]}; expected -precision"
+        return [Violation("cdf", f"{found} (rows without an escape symbol are not supported)")]
+    # Cumulative probabilities are not negative, so a negative value can only be the head of a row.
+    heads = np.flatnonzero(cdf < 0)
+    lengths = np.diff(heads, append=len(cdf))
+    precision = -cdf[heads].astype(np.int64)
+    outside = (precision < 1) | (precision > MAX_PRECISION)
+    problems = [
+        Violation("cdf", f"row {row} has precision {precision[row]}; expected 1 to {MAX_PRECISION}")
+        for row in np.flatnonzero(outside)[:_MAX_REPORTED]
+    ]
+    problems += [
+        Violation(
+            "cdf",
+            f"row {row} has precision {precision[row]} and row 0 has {precision[0]}; expected one precision",
+        )
+        for row in np.flatnonzero(~outside & (precision != precision[0]))[:_MAX_REPORTED]
+    ]
+    problems += [
+        Violation("cdf", f"row {row} has {lengths[row]} elements; expected -precision, 0, ..., 2^precision")
+        for row in np.flatnonzero(lengths < 3)[:_MAX_REPORTED]
+    ]
+    if problems:
+        return problems
+
+    problems += [
+        Violation("cdf", f"row {row} begins its probabilities with {cdf[heads[row] + 1]}; expected 0")
+        for row in np.flatnonzero(cdf[heads + 1] != 0)[:_MAX_REPORTED]
+    ]
+    falls = np.flatnonzero((cdf[1:] < cdf[:-1]) & (cdf[1:] >= 0)) + 1
+    problems += [
+        Violation(
+            "cdf",
+            f"row {row} falls from {cdf[element - 1]} to {cdf[element]} at element {element - heads[row]}; "
+            "expected values that do not fall (and a row without an escape symbol is not supported)",
+        )
+        for element in falls[:_MAX_REPORTED]
+        for row in [int(np.searchsorted(heads, element, side="right")) - 1]
+    ]
+    total = 1 << int(precision[0])
+    tails = cdf[heads + lengths - 1]
+    problems += [
+        Violation("cdf", f"row {row} ends with {tails[row]}; expected 2^precision = {total}")
+        for row in np.flatnonzero(tails != total)[:_MAX_REPORTED]
+    ]
+    problems += [
+        Violation("cdf", f"row {row} has {lengths[row] - 2} intervals; expected at most {MAX_ROW_INTERVALS}")
+        for row in np.flatnonzero(lengths - 2 > MAX_ROW_INTERVALS)[:_MAX_REPORTED]
+    ]
+    return problems
+
+
+def _offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> list[Violation]:
+    rows = int(np.count_nonzero(cdf < 0))
+    if len(cdf_offset) != rows:
+        return [Violation("cdf_offset", f"has length {len(cdf_offset)}; expected {rows}, one per row of cdf")]
+    far = np.abs(cdf_offset.astype(np.int64)) > MAX_CDF_OFFSET
+    return [
+        Violation("cdf_offset", f"row {row} has {cdf_offset[row]}; expected at most 2^29 in magnitude")
+        for row in np.flatnonzero(far)[:_MAX_REPORTED]
+    ]
+
+
+def _lookup(
+    cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32], precision: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
+    """Derives row records and decoding buckets.
+
+    A decoder knows a cumulative probability q below 2^precision and wants the last interval that begins at
+    or before q. A row of n intervals is cut into the power of two from 2n to 4n of equal buckets (fewer if
+    the precision does not allow as many), each of which knows where the search for its smallest q ends.
+    From there the search meets n intervals at most over all buckets, so less than 1/2 on average whatever
+    the row's shape, where q is uniform; and it is uniform if the symbols are drawn from the row.
+    """
+    total = 1 << precision
+    heads = np.flatnonzero(cdf < 0)
+    tops = np.add.reduceat((cdf == total).astype(np.int64), heads)
+    intervals = np.diff(heads, append=len(cdf)) - 1 - tops
+    bucket_bits = np.minimum(np.ceil(np.log2(2 * intervals)).astype(np.int64), precision)
+    bucket_start = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
+
+    rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
+    rows[:, Row.START] = heads + 1
+    rows[:, Row.ESCAPE] = intervals - 1
+    rows[:, Row.CDF_OFFSET] = cdf_offset
+    rows[:, Row.BUCKET_START] = bucket_start
+    rows[:, Row.BUCKET_SHIFT] = precision - bucket_bits
+
+    # One sorted search over all rows: row r lifts its values by r * 2 * total, above all those before it.
+    bucket_row = np.repeat(np.arange(len(heads)), 1 << bucket_bits)
+    first_q = (np.arange(len(bucket_row)) - bucket_start[bucket_row]) << (precision - bucket_bits[bucket_row])
+    is_head = cdf < 0
+    lifted = (np.cumsum(is_head) - 1) * (2 * total) + np.where(is_head, 0, cdf)
+    found = np.searchsorted(lifted, bucket_row * (2 * total) + first_q, side="right") - 1
+    return rows, (found - heads[bucket_row] - 1).astype(np.uint16)

@@ -1,0 +1,100 @@
+"""A server of one's own, in a process beside this one: for examples, notebooks, tests and benchmarks.
+
+Owns the process and its temporary folder. It must not know how a server is built. Invariant: leaving the
+`with` block ends the process, however the block ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class LocalServer:
+    """An `entropyd-server` on a Unix socket.
+
+    Args:
+      flags: Flags of the command, as in `"--role", "coding"`.
+      store: URL of the store; None for a folder that lasts as long as the server.
+      wait: Whether entering the `with` block waits for the server to be SERVING.
+
+    Attributes:
+      target: What a client connects to.
+      process: The running process.
+      log_path: File with what the server logs.
+    """
+
+    def __init__(self, *flags: str, store: str | None = None, wait: bool = True) -> None:
+        self._flags = flags
+        self._store = store
+        self._wait = wait
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="entropyd-")
+        folder = Path(self._folder.name)
+        self.target = f"unix:{folder}/socket"
+        self.log_path = folder / "log"
+        command = [sys.executable, "-m", "entropyd_server", "--listen", self.target]
+        # Ahead of the caller's flags, which may say otherwise.
+        command += ["--metrics-listen", "", "--drain-seconds", "0"]
+        command += ["--store", self._store or (folder / "store").as_uri(), *self._flags]
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
+        if self._wait:
+            try:
+                self.wait_until_serving()
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def wait_until_serving(self, service: str = "", timeout_s: float = 120.0) -> None:
+        """Watches the health of a service, all of them by default, until it is SERVING.
+
+        Raises:
+          RuntimeError: If the process ends first, or the time does; with the server's log.
+        """
+        until = time.monotonic() + timeout_s
+        request = health_pb2.HealthCheckRequest(service=service)
+        with grpc.insecure_channel(self.target) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            while self.process.poll() is None and time.monotonic() < until:
+                # A watch of its own for each few seconds, so that a process that ends is noticed.
+                with contextlib.suppress(grpc.RpcError):
+                    for answer in health.Watch(request, timeout=2, wait_for_ready=True):
+                        if answer.status == _SERVING:
+                            return
+        status = self.process.poll()
+        what = f"is not SERVING after {timeout_s:g} s" if status is None else f"ended with status {status}"
+        raise RuntimeError(f"the server {what}:\n{self.log_path.read_text()}")
+
+    def stop(self) -> int:
+        """Tells the server to drain and end, unless it has ended, and gives its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait()

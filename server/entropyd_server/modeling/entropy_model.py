@@ -1,0 +1,105 @@
+"""From a configuration to TFC's entropy model and its integer tables.
+
+Owns the order of checks around `tfc.UniversalBatchedEntropyModel` and the reading of its errors. It must not
+know who asks. Invariant: tables that come out are those that TFC gives anyone who makes the same model in a
+plain process; nothing is rounded, cut or corrected here, only refused.
+
+Only worker processes import this module: it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_compression as tfc
+import tensorflow_probability as tfp
+
+from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd_server.modeling.priors import distribution
+from entropyd_server.modeling.protocol import BuiltTables
+from entropyd_server.modeling.table_shape import check_extents, check_rows, coding_dtype
+from entropyd_server.modeling.tails import locate_tails
+
+if TYPE_CHECKING:
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.modeling.table_shape import BuildLimits
+
+# tensorflow_compression/cc/kernels/pmf_to_cdf_kernels.cc
+_BAD_DENSITY = re.compile(r"non-finite or negative element: (\S+?)\.\s")
+
+
+def versions() -> dict[str, str]:
+    """Versions that tables depend on, by name."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "tensorflow": tf.__version__,
+        "tensorflow_compression": metadata.version("tensorflow-compression"),
+        "tensorflow_probability": tfp.__version__,
+    }
+
+
+def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTables:
+    """Builds the coding tables of a model from its prior.
+
+    `compression` and `tables` of the configuration are not looked at: the caller asks where tables have to be
+    built. Deterministic on one machine; the random numbers with which TFC initialises a NoisyDeepFactorized
+    are overwritten.
+
+    Raises:
+      InvalidConfigError: If TFC cannot build them; names the field and what to change.
+      LimitExceededError: If they are larger, or need more memory, than allowed.
+    """
+    check_rows(config, limits)
+    prior = distribution(config.prior)
+    try:
+        lower_tail, upper_tail = locate_tails(prior, config.tail_mass)
+        check_extents(config, lower_tail, upper_tail, limits)
+        model = _entropy_model(config, prior)
+        return BuiltTables(model.cdf.numpy(), model.cdf_offset.numpy(), versions())
+    except tf.errors.InvalidArgumentError as error:
+        match = _BAD_DENSITY.search(str(error))
+        if match is None:
+            raise
+        raise _bad_density(config, match[1]) from error
+    except tf.errors.UnimplementedError as error:
+        message = (
+            f"has a batch shape {config.prior_shape} that TensorFlow cannot broadcast; expected fewer axes"
+        )
+        raise InvalidConfigError.of([Violation("prior", message)]) from error
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        limit = limits.max_build_memory_bytes
+        raise LimitExceededError(
+            f"building the tables ran out of memory below the server's max_build_memory_bytes of {limit}",
+            metadata={"limit": "max_build_memory_bytes", "value": str(limit)},
+        ) from error
+
+
+def _entropy_model(config: UniversalBatchedConfig, prior: Any) -> Any:
+    return tfc.UniversalBatchedEntropyModel(
+        prior,
+        coding_rank=config.coding_rank,
+        compression=True,
+        laplace_tail_mass=config.laplace_tail_mass,
+        expected_grads=config.expected_grads,
+        tail_mass=config.tail_mass,
+        range_coder_precision=config.range_coder_precision,
+        bottleneck_dtype=tf.as_dtype(coding_dtype(config.bottleneck_dtype)),
+        num_noise_levels=config.num_noise_levels,
+        stateless=config.stateless,
+        decode_sanity_check=config.decode_sanity_check,
+    )
+
+
+def _bad_density(config: UniversalBatchedConfig, density: str) -> InvalidConfigError:
+    remedy = ", or float64 parameters" if config.prior.dtype == "float32" else ""
+    message = (
+        f"has the density {density} at an integer, computed in {config.prior.dtype}; "
+        f"expected finite densities of at least 0: use a less extreme scale{remedy}"
+    )
+    return InvalidConfigError.of([Violation("prior", message)])

@@ -1,0 +1,139 @@
+"""One worker process, as the server sees it.
+
+Owns a process from spawn to reap: its pipes, its log lines and its end. It must not restart anything, nor
+know what the frames mean. Invariant: both pipes are always read to their end, so a worker never blocks on a
+full one, and once `ended` returns nothing is left of it: no zombie, no task, no open pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+from entropyd_server.modeling.protocol import Frame, FrameError, read_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The plane's logger: operators know workers, not this module.
+log = logging.getLogger("entropyd_server.modeling")
+
+
+class ProcessEndedError(Exception):
+    """The worker ended before it answered; says how, without anything internal."""
+
+
+class WorkerProcess:
+    """A running worker; `spawn` makes one."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self._process = process
+        self._name = name
+        self._answers: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._readers = {asyncio.create_task(self._read_frames()), asyncio.create_task(self._log_lines())}
+
+    @classmethod
+    async def spawn(cls, arguments: Sequence[str], name: str) -> WorkerProcess:
+        """Starts a worker.
+
+        The kernel ends the worker with the thread that runs the event loop; see `worker`.
+
+        Args:
+          arguments: Command line of the worker.
+          name: What the log calls it.
+
+        Raises:
+          OSError: If the system cannot start another process.
+        """
+        pipe = asyncio.subprocess.PIPE
+        command = [sys.executable, "-m", "entropyd_server.modeling.worker", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+        log.info("worker %s started as process %d", name, process.pid)
+        return cls(process, name)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident memory now; 0 once the process has ended."""
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    async def receive(self) -> Frame:
+        """Waits for the next frame.
+
+        Raises:
+          ProcessEndedError: If the worker ends first, or sends something else than frames, which ends it.
+        """
+        frame = await self._answers.get()
+        if frame is None:
+            raise ProcessEndedError(await self.ended())
+        return frame
+
+    async def exchange(self, request: Frame) -> Frame:
+        """Sends a request and waits for the answer. Not to be called again before it returns.
+
+        Raises:
+          ProcessEndedError: As `receive`.
+        """
+        stdin = self._process.stdin
+        if stdin is None:
+            raise RuntimeError("a worker was spawned without stdin")
+        try:
+            stdin.write(await asyncio.to_thread(request.to_bytes))
+            await stdin.drain()
+        except ConnectionError:
+            self.kill()
+        return await self.receive()
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever it does; no harm if it has ended."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def ended(self) -> str:
+        """Waits until the process has ended and its pipes are read to the end; tells how it ended."""
+        code = await self._process.wait()
+        # Unlike awaiting them, `wait` leaves the readers alone when the caller is cancelled.
+        await asyncio.wait(self._readers)
+        if code < 0:
+            return f"was ended by signal {signal.Signals(-code).name}"
+        return f"ended with exit status {code}"
+
+    async def _read_frames(self) -> None:
+        stdout = self._process.stdout
+        if stdout is None:
+            raise RuntimeError("a worker was spawned without stdout")
+        try:
+            while True:
+                blob = await read_blob(stdout)
+                self._answers.put_nowait(await asyncio.to_thread(Frame.from_blob, blob))
+        except asyncio.IncompleteReadError:
+            pass
+        except FrameError:
+            log.exception("worker %s broke the protocol and is killed", self._name)
+            self.kill()
+            while await stdout.read(2**16):
+                pass
+        finally:
+            self._answers.put_nowait(None)
+
+    async def _log_lines(self) -> None:
+        stderr = self._process.stderr
+        if stderr is None:
+            raise RuntimeError("a worker was spawned without stderr")
+        while True:
+            try:
+                line = await stderr.readline()
+            except ValueError:
+                # asyncio drops a line above its buffer of 64 KiB.
+                line = b"(a line too long to log)\n"
+            if not line:
+                return
+            log.warning("worker %s: %s", self._name, line.decode(errors="replace").rstrip())

@@ -1,0 +1,197 @@
+"""How large coding tables would be, and whether they may be built.
+
+Owns the arithmetic from tails to rows, and every check on it. It must not compute a density, and needs no
+TensorFlow. Invariant: configurations that pass cannot make TFC's table builder abort, truncate a row or
+overflow an integer, and need no more memory than allowed; each check comes before the allocation it guards.
+
+The arithmetic is that of `_build_tables` in tensorflow_compression/python/entropy_models/continuous_base.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.prior import DEEP_FACTORIZED
+
+if TYPE_CHECKING:
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.prior import Prior
+
+MAX_PRECISION = 16
+# What the coding plane takes (coding.tables.MAX_CDF_OFFSET): symbol + cdf_offset fits int32.
+MAX_CDF_OFFSET = 2**29
+_INT_BYTES = 4
+# A row is the precision, the leading 0, one integer per interval, and one for the escape; and its offset.
+_ROW_EXTRA_INTS = 4
+
+# Arrays as large as the densities that are alive at once while TFC computes them, measured as peak growth of
+# the process for TFP 0.22.1; for a mixture, per component.
+_LIVE_ARRAYS = {
+    "NoisyNormal": 15,
+    "NoisyLogistic": 10,
+    "NoisyLaplace": 10,
+    "NoisyNormalMixture": 20,
+    "NoisyLogisticMixture": 10,
+}
+
+
+@dataclass(frozen=True)
+class BuildLimits:
+    """What building one model may take.
+
+    Attributes:
+      max_model_bytes: Bytes of `cdf` and `cdf_offset` together.
+      max_build_memory_bytes: Bytes that the build may add to the worker's resident memory.
+    """
+
+    max_model_bytes: int
+    max_build_memory_bytes: int
+
+
+def coding_dtype(bottleneck_dtype: str) -> str:
+    """Dtype in which a bottleneck is coded: float32 for float16 and bfloat16, which TFC cannot do."""
+    return bottleneck_dtype if bottleneck_dtype == "float64" else "float32"
+
+
+def check_rows(config: UniversalBatchedConfig, limits: BuildLimits) -> None:
+    """Refuses tables whose very number of rows is too much, before anything of that size exists.
+
+    Raises:
+      LimitExceededError: Names max_model_bytes.
+    """
+    least_bytes = config.table_rows * (1 + _ROW_EXTRA_INTS) * _INT_BYTES
+    if least_bytes > limits.max_model_bytes:
+        raise _limit_exceeded(
+            "max_model_bytes",
+            limits.max_model_bytes,
+            f"coding tables of {config.table_rows} rows (num_noise_levels {config.num_noise_levels} times "
+            f"prior_shape {config.prior_shape}) have at least {least_bytes} bytes",
+        )
+
+
+def check_extents(
+    config: UniversalBatchedConfig,
+    lower_tail: npt.NDArray[Any],
+    upper_tail: npt.NDArray[Any],
+    limits: BuildLimits,
+) -> None:
+    """Refuses tables that TFC cannot build, or that exceed a limit.
+
+    Args:
+      config: The configuration.
+      lower_tail: Of the prior's dtype and batch shape, finite.
+      upper_tail: The same.
+      limits: What the build may take.
+
+    Raises:
+      InvalidConfigError: Names tail_mass, range_coder_precision or the prior.
+      LimitExceededError: Names max_model_bytes or max_build_memory_bytes.
+    """
+    minima, maxima = _extents(config, lower_tail, upper_tail)
+    lengths = maxima - minima + 1
+    _check_order(config, lengths)
+    _check_width(config, lengths)
+    _check_range(config, minima, maxima)
+    rows, longest = config.table_rows, int(lengths.max())
+    table_bytes = (int(lengths.sum()) + rows * _ROW_EXTRA_INTS) * _INT_BYTES
+    if table_bytes > limits.max_model_bytes:
+        found = f"coding tables of {rows} rows with up to {longest} integers have {table_bytes} bytes"
+        raise _limit_exceeded("max_model_bytes", limits.max_model_bytes, found)
+    density_bytes = rows * longest * np.dtype(config.prior.dtype).itemsize
+    build_bytes = density_bytes * _live_arrays(config.prior)
+    if build_bytes > limits.max_build_memory_bytes:
+        found = f"the densities of {rows} rows with up to {longest} integers take about {build_bytes} bytes"
+        raise _limit_exceeded("max_build_memory_bytes", limits.max_build_memory_bytes, found)
+
+
+def _extents(
+    config: UniversalBatchedConfig, lower_tail: npt.NDArray[Any], upper_tail: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Smallest and largest integer of every row, float64 [num_noise_levels, *prior_shape].
+
+    TFC subtracts in the prior's dtype, and then casts to int32 without looking; float64 keeps what overflows.
+    """
+    levels = np.arange(config.num_noise_levels, dtype=coding_dtype(config.bottleneck_dtype))
+    offsets = ((levels + 1) / (config.num_noise_levels + 1) - 0.5).astype(config.prior.dtype)
+    offsets = offsets.reshape(-1, *(1 for _ in config.prior_shape))
+    minima = np.floor(lower_tail - offsets).astype(np.float64)
+    maxima = np.ceil(upper_tail - offsets).astype(np.float64)
+    return minima, maxima
+
+
+def _check_order(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64]) -> None:
+    shortest = lengths.min()
+    if shortest < 1:
+        element = element_name(config.prior_shape, int(lengths.argmin()))
+        found = f"is {config.tail_mass:g}, at which the tails{element} cross by {1 - shortest:.0f} integers"
+        raise InvalidConfigError.of([Violation("tail_mass", f"{found}; expected less")])
+
+
+def _check_width(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64]) -> None:
+    """A row needs a probability of at least 2^-precision for each integer and for the escape."""
+    longest = float(lengths.max())
+    room = 2**config.range_coder_precision - 1
+    if longest <= room:
+        return
+    element = element_name(config.prior_shape, int(lengths.argmax()))
+    extent = f"{longest:.12g} integers{element} between its tails at tail_mass {config.tail_mass:.9g}"
+    if longest > 2**MAX_PRECISION - 1:
+        most = 2**MAX_PRECISION - 1
+        problem = f"covers {extent}, but even range_coder_precision {MAX_PRECISION} leaves room for {most}"
+        violation = Violation("prior", f"{problem}: raise tail_mass, or use a narrower prior")
+    else:
+        needed = int(longest).bit_length()
+        precision = config.range_coder_precision
+        problem = f"is {precision}, which leaves room for {room}, but the prior covers {extent}"
+        remedy = f"raise range_coder_precision to at least {needed}, raise tail_mass, or use a narrower prior"
+        violation = Violation("range_coder_precision", f"{problem}: {remedy}")
+    raise InvalidConfigError.of([violation])
+
+
+def _check_range(
+    config: UniversalBatchedConfig, minima: npt.NDArray[np.float64], maxima: npt.NDArray[np.float64]
+) -> None:
+    """The densities are differences of the CDF half an integer to both sides, so halves must be exact."""
+    dtype = config.prior.dtype
+    most = min(2 ** np.finfo(dtype).nmant, MAX_CDF_OFFSET)
+    distance = np.maximum(np.abs(minima), np.abs(maxima))
+    if distance.max() < most:
+        return
+    element = element_name(config.prior_shape, int(distance.argmax()))
+    remedy = " or one with float64 parameters" if dtype == "float32" else ""
+    found = f"covers integers as far as {distance.max():.12g} from 0{element}"
+    expected = f"tables of a {dtype} prior reach {most}; expected a prior nearer to 0{remedy}"
+    raise InvalidConfigError.of([Violation("prior", f"{found}; {expected}")])
+
+
+def _live_arrays(prior: Prior) -> int:
+    if prior.family == DEEP_FACTORIZED:
+        names = [name for name in prior.parameters if name.startswith("matrix_")]
+        return 10 + 3 * max(np.shape(prior.parameters[name])[1] for name in names)
+    if prior.family in ("NoisyNormalMixture", "NoisyLogisticMixture"):
+        return _LIVE_ARRAYS[prior.family] * int(np.shape(prior.parameters["weight"])[-1])
+    return _LIVE_ARRAYS[prior.family]
+
+
+def element_name(prior_shape: tuple[int, ...], flat_index: int) -> str:
+    """Names an element of the prior in a message, ` in element [2, 0]`; nothing where it has but one.
+
+    Args:
+      prior_shape: The prior's batch shape.
+      flat_index: Position in the flattened prior_shape, with any leading axes before it.
+    """
+    if not prior_shape:
+        return ""
+    index = np.unravel_index(flat_index % prod(prior_shape), prior_shape)
+    return f" in element [{', '.join(str(int(i)) for i in index)}]"
+
+
+def _limit_exceeded(limit: str, value: int, found: str) -> LimitExceededError:
+    metadata = {"limit": limit, "value": str(value)}
+    return LimitExceededError(f"{found}; the server's {limit} is {value}", metadata=metadata)

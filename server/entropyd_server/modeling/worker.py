@@ -1,0 +1,112 @@
+"""The worker process: builds what it is asked for, one request at a time, until the server goes away.
+
+Owns the process: its file descriptors, signals, environment and main loop. It must not outlive the server,
+nor decide what a failure means to a caller. Invariant: the pipe to the server carries frames only; whatever
+a library prints goes to stderr, which the server logs.
+
+Started by `process.WorkerProcess` as `python -m entropyd_server.modeling.worker`; requests come on stdin,
+answers go to what stdout was at the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+from entropyd.contract.errors import EntropydError, InternalError
+from entropyd_server.modeling.protocol import (
+    BUILD_TABLES,
+    Frame,
+    FrameError,
+    config_of,
+    error_frame,
+    read_frame,
+    ready_frame,
+    write_frame,
+)
+from entropyd_server.modeling.table_shape import BuildLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.modeling.protocol import BuiltTables
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m entropyd_server.modeling.worker", description=__doc__)
+    parser.add_argument("--device", required=True, help="cpu, or gpu:N")
+    parser.add_argument("--max-model-bytes", type=int, required=True)
+    parser.add_argument("--max-build-memory-bytes", type=int, required=True)
+    options = parser.parse_args(arguments)
+
+    requests, answers = _take_pipes()
+    _end_with_server()
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    _choose_device(options.device)
+    # After the environment is set, which TensorFlow reads when it is imported.
+    from entropyd_server.modeling.entropy_model import build_tables, versions  # noqa: PLC0415
+
+    build = partial(build_tables, limits=BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))
+    try:
+        write_frame(answers, ready_frame(versions()))
+        while (request := read_frame(requests)) is not None:
+            write_frame(answers, _answer(request, build))
+    except BrokenPipeError:
+        pass  # The server is gone, and nobody waits for the answer.
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Moves the pipes to descriptors that nothing else knows; stdin becomes empty and stdout stderr."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _end_with_server() -> None:
+    """Leaves the end of this process to the server alone, and makes sure of it.
+
+    A terminal or a service manager signals the whole process group; the server finishes what is in flight
+    first. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux the kernel kills
+    this process with its parent. No request comes before `ready`, so none is missed by setting this here.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _choose_device(device: str) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if device == "cpu" else device.removeprefix("gpu:")
+    # Fatal messages only: they tell why a process aborts. Importing TensorFlow 2.14 alone logs three errors.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def _answer(request: Frame, build: Callable[[UniversalBatchedConfig], BuiltTables]) -> Frame:
+    try:
+        if request.kind != BUILD_TABLES:
+            raise FrameError(f"a worker has no answer to a {request.kind!r} frame")
+        return build(config_of(request)).to_frame()
+    except EntropydError as error:
+        return error_frame(error)
+    except Exception:
+        log.exception("a request failed")
+        return error_frame(InternalError("the modeling worker failed on this request"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Making models: find, or build and store.
+
+Owns the order of steps from a configuration to a stored model. It must not know how tables are computed.
+Invariant: one configuration is built at most once at a time, and what callers get is what the store holds,
+whoever put it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from entropyd.contract.errors import (
+    InvalidConfigError,
+    LimitExceededError,
+    ModelNotFoundError,
+    Violation,
+)
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.rpc.single_flight import SingleFlight
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.metrics import Metrics
+    from entropyd_server.rpc.library import LoadedModel, ModelLibrary
+    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.store.model_store import ModelStore
+
+
+class BuiltTables(Protocol):
+    """What a worker hands back: see CodingTables for the layout."""
+
+    @property
+    def cdf(self) -> npt.NDArray[np.int32]:
+        """The rows, one after the other."""
+
+    @property
+    def cdf_offset(self) -> npt.NDArray[np.int32]:
+        """The smallest integer that each row covers."""
+
+    @property
+    def built_with(self) -> Mapping[str, str]:
+        """Versions of the libraries that built them."""
+
+
+class TableBuilder(Protocol):
+    """The worker's interface, as far as creation needs it."""
+
+    async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
+        """Builds the tables of a configuration that asks for compression."""
+
+
+class ModelCreator:
+    """Creates models in a store."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        library: ModelLibrary,
+        builder: TableBuilder,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._library = library
+        self._builder = builder
+        self._limits = limits
+        self._build_seconds = metrics.table_build_seconds
+        self._creations: SingleFlight[str, tuple[LoadedModel, bool]] = SingleFlight()
+
+    async def create(self, config: UniversalBatchedConfig) -> tuple[LoadedModel, bool]:
+        """Finds or makes the model of a configuration.
+
+        A caller that leaves does not stop a build: others may wait for it, and the model is stored for when
+        the caller comes back.
+
+        Returns:
+          The model, and whether this call stored it.
+
+        Raises:
+          InvalidConfigError: If no tables can be built from it.
+          LimitExceededError: If its tables are too large, or took too long or too much memory to build.
+          UnavailableError: If the worker died, or the store cannot be reached.
+          DataLossError: If the stored model is damaged.
+        """
+        leads = False
+
+        async def lead() -> tuple[LoadedModel, bool]:
+            nonlocal leads
+            leads = True
+            return await self._create(config)
+
+        model, created = await self._creations.run(config.model_id, lead)
+        return model, created and leads
+
+    async def _create(self, config: UniversalBatchedConfig) -> tuple[LoadedModel, bool]:
+        try:
+            return await self._library.model(config.model_id), False
+        except ModelNotFoundError:
+            pass
+        tables, built_with = await self._tables(config)
+        stored, created = await self._store.create(config, tables, built_with)
+        return self._library.add(stored), created
+
+    async def _tables(self, config: UniversalBatchedConfig) -> tuple[CodingTables | None, Mapping[str, str]]:
+        if not config.compression:
+            return None, {}
+        built_with: Mapping[str, str] = {}
+        if config.tables is not None:
+            cdf, cdf_offset = config.tables
+        else:
+            started = time.perf_counter()
+            built = await self._builder.build_tables(config)
+            self._build_seconds.observe(time.perf_counter() - started)
+            cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
+        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset)
+        _check_fit(config, tables)
+        limit, found = self._limits.max_model_bytes, tables.cdf.nbytes + tables.cdf_offset.nbytes
+        if found > limit:
+            raise LimitExceededError(
+                f"coding tables of {found} bytes exceed the server's max_model_bytes of {limit}",
+                metadata={"limit": "max_model_bytes", "value": str(limit)},
+            )
+        return tables, built_with
+
+
+def _check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
+    """Tables that were supplied must have the rows and the precision that the rest of the config says."""
+    violations = []
+    rows = len(tables.cdf_offset)
+    if rows != config.table_rows:
+        found = (
+            f"has {rows} rows; expected {config.table_rows}, num_noise_levels {config.num_noise_levels} "
+            f"for each element of prior_shape {config.prior_shape}"
+        )
+        violations.append(Violation("tables", found))
+    if tables.precision != config.range_coder_precision:
+        found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
+        violations.append(Violation("range_coder_precision", found))
+    if violations:
+        raise InvalidConfigError.of(violations)

@@ -1,0 +1,60 @@
+"""Whether each service can be used, told by grpc.health.v1 and by the calls themselves.
+
+Owns the state of each service: starting, serving or draining. Invariant: a service says SERVING only after
+`serving`, and never again after `drain`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from entropyd.contract.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import grpc
+
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_RETRY_AFTER_S = 0.5
+
+
+class Health:
+    """Health of `services`, by their full names; the empty name stands for all of them."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._starting = set(services)
+        self._services = tuple(services)
+        self._draining = False
+        self._servicer = health.aio.HealthServicer()
+
+    async def register(self, server: grpc.aio.Server) -> None:
+        """Adds the health service to a server, every service starting."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        for name in ("", *self._services):
+            await self._servicer.set(name, _NOT_SERVING)
+
+    async def serving(self, service: str) -> None:
+        """Marks a service as ready to be used."""
+        self._starting.discard(service)
+        if self._draining:
+            return
+        await self._servicer.set(service, _SERVING)
+        if not self._starting:
+            await self._servicer.set("", _SERVING)
+
+    async def drain(self) -> None:
+        """Tells everyone to go elsewhere; calls are still answered."""
+        self._draining = True
+        for name in ("", *self._services):
+            await self._servicer.set(name, _NOT_SERVING)
+
+    def unready(self, method: str) -> UnavailableError | None:
+        """The error for a call of `/service/method` that cannot be served yet."""
+        service = method[1:].partition("/")[0]
+        if service not in self._starting:
+            return None
+        return UnavailableError(f"{service} is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)

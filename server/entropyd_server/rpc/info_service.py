@@ -1,0 +1,37 @@
+"""InfoService: what this server is and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.v1 import info_pb2, info_pb2_grpc
+from entropyd_server.rpc.requests import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import grpc
+
+    from entropyd_server.rpc.limits import Limits
+
+
+class InfoService(info_pb2_grpc.InfoServiceServicer):
+    """Answers the same description to every call."""
+
+    def __init__(self, version: str, roles: Sequence[str], devices: Sequence[str], limits: Limits) -> None:
+        self._info = info_pb2.GetServerInfoResponse(
+            version=version,
+            roles=roles,
+            devices=devices,
+            limits=info_pb2.Limits(**asdict(limits)),
+            format_versions=[FORMAT_VERSION],
+            bottleneck_dtypes=BOTTLENECK_DTYPES,
+        )
+
+    async def GetServerInfo(
+        self, request: info_pb2.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> info_pb2.GetServerInfoResponse:
+        """See info.proto."""
+        return self._info

@@ -1,0 +1,20 @@
+"""Limits that a caller can hit, one value for all services.
+
+Owns their names and fixed values; `InfoService` publishes them, the parsers hold to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every limit; field by field the Limits message of info.proto."""
+
+    max_message_bytes: int
+    max_model_bytes: int
+    max_build_seconds: float
+    max_units: int = 1 << 20
+    max_rank: int = 32
+    max_page_size: int = 100

@@ -1,0 +1,148 @@
+"""ModelService: models by config hash.
+
+Owns the rendering of models as messages. It must not know how tables are built or stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from google.protobuf import timestamp_pb2
+
+from entropyd.contract.errors import DataLossError, InvalidRequestError, UnimplementedError, Violation
+from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
+from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
+from entropyd_server.rpc.requests import checked_model_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+    from entropyd_server.rpc.creation import ModelCreator
+    from entropyd_server.rpc.library import ModelLibrary
+    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.store.model_store import ModelStore, StoredModel
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_DEFAULT_PAGE_SIZE = 50
+# Objects of one page that are read at the same time.
+_PAGE_READS = 8
+
+
+class ModelService(model_pb2_grpc.ModelServiceServicer):
+    """Serves the models of one store."""
+
+    def __init__(
+        self, store: ModelStore, library: ModelLibrary, creator: ModelCreator, limits: Limits
+    ) -> None:
+        self._store = store
+        self._library = library
+        self._creator = creator
+        self._limits = limits
+
+    async def CreateModel(
+        self, request: model_pb2.CreateModelRequest, context: Context
+    ) -> model_pb2.CreateModelResponse:
+        """See model.proto."""
+        config = await asyncio.to_thread(config_from_message, request.config)
+        model, created = await self._creator.create(config)
+        return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
+
+    async def GetModel(
+        self, request: model_pb2.GetModelRequest, context: Context
+    ) -> model_pb2.GetModelResponse:
+        """See model.proto."""
+        model = await self._library.model(checked_model_id(request.model_id))
+        return model_pb2.GetModelResponse(model=_render(model.stored))
+
+    async def ListModels(
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        """See model.proto. Models are read past the cache, so that a listing evicts nothing."""
+        page_size = request.page_size or min(_DEFAULT_PAGE_SIZE, self._limits.max_page_size)
+        if not 1 <= page_size <= self._limits.max_page_size:
+            found = f"is {page_size}; expected 1 to {self._limits.max_page_size}"
+            raise InvalidRequestError.of([Violation("page_size", found)])
+        after = checked_model_id(request.page_token) if request.page_token else ""
+        model_ids = await self._store.list_ids(page_size + 1, after)
+        more, model_ids = len(model_ids) > page_size, model_ids[:page_size]
+        reads = asyncio.Semaphore(_PAGE_READS)
+
+        async def read(model_id: str) -> StoredModel | None:
+            async with reads:
+                try:
+                    return await self._store.load(model_id)
+                except DataLossError:
+                    return None
+
+        models = await asyncio.gather(*(read(model_id) for model_id in model_ids))
+        return model_pb2.ListModelsResponse(
+            models=[_render(model) for model in models if model is not None],
+            next_page_token=model_ids[-1] if more else "",
+            damaged_model_ids=[
+                model_id for model_id, model in zip(model_ids, models, strict=True) if model is None
+            ],
+        )
+
+    async def DeleteModel(
+        self, request: model_pb2.DeleteModelRequest, context: Context
+    ) -> model_pb2.DeleteModelResponse:
+        """See model.proto."""
+        await self._store.delete(checked_model_id(request.model_id))
+        self._library.forget(request.model_id)
+        return model_pb2.DeleteModelResponse()
+
+    async def GetTables(
+        self, request: model_pb2.GetTablesRequest, context: Context
+    ) -> model_pb2.GetTablesResponse:
+        """See model.proto."""
+        tables = (await self._library.codec(checked_model_id(request.model_id))).tables
+        return model_pb2.GetTablesResponse(
+            tables=types_pb2.Tables(
+                cdf=tensor_to_message(tables.cdf),
+                cdf_offset=tensor_to_message(tables.cdf_offset),
+                digest=tables.digest,
+            )
+        )
+
+    async def GetWeights(self, request: model_pb2.GetWeightsRequest, context: Context) -> NoReturn:
+        """Not served yet."""
+        raise _unimplemented("GetWeights")
+
+    async def SetWeights(self, request: model_pb2.SetWeightsRequest, context: Context) -> NoReturn:
+        """Not served yet."""
+        raise _unimplemented("SetWeights")
+
+    async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> NoReturn:
+        """Not served yet."""
+        raise _unimplemented("Perturb")
+
+    async def FitModel(
+        self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Context
+    ) -> AsyncIterator[model_pb2.FitModelResponse]:
+        """Not served yet."""
+        raise _unimplemented("FitModel")
+        yield  # makes this a generator, as gRPC expects of a streaming method
+
+
+def _unimplemented(call: str) -> UnimplementedError:
+    return UnimplementedError(f"{call} is not served by this version")
+
+
+def _render(model: StoredModel) -> model_pb2.Model:
+    create_time = timestamp_pb2.Timestamp()
+    create_time.FromDatetime(model.created_at)
+    tables = model.tables
+    return model_pb2.Model(
+        model_id=model.config.model_id,
+        config=config_to_message(model.config),
+        tables_digest=b"" if tables is None else tables.digest,
+        prior_shape=model.config.prior_shape,
+        table_rows=0 if tables is None else len(tables.cdf_offset),
+        table_bytes=model.table_bytes,
+        built_with=model.built_with,
+        create_time=create_time,
+    )

@@ -1,0 +1,144 @@
+"""Settings of a server process.
+
+Owns every flag, its environment variable, default and unit; nothing else reads flags or the environment.
+Invariant: a `Settings` that exists is complete and in range.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from platformdirs import user_data_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `entropyd-server --help` describes, field by field."""
+
+    listen: str
+    metrics_listen: str
+    store: str
+    roles: frozenset[str]
+    codec_threads: int
+    max_message_bytes: int
+    max_model_bytes: int
+    max_cache_bytes: int
+    max_build_seconds: float
+    max_build_memory_bytes: int
+    drain_seconds: float
+
+
+def default_store() -> str:
+    """URL of the store in the user's data folder."""
+    return (user_data_path("entropyd") / "store").as_uri()
+
+
+def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any]:
+    return click.option(name, help=help_text, show_default=True, show_envvar=True, **attributes)
+
+
+class _Seconds(click.FloatRange):
+    """A range that not-a-number is outside of; click lets it through every comparison."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See base class."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return seconds
+
+
+_BYTES = click.IntRange(min=1024)
+_OPTIONS = [
+    _option("--listen", "Address for gRPC: HOST:PORT, or unix:PATH.", default="127.0.0.1:7070"),
+    _option(
+        "--metrics-listen",
+        "Address for Prometheus metrics over HTTP, HOST:PORT; empty for none.",
+        default="127.0.0.1:9464",
+    ),
+    _option(
+        "--store",
+        "Where models live: file:///folder, memory:///, s3://bucket/prefix, gs://... or az://...  "
+        "[default: a folder in the user's data folder]",
+        default=default_store,
+    ),
+    _option(
+        "--role",
+        "Planes to serve: coding (Compress, Decompress; no TensorFlow), modeling (models; needs "
+        "TensorFlow), or all.",
+        type=click.Choice(["all", "coding", "modeling"]),
+        default="all",
+    ),
+    _option(
+        "--codec-threads",
+        "Threads that encode and decode.",
+        type=click.IntRange(1, 1024),
+        default=lambda: os.cpu_count() or 1,
+    ),
+    _option(
+        "--max-message-bytes",
+        "Largest gRPC message, and largest array that decoding may make, in bytes.",
+        type=_BYTES,
+        default=64 * MIB,
+    ),
+    _option(
+        "--max-model-bytes", "Largest coding tables of one model, in bytes.", type=_BYTES, default=64 * MIB
+    ),
+    _option(
+        "--max-cache-bytes", "Coding tables to keep in memory, in bytes.", type=_BYTES, default=1024 * MIB
+    ),
+    _option(
+        "--max-build-seconds",
+        "Longest time for building the tables of one model, in seconds.",
+        type=_Seconds(min=0, min_open=True),
+        default=300.0,
+    ),
+    _option(
+        "--max-build-memory-bytes",
+        "Most memory that building the tables of one model may add to its worker, in bytes.",
+        type=_BYTES,
+        default=4096 * MIB,
+    ),
+    _option(
+        "--drain-seconds",
+        "Time between the signal to stop and the end of service, in seconds; health says NOT_SERVING.",
+        type=_Seconds(min=0),
+        default=5.0,
+    ),
+]
+
+
+def command(serve: Callable[[Settings], None]) -> click.Command:
+    """The `entropyd-server` command around a function that serves until it is told to stop."""
+
+    def invoke(role: str, **flags: Any) -> None:
+        if flags["max_model_bytes"] > flags["max_message_bytes"]:
+            # GetTables answers a model's tables in one message.
+            raise click.UsageError("--max-model-bytes must be at most --max-message-bytes")
+        roles = frozenset(("coding", "modeling") if role == "all" else (role,))
+        serve(Settings(roles=roles, **flags))
+
+    invoke.__doc__ = """Serve entropy models over gRPC.
+
+    Every option can be set in the environment too, under the name beside it.
+    """
+    for option in reversed(_OPTIONS):
+        invoke = option(invoke)
+    decorate = click.command(
+        context_settings={
+            "auto_envvar_prefix": "ENTROPYD",
+            "max_content_width": 100,
+            "help_option_names": ["-h", "--help"],
+        }
+    )
+    versioned = click.version_option(package_name="entropyd", prog_name="entropyd-server")
+    return decorate(versioned(invoke))

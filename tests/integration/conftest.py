@@ -1,0 +1,46 @@
+"""Real servers in processes of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import entropyd
+from entropyd import priors
+from entropyd_server.local import LocalServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of models that the shared server uses."""
+    folder: Path = tmp_path_factory.mktemp("store")
+    return folder.as_uri()
+
+
+@pytest.fixture(scope="session")
+def server(store_url: str) -> Iterator[LocalServer]:
+    """A server with both roles that tests share; a test that harms a server starts its own."""
+    with LocalServer("--max-build-seconds", "20", store=store_url) as running:
+        yield running
+        # Whatever tests sent, it served to the end.
+        assert running.process.poll() is None, running.log_path.read_text()
+    assert running.process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def client(server: LocalServer) -> Iterator[entropyd.Client]:
+    """A client of the shared server."""
+    with entropyd.Client(server.target) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def model(client: entropyd.Client) -> entropyd.Model:
+    """A model with a prior_shape of one axis and escapes within easy reach."""
+    prior = priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])
+    return client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))

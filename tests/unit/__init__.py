@@ -1,0 +1,1 @@
+"""Laws of single modules; nothing here starts a server."""

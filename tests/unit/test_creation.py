@@ -1,0 +1,323 @@
+"""Laws of making models: one build per configuration however many ask, and what callers get is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from entropyd import (
+    DataLossError,
+    InvalidConfigError,
+    LimitExceededError,
+    ModelNotFoundError,
+    ModelStateError,
+    UnavailableError,
+    UniversalBatchedConfig,
+    priors,
+)
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.metrics import Metrics
+from entropyd_server.rpc.creation import ModelCreator
+from entropyd_server.rpc.library import LoadedModel, ModelLibrary
+from entropyd_server.rpc.limits import Limits
+from entropyd_server.store.model_store import ModelStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+ROW = [-4, 0, 5, 11, 16]
+LIMITS = Limits(max_message_bytes=4096, max_model_bytes=4096, max_build_seconds=1)
+
+
+@dataclass
+class Tables:
+    """What a worker hands back."""
+
+    cdf: npt.NDArray[np.int32]
+    cdf_offset: npt.NDArray[np.int32]
+    built_with: Mapping[str, str]
+
+
+@dataclass
+class Builder:
+    """Builds the same row for every element of a prior, once it is let go."""
+
+    precision: int = 4
+    failure: Exception | None = None
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    builds: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.go.set()
+
+    async def build_tables(self, config: UniversalBatchedConfig) -> Tables:
+        self.builds.append(config.model_id)
+        await self.go.wait()
+        if self.failure is not None:
+            raise self.failure
+        row = [-self.precision, 0, 1 << self.precision]
+        rows = config.table_rows
+        return Tables(np.array(row * rows, np.int32), np.zeros(rows, np.int32), {"builder": "1"})
+
+
+class Server:
+    """What creating models needs, on a store in memory unless one is given."""
+
+    def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
+        self.metrics = Metrics()
+        self.store = ModelStore("memory:///") if store is None else store
+        self.library = ModelLibrary(self.store, 1 << 20, self.metrics)
+        self.creator = ModelCreator(self.store, self.library, builder, limits, self.metrics)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def config(**fields: Any) -> UniversalBatchedConfig:
+    defaults: dict[str, Any] = {"prior": priors.NoisyNormal(0.0, [1.0, 2.0]), "coding_rank": 1}
+    return UniversalBatchedConfig(**{**defaults, "num_noise_levels": 3, "range_coder_precision": 4, **fields})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what a task or a thread of the store will do; a test that waits too long has failed."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - a store's thread sets no event
+            await asyncio.sleep(0.001)
+
+
+def digest(model: LoadedModel) -> bytes:
+    assert model.codec is not None
+    return model.codec.tables.digest
+
+
+def refused(
+    creator_config: UniversalBatchedConfig, builder: Builder | None = None, **limits: int
+) -> Exception:
+    async def scenario() -> Exception:
+        changed = Limits(**{**vars(LIMITS), **limits})
+        server = Server(builder or Builder(), limits=changed)
+        with pytest.raises((InvalidConfigError, LimitExceededError, UnavailableError)) as caught:
+            await server.creator.create(creator_config)
+        with pytest.raises(ModelNotFoundError):
+            await server.store.load(creator_config.model_id)
+        return caught.value
+
+    return asyncio.run(scenario())
+
+
+def test_a_created_model_is_in_the_store_and_at_hand() -> None:
+    async def scenario() -> None:
+        server = Server(Builder())
+        model, created = await server.creator.create(config())
+        assert created
+        stored = await server.store.load(config().model_id)
+        assert stored.tables is not None
+        assert stored.tables.digest == digest(model)
+        assert stored.built_with == {"builder": "1"}
+        assert (await server.library.model(config().model_id)) is model
+        assert server.count("entropyd_table_build_seconds_count") == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_configuration_is_built_once_however_many_ask() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder)
+        callers = [asyncio.create_task(server.creator.create(config())) for _ in range(8)]
+        await until(lambda: builder.builds)
+        builder.go.set()
+        answers = await asyncio.gather(*callers)
+        assert builder.builds == [config().model_id]
+        assert len({digest(model) for model, _ in answers}) == 1
+        assert [created for _, created in answers].count(True) == 1
+        assert (await server.creator.create(config()))[1] is False
+        assert builder.builds == [config().model_id]
+
+    asyncio.run(scenario())
+
+
+def test_other_configurations_are_built_side_by_side() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder)
+        callers = [asyncio.create_task(server.creator.create(config(coding_rank=rank))) for rank in (1, 2, 3)]
+        await until(lambda: len(builder.builds) == 3)
+        builder.go.set()
+        assert all(created for _, created in await asyncio.gather(*callers))
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_leaves_does_not_stop_the_build() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder)
+        caller = asyncio.create_task(server.creator.create(config()))
+        await until(lambda: builder.builds)
+        caller.cancel()
+        await until(caller.cancelled)
+        builder.go.set()
+        await until(lambda: server.count("entropyd_models_loaded"))
+        assert (await server.store.load(config().model_id)).config == config()
+        assert (await server.creator.create(config()))[1] is False
+        assert len(builder.builds) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_another_server_stored_is_found_and_not_built() -> None:
+    async def scenario() -> None:
+        store, builder = ModelStore("memory:///"), Builder()
+        first, _ = await Server(Builder(), store).creator.create(config())
+        second, created = await Server(builder, store).creator.create(config())
+        assert not created
+        assert builder.builds == []
+        assert digest(second) == digest(first)
+
+    asyncio.run(scenario())
+
+
+def test_where_two_servers_build_at_a_time_the_first_tables_win_for_both() -> None:
+    async def scenario() -> None:
+        store = ModelStore("memory:///")
+        slow = Builder()
+        slow.go.clear()
+        server = Server(slow, store)
+        caller = asyncio.create_task(server.creator.create(config()))
+        await until(lambda: slow.builds)
+        cdf = np.array(ROW * config().table_rows)
+        other = CodingTables.parse(cdf, [-1] * config().table_rows)
+        await store.create(config(), other, {})
+        slow.go.set()
+        model, created = await caller
+        assert not created
+        assert digest(model) == other.digest
+        assert digest(await server.library.model(config().model_id)) == other.digest
+
+    asyncio.run(scenario())
+
+
+def test_a_build_that_fails_reaches_its_callers_and_can_be_tried_again() -> None:
+    async def scenario() -> None:
+        builder = Builder(failure=UnavailableError("the worker died", reason="WORKER_LOST"))
+        server = Server(builder)
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="the worker died"):
+                await server.creator.create(config())
+        builder.failure = None
+        assert (await server.creator.create(config()))[1]
+        assert len(builder.builds) == 3
+
+    asyncio.run(scenario())
+
+
+def test_supplied_tables_are_stored_as_they_are_and_nothing_is_built() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        supplied = config(tables=(ROW * 6, [-1] * 6))
+        model, created = await Server(builder).creator.create(supplied)
+        assert created
+        assert builder.builds == []
+        assert digest(model) == CodingTables.parse(ROW * 6, [-1] * 6).digest
+        assert model.stored.built_with == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rows", [1, 5, 7])
+def test_supplied_tables_with_other_rows_than_the_model_are_refused(rows: int) -> None:
+    error = refused(config(tables=(ROW * rows, [-1] * rows)))
+    assert isinstance(error, InvalidConfigError)
+    assert f"has {rows} rows; expected 6" in str(error)
+
+
+def test_supplied_tables_are_refused_with_all_that_does_not_fit() -> None:
+    error = refused(config(tables=(ROW * 5, [-1] * 5), range_coder_precision=5))
+    assert isinstance(error, InvalidConfigError)
+    assert sorted(violation.field for violation in error.violations) == ["range_coder_precision", "tables"]
+
+
+def test_supplied_tables_that_are_not_legal_are_refused() -> None:
+    error = refused(config(tables=([*ROW[:-1], 15] * 6, [-1] * 6)))
+    assert isinstance(error, InvalidConfigError)
+    assert all("ends with 15" in violation.description for violation in error.violations)
+
+
+@pytest.mark.parametrize("supplied", [True, False])
+def test_tables_above_the_limit_are_refused_with_the_limit(supplied: bool) -> None:
+    large = config(tables=(ROW * 6, [-1] * 6)) if supplied else config()
+    error = refused(large, max_model_bytes=50)
+    assert isinstance(error, LimitExceededError)
+    assert error.metadata == {"limit": "max_model_bytes", "value": "50"}
+
+
+def test_tables_that_a_worker_builds_must_fit_the_model_too() -> None:
+    error = refused(config(), Builder(precision=5))
+    assert isinstance(error, InvalidConfigError)
+
+
+def test_a_model_without_compression_has_no_codec_and_is_not_built() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        server = Server(builder)
+        bare = config(compression=False)
+        model, created = await server.creator.create(bare)
+        assert created
+        assert model.codec is None
+        assert builder.builds == []
+        with pytest.raises(ModelStateError) as caught:
+            await server.library.codec(bare.model_id)
+        assert caught.value.metadata == {"model_id": bare.model_id}
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_model_is_not_built_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = ModelStore(tmp_path.as_uri())
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / f"{config().model_id}.safetensors").write_bytes(b"damaged")
+        builder = Builder()
+        with pytest.raises(DataLossError):
+            await Server(builder, store).creator.create(config())
+        assert builder.builds == []
+
+    asyncio.run(scenario())
+
+
+def test_a_model_is_read_once_however_many_callers_wait_for_it() -> None:
+    async def scenario() -> None:
+        server = Server(Builder())
+        await server.creator.create(config())
+        fresh = Server(Builder(), server.store)
+        models = await asyncio.gather(*(fresh.library.model(config().model_id) for _ in range(8)))
+        assert all(model is models[0] for model in models)
+        assert fresh.count("entropyd_model_load_seconds_count") == 1
+        assert await fresh.library.codec(config().model_id) is models[0].codec
+        assert fresh.count("entropyd_model_cache_total", result="hit") == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_forgotten_model_is_read_again() -> None:
+    async def scenario() -> None:
+        server = Server(Builder())
+        await server.creator.create(config())
+        assert server.count("entropyd_models_loaded") == 1
+        server.library.forget(config().model_id)
+        assert server.count("entropyd_models_loaded") == 0
+        await server.store.delete(config().model_id)
+        with pytest.raises(ModelNotFoundError):
+            await server.library.model(config().model_id)
+
+    asyncio.run(scenario())

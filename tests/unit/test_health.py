@@ -1,0 +1,57 @@
+"""Laws of health: a service that is starting is refused with a time to come again, and draining is final."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from entropyd_server.rpc.health import Health
+
+CODING, MODELS = "entropyd.v1.CodingService", "entropyd.v1.ModelService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_starting_service_is_unready_and_says_when_to_come_again() -> None:
+    health = Health([CODING, MODELS])
+    error = health.unready(f"/{CODING}/Compress")
+    assert error is not None
+    assert error.reason == "STARTING"
+    assert error.retry_after_s is not None
+    assert health.unready("/grpc.health.v1.Health/Check") is None
+
+
+def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> None:
+    async def scenario() -> None:
+        server = grpc.aio.server()
+        port = server.add_insecure_port("127.0.0.1:0")
+        health = Health([CODING, MODELS])
+        await health.register(server)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+
+            async def statuses() -> list[int]:
+                replies = [
+                    await stub.Check(health_pb2.HealthCheckRequest(service=name))
+                    for name in ("", CODING, MODELS)
+                ]
+                return [reply.status for reply in replies]
+
+            assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
+            await health.serving(CODING)
+            assert await statuses() == [NOT_SERVING, SERVING, NOT_SERVING]
+            assert health.unready(f"/{CODING}/Compress") is None
+            assert health.unready(f"/{MODELS}/GetModel") is not None
+            await health.serving(MODELS)
+            assert await statuses() == [SERVING, SERVING, SERVING]
+            await health.drain()
+            assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
+            await health.serving(CODING)
+            assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
+            assert health.unready(f"/{CODING}/Compress") is None
+        await server.stop(None)
+
+    asyncio.run(scenario())

@@ -1,0 +1,92 @@
+"""Laws of settings: every flag has a default, an environment variable and a range, and says so."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from entropyd_server.settings import MIB, Settings, command, default_store
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+FLAGS = {field.name for field in fields(Settings)} - {"roles"} | {"role"}
+
+
+def invoke(*arguments: str, env: dict[str, str] | None = None) -> tuple[Result, list[Settings]]:
+    served: list[Settings] = []
+    result = CliRunner().invoke(command(served.append), arguments, env=env)
+    return result, served
+
+
+def settings_of(*arguments: str, env: dict[str, str] | None = None) -> Settings:
+    result, (settings,) = invoke(*arguments, env=env)
+    assert result.exit_code == 0
+    return settings
+
+
+def test_no_flag_at_all_serves_both_planes_on_this_machine() -> None:
+    settings = settings_of()
+    assert settings.listen == "127.0.0.1:7070"
+    assert settings.metrics_listen == "127.0.0.1:9464"
+    assert settings.store == default_store()
+    assert settings.store.startswith("file:///")
+    assert settings.roles == {"coding", "modeling"}
+    assert settings.codec_threads >= 1
+    assert settings.max_message_bytes == settings.max_model_bytes == 64 * MIB
+
+
+@pytest.mark.parametrize(
+    ("role", "roles"),
+    [("all", {"coding", "modeling"}), ("coding", {"coding"}), ("modeling", {"modeling"})],
+)
+def test_a_role_names_the_planes(role: str, roles: set[str]) -> None:
+    assert settings_of("--role", role).roles == roles
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
+    env = {"ENTROPYD_LISTEN": "[::1]:1", "ENTROPYD_MAX_CACHE_BYTES": "4096"}
+    settings = settings_of("--listen", "0.0.0.0:2", env=env)
+    assert settings.listen == "0.0.0.0:2"
+    assert settings.max_cache_bytes == 4096
+
+
+def test_every_setting_has_a_flag_and_an_environment_variable_in_the_help() -> None:
+    result, served = invoke("--help")
+    assert served == []
+    for name in FLAGS:
+        assert f"--{name.replace('_', '-')} " in result.output
+        assert f"ENTROPYD_{name.upper()}" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--role", "everything"),
+        ("--codec-threads", "0"),
+        ("--max-message-bytes", "1023"),
+        ("--max-model-bytes", "many"),
+        ("--max-cache-bytes", "-1"),
+        ("--max-build-seconds", "0"),
+        ("--max-build-seconds", "nan"),
+        ("--max-build-memory-bytes", "0"),
+        ("--drain-seconds", "-1"),
+        ("--drain-seconds", "nan"),
+        ("--max-model-bytes", "8192", "--max-message-bytes", "4096"),
+        ("--no-such-flag",),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_flag_and_nothing_serves(arguments: tuple[str, ...]) -> None:
+    result, served = invoke(*arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.output
+    assert served == []
+
+
+def test_a_bad_value_in_the_environment_is_refused_like_a_flag() -> None:
+    result, served = invoke(env={"ENTROPYD_CODEC_THREADS": "none"})
+    assert result.exit_code == 2
+    assert served == []

@@ -1,0 +1,1 @@
+"""Values that other implementations can check themselves against."""

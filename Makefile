@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ_SECONDS ?= 300
 PROTOS := $(wildcard proto/entropyd/v1/*.proto)
 
 .PHONY: help
@@ -29,6 +30,17 @@ serve: $(READY) ## Serves on 127.0.0.1:7070, metrics on 127.0.0.1:9464.
 .PHONY: test
 test: $(READY) ## Runs the whole test suite.
 	$(BIN)/pytest
+
+.PHONY: bench
+bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites docs/performance.md and its plots.
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks.coder
+	$(BIN)/python -m benchmarks.service
+
+.PHONY: fuzz
+fuzz: $(READY) ## Fuzzes each parser and coder for FUZZ_SECONDS (300), guided by coverage.
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
+	for target in decode encode wire archive; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.

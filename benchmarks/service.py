@@ -29,6 +29,7 @@ from rich.table import Table
 
 import entropyd
 from entropyd import _calls, priors
+from entropyd._pieces import Compression
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def prepare(model: entropyd.Model, target: str, shape: tuple[int, ...]) -> dict[
     x = (np.random.default_rng(0).normal(size=shape) * scale).astype(np.float32)
     decompress = _calls.decompress_request(model.info, model.compress(x), None)
     requests = {
-        "Compress": _calls.compress_request(model.info, x).SerializeToString(),
+        "Compress": next(Compression(model.info, x).requests())[0].SerializeToString(),
         "Decompress": decompress.SerializeToString(),
     }
     with grpc.insecure_channel(target, _UNLIMITED) as channel:

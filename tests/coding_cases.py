@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.range_coder import (
-    PAYLOAD_GUARD_BYTES,
-    Status,
+from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.range_decoder import (
+    BLOCK_SYMBOLS,
+    LANE_PLACES,
+    LANE_STATE,
+    LANES,
     decode_units,
+)
+from entropyd_server.kernels.range_encoder import (
+    LOOKAHEAD,
+    PAYLOAD_GUARD_BYTES,
     encode_units,
     encoded_capacity,
 )
@@ -100,18 +107,20 @@ def encode_values(
     lengths, statuses = np.zeros(count, np.uint32), np.zeros(count, np.uint8)
     positions = np.zeros(count, np.int64)
     payload = np.empty(encoded_capacity(values.size), np.uint8)
-    done, end, _ = encode_units(
+    done, end = encode_units(
         kernel_input(values),
         kernel_input(np.zeros(len(row_index))),
         kernel_input(np.array(row_index, np.int32)),
         tables.rows,
-        tables.cdf,
+        tables.bounds,
         tables.precision,
         0,
+        np.empty(LOOKAHEAD, np.int64),
         payload,
         lengths,
         statuses,
         positions,
+        np.empty(count, np.uint32),
     )
     assert done == count
     ends = PAYLOAD_GUARD_BYTES + np.cumsum(lengths, dtype=np.int64)
@@ -133,11 +142,13 @@ def decode_integers(
         kernel_input(np.zeros(len(row_index))),
         kernel_input(np.array(row_index, np.int32)),
         tables.rows,
-        tables.cdf,
+        tables.bounds,
         tables.buckets,
         tables.precision,
         sanity_check,
-        np.empty((int(lengths.max(initial=0)) + 1) // 2 + 1, np.uint16),
+        np.empty(LANE_STATE),
+        np.empty(LANE_PLACES, np.int64),
+        np.empty(BLOCK_SYMBOLS * LANES, np.int32),
         values,
         statuses,
         positions,

@@ -8,11 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.range_coder import (
+from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.range_encoder import (
     BLOCK_SYMBOLS,
+    LOOKAHEAD,
     MAX_SYMBOL_BYTES,
     PAYLOAD_GUARD_BYTES,
-    Status,
     encode_units,
     encoded_capacity,
 )
@@ -194,18 +195,20 @@ def test_a_short_payload_stops_encoding_between_units(units: int, symbols: int, 
     for _ in range(units + 1):
         # One byte more than the kernel may know of, to see that it stays inside.
         payload = np.full(capacity + 1, 0xA5, np.uint8)
-        unit, end, _ = encode_units(
+        unit, end = encode_units(
             kernel_input(values),
             kernel_input(np.zeros(symbols)),
             kernel_input(np.zeros(symbols, np.int32)),
             tables.rows,
-            tables.cdf,
+            tables.bounds,
             tables.precision,
             unit,
+            np.empty(LOOKAHEAD, np.int64),
             payload[:capacity],
             lengths,
             statuses,
             positions,
+            np.empty(units, np.uint32),
         )
         assert payload[capacity] == 0xA5
         written += payload[PAYLOAD_GUARD_BYTES:end].tobytes()

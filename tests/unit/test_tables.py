@@ -26,9 +26,9 @@ def test_legal_tables_are_kept_as_they_are_and_cannot_be_changed() -> None:
     assert tables.cdf.dtype == tables.cdf_offset.dtype == np.int32
     assert tables.precision == 4
     assert tables.nbytes == sum(
-        array.nbytes for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.buckets)
+        array.nbytes for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.bounds, tables.buckets)
     )
-    for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.buckets):
+    for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.bounds, tables.buckets):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -55,7 +55,8 @@ def test_the_digest_is_the_sha256_of_the_documented_layout() -> None:
 def test_copies_of_the_total_belong_to_no_interval() -> None:
     tables = CodingTables.parse([-4, 0, 3, 16, 16, 16, -4, 0, 16], [0, 0])
     assert tables.rows[:, Row.ESCAPE].tolist() == [1, 0]
-    assert tables.rows[:, Row.START].tolist() == [1, 7]
+    assert tables.rows[:, Row.START].tolist() == [0, 2]
+    assert tables.bounds.tolist() == [0, 2, 3, 15, 0, 15]
 
 
 @given(

@@ -122,7 +122,45 @@ def test_compress_and_decompress_are_those_of_the_model(
         ends = np.cumsum(encoded.lengths)
         strings = [encoded.payload[end - size : end] for end, size in zip(ends, encoded.lengths, strict=True)]
         assert strings == list(model.compress(values).numpy())
-        assert encoded.escaped_symbols > 0
+        assert encoded.escapes.sum() > 0
         decoded = codec.decode(encoded.payload, encoded.lengths, plan)
         restored = model.decompress(strings, broadcast_shape).numpy()
         assert decoded.values.tolist() == restored.reshape(3, -1).tolist()
+
+
+def uniform_rows(rng: np.random.Generator, precision: int) -> list[tuple[list[int], int]]:
+    """Rows of one interval, of two, of some, and of as many as the precision allows."""
+    total = 1 << precision
+    some = np.unique(rng.integers(1, total, 30)).tolist() if total > 2 else [1]
+    every = [*range(total + 1)]
+    return [([0, total], 0), ([0, 1, total], 3), ([0, *some, total], -5), (every, -total // 2)]
+
+
+@pytest.mark.parametrize("precision", range(1, 17))
+def test_a_batch_of_every_precision_is_byte_equal_in_both_directions(precision: int) -> None:
+    rng = np.random.default_rng(precision)
+    rows = uniform_rows(rng, precision)
+    row_index = rng.integers(0, len(rows), 500)
+    sizes = np.array([len(cumulative) - 1 for cumulative, _ in rows])[row_index]
+    starts = np.array([offset for _, offset in rows])[row_index]
+    inside = starts + rng.integers(0, sizes, (18, 500))
+    magnitudes = np.minimum(2 ** rng.integers(0, 30, (18, 500)) + rng.integers(0, 2, (18, 500)), 2**30 - 1)
+    escapes = starts + np.where(rng.random((18, 500)) < 0.5, -magnitudes, sizes - 2 + magnitudes)
+    units = np.where(rng.random((18, 500)) < 0.05, escapes, inside)
+    case = Case(precision, rows, row_index.tolist(), units.tolist())
+    expected = tfc_encode(case)
+    assert encode_integers(case.tables, case.row_index, case.units)[0] == expected
+    assert decode_integers(case.tables, case.row_index, expected)[0] == case.units
+    assert tfc_decode(case, expected)[0] == case.units
+
+
+def test_a_million_symbols_are_byte_equal() -> None:
+    rng = np.random.default_rng(0)
+    rows = uniform_rows(rng, 12)
+    row_index = rng.integers(0, len(rows), 10**6)
+    sizes = np.array([len(cumulative) - 1 for cumulative, _ in rows])[row_index]
+    unit = np.array([offset for _, offset in rows])[row_index] + rng.integers(0, sizes)
+    case = Case(12, rows, row_index.tolist(), [unit.tolist()])
+    strings = tfc_encode(case)
+    assert encode_integers(case.tables, case.row_index, case.units)[0] == strings
+    assert decode_integers(case.tables, case.row_index, strings)[0] == case.units

@@ -19,13 +19,19 @@ import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd_server.coding.plan import CodingPlan, PlanCache, Shape
-from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.range_coder import (
+from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.range_decoder import (
+    BLOCK_SYMBOLS,
+    LANE_PLACES,
+    LANE_STATE,
+    LANES,
+    decode_units,
+)
+from entropyd_server.kernels.range_encoder import (
+    LOOKAHEAD,
     PAYLOAD_GUARD_BYTES,
     PAYLOAD_SLACK_BYTES,
-    Status,
-    decode_units,
     encode_units,
     encoded_capacity,
 )
@@ -34,6 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+
+    from entropyd_server.coding.tables import CodingTables
+
 
 _MAX_PLANS = 16
 _MAX_PLAN_BYTES = 64 * 2**20
@@ -55,14 +64,14 @@ class EncodedUnits:
       lengths: uint32 [units], bytes of each string; 0 for a unit that failed.
       statuses: uint8 [units], a `kernels.range_coder.Status`; 0 is OK.
       positions: int64 [units], element of the unit that failed first; -1 if none did.
-      escaped_symbols: Number of symbols in good units that were coded as escapes.
+      escapes: uint32 [units], symbols that were coded as escapes; 0 for a unit that failed.
     """
 
     payload: bytes
     lengths: npt.NDArray[np.uint32]
     statuses: npt.NDArray[np.uint8]
     positions: npt.NDArray[np.int64]
-    escaped_symbols: int
+    escapes: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,27 +198,30 @@ class Codec:
         # Two bytes hold any symbol but an escape. Where there are many escapes, the kernel stops before the
         # payload is full, and the remaining units get one that holds whatever they are.
         capacity = encoded_capacity(0) + (2 * plan.symbols + PAYLOAD_SLACK_BYTES) * units
+        lookahead = np.empty(LOOKAHEAD, np.int64)
         pieces: list[bytes] = []
-        escaped_symbols = unit = 0
+        escapes = np.empty(units, np.uint32)
+        unit = 0
         while unit < units:
             payload = np.empty(capacity, np.uint8)
-            unit, end, escaped = encode_units(
+            unit, end = encode_units(
                 values,
                 plan.offsets,
                 plan.row_index,
                 self.tables.rows,
-                self.tables.cdf,
+                self.tables.bounds,
                 self.tables.precision,
                 unit,
+                lookahead,
                 payload,
                 lengths,
                 statuses,
                 positions,
+                escapes,
             )
             pieces.append(payload[PAYLOAD_GUARD_BYTES:end].tobytes())
-            escaped_symbols += escaped
             capacity = encoded_capacity((units - unit) * plan.symbols)
-        return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escaped_symbols)
+        return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)
 
     def decode(
         self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], plan: CodingPlan
@@ -230,25 +242,26 @@ class Codec:
         """
         content = kernel_input(np.frombuffer(payload, np.uint8))
         lengths = kernel_input(lengths)
-        units = len(lengths)
-        if int(lengths.sum(dtype=np.uint64)) != len(content):
-            raise ValueError(
-                f"lengths add up to {lengths.sum(dtype=np.uint64)} bytes, payload has {len(content)}"
-            )
+        units, payload_bytes = len(lengths), int(lengths.sum(dtype=np.uint64))
+        if payload_bytes != len(content):
+            raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
         values = np.empty((units, plan.symbols), self._compute_dtype)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
-        words = np.empty((int(lengths.max(initial=0)) + 1) // 2 + 1, np.uint16)
+        state, places = np.empty(LANE_STATE, np.float64), np.empty(LANE_PLACES, np.int64)
+        integers = np.empty(BLOCK_SYMBOLS * LANES, np.int32)
         decode_units(
             content,
             lengths,
             plan.offsets,
             plan.row_index,
             self.tables.rows,
-            self.tables.cdf,
+            self.tables.bounds,
             self.tables.buckets,
             self.tables.precision,
             self.decode_sanity_check,
-            words,
+            state,
+            places,
+            integers,
             values,
             statuses,
             positions,
@@ -309,21 +322,12 @@ class Codec:
 
 
 def warm_up() -> None:
-    """Compiles or loads every kernel, so that no request has to wait for it; a server does this first."""
-    tables = CodingTables.parse([-1, 0, 1, 2], [0])
-    for bottleneck_dtype in ("float32", "float64"):
-        codec = Codec(
-            model_id="",
-            tables=tables,
-            prior_shape=(),
-            coding_rank=1,
-            bottleneck_dtype=bottleneck_dtype,
-            num_noise_levels=1,
-            decode_sanity_check=True,
-        )
-        plan = codec.plan((2,))
-        values = np.array([[0.0, 3.0]], codec.wire_dtype)
-        encoded = codec.encode(values, plan)
-        decoded = codec.decode(encoded.payload, encoded.lengths, plan)
-        if not np.array_equal(decoded.values, values):
-            raise RuntimeError(f"the {bottleneck_dtype} kernels of this machine do not restore a known unit")
+    """Compiles or loads every kernel, so that no request has to wait for it, and proves them on known units.
+
+    Raises:
+      RuntimeError: This machine codes differently; it must not serve.
+    """
+    # `golden` codes with a Codec, so it cannot be imported above.
+    from entropyd_server.coding import golden  # noqa: PLC0415
+
+    golden.check()

@@ -44,6 +44,8 @@ class CodingTables:
       digest: SHA-256 of the canonical layout: the 16 bytes `entropyd tables` and 0x01, then little-endian
         uint32 number of rows, uint64 length of `cdf`, `cdf` as int32, `cdf_offset` as int32.
       rows: int32 [rows, 8], read-only: one record per row, columns as in `kernels.range_coder.Row`.
+      bounds: uint16 [2 * intervals], read-only: first and last cumulative probability of every interval, as
+        in `kernels.range_coder`.
       buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
         the interval in the row that holds the first of them.
     """
@@ -53,12 +55,14 @@ class CodingTables:
     precision: int
     digest: bytes
     rows: npt.NDArray[np.int32]
+    bounds: npt.NDArray[np.uint16]
     buckets: npt.NDArray[np.uint16]
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        return self.cdf.nbytes + self.cdf_offset.nbytes + self.rows.nbytes + self.buckets.nbytes
+        arrays = (self.cdf, self.cdf_offset, self.rows, self.bounds, self.buckets)
+        return sum(array.nbytes for array in arrays)
 
     @classmethod
     def parse(cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike) -> CodingTables:
@@ -83,9 +87,11 @@ class CodingTables:
 
         precision = -int(cdf_values[0])
         rows, buckets = _lookup(cdf_values, offset_values, precision)
-        for array in (cdf_values, offset_values, rows, buckets):
+        bounds = _bounds(cdf_values, precision)
+        for array in (cdf_values, offset_values, rows, bounds, buckets):
             array.flags.writeable = False
-        return cls(cdf_values, offset_values, precision, _digest(cdf_values, offset_values), rows, buckets)
+        digest = _digest(cdf_values, offset_values)
+        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets)
 
 
 def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
@@ -182,6 +188,14 @@ def _offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int3
     ]
 
 
+def _bounds(cdf: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16]:
+    begins = np.flatnonzero((cdf >= 0) & (cdf < 1 << precision))
+    bounds = np.stack([cdf[begins], cdf[begins + 1] - 1], axis=1)
+    bounds[bounds[:, 1] < 0] = (1, 0)
+    vector: npt.NDArray[np.uint16] = bounds.astype(np.uint16).reshape(-1)
+    return vector
+
+
 def _lookup(
     cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32], precision: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
@@ -201,7 +215,7 @@ def _lookup(
     bucket_start = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
-    rows[:, Row.START] = heads + 1
+    rows[:, Row.START] = np.cumsum(intervals) - intervals
     rows[:, Row.ESCAPE] = intervals - 1
     rows[:, Row.CDF_OFFSET] = cdf_offset
     rows[:, Row.BUCKET_START] = bucket_start

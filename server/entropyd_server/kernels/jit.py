@@ -8,6 +8,7 @@ numbers as the Python source under IEEE 754 rules: no fused multiply-add, no rea
 - `cache`: machine code is kept beside the source (or under NUMBA_CACHE_DIR), so that only the first start
   after an update compiles.
 - `error_model="numpy"`: a division never raises; the kernels never divide by zero.
+- With NUMBA_DISABLE_JIT=1 kernels run as Python, where an index out of bounds raises: so they are fuzzed.
 - `fastmath=False`, `boundscheck=False`: said out loud because strings depend on the first, and because the
   second must hold whatever the environment says: kernels prove their own bounds.
 """
@@ -17,7 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,7 @@ int64 = cast("Callable[[Any], int]", np.int64)
 # Indexing with a signed integer costs a test for negative ones, which no kernel uses.
 at = cast("Callable[[int], int]", np.uint64)
 
+_CACHE_LINE_BYTES = 64
 _POLICY = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
 
 
@@ -45,12 +50,45 @@ def inlined(function: F) -> F:
     return cast("F", njit(forceinline=True, **_POLICY)(function))
 
 
+@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _llvm_prefetch(_typing: Any, array: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        # LLVM's language reference: to read (0), to keep in all levels of the cache (3), data (1).
+        signature_of_llvm = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, signature_of_llvm, "llvm.prefetch.p0")
+        builder.call(function, [address, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+def prefetch(array: npt.NDArray[Any], start: int, lines: int) -> None:
+    """Asks for `lines` cache lines of a vector from `start` on; changes no result, and any index is safe.
+
+    A processor without such an instruction does nothing here, and neither does Python.
+    """
+
+
+@overload(prefetch, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_prefetch(array: Any, start: Any, lines: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(array: Any, start: Any, lines: Any) -> None:
+        for line in range(lines):
+            _llvm_prefetch(array, start + line * (_CACHE_LINE_BYTES // array.itemsize))
+
+    return compiled
+
+
 def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Gives a contiguous, aligned, read-only view, or such a copy where there can be no view.
 
     Numba compiles a kernel anew for arrays that differ in any of these, which takes seconds. So whatever a
     kernel only reads goes through here, and warming up needs one call per dtype.
     """
-    view = np.require(array, requirements=("C", "A")).view()
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, requirements=("C", "A"))
+    view = array.view()
     view.flags.writeable = False
     return view

@@ -1,0 +1,97 @@
+"""What the coder benchmarks code: tables, values and symbols of normal priors, in numpy alone.
+
+Owns the cases. It must not know which coder runs them. Invariant: a case is a function of its arguments, so
+that every peer, in its own process, codes the same symbols with the same tables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd_server.coding.plan import CodingPlan
+
+NOISE_LEVELS = 15
+TAIL_MASS = 2**-8
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Coding units of one shape under one prior.
+
+    Attributes:
+      units: Number of coding units.
+      height, width, channels: Shape of each; a channel has its own scale.
+      low_scale, high_scale: Standard deviations rise linearly from one to the other over the channels.
+      precision: Base-2 logarithm of the total of every row.
+    """
+
+    units: int
+    height: int
+    width: int
+    channels: int = 192
+    low_scale: float = 0.1
+    high_scale: float = 8.0
+    precision: int = 12
+
+    @property
+    def unit_symbols(self) -> int:
+        """Symbols of one coding unit."""
+        return self.height * self.width * self.channels
+
+    @property
+    def symbols(self) -> int:
+        """Symbols of all coding units."""
+        return self.units * self.unit_symbols
+
+    @cached_property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """float64 [channels], standard deviations."""
+        return np.linspace(self.low_scale, self.high_scale, self.channels)
+
+    @cached_property
+    def plan(self) -> CodingPlan:
+        """The coding plan: dither and rows of TFC's universal model."""
+        return CodingPlan.compile((self.height, self.width), (self.channels,), NOISE_LEVELS, np.float32)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """float32 [units, height, width, channels], drawn from the prior."""
+        shape = (self.units, self.height, self.width, self.channels)
+        return (np.random.default_rng(0).standard_normal(shape) * self.scale).astype(np.float32)
+
+    @cached_property
+    def integers(self) -> npt.NDArray[np.int32]:
+        """int32 [units * symbols], the quantized values."""
+        flat = self.values.reshape(self.units, -1)
+        integers: npt.NDArray[np.int32] = np.rint(flat - self.plan.offsets).astype(np.int32).reshape(-1)
+        return integers
+
+    def tables(self, precision: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Quantized CDFs in TFC's flat layout, and the integer at which each row begins."""
+        rows, cdf_offset = [], []
+        for level in range(NOISE_LEVELS):
+            offset = (level + 1) / (NOISE_LEVELS + 1) - 0.5
+            for scale in self.scale:
+                reach = max(1, math.ceil(2.9 * scale))
+                edges = np.arange(-reach - 0.5, reach + 1) + offset
+                mass = np.diff(0.5 * (1 + _erf(edges / (scale * math.sqrt(2))).astype(np.float64)))
+                rows.append(_row(np.append(mass, max(1 - mass.sum(), TAIL_MASS / 4)), precision))
+                cdf_offset.append(-reach)
+        return np.concatenate(rows).astype(np.int32), np.array(cdf_offset, np.int32)
+
+
+def _row(mass: npt.NDArray[np.float64], precision: int) -> npt.NDArray[np.int64]:
+    """One row: -precision, 0, ..., 2^precision, no interval empty."""
+    total = 1 << precision
+    counts = np.maximum(1, np.rint(mass / mass.sum() * total)).astype(np.int64)
+    while (excess := int(counts.sum()) - total) != 0:
+        largest = int(counts.argmax())
+        counts[largest] -= min(excess, int(counts[largest]) - 1)
+    return np.concatenate([[-precision, 0], np.cumsum(counts)])

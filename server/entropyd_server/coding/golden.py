@@ -1,0 +1,88 @@
+"""A known answer, compiled in: proof at start-up that this machine codes as every other one does.
+
+Owns one small model with coding units and their bit strings, and the check against them. It must not know
+who asks. Invariant: the constants never change; `tests/unit/test_golden.py` derives the strings from the
+reference coder, and the strings of the files in tests/golden come from TFC itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.tables import CodingTables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PRECISION = 8
+NUM_NOISE_LEVELS = 3
+PRIOR_SHAPE = (2,)
+BROADCAST_SHAPE = (6,)
+# Noise level major: narrow and wide channel of level 0, then of level 1 and of level 2.
+ROWS = (
+    (0, 40, 200, 246, 256),
+    (0, 3, 21, 90, 170, 236, 250, 256),
+    (0, 30, 190, 245, 256),
+    (0, 2, 19, 88, 168, 235, 251, 256),
+    (0, 50, 210, 248, 256),
+    (0, 4, 22, 93, 171, 237, 249, 256),
+)
+CDF_OFFSET = (-1, -3, -1, -3, -1, -3)
+TABLES_DIGEST = "f0468a6f989dbc53051997bab7b7daa227c67231c58ace44d1b743f592962089"
+ROW_INDEX = (4, 3, 4, 1, 2, 3, 2, 3, 2, 3, 2, 5)
+# Quantized values of five units: enough for lockstep, with escapes in the second and the last.
+INTEGERS = (
+    (0, 1, 0, -1, -1, 0, 0, -2, -1, 3, 0, -1),
+    (0, 2, 1, 1000, 0, 0, 0, -2, -77, -1, 1, -2),
+    (0, 1, 0, 1, 1, -2, 0, -3, 0, 0, 0, -1),
+    (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    (-1048575, 2, -1, 1, 0, 2, 0, 2, 0, -1, 0, 4),
+)
+STRINGS = ("a5a47f2b", "ce871c5741d160ef3e", "b996d1", "81c7", "f80000ffffef6d3b4483")
+
+
+def check() -> None:
+    """Codes the known units in both directions, with every compiled kernel.
+
+    Raises:
+      RuntimeError: Naming all that differs: this machine must not serve.
+    """
+    differences = [
+        f"{dtype} {difference}" for dtype in ("float32", "float64") for difference in _differences(dtype)
+    ]
+    if differences:
+        raise RuntimeError(f"this machine does not code as it must: {'; '.join(differences)}")
+
+
+def _differences(bottleneck_dtype: str) -> Iterator[str]:
+    cdf = [value for row in ROWS for value in (-PRECISION, *row)]
+    codec = Codec(
+        model_id="golden",
+        tables=CodingTables.parse(cdf, CDF_OFFSET),
+        prior_shape=PRIOR_SHAPE,
+        coding_rank=len(BROADCAST_SHAPE) + len(PRIOR_SHAPE),
+        bottleneck_dtype=bottleneck_dtype,
+        num_noise_levels=NUM_NOISE_LEVELS,
+        decode_sanity_check=True,
+    )
+    if (digest := codec.tables.digest.hex()) != TABLES_DIGEST:
+        yield f"tables have digest {digest}; expected {TABLES_DIGEST}"
+    plan = codec.plan(BROADCAST_SHAPE)
+    if (row_index := tuple(plan.row_index.tolist())) != ROW_INDEX:
+        yield f"dither gives rows {row_index}; expected {ROW_INDEX}"
+        return
+    expected = np.array(INTEGERS).astype(codec.wire_dtype) + plan.offsets
+    encoded = codec.encode(expected, plan)
+    payload = bytes.fromhex("".join(STRINGS))
+    if encoded.payload != payload:
+        yield f"units encode to {encoded.payload.hex()}; expected {payload.hex()}"
+    lengths = np.array([len(string) // 2 for string in STRINGS], np.uint32)
+    together = codec.decode(payload, lengths, plan)
+    if not np.array_equal(together.values, expected):
+        yield f"units decode to {together.values.tolist()}; expected {expected.tolist()}"
+    alone = codec.decode(payload[: int(lengths[0])], lengths[:1], plan)
+    if not np.array_equal(alone.values, expected[:1]):
+        yield f"a unit alone decodes to {alone.values.tolist()}; expected {expected[:1].tolist()}"

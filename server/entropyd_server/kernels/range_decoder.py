@@ -1,0 +1,449 @@
+"""Range decoding as a Numba kernel: bit strings to coding units.
+
+Owns the decoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
+shapes or requests. Invariant: for every byte string the kernel ends within the bound below, touches no
+memory but its arguments, and leaves one status per coding unit; a unit that fails changes no value of
+another.
+
+Bound. A symbol takes one step for its interval and, if that is the escape, at most MAX_GAMMA_BITS zeros, as
+many bits again less one, and a sign: at most 61 steps in all, whatever the bytes are. The search for an
+interval takes _SHORT_SCAN steps and then as many as bisecting the row. Past its end a string reads as zeros.
+
+The symbol. Let value be the 32 bits of the string that stand against [base, base + size), and
+ahead = value - base, 0 <= ahead < size. Base itself is not needed to decode: narrowing subtracts a from
+ahead, scaling appends a word to it. The symbol is the last interval with floor(size * lower / 2^p) <= ahead,
+which is
+
+    size * lower < (ahead + 1) * 2^p   <=>   lower <= q,   q = floor(((ahead + 1) * 2^p - 1) / size),
+
+so one exact division gives the cumulative probability q that the row is searched for. As ahead < size,
+q < 2^p, and the search ends inside the row.
+
+Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. A unit
+alone cannot be faster, only its table lines be fetched ahead of time. Units of a batch share the plan, so
+LANES of them are decoded in lockstep, symbol by symbol: their chains overlap, a row is read once for all,
+and the arithmetic is the same for every lane, so that the compiler makes vector instructions of it.
+"""
+
+# ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
+from entropyd_server.kernels.range_coder import FULL_SIZE, MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row, Status
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Uint8s = npt.NDArray[np.uint8]
+    Uint16s = npt.NDArray[np.uint16]
+    Uint32s = npt.NDArray[np.uint32]
+    Int32s = npt.NDArray[np.int32]
+    Int64s = npt.NDArray[np.int64]
+    Float64s = npt.NDArray[np.float64]
+    Floats = npt.NDArray[np.floating[Any]]
+
+# Units in lockstep: two vectors of eight float64, which keeps an AVX-512 machine's units busy.
+LANES = 16
+# With fewer units than this, one after the other is as fast.
+MIN_LANES = 4
+# Symbols in lockstep between two transfers to `values`, whose units lie far apart.
+BLOCK_SYMBOLS = 64
+
+_LOW_32 = (1 << 32) - 1
+# Steps of linear search before bisection takes over.
+_SHORT_SCAN = 8
+# How early the tables of a symbol are fetched, and how much of them: most rows are no longer.
+_PREFETCH_SYMBOLS = 8
+_PREFETCH_LINES = 3
+
+
+@inlined
+def _word(payload: Uint8s, position: int, end: int) -> int:
+    """The 16 bits at `position` of a string that ends at `end`."""
+    if position + 1 < end:
+        return (int64(payload[at(position)]) << 8) | int64(payload[at(position + 1)])
+    if position < end:
+        return int64(payload[at(position)]) << 8
+    return int64(0)
+
+
+@inlined
+def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
+    row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
+    prefetch(buckets, int64(records[at(row + Row.BUCKET_START)]), _PREFETCH_LINES)
+    prefetch(bounds, 2 * int64(records[at(row + Row.START)]), _PREFETCH_LINES)
+
+
+@inlined
+def _search(bounds: Uint16s, found: int, escape: int, q: int) -> tuple[int, int]:
+    """Gives the first interval from `found` to `escape` that does not end before q, and where it ends."""
+    last = int64(bounds[at(2 * found + 1)])
+    for _ in range(_SHORT_SCAN):
+        if last >= q:
+            return found, last
+        found += 1
+        last = int64(bounds[at(2 * found + 1)])
+    while found < escape:
+        middle = (found + escape) >> 1
+        if int64(bounds[at(2 * middle + 1)]) >= q:
+            escape = middle
+        else:
+            found = middle + 1
+    return found, int64(bounds[at(2 * found + 1)])
+
+
+@inlined
+def _narrow(payload: Uint8s, position: int, end: int, ahead: int, a: int, size: int) -> tuple[int, int, int]:
+    """Takes over the interval [a, a + size); loads a word in any case, and uses it if it is due."""
+    word = _word(payload, position, end)
+    ahead -= a
+    if size <= WORD_SIZE:
+        return position + 2, (ahead << 16) | word, size << 16
+    return position, ahead, size
+
+
+@inlined
+def _decode_bit(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> tuple[int, int, int, int]:
+    """Decodes one bit of probability 1/2."""
+    half = size >> 1
+    if ahead < half:
+        position, ahead, size = _narrow(payload, position, end, ahead, 0, half)
+        return position, ahead, size, 0
+    position, ahead, size = _narrow(payload, position, end, ahead, half, size - half)
+    return position, ahead, size, 1
+
+
+@kernel
+def _decode_escape(
+    payload: Uint8s, position: int, end: int, ahead: int, size: int
+) -> tuple[int, int, int, int]:
+    """Decodes an Elias gamma code and a sign, as a signed magnitude; 0 for a code that no encoder writes."""
+    zeros = 0
+    bit = 0
+    while zeros < MAX_GAMMA_BITS:
+        position, ahead, size, bit = _decode_bit(payload, position, end, ahead, size)
+        if bit:
+            break
+        zeros += 1
+    if zeros == MAX_GAMMA_BITS:
+        return position, ahead, size, int64(0)
+    magnitude = int64(1)
+    for _ in range(zeros):
+        position, ahead, size, bit = _decode_bit(payload, position, end, ahead, size)
+        magnitude = (magnitude << 1) | bit
+    position, ahead, size, sign = _decode_bit(payload, position, end, ahead, size)
+    return position, ahead, size, -magnitude if sign else magnitude
+
+
+@inlined
+def _escaped(magnitude: int, escape: int) -> int:
+    """The integer, relative to the row, that an escape stands for."""
+    return magnitude if magnitude < 0 else escape - 1 + magnitude
+
+
+@inlined
+def _is_at_end(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> bool:
+    """Says whether an encoder could have ended here (`RangeDecoder::Finalize`).
+
+    All bytes must have been read, and value must be the number that the encoder picks from the interval.
+    """
+    if position < end:
+        return False
+    value = (_word(payload, position - 4, end) << 16) | _word(payload, position - 2, end)
+    base = (value - ahead) & _LOW_32
+    upper = base + size - 1
+    if base == 0 or upper > _LOW_32:
+        return value == 0
+    shift = 24 if (base - 1) >> 24 < upper >> 24 else 16
+    return (((base - 1) >> shift) + 1) << shift == value
+
+
+@kernel
+def _decode_alone(
+    payload: Uint8s,
+    begin: int,
+    end: int,
+    offsets: Floats,
+    row_index: Int32s,
+    records: Int32s,
+    bounds: Uint16s,
+    buckets: Uint16s,
+    precision: int,
+    sanity_check: bool,
+    values: Floats,
+) -> tuple[int, int]:
+    """Decodes one unit into a row of `values`; gives its status and position."""
+    # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
+    # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
+    low = ((1 << precision) - 1) << 16
+    ahead = (_word(payload, begin, end) << 16) | _word(payload, begin + 2, end)
+    position = begin + 4
+    size = int64(FULL_SIZE)
+    for symbol in range(len(row_index)):
+        _fetch_ahead(row_index, symbol, records, bounds, buckets)
+        row = ROW_FIELDS * int64(row_index[symbol])
+        start = int64(records[at(row + Row.START)])
+        escape = int64(records[at(row + Row.ESCAPE)])
+        q = int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))
+        bucket = int64(records[at(row + Row.BUCKET_START)]) + (
+            q >> int64(records[at(row + Row.BUCKET_SHIFT)])
+        )
+        found, last = _search(bounds, start + int64(buckets[at(bucket)]), start + escape, q)
+        a = (size * int64(bounds[at(2 * found)])) >> precision
+        b = (size * last + size) >> precision
+        position, ahead, size = _narrow(payload, position, end, ahead, a, b - a)
+        integer = found - start
+        if integer == escape:
+            position, ahead, size, magnitude = _decode_escape(payload, position, end, ahead, size)
+            if magnitude == 0:
+                return int64(Status.ESCAPE_TOO_LONG), symbol
+            integer = _escaped(magnitude, escape)
+        integer += int64(records[at(row + Row.CDF_OFFSET)])
+        values[symbol] = values.dtype.type(integer) + offsets[symbol]
+    if sanity_check and not _is_at_end(payload, position, end, ahead, size):
+        return int64(Status.NOT_AT_END), int64(-1)
+    return int64(Status.OK), int64(-1)
+
+
+# Lockstep. All of a lane's arithmetic is in float64, where it is exact: the numbers are integers below 2^53
+# (ahead < size <= 2^32, size * upper <= 2^48), or such an integer times a power of two before it is rounded
+# down. So is the quotient's floor: it is below 2^16, so that the quotient's rounding error is below 2^-37,
+# while a quotient that is no integer is at least 1 / size >= 2^-32 away from the next one.
+#
+# The lanes' state lies in one vector of scratch, field by field, lane by lane. Loops over `width` lanes have
+# no branches and no dependence between lanes; that `width` is no constant keeps LLVM from unrolling them
+# into scalar code.
+
+_AHEAD, _SIZE, _Q, _LOWER, _UPPER, _WORD, _FIELDS = (field * LANES for field in range(7))
+_POSITION, _END = 0, LANES
+
+LANE_STATE = _FIELDS
+LANE_PLACES = 2 * LANES
+
+
+@inlined
+def _lane_quotients(state: Float64s, width: int, total: float) -> None:
+    for lane in range(width):
+        q = (state[at(_AHEAD + lane)] * total + (total - 1.0)) / state[at(_SIZE + lane)]
+        state[at(_Q + lane)] = q
+
+
+@inlined
+def _lane_narrow(state: Float64s, places: Int64s, width: int, total: float) -> None:
+    for lane in range(width):
+        size = state[at(_SIZE + lane)]
+        a = np.floor(size * state[at(_LOWER + lane)] * (1.0 / total))
+        b = np.floor(size * state[at(_UPPER + lane)] * (1.0 / total))
+        ahead = state[at(_AHEAD + lane)] - a
+        size = b - a
+        due = size <= float(WORD_SIZE)
+        state[at(_AHEAD + lane)] = ahead * float(WORD_SIZE) + state[at(_WORD + lane)] if due else ahead
+        state[at(_SIZE + lane)] = size * float(WORD_SIZE) if due else size
+        places[at(_POSITION + lane)] += 2 if due else 0
+
+
+@kernel
+def _lane_escapes(
+    payload: Uint8s,
+    state: Float64s,
+    places: Int64s,
+    integers: Int32s,
+    symbol: int,
+    escape: int,
+    cdf_offset: int,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> None:
+    """Replaces the escape symbols among the lanes' integers by what follows them in the strings."""
+    for lane in range(len(integers)):
+        if int64(integers[lane]) - cdf_offset != escape:
+            continue
+        places[_POSITION + lane], ahead, size, magnitude = _decode_escape(
+            payload,
+            places[_POSITION + lane],
+            places[_END + lane],
+            int64(state[_AHEAD + lane]),
+            int64(state[_SIZE + lane]),
+        )
+        state[_AHEAD + lane], state[_SIZE + lane] = float(ahead), float(size)
+        integers[lane] = _escaped(magnitude, escape) + cdf_offset
+        # A lane that failed goes on with what it finds, which is discarded at the end.
+        if magnitude == 0 and statuses[lane] == Status.OK:
+            statuses[lane], positions[lane] = Status.ESCAPE_TOO_LONG, symbol
+
+
+@kernel
+def _decode_lockstep(
+    payload: Uint8s,
+    begin: int,
+    lengths: Uint32s,
+    offsets: Floats,
+    row_index: Int32s,
+    records: Int32s,
+    bounds: Uint16s,
+    buckets: Uint16s,
+    precision: int,
+    sanity_check: bool,
+    state: Float64s,
+    places: Int64s,
+    integers: Int32s,
+    values: Floats,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> None:
+    """Decodes 1 to LANES units, as `decode_units` would each of them."""
+    lanes, symbols = values.shape
+    width = len(places) // 2
+    total = float(1 << precision)
+    # A lane without a unit keeps its whole interval for ever.
+    for lane in range(width):
+        end = begin + (int64(lengths[lane]) if lane < lanes else 0)
+        places[_POSITION + lane] = begin + 4
+        places[_END + lane] = end
+        state[_AHEAD + lane] = float((_word(payload, begin, end) << 16) | _word(payload, begin + 2, end))
+        state[_SIZE + lane] = float(FULL_SIZE)
+        state[_LOWER + lane], state[_UPPER + lane], state[_WORD + lane] = 0.0, total, 0.0
+        begin = end
+    for lane in range(lanes):
+        statuses[lane], positions[lane] = Status.OK, -1
+
+    for block in range(0, symbols, BLOCK_SYMBOLS):
+        block_end = min(block + BLOCK_SYMBOLS, symbols)
+        for symbol in range(block, block_end):
+            _fetch_ahead(row_index, symbol, records, bounds, buckets)
+            row = ROW_FIELDS * int64(row_index[symbol])
+            start = int64(records[at(row + Row.START)])
+            escape = int64(records[at(row + Row.ESCAPE)])
+            cdf_offset = int64(records[at(row + Row.CDF_OFFSET)])
+            bucket_start = int64(records[at(row + Row.BUCKET_START)])
+            bucket_shift = int64(records[at(row + Row.BUCKET_SHIFT)])
+            first = (symbol - block) * width
+
+            _lane_quotients(state, width, total)
+            escapes = 0
+            for lane in range(lanes):
+                q = int64(state[at(_Q + lane)])
+                found = start + int64(buckets[at(bucket_start + (q >> bucket_shift))])
+                # The first step without a branch: whether it is taken cannot be predicted.
+                found += int64(int64(bounds[at(2 * found + 1)]) < q)
+                found, last = _search(bounds, found, start + escape, q)
+                state[at(_LOWER + lane)] = float(bounds[at(2 * found)])
+                state[at(_UPPER + lane)] = float(last + 1)
+                state[at(_WORD + lane)] = float(
+                    _word(payload, places[at(_POSITION + lane)], places[at(_END + lane)])
+                )
+                escapes += int64(found - start == escape)
+                integers[at(first + lane)] = found - start + cdf_offset
+            _lane_narrow(state, places, width, total)
+
+            if escapes:
+                escaped = integers[first : first + lanes]
+                _lane_escapes(
+                    payload, state, places, escaped, symbol, escape, cdf_offset, statuses, positions
+                )
+        for lane in range(lanes):
+            for symbol in range(block, block_end):
+                integer = integers[at((symbol - block) * width + lane)]
+                values[lane, symbol] = values.dtype.type(integer) + offsets[symbol]
+
+    for lane in range(lanes):
+        ahead, size = int64(state[_AHEAD + lane]), int64(state[_SIZE + lane])
+        if (
+            statuses[lane] == Status.OK
+            and sanity_check
+            and not _is_at_end(payload, places[_POSITION + lane], places[_END + lane], ahead, size)
+        ):
+            statuses[lane] = Status.NOT_AT_END
+
+
+@kernel
+def decode_units(
+    payload: Uint8s,
+    lengths: Uint32s,
+    offsets: Floats,
+    row_index: Int32s,
+    rows: Int32s,
+    bounds: Uint16s,
+    buckets: Uint16s,
+    precision: int,
+    sanity_check: bool,
+    state: Float64s,
+    places: Int64s,
+    integers: Int32s,
+    values: Floats,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> None:
+    """Decodes one string per unit, laid one after the other in `payload`.
+
+    value = symbol + offset in the dtype of `values`, one rounding each for the conversion and the sum.
+
+    Args:
+      payload: uint8 [bytes], at least the sum of `lengths`.
+      lengths: uint32 [units].
+      offsets: float32 or float64 [symbols], quantization offsets.
+      row_index: int32 [symbols], row of every symbol.
+      rows: int32 [rows, ROW_FIELDS], row records.
+      bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
+      buckets: uint16 [...], where to begin the search of a row.
+      precision: 1 to 16.
+      sanity_check: Whether a unit must end as an encoder would have ended it.
+      state: float64 [LANE_STATE], scratch.
+      places: int64 [LANE_PLACES], scratch.
+      integers: int32 [BLOCK_SYMBOLS * LANES], scratch.
+      values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
+      statuses: uint8 [units], written: a Status.
+      positions: int64 [units], written: first element that failed; -1 if none did or the end is wrong.
+    """
+    units = len(lengths)
+    records = rows.reshape(-1)
+    begin = int64(0)
+    unit = 0
+    while unit < units:
+        lanes = min(units - unit, LANES)
+        if lanes < MIN_LANES:
+            lanes = 1
+            end = begin + int64(lengths[unit])
+            status, position = _decode_alone(
+                payload,
+                begin,
+                end,
+                offsets,
+                row_index,
+                records,
+                bounds,
+                buckets,
+                precision,
+                sanity_check,
+                values[unit],
+            )
+            statuses[unit], positions[unit] = status, position
+        else:
+            group = slice(unit, unit + lanes)
+            _decode_lockstep(
+                payload,
+                begin,
+                lengths[group],
+                offsets,
+                row_index,
+                records,
+                bounds,
+                buckets,
+                precision,
+                sanity_check,
+                state,
+                places,
+                integers,
+                values[group],
+                statuses[group],
+                positions[group],
+            )
+        for decoded in range(unit, unit + lanes):
+            begin += int64(lengths[decoded])
+            if statuses[decoded] != Status.OK:
+                values[decoded, :] = np.nan
+        unit += lanes

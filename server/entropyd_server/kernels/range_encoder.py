@@ -1,0 +1,318 @@
+"""Range encoding as a Numba kernel: coding units to bit strings.
+
+Owns the encoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
+shapes or requests. Invariant: for every array of values the kernel ends, touches no memory but its
+arguments, and leaves one status per coding unit; a unit that fails changes no byte of another.
+
+Bounds. At most one word (16 bits) for an interval and, with the escape of 2 * 30 + 1 bits at most,
+MAX_SYMBOL_BYTES per symbol. All state is int64: base below 2^49, size * upper at most 2^48.
+
+Speed. Coding is a chain through `size`, some eight cycles per symbol that nothing can overtake. Rounding a
+value and looking its interval up does not depend on that chain, so the loop does it LOOKAHEAD symbols
+early: the processor then fills the chain's gaps with it, and a table line that is not in the first-level
+cache has arrived when it is needed.
+"""
+
+# ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.range_coder import (
+    FULL_SIZE,
+    MAX_GAMMA_BITS,
+    ROW_FIELDS,
+    WORD_SIZE,
+    Row,
+    Status,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Uint8s = npt.NDArray[np.uint8]
+    Uint16s = npt.NDArray[np.uint16]
+    Uint32s = npt.NDArray[np.uint32]
+    Int32s = npt.NDArray[np.int32]
+    Int64s = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.floating[Any]]
+
+# One word for the escape symbol, and 61 single bits: size at least halves at each, less 2^-16 of a bit of
+# rounding, so a word leaves on every 15th of them at the most often, and one more may have been due.
+MAX_SYMBOL_BYTES = 12
+# Two bytes before the first string, which the pending word of its encoder rewrites, and room for the words
+# that are stored at the end of a string before it is cut.
+PAYLOAD_GUARD_BYTES = 2
+PAYLOAD_SLACK_BYTES = 16
+# Between two checks of the room that is left in the payload.
+BLOCK_SYMBOLS = 256
+# A power of two; long enough to hide a read from the second-level cache behind a few symbols' coding.
+LOOKAHEAD = 8
+
+_LOW_32 = (1 << 32) - 1
+_LOW_48 = (1 << 48) - 1
+_LIMIT = 2.0**31
+_MAX_MAGNITUDE = (1 << MAX_GAMMA_BITS) - 1
+# Stands in the lookahead for a symbol that is not simply one interval of its row.
+_SPECIAL = -1
+
+
+def encoded_capacity(symbols: int) -> int:
+    """Payload bytes with which `encode_units` can always finish `symbols` symbols of one or more units."""
+    return PAYLOAD_GUARD_BYTES + MAX_SYMBOL_BYTES * (symbols + BLOCK_SYMBOLS) + PAYLOAD_SLACK_BYTES
+
+
+# The carry. TFC keeps a 32-bit base and, while the interval straddles 2^32, delays the last word and counts
+# the zero words after it until the base says whether they become top + 1, 0, 0, ... or top, FFFF, FFFF, ...
+# That is the carry of the addition base + a written out. Here base has 48 bits: above TFC's 32 stands the
+# last word, not yet stored, which takes a carry in the addition itself. Only if it overflows too (it was
+# FFFF) the carry has to walk back through stored words, about once in 2^16 carries.
+#
+# The place of the pending word is [end - 2, end). When a unit begins, the word is whatever two bytes lie
+# there. No carry reaches them, as base + size <= 2^32 until the first word leaves, so storing them again
+# changes nothing.
+
+
+@inlined
+def _store_word(payload: Uint8s, end: int, word: int) -> None:
+    payload[at(end)] = np.uint8((word >> 8) & 0xFF)
+    payload[at(end + 1)] = np.uint8(word & 0xFF)
+
+
+@inlined
+def _load_word(payload: Uint8s, start: int) -> int:
+    return (int64(payload[at(start)]) << 8) | int64(payload[at(start + 1)])
+
+
+@inlined
+def _carry(payload: Uint8s, end: int) -> None:
+    """Adds one to the number whose last word ends at `end`; it does not overflow, see above."""
+    word = (_load_word(payload, end - 2) + 1) & 0xFFFF
+    _store_word(payload, end - 2, word)
+    while word == 0:
+        end -= 2
+        word = (_load_word(payload, end - 2) + 1) & 0xFFFF
+        _store_word(payload, end - 2, word)
+
+
+@inlined
+def _encode_interval(
+    payload: Uint8s, base: int, size: int, end: int, lower: int, upper: int, precision: int
+) -> tuple[int, int, int]:
+    """Narrows the interval by one symbol; a word is stored in any case, and kept if it was due."""
+    a = (size * lower) >> precision
+    size = ((size * upper) >> precision) - a
+    base += a
+    if base > _LOW_48:
+        _carry(payload, end - 2)
+        base &= _LOW_48
+    _store_word(payload, end - 2, base >> 32)
+    # Whether a word is due cannot be predicted, so it is a shift by 16 or 0 rather than a branch.
+    shift = int64(size <= WORD_SIZE) << 4
+    return (base << shift) & _LOW_48, size << shift, end + (shift >> 3)
+
+
+@inlined
+def _encode_escape(
+    payload: Uint8s, base: int, size: int, end: int, magnitude: int, sign: int
+) -> tuple[int, int, int]:
+    """Appends the Elias gamma code of `magnitude` (1 to 2^30 - 1) and the sign bit."""
+    bits = 1
+    while bits < MAX_GAMMA_BITS and magnitude >> bits:
+        base, size, end = _encode_interval(payload, base, size, end, 0, 1, 1)
+        bits += 1
+    while bits > 0:
+        bits -= 1
+        bit = (magnitude >> bits) & 1
+        base, size, end = _encode_interval(payload, base, size, end, bit, bit + 1, 1)
+    return _encode_interval(payload, base, size, end, sign, sign + 1, 1)
+
+
+@inlined
+def _finish(payload: Uint8s, base: int, size: int, end: int) -> int:
+    """Stores the shortest bytes that name a number in the interval, zeros implied; gives their end."""
+    window = base & _LOW_32
+    _store_word(payload, end - 2, base >> 32)
+    if window + size > FULL_SIZE:
+        # 2^32 is inside: round up to it. Words that become zero by that, and a low zero byte, are implied.
+        while _load_word(payload, end - 2) == 0xFFFF:
+            end -= 2
+        word = _load_word(payload, end - 2) + 1
+        _store_word(payload, end - 2, word)
+        return end - 1 if word & 0xFF == 0 else end
+    if window == 0:
+        return end
+    upper = window + size - 1
+    top = ((window - 1) >> 24) + 1
+    if top <= upper >> 24:
+        payload[at(end)] = np.uint8(top)
+        return end + 1
+    # A multiple of 2^16 is always inside, because size >= 2^16.
+    top = ((window - 1) >> 16) + 1
+    _store_word(payload, end, top)
+    return end + 1 if top & 0xFF == 0 else end + 2
+
+
+@inlined
+def _pair_of(bounds: Uint16s, interval: int) -> int:
+    """First and last cumulative probability of an interval, in one number: first + last * 2^16."""
+    return int64(bounds[at(2 * interval)]) | int64(bounds[at(2 * interval + 1)]) << 16
+
+
+@inlined
+def _look_up(rounded: float, records: Int32s, row: int, bounds: Uint16s) -> int:
+    """Gives the bounds of the interval of a rounded value, or _SPECIAL if that is not all there is to it."""
+    # False for NaN as well; the conversion below is defined only inside.
+    if not abs(rounded) < _LIMIT:
+        return _SPECIAL
+    interval = int64(rounded) - int64(records[at(row + Row.CDF_OFFSET)])
+    # Unsigned, so that a negative interval is large.
+    if at(interval) >= at(int64(records[at(row + Row.ESCAPE)])):
+        return _SPECIAL
+    return _pair_of(bounds, int64(records[at(row + Row.START)]) + interval)
+
+
+@kernel
+def _encode_special(
+    rounded: float,
+    records: Int32s,
+    row: int,
+    bounds: Uint16s,
+    precision: int,
+    payload: Uint8s,
+    base: int,
+    size: int,
+    end: int,
+) -> tuple[int, int, int, int]:
+    """Encodes an escape; for what cannot be encoded, gives the status and leaves the state as it is."""
+    if not abs(rounded) < _LIMIT:
+        status = Status.OUT_OF_RANGE if np.isfinite(rounded) else Status.NOT_FINITE
+        return int64(status), base, size, end
+    escape = int64(records[at(row + Row.ESCAPE)])
+    interval = int64(rounded) - int64(records[at(row + Row.CDF_OFFSET)])
+    sign = int64(interval < 0)
+    magnitude = -interval if sign else interval - escape + 1
+    if magnitude > _MAX_MAGNITUDE:
+        return int64(Status.OUT_OF_RANGE), base, size, end
+    pair = _pair_of(bounds, int64(records[at(row + Row.START)]) + escape)
+    base, size, end = _encode_interval(payload, base, size, end, pair & 0xFFFF, (pair >> 16) + 1, precision)
+    base, size, end = _encode_escape(payload, base, size, end, magnitude, sign)
+    return int64(Status.OK), base, size, end
+
+
+@kernel
+def _first_empty(
+    values: Floats, offsets: Floats, row_index: Int32s, records: Int32s, bounds: Uint16s, start: int
+) -> int:
+    """Gives the first symbol from `start` on whose interval is empty; there is one."""
+    first = start
+    for symbol in range(start, len(values)):
+        rounded = np.rint(values[symbol] - offsets[symbol])
+        pair = _look_up(rounded, records, ROW_FIELDS * int64(row_index[symbol]), bounds)
+        if pair >= 0 and pair & 0xFFFF > pair >> 16:
+            first = symbol
+            break
+    return first
+
+
+@kernel
+def encode_units(
+    values: Floats,
+    offsets: Floats,
+    row_index: Int32s,
+    rows: Int32s,
+    bounds: Uint16s,
+    precision: int,
+    first_unit: int,
+    lookahead: Int64s,
+    payload: Uint8s,
+    lengths: Uint32s,
+    statuses: Uint8s,
+    positions: Int64s,
+    escapes: Uint32s,
+) -> tuple[int, int]:
+    """Quantizes and encodes units [first_unit, units), one string after the other.
+
+    symbol = rint(value - offset) in the dtype of `values`, ties to even; then integers.
+
+    Args:
+      values: float32 or float64 [units, symbols].
+      offsets: Same dtype [symbols], quantization offsets.
+      row_index: int32 [symbols], row of every symbol.
+      rows: int32 [rows, ROW_FIELDS], row records.
+      bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
+      precision: 1 to 16.
+      first_unit: Where to begin.
+      lookahead: int64 [LOOKAHEAD], scratch.
+      payload: uint8 [capacity], written from byte PAYLOAD_GUARD_BYTES on.
+      lengths: uint32 [units], written: bytes of each string, 0 for a unit that failed.
+      statuses: uint8 [units], written: a Status.
+      positions: int64 [units], written: first element that failed, else -1.
+      escapes: uint32 [units], written: symbols that were escaped, 0 for a unit that failed.
+
+    Returns:
+      (next_unit, end): the first unit not yet encoded, which is `units` unless the payload was too short for
+      it; the end of the last string.
+      A payload of `encoded_capacity(symbols)` bytes always holds one more unit.
+    """
+    units, symbols = values.shape
+    records = rows.reshape(-1)
+    end = int64(PAYLOAD_GUARD_BYTES)
+    for unit in range(first_unit, units):
+        begin = end
+        base = _load_word(payload, begin - 2) << 32
+        size = int64(FULL_SIZE)
+        escaped = 0
+        status = int64(Status.OK)
+        position = int64(-1)
+        for symbol in range(min(LOOKAHEAD, symbols)):
+            rounded = np.rint(values[unit, symbol] - offsets[symbol])
+            lookahead[symbol] = _look_up(rounded, records, ROW_FIELDS * int64(row_index[symbol]), bounds)
+        block = 0
+        while block < symbols and status == Status.OK:
+            if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
+                return unit, begin
+            block_end = min(block + BLOCK_SYMBOLS, symbols)
+            for symbol in range(block, block_end):
+                pair = lookahead[at(symbol & (LOOKAHEAD - 1))]
+                # Behind the last symbol this repeats it, into a place that is not read any more.
+                later = at(min(symbol + LOOKAHEAD, symbols - 1))
+                rounded = np.rint(values[unit, later] - offsets[later])
+                pair_later = _look_up(rounded, records, ROW_FIELDS * int64(row_index[later]), bounds)
+                lookahead[at(symbol & (LOOKAHEAD - 1))] = pair_later
+                if pair >= 0:
+                    lower, upper = pair & 0xFFFF, (pair >> 16) + 1
+                    base, size, end = _encode_interval(payload, base, size, end, lower, upper, precision)
+                    continue
+                if size == 0:
+                    break
+                rounded = np.rint(values[unit, symbol] - offsets[symbol])
+                row = ROW_FIELDS * int64(row_index[symbol])
+                status, base, size, end = _encode_special(
+                    rounded, records, row, bounds, precision, payload, base, size, end
+                )
+                if status != Status.OK:
+                    position = symbol
+                    break
+                escaped += 1
+            if size == 0:
+                # An interval of probability zero leaves nothing, and nothing it stays: one test per block.
+                status = int64(Status.ZERO_PROBABILITY)
+                position = _first_empty(values[unit], offsets, row_index, records, bounds, block)
+            block = block_end
+        if status == Status.OK:
+            # The finish stores three words at most beyond `end`.
+            if end + PAYLOAD_SLACK_BYTES > len(payload):
+                return unit, begin
+            end = _finish(payload, base, size, end)
+        else:
+            end = begin
+            escaped = 0
+        lengths[unit] = end - begin
+        statuses[unit] = status
+        positions[unit] = position
+        escapes[unit] = escaped
+    return units, end

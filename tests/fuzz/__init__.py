@@ -1,0 +1,1 @@
+"""Fuzzing of what strangers reach: the kernels, the wire parser and the archive parser."""

@@ -1,0 +1,53 @@
+"""The long form of fuzzing: `python -m tests.fuzz.run TARGET --seconds N`, guided by coverage.
+
+Owns the loop around a target. It must not know what a target demands. Invariant: the corpus is read, never
+written; inputs that reach new code go to `.fuzz/TARGET`, and one that breaks the invariant is left there as
+`crash-...`. Whoever repairs what it shows puts it into the corpus.
+
+Needs atheris. Kernels run as Python under it, so that their branches guide it and their indexes are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+FOUND = Path(".fuzz")
+
+
+def main() -> None:
+    """Replays a corpus, or fuzzes from it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("target", choices=sorted(path.name for path in CORPUS.iterdir()))
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--replay", action="store_true", help="run the corpus once, without atheris")
+    arguments = parser.parse_args()
+    folder = CORPUS / arguments.target
+    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    if arguments.replay:
+        target = importlib.import_module("tests.fuzz.targets").TARGETS[arguments.target]
+        for path in sorted(folder.iterdir()):
+            target(path.read_bytes())
+        return
+
+    atheris = importlib.import_module("atheris")
+    with atheris.instrument_imports(include=["entropyd", "entropyd_server", "tests.fuzz"]):
+        target = importlib.import_module("tests.fuzz.targets").TARGETS[arguments.target]
+    found = FOUND / arguments.target
+    found.mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-max_total_time={arguments.seconds}",
+        "-timeout=20",
+        "-max_len=2048",
+        f"-artifact_prefix={found}/",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(found), str(folder)], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

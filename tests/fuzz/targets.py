@@ -1,0 +1,176 @@
+"""What must hold for every input. A target takes any bytes and returns; anything it raises is a bug.
+
+- decode: any bit strings under any legal tables end, each in its symbols or in a status. Each unit ends as it
+  does alone. What decodes with the decode sanity check encodes to a string that decodes to the same symbols.
+- encode: any floats end, each unit in a string or in a status. A string decodes to the rounded floats.
+- wire: any message is a call that fits its codec, or an EntropydError.
+- archive: any file is a CompressedTensor whose units can be listed, or an EntropydError.
+
+Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
+Owns the reading of structured cases from bytes. It must not know who makes the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import tempfile
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import google_crc32c
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from entropyd.archive import CompressedTensor
+from entropyd.contract.errors import EntropydError
+from entropyd.v1 import coding_pb2
+from entropyd_server.coding.codec import Codec
+from entropyd_server.kernels.range_coder import Status
+from entropyd_server.rpc.limits import Limits
+from entropyd_server.rpc.requests import parse_compress, parse_decompress
+from tests.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from entropyd_server.coding.tables import CodingTables
+
+_MAX_SYMBOLS = 80
+_MAX_UNITS = 20
+
+
+class Reader:
+    """Takes numbers from bytes, zeros past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def below(self, bound: int) -> int:
+        """A number below `bound`, at most 2^32."""
+        width = (bound - 1).bit_length() + 7 >> 3
+        return int.from_bytes(self.take(width).ljust(width, b"\0"), "little") % bound
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+        taken = self._data[self._position : self._position + count]
+        self._position += count
+        return taken
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(len(self._data))
+
+
+def _tables(reader: Reader) -> tuple[CodingTables, list[int]]:
+    """Legal tables of any precision, with empty intervals and long rows, and a row per symbol."""
+    precision = 1 + reader.below(16)
+    total = 1 << precision
+    rows: list[Row] = []
+    for _ in range(1 + reader.below(4)):
+        cuts = sorted(reader.below(total) for _ in range(reader.below(24)))
+        if reader.below(8) == 0:
+            cuts = [*range(1, min(total, 5000))]
+        rows.append(([0, *cuts, total], reader.below(1 << 30) - (1 << 29)))
+    row_index = [reader.below(len(rows)) for _ in range(reader.below(_MAX_SYMBOLS))]
+    return tables_of(precision, rows), row_index
+
+
+def decode(data: bytes) -> None:
+    """Hostile bit strings."""
+    reader = Reader(data)
+    tables, row_index = _tables(reader)
+    sizes = [reader.below(64) for _ in range(reader.below(_MAX_UNITS))]
+    strings = [reader.take(size) for size in sizes] + [reader.rest()]
+    loose = decode_integers(tables, row_index, strings, sanity_check=False)
+    strict = decode_integers(tables, row_index, strings, sanity_check=True)
+    for unit, string in enumerate(strings):
+        alone = decode_integers(tables, row_index, [string], sanity_check=False)
+        assert [part[unit] for part in loose] == [part[0] for part in alone]
+        assert loose[1][unit] in {Status.OK, Status.ESCAPE_TOO_LONG}
+        assert strict[1][unit] in {loose[1][unit], Status.NOT_AT_END}
+    good = [integers for integers in strict[0] if integers is not None]
+    again, statuses, _ = encode_integers(tables, row_index, good)
+    assert set(statuses) <= {Status.OK}
+    assert decode_integers(tables, row_index, again)[0] == good
+
+
+def encode(data: bytes) -> None:
+    """Hostile floats."""
+    reader = Reader(data)
+    tables, row_index = _tables(reader)
+    units = 1 + reader.below(_MAX_UNITS)
+    scale = 2.0 ** (reader.below(128) - 64)
+    pattern = np.resize(np.frombuffer(reader.rest()[:640] or b"\0", np.uint8), 8 * _MAX_SYMBOLS)
+    offsets = tables.cdf_offset[row_index] if row_index else np.empty(0)
+    values = np.empty((units, len(row_index)))
+    for unit in range(units):
+        if unit % 4 == 3:
+            # Bit patterns as they come: NaN, infinities, huge and tiny numbers.
+            values[unit] = np.roll(pattern, unit).view(np.float64)[: len(row_index)]
+        else:
+            values[unit] = np.roll(pattern, unit).view(np.int8)[: len(row_index)] * scale + offsets
+    strings, statuses, positions = encode_values(tables, row_index, values)
+    decoded, decoded_statuses, _ = decode_integers(tables, row_index, strings)
+    for unit, status in enumerate(statuses):
+        if status == Status.OK:
+            assert decoded_statuses[unit] == Status.OK
+            assert decoded[unit] == np.rint(values[unit]).astype(int).tolist()
+        else:
+            assert status in {Status.NOT_FINITE, Status.OUT_OF_RANGE, Status.ZERO_PROBABILITY}
+            assert strings[unit] == b""
+            assert 0 <= positions[unit] < len(row_index)
+
+
+LIMITS = Limits(max_message_bytes=1 << 16, max_model_bytes=1 << 16, max_build_seconds=1, max_units=256)
+
+
+def codec() -> Codec:
+    """The codec that requests are parsed for."""
+    tables = tables_of(4, [([0, 3, 9, 16], -1)] * 3)
+    return Codec(
+        model_id="ab" * 32,
+        tables=tables,
+        prior_shape=(3,),
+        coding_rank=2,
+        bottleneck_dtype="float32",
+        num_noise_levels=1,
+        decode_sanity_check=True,
+    )
+
+
+def wire(data: bytes) -> None:
+    """Hostile messages; the first byte chooses the method."""
+    with contextlib.suppress(EntropydError, DecodeError):
+        if data[:1] < b"\x80":
+            call = parse_compress(coding_pb2.CompressRequest.FromString(data[1:]), codec(), LIMITS)
+            assert call.values.shape[1] == 3 * call.broadcast_shape[0]
+            assert call.values.dtype == np.float32
+        else:
+            parse_decompress(coding_pb2.DecompressRequest.FromString(data[1:]), codec(), LIMITS)
+
+
+def archive(data: bytes) -> None:
+    """Hostile files; unless the first byte is even, header and checksum are put right around the rest."""
+    content = data[1:]
+    if data[:1] and data[0] % 2:
+        content = struct.pack("<8sIQ", b"\x89ENTR\r\n\x1a", 1, len(content)) + content
+        content += struct.pack("<I", google_crc32c.value(content))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fuzzed.entropyd"
+        path.write_bytes(content)
+        with contextlib.suppress(EntropydError):
+            compressed = CompressedTensor.load(path)
+            ends = list(accumulate(compressed.lengths.tolist(), initial=0))
+            assert ends[-1] == len(compressed.payload)
+            assert b"".join(compressed.strings.reshape(-1)) == compressed.payload
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "decode": decode,
+    "encode": encode,
+    "wire": wire,
+    "archive": archive,
+}

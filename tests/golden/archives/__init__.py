@@ -1,0 +1,1 @@
+"""Archives that must decode for ever, with the arrays that they hold."""

@@ -1,86 +1,81 @@
-"""The `entropyd` command, run as a person or a program runs it."""
+"""The `entropyd` command: files make the round trip, mistakes get a sentence, and status 0 means all worked.
+
+docs/cli.md's tour, in `test_cli_tour`, runs the command in a shell; here it runs in this process, which is
+quicker.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from entropyd import Archive
+from entropyd.cli.main import entropyd
+from entropyd.cli.session import DEFAULT_SERVER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+    from click.testing import Result
+
     from entropyd_server.local import LocalServer
+
+CREATE = ["models", "create", "--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=[1,2,4]"]
+CREATE += ["--coding-rank", "2"]
 
 
 class Cli:
-    """Runs `entropyd` against the shared server."""
+    """Runs `entropyd` against the shared server, in a folder of its own."""
 
     def __init__(self, target: str, folder: Path) -> None:
         self.target = target
         self.folder = folder
 
-    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "entropyd.cli", "--server", self.target, *arguments]
-        ran = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        assert ran.returncode == status, (ran.stdout, ran.stderr)
-        assert "Traceback" not in ran.stderr
+    def run(self, *arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
+        ran = CliRunner().invoke(entropyd, ["--server", self.target, *arguments], input=stdin)
+        assert ran.exit_code == status, (ran.stdout, ran.stderr, ran.exception)
+        assert ran.exception is None or isinstance(ran.exception, SystemExit)
         return ran
 
 
 @pytest.fixture
-def cli(server: LocalServer, tmp_path: Path) -> Cli:
+def cli(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
     return Cli(server.target, tmp_path)
 
 
 @pytest.fixture
 def model_id(cli: Cli) -> str:
-    created = cli.run(
-        "models",
-        "create",
-        "--prior",
-        "NoisyNormal",
-        "-p",
-        "loc=0",
-        "-p",
-        "scale=[1,2,4]",
-        "--coding-rank",
-        "2",
-    )
-    return created.stdout.strip()
+    return cli.run(*CREATE).stdout.strip()
 
 
-def test_files_make_the_round_trip(cli: Cli, model_id: str) -> None:
+@pytest.fixture
+def x(cli: Cli) -> npt.NDArray[np.float32]:
     x = np.random.default_rng(0).normal(0, 3, (6, 9, 3)).astype(np.float32)
-    np.save(cli.folder / "x.npy", x)
-    said = cli.run("compress", "--model", model_id, "x.npy", "x.entropyd").stdout
-    assert "bits per symbol" in said
-    cli.run("decompress", "x.entropyd", "restored.npy")
-    restored = np.load(cli.folder / "restored.npy")
-    assert np.abs(x - restored).max() <= 0.5 + 1e-6
-    cli.run("decompress", "--units", "2:4", "x.entropyd", "some.npy")
-    np.testing.assert_array_equal(np.load(cli.folder / "some.npy"), restored[2:4])
+    np.save("x.npy", x)
+    return x
 
 
-def test_json_is_for_programs(cli: Cli, model_id: str) -> None:
-    np.save(cli.folder / "x.npy", np.zeros((2, 3), np.float32))
-    figures = json.loads(cli.run("--json", "compress", "--model", model_id, "x.npy", "x.entropyd").stdout)
-    assert figures["symbols"] == 6
-    listed = json.loads(cli.run("--json", "models", "list").stdout)
-    assert model_id in [model["model_id"] for model in listed]
+# Models
 
 
 def test_a_shown_configuration_makes_the_same_model(cli: Cli, model_id: str) -> None:
-    shown = cli.run("--json", "models", "show", model_id).stdout
-    (cli.folder / "config.json").write_text(shown)
+    (cli.folder / "config.json").write_text(cli.run("--json", "models", "show", model_id).stdout)
     assert cli.run("models", "create", "--config", "config.json").stdout.strip() == model_id
 
 
 def test_parameters_come_from_files_too(cli: Cli, model_id: str) -> None:
-    np.save(cli.folder / "scale.npy", np.array([1, 2, 4], np.float32))
+    np.save("scale.npy", np.array([1, 2, 4], np.float32))
     arguments = ["--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=scale.npy", "--coding-rank", "2"]
     assert cli.run("models", "create", *arguments).stdout.strip() == model_id
 
@@ -97,30 +92,327 @@ def test_a_deleted_model_is_gone(cli: Cli) -> None:
     assert "MODEL_NOT_FOUND" in cli.run("models", "show", model_id, status=1).stderr
 
 
+# Round trips
+
+
+def test_files_make_the_round_trip(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
+    assert "bits per symbol" in cli.run("compress", "--model", model_id, "x.npy", "x.entropyd").stdout
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    restored = np.load("restored.npy")
+    assert np.abs(x - restored).max() <= 0.5 + 1e-6
+    for units, expected in {
+        "2:4": restored[2:4],
+        "5": restored[5:6],
+        "-2:": restored[-2:],
+        "4:2": x[:0],
+    }.items():
+        cli.run("decompress", "--units", units, "x.entropyd", "some.npy")
+        np.testing.assert_array_equal(np.load("some.npy"), expected)
+    assert sorted(os.listdir()) == ["restored.npy", "some.npy", "x.entropyd", "x.npy"]  # noqa: PTH208
+
+
+def test_pipes_make_the_round_trip(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
+    packed = cli.run("compress", "--model", model_id, "-", "-", stdin=(cli.folder / "x.npy").read_bytes())
+    (cli.folder / "restored.npy").write_bytes(
+        cli.run("decompress", "-", "-", stdin=packed.stdout_bytes).stdout_bytes
+    )
+    assert np.abs(x - np.load("restored.npy")).max() <= 0.5 + 1e-6
+    assert "bits per symbol" in packed.stderr
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (0, 9, 3), (2, 3, 9, 3), (2, 0, 9, 3), (4, 0, 3)])
+def test_every_shape_of_batch_makes_the_round_trip(cli: Cli, model_id: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+    np.save("x.npy", x)
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    np.testing.assert_allclose(np.load("restored.npy"), x, atol=0.5 + 1e-6)
+    cli.run("inspect", "x.entropyd")
+
+
+def test_a_large_array_goes_through_in_pieces(
+    cli: Cli, model_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(2).normal(0, 3, (1000, 9, 3)).astype(np.float32)
+    np.save("x.npy", x)
+    cli.run("compress", "--model", model_id, "x.npy", "whole.entropyd")
+    monkeypatch.setattr("entropyd.cli.work._PIECE_BYTES", 10_000)
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    assert (cli.folder / "x.entropyd").read_bytes() == (cli.folder / "whole.entropyd").read_bytes()
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    np.testing.assert_allclose(np.load("restored.npy"), x, atol=0.5 + 1e-5)
+
+
+# A large archive is read as it was written: in pieces of the first axis.
+WITHIN_MEMORY = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+from entropyd.cli.__main__ import main
+main()
+"""
+
+
+def test_files_larger_than_memory_go_both_ways(cli: Cli, model_id: str) -> None:
+    limit = 256 * 2**20
+    # A sparse file: nothing but its header takes room on the disk.
+    layout: Any = np.lib.format
+    layout.open_memmap("x.npy", "w+", np.float32, (1200, 30_000, 3)).flush()
+    assert (cli.folder / "x.npy").stat().st_size > 1.5 * limit
+    command = [sys.executable, "-c", WITHIN_MEMORY, str(limit), "--server", cli.target]
+    for arguments in (
+        ["compress", "--model", model_id, "x.npy", "x.entropyd"],
+        ["decompress", "x.entropyd", "y.npy"],
+    ):
+        ran = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+    restored = np.load("y.npy", mmap_mode="r")
+    assert restored.shape == (1200, 30_000, 3)
+    assert np.abs(restored[::100]).max() <= 0.5
+
+
+def test_a_bound_on_the_error_is_kept_and_needs_not_be_repeated(cli: Cli) -> None:
+    arguments = ["--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=50", "--coding-rank", "1"]
+    model_id = cli.run("models", "create", *arguments).stdout.strip()
+    x = np.random.default_rng(3).normal(0, 1, (20, 30))
+    np.save("x.npy", x)
+    cli.run("compress", "--model", model_id, "--max-error", "0.01", "x.npy", "x.entropyd")
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    restored = np.load("restored.npy")
+    assert restored.dtype == np.float64
+    assert np.abs(x - restored).max() <= 0.01
+    refused = cli.run("compress", "--model", model_id, "--max-error", "1e-12", "x.npy", "y", status=1)
+    assert "expected at least" in refused.stderr
+
+
+def test_metadata_and_model_travel_with_the_data(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
+    options = ["--embed-model", "-m", "gain=2.5", "-m", "camera=left"]
+    cli.run("compress", "--model", model_id, *options, "x.npy", "x.entropyd")
+    with Archive.open("x.entropyd") as archive:
+        assert archive.metadata == {"gain": 2.5, "camera": "left"}
+        assert archive.model is not None
+        assert archive.model.model_id == model_id
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_every_dtype_makes_the_round_trip(cli: Cli, dtype: str) -> None:
+    model_id = cli.run(*CREATE, "--bottleneck-dtype", dtype).stdout.strip()
+    numpy_dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    x = np.random.default_rng(5).normal(0, 2, (4, 5, 3)).astype(numpy_dtype)
+    np.save("x.npy", x)
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    restored = np.load("restored.npy").view(numpy_dtype)
+    np.testing.assert_allclose(restored.astype(float), x.astype(float), atol=0.6)
+
+
+@pytest.mark.parametrize("layout", ["big-endian", "column-major"])
+def test_every_layout_in_memory_is_the_same_array(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32], layout: str
+) -> None:
+    np.save("other.npy", x.astype(">f4") if layout == "big-endian" else np.asfortranarray(x))
+    for name in ("x", "other"):
+        cli.run("compress", "--model", model_id, f"{name}.npy", f"{name}.entropyd")
+        cli.run("compress", "--model", model_id, "--max-error", "1", f"{name}.npy", f"{name}.bounded")
+    assert (cli.folder / "x.entropyd").read_bytes() == (cli.folder / "other.entropyd").read_bytes()
+    assert (cli.folder / "x.bounded").read_bytes() == (cli.folder / "other.bounded").read_bytes()
+
+
+def test_another_dtype_is_converted_on_request_only(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    np.save("double.npy", x.astype(np.float64))
+    refused = cli.run("compress", "--model", model_id, "double.npy", "x.entropyd", status=1)
+    assert "--cast converts it" in refused.stderr
+    cli.run("compress", "--model", model_id, "--cast", "double.npy", "x.entropyd")
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(cli: Cli, x: npt.NDArray[np.float32]) -> Path:
+    folder = cli.folder / "in"
+    (folder / "deep").mkdir(parents=True)
+    np.save(folder / "a.npy", x)
+    np.savez(folder / "deep" / "pair.npz", left=x[:2], right=x[2:])
+    return folder
+
+
+def test_a_folder_is_compressed_once_and_then_only_what_changed(
+    cli: Cli, model_id: str, folder: Path, x: npt.NDArray[np.float32]
+) -> None:
+    command = ["--json", "compress", "--model", model_id, "--recursive", "in", "out"]
+    first = json.loads(cli.run(*command).stdout)
+    assert (first["done"], first["skipped"]) == (3, 0)
+    assert {file["target"] for file in first["files"]} == {
+        "out/a.entropyd",
+        "out/deep/pair/left.entropyd",
+        "out/deep/pair/right.entropyd",
+    }
+    assert json.loads(cli.run(*command).stdout)["skipped"] == 3
+    np.save(folder / "a.npy", x[:3])
+    damaged = cli.folder / "out" / "deep" / "pair" / "left.entropyd"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    again = json.loads(cli.run(*command).stdout)
+    assert (again["done"], again["skipped"]) == (2, 1)
+    cli.run("decompress", "--recursive", "out", "back")
+    np.testing.assert_allclose(np.load("back/a.npy"), x[:3], atol=0.5 + 1e-6)
+    np.testing.assert_allclose(np.load("back/deep/pair/right.npy"), x[2:], atol=0.5 + 1e-6)
+
+
+def test_one_bad_file_of_a_folder_costs_that_file(cli: Cli, model_id: str, folder: Path) -> None:
+    (folder / "bad.npy").write_bytes(b"not an array")
+    (folder / "bad.npz").write_bytes(b"PK, but not a zip file")
+    np.save(folder / "nan.npy", np.full((1, 9, 3), np.nan, np.float32))
+    command = ["compress", "--model", model_id, "--recursive", "in", "out"]
+    ran = cli.run(*command, status=1)
+    assert "3 done, 0 skipped, 3 failed" in ran.stdout
+    assert "bad.npy is not a .npy file" in ran.stderr
+    assert "bad.npz is not a .npz file" in ran.stderr
+    assert "NaN cannot be coded" in ran.stderr
+
+
+def test_names_inside_a_file_cannot_leave_the_folder(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    np.savez("evil.npz", **{"../escaped": x})
+    ran = cli.run("compress", "--model", model_id, "evil.npz", "out/in", status=1)
+    assert "is no name for a file" in ran.stderr
+    assert not (cli.folder / "out").exists()
+
+
+# Damage
+
+
+def test_damage_is_named_and_the_rest_is_restored_on_request(cli: Cli, model_id: str) -> None:
+    x = np.random.default_rng(4).normal(0, 3, (9000, 9, 3)).astype(np.float32)
+    np.save("x.npy", x)
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    content = bytearray((cli.folder / "x.entropyd").read_bytes())
+    content[1000] ^= 1
+    (cli.folder / "x.entropyd").write_bytes(content)
+    report = json.loads(cli.run("--json", "verify", "x.entropyd", status=1).stdout)
+    assert not report["good"]
+    (run,) = report["files"][0]["damaged"]
+    assert run["first"] == 0
+    end = run["last"] + 1
+    assert 0 < end < 9000
+    assert "CORRUPT_STRING" in cli.run("decompress", "x.entropyd", "y.npy", status=1).stderr
+    assert not (cli.folder / "y.npy").exists()
+    cli.run("decompress", "--units", f"{end}:", "x.entropyd", "y.npy")
+    ran = cli.run("decompress", "--skip-damaged", "x.entropyd", "y.npy", status=1)
+    assert f"{end} damaged coding units are NaN" in ran.stderr
+    restored = np.load("y.npy")
+    assert np.isnan(restored[:end]).all()
+    np.testing.assert_allclose(restored[end:], x[end:], atol=0.5 + 1e-5)
+
+
+def test_a_torn_archive_is_refused_and_recovered_on_request(cli: Cli, model_id: str) -> None:
+    np.save("x.npy", np.zeros((9000, 90, 3), np.float32))
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    content = (cli.folder / "x.entropyd").read_bytes()
+    (cli.folder / "x.entropyd").write_bytes(content[: -len(content) // 4])
+    refused = cli.run("decompress", "x.entropyd", "y.npy", status=1)
+    assert "is not complete" in refused.stderr
+    assert "--recover" in refused.stderr
+    assert "is not complete" in cli.run("verify", "x.entropyd", status=1).stdout
+    cli.run("decompress", "--recover", "x.entropyd", "y.npy")
+    assert 0 < len(np.load("y.npy")) < 9000
+
+
+# What people and programs see
+
+
+def test_inspect_shows_the_rate_and_the_lengths_without_a_server(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    figures = json.loads(cli.run("--json", "compress", "--model", model_id, "x.npy", "x.entropyd").stdout)
+    alone = CliRunner().invoke(entropyd, ["--server", "127.0.0.1:1", "--json", "inspect", "x.entropyd"])
+    found = json.loads(alone.stdout)
+    assert found["model_id"] == model_id
+    assert found["bits_per_symbol"] == pytest.approx(figures["bits_per_symbol"], abs=1e-4)
+    assert found["batch_shape"] == [6]
+    assert sum(found["lengths"]["histogram"]["units"]) == found["coding_units"] == 6
+    assert "█" in cli.run("inspect", "x.entropyd").stdout
+    assert "good, 6 coding units" in cli.run("verify", "x.entropyd").stdout
+
+
+def test_json_is_for_programs(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
+    figures = json.loads(cli.run("--json", "compress", "--model", model_id, "x.npy", "x.entropyd").stdout)
+    assert figures["symbols"] == 162
+    restored = json.loads(cli.run("--json", "decompress", "x.entropyd", "y.npy").stdout)
+    assert restored == {"target": "y.npy", "dtype": "float32", "shape": [6, 9, 3], "damaged_units": []}
+    listed = json.loads(cli.run("--json", "models", "list").stdout)
+    assert model_id in [model["model_id"] for model in listed]
+
+
+def test_bench_measures_both_operations(cli: Cli, model_id: str) -> None:
+    options = ["--model", model_id, "--shape", "2,9,3", "--concurrency", "2", "--seconds", "0.3"]
+    found = json.loads(cli.run("--json", "bench", *options).stdout)
+    assert [one["operation"] for one in found["operations"]] == ["compress", "decompress"]
+    for one in found["operations"]:
+        assert one["calls_per_s"] > 0
+        assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
+        assert one["megabytes_per_s"] == pytest.approx(one["calls_per_s"] * 2 * 9 * 3 * 4 / 1e6)
+
+
+@pytest.mark.parametrize(
+    "command", ["", "models", "models create", "compress", "decompress", "inspect", "verify", "bench"]
+)
+def test_help_has_a_sentence_and_every_command_an_example(cli: Cli, command: str) -> None:
+    said = cli.run(*command.split(), "--help").stdout
+    assert "Usage:" in said
+    if command and not command.startswith("models"):
+        assert f"entropyd {command} " in said or f"entropyd --json {command} " in said
+
+
+def test_the_shell_completes_commands_and_the_ids_of_models(cli: Cli, model_id: str) -> None:
+    command = [sys.executable, "-c", "from entropyd.cli.__main__ import main; main()"]
+
+    def completed(words: str) -> str:
+        environment = {**os.environ, "_ENTROPYD_COMPLETE": "bash_complete", "COMP_WORDS": words}
+        environment["COMP_CWORD"] = str(len(words.split()) - 1)
+        script = "import sys; sys.argv[0] = 'entropyd'; from entropyd.cli.__main__ import main; main()"
+        return subprocess.run(
+            [*command[:2], script], env=environment, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert "plain,decompress" in completed("entropyd decom")
+    assert f"plain,{model_id}" in completed(f"entropyd --server {cli.target} compress --model {model_id[:4]}")
+
+
+def test_a_bar_is_drawn_for_a_person_and_not_for_a_pipe(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    command = [sys.executable, "-m", "entropyd.cli", "--server", cli.target]
+    command += ["compress", "--model", model_id, "x.npy", "x.entropyd"]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
+    ours, theirs = pty.openpty()
+    ran = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+    os.close(theirs)
+    assert ran.returncode == 0
+    assert "compressing x.npy" in os.read(ours, 1 << 16).decode()
+    os.close(ours)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["models", "create", "--prior", "NoisyNormal"], 2, "--coding-rank"),
         (["models", "create", "--prior", "Nope", "--coding-rank", "1"], 2, "Nope"),
-        (
-            [
-                "models",
-                "create",
-                "--prior",
-                "NoisyNormal",
-                "-p",
-                "loc=0",
-                "-p",
-                "scale=-1",
-                "--coding-rank",
-                "1",
-            ],
-            1,
-            "prior.scale is -1.0",
-        ),
+        ([*CREATE[:4], "-p", "loc=0", "-p", "scale=-1", "--coding-rank", "1"], 1, "prior.scale is -1.0"),
         (["models", "create", "--config", "missing.json"], 1, "missing.json cannot be read"),
-        (["compress", "--model", "0" * 64, "missing.npy", "x"], 1, "missing.npy cannot be read"),
-        (["decompress", "missing.entropyd", "x.npy"], 1, "missing.entropyd cannot be read"),
+        (["compress", "--model", "0" * 64, "missing.npy", "x"], 1, "`entropyd models list` shows"),
+        (["compress", "--model", "0" * 64, "-r", "missing", "x"], 1, "missing is no folder"),
+        (["compress", "--model", "0" * 64, "-m", "x", "x.npy", "x"], 2, "NAME=VALUE"),
+        (["compress", "--model", "0" * 64, "-m", "entropyd.x=1", "x.npy", "x"], 2, "are taken"),
+        (["decompress", "missing.entropyd", "x.npy"], 1, "missing.entropyd: No such file"),
+        (["decompress", "--units", "a:b", "missing.entropyd", "x.npy"], 2, "is not A:B"),
+        (["inspect", "missing.entropyd"], 1, "missing.entropyd: No such file"),
+        (["verify", "missing.entropyd"], 1, "missing.entropyd: No such file"),
+        (["bench", "--shape", "a"], 2, "is no list of axes"),
     ],
 )
 def test_mistakes_are_answered_with_a_sentence(
@@ -129,11 +421,18 @@ def test_mistakes_are_answered_with_a_sentence(
     assert message in cli.run(*arguments, status=status).stderr
 
 
+def test_without_a_server_the_command_says_how_to_start_one(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(entropyd, ["--server", "127.0.0.1:1", "--timeout-s", "20", "models", "list"])
+    assert ran.exit_code == 1
+    assert "start a server with `entropyd-server`" in ran.stderr
+    assert DEFAULT_SERVER in CliRunner().invoke(entropyd, ["--help"]).stdout
+
+
 def test_files_that_are_something_else_are_refused(cli: Cli, model_id: str) -> None:
     (cli.folder / "x.npy").write_bytes(b"not an array")
     assert "not a .npy file" in cli.run("compress", "--model", model_id, "x.npy", "y", status=1).stderr
     assert "not an entropyd file" in cli.run("decompress", "x.npy", "y.npy", status=1).stderr
-    np.save(cli.folder / "bad.npy", np.full((2, 3), np.nan, np.float32))
+    np.save("bad.npy", np.full((2, 3), np.nan, np.float32))
     ended = cli.run("compress", "--model", model_id, "bad.npy", "bad.entropyd", status=1)
     assert "NaN cannot be coded" in ended.stderr
     assert not (cli.folder / "bad.entropyd").exists()

@@ -10,12 +10,14 @@ from types import ModuleType
 import pytest
 
 import entropyd
-from entropyd import _calls, _client, archive, priors
+from entropyd import _calls, _client, _modeling_calls, priors
+from entropyd.archive import embedded, reader, tensor, writer
 from entropyd.contract import config, errors
-from entropyd.contract.prior import DEEP_FACTORIZED, FAMILIES, Prior
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.prior import Prior
 
 # Everything public in these modules is for users.
-PUBLIC_MODULES = (_client, archive, config, errors)
+PUBLIC_MODULES = (_client, _modeling_calls, config, embedded, errors, reader, tensor, writer)
 
 
 def own_classes(module: ModuleType) -> set[str]:
@@ -49,7 +51,7 @@ def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:
 
 
 def test_every_family_has_a_constructor_of_its_name() -> None:
-    assert set(priors.__all__) == {*FAMILIES, DEEP_FACTORIZED}
+    assert set(priors.__all__) == {family.partition(".")[0] for family in FAMILIES}
     functions = {
         name
         for name, value in vars(priors).items()
@@ -58,10 +60,21 @@ def test_every_family_has_a_constructor_of_its_name() -> None:
     assert functions == set(priors.__all__)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+PLAIN = [name for name, family in FAMILIES.items() if not (family.network or family.nested)]
+
+
+@pytest.mark.parametrize("family", PLAIN)
 def test_a_constructor_takes_the_parameters_of_its_family(family: str) -> None:
-    assert list(inspect.signature(getattr(priors, family)).parameters) == list(FAMILIES[family])
-    prior = getattr(priors, family)(**{name: [1.0] for name in FAMILIES[family]})
+    values = {
+        name: 2.0 if domain == "one positive" else [float(i + 1)] if domain != "weight" else [1.0]
+        for i, (name, domain) in enumerate(FAMILIES[family].arrays.items())
+    }
+    source, _, name = family.partition(".")
+    if source == "tfp":
+        prior = priors.tfp(name, **values)
+    else:
+        assert list(inspect.signature(getattr(priors, family)).parameters) == list(FAMILIES[family].arrays)
+        prior = getattr(priors, family)(**values)
     assert isinstance(prior, Prior)
     assert prior.family == family
 
@@ -70,4 +83,5 @@ def test_importing_the_client_imports_no_server_and_no_numerics_but_numpy() -> N
     code = "import sys, entropyd, entropyd.priors; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     heavy = {"tensorflow", "tensorflow_compression", "numba", "entropyd_server", "obstore", "ml_dtypes"}
+    heavy |= {"click", "rich", "zarr", "safetensors"}
     assert heavy.isdisjoint(output.split())

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Runs the command, or says which extra it needs."""
     try:
-        from entropyd.cli.commands import entropyd  # noqa: PLC0415 - click and rich are an extra
+        from entropyd.cli.main import entropyd  # noqa: PLC0415 - click and rich are an extra
     except ImportError as error:
         sys.exit(f"the entropyd command needs more packages ({error}): pip install 'entropyd[cli]'")
     entropyd()

@@ -204,10 +204,10 @@ class PermissionDeniedError(EntropydError):
 
 
 class DataLossError(EntropydError):
-    """The stored model does not match its own digests."""
+    """A stored model that does not match its digests, or a file that is damaged, cut short or no archive."""
 
     code = "DATA_LOSS"
-    reasons = ("MODEL_DAMAGED",)
+    reasons = ("MODEL_DAMAGED", "ARCHIVE_DAMAGED")
 
 
 class UnimplementedError(EntropydError):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BLOCK_BYTES = 64 * 1024
+# Keeps what a block holds bounded where bit strings are empty.
+MAX_BLOCK_UNITS = 65536
 
 
 def make_blocks(payload: bytes, lengths: npt.NDArray[np.uint32]) -> list[types_pb2.Block]:
@@ -28,14 +30,17 @@ def make_blocks(payload: bytes, lengths: npt.NDArray[np.uint32]) -> list[types_p
       payload: All bit strings, one after the other.
       lengths: uint32 vector, the length of each in bytes; they sum to `len(payload)`.
     """
+    if len(payload) <= BLOCK_BYTES and 0 < len(lengths) <= MAX_BLOCK_UNITS:
+        return [types_pb2.Block(units=len(lengths), crc32c=checksum(payload, lengths))]
     ends = np.cumsum(lengths, dtype=np.int64)
     blocks: list[types_pb2.Block] = []
     first, first_byte = 0, 0
     while first < len(lengths):
         # At least one unit; else as many as end within the block.
         last = max(int(np.searchsorted(ends, first_byte + BLOCK_BYTES, side="right")), first + 1)
+        last = min(last, first + MAX_BLOCK_UNITS)
         last_byte = int(ends[last - 1])
-        crc32c = _checksum(payload[first_byte:last_byte], lengths[first:last])
+        crc32c = checksum(payload[first_byte:last_byte], lengths[first:last])
         blocks.append(types_pb2.Block(units=last - first, crc32c=crc32c))
         first, first_byte = last, last_byte
     return blocks
@@ -54,17 +59,20 @@ def damaged_units(
     Returns:
       Boolean vector, True for each unit of a damaged block.
     """
+    if len(blocks) == 1:
+        return np.full(len(lengths), checksum(payload, lengths) != blocks[0].crc32c)
     damaged = np.zeros(len(lengths), np.bool_)
     ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     first = 0
     for block in blocks:
         last = first + block.units
         chunk = payload[int(ends[first]) : int(ends[last])]
-        damaged[first:last] = _checksum(chunk, lengths[first:last]) != block.crc32c
+        damaged[first:last] = checksum(chunk, lengths[first:last]) != block.crc32c
         first = last
     return damaged
 
 
-def _checksum(payload: bytes, lengths: npt.NDArray[np.uint32]) -> int:
+def checksum(payload: bytes, lengths: npt.NDArray[np.uint32]) -> int:
+    """CRC32C of one block: the units' lengths, each as 4 bytes little-endian, then their bit strings."""
     over_lengths = google_crc32c.value(lengths.astype("<u4", copy=False).tobytes())
     return int(google_crc32c.extend(over_lengths, payload))

@@ -1,85 +1,29 @@
-"""The commands of `entropyd`.
+"""`entropyd models`: create, list, show and delete.
 
-Owns flags, files and what is printed. It must not know more of the service than the public client does.
+Owns how a model is described on the command line and on the terminal. It must not know more of the service
+than the public client does.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from entropyd import (
-    Client,
-    CompressedTensor,
-    EntropydError,
-    Model,
-    Prior,
-    UniversalBatchedConfig,
-)
+from entropyd import Model, Prior, UniversalBatchedConfig
+from entropyd.cli.arrays import read_array
 from entropyd.contract.config import BOTTLENECK_DTYPES
-from entropyd.contract.prior import FAMILIES
+from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-DEFAULT_SERVER = "127.0.0.1:7070"
+    from entropyd.cli.session import Session
 
 
-@dataclass(frozen=True)
-class Session:
-    """What every command works with."""
-
-    client: Client
-    as_json: bool
-
-    def show(self, value: Any, text: Callable[[], None]) -> None:
-        """Prints `value` as JSON for a program, or calls `text` for a person."""
-        if self.as_json:
-            click.echo(json.dumps(value, indent=2))
-        else:
-            text()
-
-
-class _Group(click.Group):
-    """A group whose entropyd errors are messages, not tracebacks, with exit code 1."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except EntropydError as error:
-            raise click.ClickException(f"{error} ({error.reason})") from error
-
-
-@click.group(
-    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ENTROPYD"}
-)
-@click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
-@click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.version_option(package_name="entropyd", prog_name="entropyd")
-@click.pass_context
-def entropyd(context: click.Context, server: str, timeout_s: float, *, as_json: bool) -> None:
-    """Compress float arrays with entropy models that live on an entropyd server.
-
-    \b
-    Examples:
-      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
-      entropyd models list
-      entropyd compress --model MODEL_ID latents.npy latents.entropyd
-      entropyd decompress latents.entropyd restored.npy
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
-    context.obj = Session(context.with_resource(Client(server, timeout_s=timeout_s)), as_json)
-
-
-@entropyd.group()
+@click.group()
 def models() -> None:
     """Create, list, show and delete models."""
 
@@ -185,57 +129,6 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     session.show({"deleted": list(model_ids)}, lambda: click.echo(f"deleted {len(model_ids)}"))
 
 
-@entropyd.command()
-@click.option("--model", "model_id", required=True, help="Id of the model to compress with.")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.pass_obj
-def compress(session: Session, /, model_id: str, source: Path, target: Path) -> None:
-    """Compress the array in SOURCE (.npy) into TARGET (.entropyd)."""
-    array = _read_array(source)
-    compressed = session.client.model(model_id).compress(array)
-    compressed.save(target)
-    rate = compressed.rate
-    if rate is None:
-        raise AssertionError("a Compress reply carries its rate")
-    figures = {
-        "target": str(target),
-        "coding_units": len(compressed.lengths),
-        "symbols": rate.symbols,
-        "escaped_symbols": rate.escaped_symbols,
-        "uncompressed_bytes": rate.uncompressed_bytes,
-        "compressed_bytes": rate.compressed_bytes,
-        "bits_per_symbol": rate.bits_per_symbol,
-    }
-    text = (
-        f"{target}: {rate.uncompressed_bytes:,} -> {rate.compressed_bytes:,} bytes, "
-        f"{rate.bits_per_symbol:.3f} bits per symbol"
-    )
-    session.show(figures, lambda: click.echo(text))
-
-
-@entropyd.command()
-@click.option(
-    "--units", metavar="A:B", help="Decode only items A to B (not included) of the first batch axis."
-)
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.pass_obj
-def decompress(session: Session, /, units: str | None, source: Path, target: Path) -> None:
-    """Restore the array in SOURCE (.entropyd) into TARGET (.npy)."""
-    try:
-        compressed = CompressedTensor.load(source)
-    except OSError as error:
-        raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
-    if units is not None:
-        compressed = compressed[_slice(units)]
-    array = session.client.model(compressed.model_id).decompress(compressed)
-    with target.open("wb") as file:
-        np.save(file, array)
-    figures = {"target": str(target), "dtype": array.dtype.name, "shape": list(array.shape)}
-    session.show(figures, lambda: click.echo(f"{target}: {array.dtype.name} {array.shape}"))
-
-
 def _describe(model: Model) -> dict[str, Any]:
     return {
         "model_id": model.id,
@@ -270,30 +163,8 @@ def _parameter(text: str) -> tuple[str, Any]:
     if not equals:
         raise click.UsageError(f"parameter {text!r} is not NAME=VALUE")
     if value.endswith(".npy"):
-        return name, _read_array(Path(value))
+        return name, read_array(Path(value))
     try:
         return name, json.loads(value)
     except json.JSONDecodeError as error:
         raise click.UsageError(f"parameter {name}: {value!r} is no number, JSON list or .npy file") from error
-
-
-def _read_array(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
-    except ValueError as error:
-        raise click.ClickException(f"{path} is not a .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise click.ClickException(f"{path} holds several arrays; expected a .npy file")
-    return array
-
-
-def _slice(text: str) -> slice:
-    start, colon, stop = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError(text)
-        return slice(int(start) if start else None, int(stop) if stop else None)
-    except ValueError as error:
-        raise click.UsageError(f"--units {text!r} is not A:B") from error

@@ -1,0 +1,22 @@
+"""Compressed tensors, in memory and in files: `CompressedTensor`, `Archive`, `ArchiveWriter`.
+
+docs/archive.md describes the format. tensor: the value; layout and heads: the bytes of a file; writer, and
+reader with structure, blocks and selection: files; recovery and verification: files that are damaged;
+embedded: a model inside a file; source: where bytes are.
+"""
+
+from entropyd.archive.embedded import EmbeddedModel
+from entropyd.archive.reader import Archive
+from entropyd.archive.tensor import CompressedTensor, RateReport
+from entropyd.archive.verification import Verification, verify
+from entropyd.archive.writer import ArchiveWriter
+
+__all__ = [
+    "Archive",
+    "ArchiveWriter",
+    "CompressedTensor",
+    "EmbeddedModel",
+    "RateReport",
+    "Verification",
+    "verify",
+]

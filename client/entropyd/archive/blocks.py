@@ -1,0 +1,138 @@
+"""Blocks as they are stored, and the index that finds them.
+
+Owns reading one chunk from a source. It must not know keys, nor who asks. Invariant: a block whose bytes do
+not match their checksums, or cannot be read, is a damaged block and says why; it is never other units.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.heads import BlockHead
+from entropyd.archive.layout import BLOCK, CHECKSUM, CHUNK, ChunkFrame, LayoutError, parse_chunk_head
+from entropyd.contract.integrity import checksum
+
+if TYPE_CHECKING:
+    from entropyd.archive.source import Source
+
+# Far above any head that is written; a damaged frame cannot make a reader ask for more.
+MAX_HEAD_BYTES = 1 << 24
+# An offset that no block can have.
+LOST = 0
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBlock:
+    """Some neighbouring coding units of an archive.
+
+    Attributes:
+      first_unit: Number of the first unit.
+      lengths: uint32 [units], the length of each bit string in bytes; zeros where they are lost.
+      payload: The bit strings; empty where they are lost.
+      damage: What is wrong, None where nothing is.
+    """
+
+    first_unit: int
+    lengths: npt.NDArray[np.uint32]
+    payload: bytes
+    damage: str | None = None
+
+    @property
+    def end_unit(self) -> int:
+        """Number of the unit after the last one."""
+        return self.first_unit + len(self.lengths)
+
+    def part(self, first: int, last: int) -> StoredBlock:
+        """The units from `first` to `last`, not included."""
+        a, b = first - self.first_unit, last - self.first_unit
+        payload = self.payload[int(self._ends[a]) : int(self._ends[b])]
+        return StoredBlock(first, self.lengths[a:b], payload, self.damage)
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Where the blocks are.
+
+    Attributes:
+      entries: `layout.ENTRY` [blocks] in order of their units; LOST for the offset of one that is gone.
+      units: Number of coding units.
+      items: Length of the first batch axis; 1 without batch axes.
+    """
+
+    entries: npt.NDArray[Any]
+    units: int
+    items: int
+
+    def block_of(self, unit: int) -> int:
+        """The block that holds a unit."""
+        return bisect_right(self.entries["first_unit"], unit) - 1
+
+    def place(self, block: int) -> tuple[int, int, int]:
+        """Offset, first unit, and unit after the last one of a block."""
+        offset, first_unit = self.entries[block].tolist()
+        if block + 1 < len(self.entries):
+            return offset, first_unit, int(self.entries["first_unit"][block + 1])
+        return offset, first_unit, self.units
+
+
+def read_chunk_head(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
+    """Frame and head of the chunk at `offset`, whose data are not read.
+
+    Raises:
+      LayoutError: If they do not match their checksum, or the chunk would leave the source.
+    """
+    start = source.read_at(offset, CHUNK.size)
+    frame = ChunkFrame.unpack(start)
+    if frame.head_bytes > MAX_HEAD_BYTES:
+        raise LayoutError(f"has a chunk head of {frame.head_bytes} bytes")
+    rest = source.read_at(offset + CHUNK.size, frame.head_bytes + CHECKSUM.size)
+    frame, head = parse_chunk_head(start + rest)
+    if offset + frame.chunk_bytes > source.size:
+        raise LayoutError("ends inside a chunk")
+    return frame, head
+
+
+def read_block_head(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHead]:
+    """Frame and head of the block at a place of the index.
+
+    Raises:
+      LayoutError: If it is damaged, lost, or another block.
+    """
+    offset, first_unit, end_unit = place
+    if offset == LOST:
+        raise LayoutError("is lost")
+    frame, content = read_chunk_head(source, offset)
+    if frame.kind != BLOCK:
+        raise LayoutError("is not where the index says")
+    head = BlockHead.parse(content)
+    if (head.first_unit, len(head.lengths)) != (first_unit, end_unit - first_unit):
+        raise LayoutError("is not the one that the index says")
+    if int(head.lengths.sum(dtype=np.uint64)) != frame.data_bytes:
+        raise LayoutError("has lengths that do not add up to its data")
+    return frame, head
+
+
+def read_block(source: Source, place: tuple[int, int, int]) -> StoredBlock:
+    """The block at a place of the index, checked."""
+    offset, first_unit, end_unit = place
+    try:
+        frame, head = read_block_head(source, place)
+        payload = source.read_at(offset + frame.data_offset, frame.data_bytes)
+    except LayoutError as error:
+        return StoredBlock(first_unit, np.zeros(end_unit - first_unit, np.uint32), b"", f"the block {error}")
+    except OSError as error:
+        lost = np.zeros(end_unit - first_unit, np.uint32)
+        return StoredBlock(first_unit, lost, b"", f"the block cannot be read: {error.strerror}")
+    good = len(payload) == frame.data_bytes and checksum(payload, head.lengths) == frame.data_crc32c
+    damage = None if good else "the bit strings do not match their checksum"
+    return StoredBlock(first_unit, head.lengths, payload.ljust(frame.data_bytes, b"\0"), damage)

@@ -1,0 +1,190 @@
+"""What the heads of chunks say: header, block and index.
+
+Owns their bytes, as docs/archive.md describes them. It must not know files, nor what bit strings mean.
+Invariant: as in `layout`, parsing what packing made gives it back, in memory that is bounded whatever is
+parsed; anything else is a LayoutError.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.layout import LayoutError
+from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.integrity import MAX_BLOCK_UNITS
+from entropyd.contract.wire import dtype_number, shape_from_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BLOCK_HEAD = struct.Struct("<QI")
+_INDEX_HEAD = struct.Struct("<QQ")
+# A length is at most 2^32 - 1, five groups of seven bits.
+_MAX_VARINT_BYTES = 5
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for every coding unit of an archive.
+
+    Attributes:
+      model_id: Config hash of the model.
+      tables_digest: SHA-256 of the model's coding tables, 32 bytes.
+      dtype: Name of the array's dtype.
+      item_shape: Axes of the batch right of the first; None for a single coding unit without batch axes.
+      broadcast_shape: Axes between the batch and the model's prior_shape.
+      symbols_per_unit: Symbols of each coding unit; None where the writer did not know.
+      metadata: The user's, JSON values by name.
+    """
+
+    model_id: str
+    tables_digest: bytes
+    dtype: str
+    item_shape: tuple[int, ...] | None
+    broadcast_shape: tuple[int, ...]
+    symbols_per_unit: int | None
+    metadata: Mapping[str, Any]
+
+    def pack(self) -> bytes:
+        """Renders the JSON of a HEAD chunk.
+
+        Raises:
+          ValueError, TypeError: If the metadata are no JSON.
+        """
+        document = {
+            "model_id": self.model_id,
+            "tables_digest": self.tables_digest.hex(),
+            "dtype": self.dtype,
+            "batch_shape": [] if self.item_shape is None else [None, *self.item_shape],
+            "broadcast_shape": list(self.broadcast_shape),
+            "symbols_per_unit": self.symbols_per_unit,
+            "metadata": dict(self.metadata),
+        }
+        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def parse(cls, content: bytes) -> Header:
+        """Reads the JSON of a HEAD chunk; members that are not known are left alone."""
+        try:
+            document = json.loads(content)
+            batch_shape = document["batch_shape"]
+            header = cls(
+                str(document["model_id"]),
+                bytes.fromhex(document["tables_digest"]),
+                str(document["dtype"]),
+                _shape(batch_shape[1:], "batch_shape") if batch_shape else None,
+                _shape(document["broadcast_shape"], "broadcast_shape"),
+                None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
+                dict(document["metadata"]),
+            )
+            dtype_number(header.dtype)
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidTensorError) as error:
+            raise LayoutError(f"has a header that says nothing sensible ({error!r:.80})") from error
+        return header
+
+    @property
+    def units_per_item(self) -> int:
+        """Coding units of one entry of the first batch axis."""
+        return prod(self.item_shape or ())
+
+
+@dataclass(frozen=True, eq=False)
+class BlockHead:
+    """What a block chunk says of its units.
+
+    Attributes:
+      first_unit: Number of the first unit in row-major order of the whole batch.
+      lengths: uint32 [units], the length of each bit string in bytes.
+    """
+
+    first_unit: int
+    lengths: npt.NDArray[np.uint32]
+
+    def pack(self) -> bytes:
+        """Renders the head of a BLCK chunk."""
+        # Neighbouring lengths are noise about a mean: runs of equal bytes are worth finding, strings are not.
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
+        packed = deflate.compress(_varints(self.lengths)) + deflate.flush()
+        return _BLOCK_HEAD.pack(self.first_unit, len(self.lengths)) + packed
+
+    @classmethod
+    def parse(cls, content: bytes) -> BlockHead:
+        """Reads the head of a BLCK chunk, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
+        try:
+            first_unit, units = _BLOCK_HEAD.unpack_from(content)
+            if not 0 < units <= MAX_BLOCK_UNITS:
+                raise LayoutError(f"has a block of {units} coding units")
+            inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+            packed = inflate.decompress(content[_BLOCK_HEAD.size :], _MAX_VARINT_BYTES * units + 1)
+            if not inflate.eof or inflate.unused_data:
+                raise LayoutError("has a block whose lengths do not end where they should")
+        except (struct.error, zlib.error) as error:
+            raise LayoutError(f"has a block whose lengths cannot be unpacked: {error}") from error
+        return cls(first_unit, _from_varints(packed, units))
+
+
+@dataclass(frozen=True)
+class IndexHead:
+    """What the index says of the whole archive.
+
+    Attributes:
+      units: Number of coding units.
+      items: Length of the first batch axis; 1 without batch axes.
+    """
+
+    units: int
+    items: int
+
+    def pack(self) -> bytes:
+        """Renders the head of the INDX chunk."""
+        return _INDEX_HEAD.pack(self.units, self.items)
+
+    @classmethod
+    def parse(cls, content: bytes) -> IndexHead:
+        """Reads the head of the INDX chunk."""
+        if len(content) != _INDEX_HEAD.size:
+            raise LayoutError("has an index head of another size")
+        return cls(*_INDEX_HEAD.unpack(content))
+
+
+def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
+    return shape_from_message([int(axis) for axis in axes], field)
+
+
+def _varints(values: npt.NDArray[np.uint32]) -> bytes:
+    """LEB128: groups of seven bits, least significant first, the top bit set on all but the last."""
+    groups = np.ones(len(values), np.int64)
+    for shift in (7, 14, 21, 28):
+        groups += values >= 1 << shift
+    starts = np.cumsum(groups) - groups
+    packed = np.empty(int(np.sum(groups)), np.uint8)
+    for group in range(_MAX_VARINT_BYTES):
+        has = groups > group
+        more = np.where(groups[has] > group + 1, 0x80, 0)
+        packed[starts[has] + group] = values[has] >> np.uint32(7 * group) & 0x7F | more
+    return packed.tobytes()
+
+
+def _from_varints(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
+    content = np.frombuffer(packed, np.uint8)
+    ends = np.flatnonzero(content < 0x80)
+    if len(ends) != count or not len(content) or ends[-1] != len(content) - 1:
+        raise LayoutError(f"has a block with {len(ends)} lengths; expected {count}")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    groups = ends - starts + 1
+    if groups.max() > _MAX_VARINT_BYTES:
+        raise LayoutError("has a length of more than 32 bits")
+    position = np.arange(len(content)) - np.repeat(starts, groups)
+    shifted = (content & 0x7F).astype(np.uint64) << (7 * position).astype(np.uint64)
+    values = np.add.reduceat(shifted, starts)
+    if values.max() > 0xFFFFFFFF:
+        raise LayoutError("has a length of more than 32 bits")
+    return values.astype(np.uint32)

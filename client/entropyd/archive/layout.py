@@ -1,0 +1,141 @@
+"""The bytes of an archive: prefix, chunks, footer.
+
+Owns the layout that docs/archive.md describes, as functions between bytes and values. It must not know files,
+nor what is in a chunk (see `heads`). Invariant: every structural byte is under a checksum, so parsing what
+packing made gives it back, and parsing anything else is a LayoutError that says what is wrong.
+
+Integers are little-endian and unsigned. An archive is a prefix, chunks, and a footer:
+
+    prefix  magic 8 | version u32 | CRC32C of both u32
+    chunk   kind 4 | head bytes u32 | data bytes u64 | data CRC32C u32 | head | CRC32C so far u32 | data
+    footer  index offset u64 | file bytes u64 | CRC32C of both u32 | end magic 8
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+
+FORMAT_VERSION = 1
+
+MAGIC = b"\x89ENTR\r\n\x1a"
+END_MAGIC = MAGIC[::-1]
+
+HEAD, MODEL, BLOCK, INDEX = b"HEAD", b"MODL", b"BLCK", b"INDX"
+
+PREFIX = struct.Struct("<8sII")
+CHUNK = struct.Struct("<4sIQI")
+FOOTER = struct.Struct("<QQI8s")
+CHECKSUM = struct.Struct("<I")
+ENTRY = np.dtype([("offset", "<u8"), ("first_unit", "<u8")])
+
+
+class LayoutError(ValueError):
+    """Bytes that are not what the layout has in their place."""
+
+
+class NewerVersionError(LayoutError):
+    """A whole prefix that names a version from the future."""
+
+
+@dataclass(frozen=True)
+class ChunkFrame:
+    """The first bytes of a chunk, which say where it ends.
+
+    Attributes:
+      kind: Four ASCII letters.
+      head_bytes: Length of the head.
+      data_bytes: Length of the data.
+      data_crc32c: Checksum of the data; in a block, of the units' lengths followed by the data.
+    """
+
+    kind: bytes
+    head_bytes: int
+    data_bytes: int
+    data_crc32c: int
+
+    @classmethod
+    def unpack(cls, content: bytes) -> ChunkFrame:
+        """Reads a frame; only `parse_chunk_head` tells whether to believe it."""
+        if len(content) < CHUNK.size:
+            raise LayoutError("ends inside a chunk")
+        return cls(*CHUNK.unpack_from(content))
+
+    @property
+    def data_offset(self) -> int:
+        """Bytes from the begin of the chunk to its data."""
+        return CHUNK.size + self.head_bytes + CHECKSUM.size
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the whole chunk."""
+        return self.data_offset + self.data_bytes
+
+
+def pack_prefix() -> bytes:
+    """The first 16 bytes of a file."""
+    start = PREFIX.pack(MAGIC, FORMAT_VERSION, 0)[: -CHECKSUM.size]
+    return start + CHECKSUM.pack(google_crc32c.value(start))
+
+
+def check_prefix(content: bytes) -> None:
+    """Reads the first 16 bytes of a file.
+
+    Raises:
+      NewerVersionError: If a later version of the format wrote it.
+      LayoutError: If it is no archive, or the prefix is damaged.
+    """
+    if not content.startswith(MAGIC):
+        raise LayoutError("is not an entropyd file" if content else "is empty")
+    if len(content) < PREFIX.size:
+        raise LayoutError("ends inside its first 16 bytes")
+    _, version, crc32c = PREFIX.unpack_from(content)
+    if crc32c != google_crc32c.value(content[: PREFIX.size - CHECKSUM.size]):
+        raise LayoutError("has a damaged prefix")
+    if version != FORMAT_VERSION:
+        raise NewerVersionError(
+            f"has format version {version}; this version of entropyd knows {FORMAT_VERSION}"
+        )
+
+
+def pack_chunk(kind: bytes, head: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:
+    """Renders a chunk; without `data_crc32c`, the data's own checksum is computed."""
+    crc32c = google_crc32c.value(data) if data_crc32c is None else data_crc32c
+    start = CHUNK.pack(kind, len(head), len(data), crc32c) + head
+    return b"".join((start, CHECKSUM.pack(google_crc32c.value(start)), data))
+
+
+def parse_chunk_head(content: bytes) -> tuple[ChunkFrame, bytes]:
+    """Reads a chunk up to its data.
+
+    Returns:
+      The frame, and the head.
+    """
+    frame = ChunkFrame.unpack(content)
+    end = CHUNK.size + frame.head_bytes
+    if len(content) < end + CHECKSUM.size:
+        raise LayoutError("ends inside a chunk")
+    if CHECKSUM.unpack_from(content, end) != (google_crc32c.value(content[:end]),):
+        raise LayoutError("has a chunk head that does not match its checksum")
+    return frame, content[CHUNK.size : end]
+
+
+def pack_footer(index_offset: int, file_bytes: int) -> bytes:
+    """The last 28 bytes of a file."""
+    start = FOOTER.pack(index_offset, file_bytes, 0, b"")[:16]
+    return FOOTER.pack(index_offset, file_bytes, google_crc32c.value(start), END_MAGIC)
+
+
+def parse_footer(content: bytes, file_bytes: int) -> int:
+    """Reads the last 28 bytes of a file of `file_bytes`; gives the offset of the index."""
+    if len(content) != FOOTER.size or not content.endswith(END_MAGIC):
+        raise LayoutError("is not complete: it has no footer")
+    index_offset, stated_bytes, crc32c, _ = FOOTER.unpack(content)
+    if crc32c != google_crc32c.value(content[:16]):
+        raise LayoutError("has a damaged footer")
+    if stated_bytes != file_bytes:
+        raise LayoutError(f"has {file_bytes} bytes; its footer says {stated_bytes}")
+    return int(index_offset)

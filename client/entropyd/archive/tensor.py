@@ -1,0 +1,228 @@
+"""Compressed tensors in memory.
+
+Owns `CompressedTensor`, which is one thing on the wire and in files. It must not know how strings are made,
+nor how a file is laid out. Invariant: what a CompressedTensor holds is self-describing, and neither loading
+nor slicing hides damage: a block that does not match its checksum is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.writer import ArchiveWriter
+from entropyd.contract.errors import (
+    CorruptStringError,
+    InvalidRequestError,
+    InvalidTensorError,
+    Violation,
+)
+from entropyd.contract.integrity import damaged_units, make_blocks
+from entropyd.contract.wire import dtype_name, dtype_number, shape_from_message
+from entropyd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from entropyd.archive.embedded import EmbeddedModel
+    from entropyd.v1 import coding_pb2
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RateReport:
+    """What one `compress` call spent.
+
+    Attributes:
+      symbols: Symbols coded.
+      escaped_symbols: Symbols outside their row; many of them mean that the prior has drifted from the data.
+      uncompressed_bytes: Bytes of the bottleneck.
+      compressed_bytes: Bytes of all bit strings.
+    """
+
+    symbols: int
+    escaped_symbols: int
+    uncompressed_bytes: int
+    compressed_bytes: int
+
+    @property
+    def bits_per_symbol(self) -> float:
+        """Bits of the bit strings per symbol; 0 without symbols."""
+        return 8 * self.compressed_bytes / self.symbols if self.symbols else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedTensor:
+    """The bit strings of an array's coding units, and all that is needed to decode them.
+
+    Index it like the batch to select coding units: `compressed[3:7]`, `compressed[0, 2]`.
+
+    Attributes:
+      model_id: Config hash of the model.
+      tables_digest: SHA-256 of the model's coding tables, 32 bytes.
+      dtype: Name of the array's dtype.
+      batch_shape: Axes left of the coding units.
+      broadcast_shape: Axes between batch_shape and the model's prior_shape.
+      payload: All bit strings, one after the other in row-major order of the batch.
+      lengths: uint32 [units], the length of each in bytes.
+      blocks: Checksums of runs of coding units.
+      rate: What compressing spent; None for a tensor that was loaded or sliced.
+    """
+
+    model_id: str
+    tables_digest: bytes
+    dtype: str
+    batch_shape: tuple[int, ...]
+    broadcast_shape: tuple[int, ...]
+    payload: bytes = field(repr=False)
+    lengths: npt.NDArray[np.uint32] = field(repr=False)
+    blocks: Sequence[types_pb2.Block] = field(repr=False)
+    rate: RateReport | None = None
+
+    @cached_property
+    def strings(self) -> npt.NDArray[np.object_]:
+        """The bit strings: a read-only object array of `bytes`, shaped like the batch."""
+        ends = np.cumsum(self.lengths, dtype=np.int64).tolist()
+        strings = np.empty(len(ends), np.object_)
+        start = 0
+        for unit, end in enumerate(ends):
+            strings[unit] = self.payload[start:end]
+            start = end
+        strings = strings.reshape(self.batch_shape)
+        strings.setflags(write=False)
+        return strings
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise TypeError("a CompressedTensor of a single coding unit has no length")
+        return self.batch_shape[0]
+
+    def __getitem__(self, key: Any) -> CompressedTensor:
+        """Selects coding units by integers and slices along the batch.
+
+        Raises:
+          CorruptStringError: If a selected unit lies in a block that does not match its checksum.
+        """
+        selected = np.arange(prod(self.batch_shape)).reshape(self.batch_shape)[key]
+        units = np.atleast_1d(selected).reshape(-1)
+        damaged = damaged_units(self.payload, self.lengths, self.blocks)[units]
+        if damaged.any():
+            bad = units[damaged].tolist()
+            raise CorruptStringError(f"coding units {few(bad)} do not match their checksum", units=bad)
+        strings = self.strings.reshape(-1)
+        payload, lengths = b"".join(strings[units]), self.lengths[units]
+        return CompressedTensor(
+            self.model_id,
+            self.tables_digest,
+            self.dtype,
+            np.shape(selected),
+            self.broadcast_shape,
+            payload,
+            lengths,
+            make_blocks(payload, lengths),
+        )
+
+    def to_message(self) -> types_pb2.CompressedTensor:
+        """Renders the wire form."""
+        return types_pb2.CompressedTensor(
+            format_version=FORMAT_VERSION,
+            model_id=self.model_id,
+            tables_digest=self.tables_digest,
+            dtype=dtype_number(self.dtype),
+            batch_shape=self.batch_shape,
+            broadcast_shape=self.broadcast_shape,
+            payload=self.payload,
+            lengths=self.lengths.tolist(),
+            blocks=self.blocks,
+        )
+
+    @classmethod
+    def from_message(
+        cls, message: types_pb2.CompressedTensor, rate: coding_pb2.RateReport | None = None
+    ) -> CompressedTensor:
+        """Reads the wire form.
+
+        Raises:
+          InvalidRequestError: If it is of another format version, or its fields contradict one another.
+        """
+        if message.format_version != FORMAT_VERSION:
+            found = f"is {message.format_version}; this version of entropyd knows {FORMAT_VERSION}"
+            raise InvalidRequestError.of([Violation("format_version", found)])
+        lengths = np.fromiter(message.lengths, np.uint32, len(message.lengths))
+        dtype = dtype_name(message.dtype)
+        try:
+            batch_shape = shape_from_message(message.batch_shape, "batch_shape")
+            broadcast_shape = shape_from_message(message.broadcast_shape, "broadcast_shape")
+        except InvalidTensorError as error:  # here a shape belongs to the message, not to a tensor
+            raise InvalidRequestError.of(error.violations) from error
+        consistent = (
+            dtype is not None
+            and len(lengths) == prod(batch_shape)
+            and int(lengths.sum(dtype=np.uint64)) == len(message.payload)
+            and (not message.blocks or sum(block.units for block in message.blocks) == len(lengths))
+        )
+        if dtype is None or not consistent:
+            found = "has lengths, payload, blocks and batch_shape that do not fit together"
+            raise InvalidRequestError.of([Violation("compressed", found)])
+        return cls(
+            message.model_id,
+            message.tables_digest,
+            dtype,
+            batch_shape,
+            broadcast_shape,
+            message.payload,
+            lengths,
+            tuple(message.blocks),
+            None
+            if rate is None
+            else RateReport(
+                rate.symbols, rate.escaped_symbols, rate.uncompressed_bytes, rate.compressed_bytes
+            ),
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        model: EmbeddedModel | None = None,
+    ) -> None:
+        """Writes an archive, whole or not at all: it appears under its name when it is complete.
+
+        Args:
+          path: The file; one that is there is replaced.
+          metadata: JSON values by name, to be kept with the data.
+          model: The model, to be embedded.
+
+        Raises:
+          CorruptStringError: If a block does not match its checksum.
+        """
+        with ArchiveWriter(path, metadata=metadata, model=model) as writer:
+            writer.append(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CompressedTensor:
+        """Reads a whole archive; `Archive.open` reads parts of one.
+
+        Raises:
+          DataLossError: If it is no archive, is cut short, or its header or index is damaged.
+          CorruptStringError: If a block is damaged; `.units` names its coding units.
+          InvalidRequestError: If a newer version of the format wrote it.
+        """
+        from entropyd.archive.reader import Archive  # noqa: PLC0415 - it makes CompressedTensors
+
+        with Archive.open(path) as archive:
+            return archive.read()
+
+
+def few(units: Sequence[int]) -> str:
+    """The first units of a list, for a message."""
+    shown = ", ".join(str(unit) for unit in units[:8])
+    return shown if len(units) <= 8 else f"{shown} and {len(units) - 8} more"

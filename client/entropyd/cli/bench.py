@@ -1,0 +1,154 @@
+"""`entropyd bench`: a running server, measured from the client's side.
+
+Owns the load and the figures. It must not know how the server works. Invariant: every answer is counted and
+compared with what was sent, so a fast wrong server does not look good.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from entropyd import UniversalBatchedConfig, priors
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from entropyd import Model
+    from entropyd.cli.session import Session
+
+_WARM_UP_CALLS = 3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One operation under load.
+
+    Attributes:
+      operation: `compress` or `decompress`.
+      calls_per_s: Answers per second, all callers together.
+      megabytes_per_s: Bytes of arrays, in units of 10^6, per second.
+      p50_ms, p90_ms, p99_ms: Percentiles of the time from a call to its answer.
+    """
+
+    operation: str
+    calls_per_s: float
+    megabytes_per_s: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+@click.command()
+@click.option(
+    "--model", "model_id", help="Model to use.  [default: a normal prior for the last axis of --shape]"
+)
+@click.option("--shape", default="1,4,4,192", show_default=True, help="Shape of the array of each call.")
+@click.option("--coding-rank", default=3, show_default=True, help="Coding rank of the default model.")
+@click.option(
+    "--concurrency", default=16, show_default=True, help="Calls in flight.", type=click.IntRange(1, 1024)
+)
+@click.option("--seconds", default=5.0, show_default=True, help="Time for each of the two operations.")
+@click.pass_obj
+def bench(
+    session: Session,
+    /,
+    *,
+    model_id: str | None,
+    shape: str,
+    coding_rank: int,
+    concurrency: int,
+    seconds: float,
+) -> None:
+    """Measure a running server: calls per second, latency, megabytes per second.
+
+    Without --model it creates one, or finds it; `entropyd models delete` removes it.
+
+    \b
+    Examples:
+      entropyd bench
+      entropyd --json bench --model MODEL_ID --shape 1,48,32,192 --concurrency 4
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    axes = _shape(shape)
+    if model_id is None:
+        scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
+        prior = priors.NoisyNormal(loc=0.0, scale=scale)
+        model = session.client.create_model(UniversalBatchedConfig(prior=prior, coding_rank=coding_rank))
+    else:
+        model = session.client.model(model_id)
+    measured = measure(model, axes, concurrency, seconds)
+    found = {
+        "model_id": model.id,
+        "shape": list(axes),
+        "concurrency": concurrency,
+        "operations": [asdict(one) for one in measured],
+    }
+
+    def text() -> None:
+        click.echo(f"model {model.id}, shape {axes}, {concurrency} calls in flight")
+        click.echo(f"{'':12}{'calls/s':>10}{'MB/s':>10}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
+        for one in measured:
+            rates = f"{one.calls_per_s:10.0f}{one.megabytes_per_s:10.1f}"
+            click.echo(f"{one.operation:12}{rates}{one.p50_ms:10.2f}{one.p90_ms:10.2f}{one.p99_ms:10.2f}")
+
+    session.show(found, text)
+
+
+def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: float) -> list[Measurement]:
+    """Compresses one array over and over, then decompresses it over and over.
+
+    Raises:
+      click.ClickException: If an answer is not what the first one was.
+    """
+    array = np.random.default_rng(0).normal(0, 2, shape).astype(model.bottleneck_dtype)
+    compressed = model.compress(array)
+    restored = model.decompress(compressed)
+
+    def compress() -> bool:
+        return model.compress(array).payload == compressed.payload
+
+    def decompress() -> bool:
+        return bool(np.array_equal(model.decompress(compressed), restored))
+
+    return [
+        _load("compress", compress, array, concurrency, seconds),
+        _load("decompress", decompress, array, concurrency, seconds),
+    ]
+
+
+def _load(
+    operation: str, call: Any, array: npt.NDArray[Any], concurrency: int, seconds: float
+) -> Measurement:
+    for _ in range(_WARM_UP_CALLS):
+        call()
+    begin = time.perf_counter()
+
+    def caller() -> list[float]:
+        latencies = []
+        while (start := time.perf_counter()) < begin + seconds:
+            if not call():
+                raise click.ClickException(f"an answer to {operation} differs from the first one")
+            latencies.append(time.perf_counter() - start)
+        return latencies
+
+    with ThreadPoolExecutor(concurrency) as threads:
+        callers = [threads.submit(caller) for _ in range(concurrency)]
+        latencies = [latency for one in callers for latency in one.result()]
+    rate = len(latencies) / (time.perf_counter() - begin)
+    p50, p90, p99 = np.percentile(np.array(latencies or [0.0]) * 1e3, [50, 90, 99]).tolist()
+    return Measurement(operation, rate, rate * array.nbytes / 1e6, p50, p90, p99)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        axes = tuple(int(axis) for axis in text.split(",") if axis)
+    except ValueError:
+        axes = (-1,)
+    if any(axis < 0 for axis in axes):
+        raise click.UsageError(f"--shape {text!r} is no list of axes, as in 1,4,4,192")
+    return axes

@@ -1,0 +1,211 @@
+"""Folders of arrays, and folders of archives.
+
+Owns which file becomes which, and what has been done already. It must not print. Invariant: one file that
+fails costs that file; and what is skipped was verified, whole, in this run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entropyd import Archive, EntropydError
+from entropyd.archive import verify
+from entropyd.bounded import METADATA_NAME, ErrorBound
+from entropyd.cli.arrays import member_names, read_array, read_member
+from entropyd.cli.progress import progress
+from entropyd.cli.session import sentence
+from entropyd.cli.work import compress_array, decompress_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from entropyd import Model
+    from entropyd.cli.session import Session
+    from entropyd.cli.work import Advance, CompressOptions
+
+SOURCE_NAME = "entropyd.source"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file that becomes another."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class DecompressOptions:
+    """How archives are decompressed: see `entropyd decompress --help`."""
+
+    items: slice | None
+    skip_damaged: bool
+    recover: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+      status: `done`, `skipped` or `failed`.
+      source: The file.
+      target: What it became, or should have become.
+      text: Figures, or what went wrong.
+      details: The figures for a program.
+    """
+
+    status: str
+    source: str
+    target: str
+    text: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def compress_jobs(source: Path, target: Path, *, recursive: bool) -> list[Job]:
+    """The `.npy` and `.npz` files under a folder, or one `.npz` file, and where their archives go.
+
+    Raises:
+      click.ClickException: If `source` is not what it should be.
+    """
+    if not recursive:
+        return [Job(source, target)]
+    files = [path for suffix in ("npy", "npz") for path in _files(source, suffix)]
+    return [
+        Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path)))
+        for path in sorted(files)
+    ]
+
+
+def decompress_jobs(source: Path, target: Path) -> list[Job]:
+    """The archives under a folder, and where their arrays go.
+
+    Raises:
+      click.ClickException: If `source` is no folder.
+    """
+    return [
+        Job(path, (target / path.relative_to(source)).with_suffix(".npy"))
+        for path in _files(source, "entropyd")
+    ]
+
+
+def compress_all(
+    session: Session, model_id: str, jobs: list[Job], options: CompressOptions
+) -> Iterator[Outcome]:
+    """Compresses each file, unless that was done before."""
+    model = session.client.model(model_id)
+    total_bytes = sum(job.source.stat().st_size for job in jobs)
+    with progress(f"compressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
+        for job in jobs:
+            try:
+                parts = _parts(job)
+            except click.ClickException as error:
+                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+                continue
+            for target, load in parts:
+                try:
+                    yield _compress(session, model, Job(job.source, target), load, options, advance=advance)
+                except (EntropydError, click.ClickException, OSError) as error:
+                    yield Outcome("failed", str(job.source), str(target), _why(error))
+
+
+def decompress_all(session: Session, jobs: list[Job], options: DecompressOptions) -> Iterator[Outcome]:
+    """Decompresses each archive."""
+    total_bytes = sum(job.source.stat().st_size for job in jobs)
+    with progress(f"decompressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
+        for job in jobs:
+            try:
+                yield _decompress(session, job, options, advance)
+            except (EntropydError, OSError) as error:
+                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+
+
+def _parts(job: Job) -> list[tuple[Path, Callable[[], npt.NDArray[Any]]]]:
+    """Archives to be made of a file, and how to get the array of each."""
+    if job.source.suffix != ".npz":
+        return [(job.target, partial(read_array, job.source))]
+    return [
+        (job.target / f"{name}.entropyd", partial(read_member, job.source, name))
+        for name in member_names(job.source)
+    ]
+
+
+def _compress(
+    session: Session,
+    model: Model,
+    job: Job,
+    load: Callable[[], npt.NDArray[Any]],
+    options: CompressOptions,
+    *,
+    advance: Advance,
+) -> Outcome:
+    source, target = job.source, job.target
+    state = source.stat()
+    fingerprint = {"name": source.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    kept = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
+    if _is_done(target, model, kept):
+        advance(state.st_size)
+        return Outcome("skipped", str(source), str(target), "done before, and verified")
+    array = load()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    spent = compress_array(session.client, model, array, target, kept, advance=advance)
+    return Outcome("done", str(source), str(target), str(spent), spent.figures)
+
+
+def _decompress(session: Session, job: Job, options: DecompressOptions, advance: Advance) -> Outcome:
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    with Archive.open(job.source, recover=options.recover) as archive:
+        shape, dtype, damaged = decompress_archive(
+            session.client,
+            archive,
+            job.target,
+            options.items,
+            skip_damaged=options.skip_damaged,
+            advance=advance,
+        )
+    details = {"dtype": dtype, "shape": list(shape), "damaged_units": damaged}
+    said = f"{dtype} {shape}" + (f", {len(damaged)} damaged coding units are NaN" if damaged else "")
+    return Outcome("failed" if damaged else "done", str(job.source), str(job.target), said, details)
+
+
+def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
+    """Whether a whole archive is there that compressing would make again."""
+    if not target.exists():
+        return False
+    try:
+        with Archive.open(target) as archive:
+            bound = ErrorBound.of(archive.metadata)
+            metadata = {name: value for name, value in archive.metadata.items() if name != METADATA_NAME}
+            same = (
+                archive.model_id == model.id
+                and archive.tables_digest == model.tables_digest
+                and (archive.model is not None) == options.embed_model
+                and (None if bound is None else bound.max_error) == options.max_error
+                and metadata == options.metadata
+            )
+        return same and verify(target).good
+    except EntropydError:
+        return False
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder} is no folder; --recursive needs one")
+    return sorted(path for path in folder.rglob(f"*.{suffix}") if path.is_file())
+
+
+def _suffix_of_archive(path: Path) -> str:
+    return "" if path.suffix == ".npz" else ".entropyd"
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, EntropydError):
+        return sentence(error)
+    return error.message if isinstance(error, click.ClickException) else str(error)

@@ -1,0 +1,107 @@
+"""`entropyd fit`: a model from samples.
+
+Owns the flags, the progress line and what is printed. It must not know how a prior is fitted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from entropyd import FitProgress, UniversalBatchedConfig
+from entropyd.cli.arrays import read_array
+from entropyd.fitting import FITTED_FAMILIES, starting_prior
+from entropyd.report import FitReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from entropyd import Model
+    from entropyd.cli.session import Session
+
+
+@click.command()
+@click.option(
+    "--prior",
+    "family",
+    type=click.Choice(list(FITTED_FAMILIES)),
+    default="NoisyDeepFactorized",
+    show_default=True,
+    help="Family of the prior.",
+)
+@click.option("--prior-rank", default=1, show_default=True, help="Innermost axes that have a density each.")
+@click.option("--coding-rank", type=int, required=True, help="Innermost axes that make one coding unit.")
+@click.option("--max-steps", default=0, help="Most optimiser steps.  [default: the server's]")
+@click.option("--validation-share", default=0.1, show_default=True, help="Share of samples held out.")
+@click.option(
+    "--laplace-tail-mass", default=0.0, show_default=True, help="Weight of a Laplace mixture in bit costs."
+)
+@click.option("--tail-mass", default=2**-8, help="Probability left to the escape.  [default: 2^-8]")
+@click.option("--report", type=click.Path(path_type=Path), help="Where to draw the fit: .html or .png.")
+@click.argument("samples", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_obj
+def fit(
+    session: Session,
+    /,
+    family: str,
+    prior_rank: int,
+    coding_rank: int,
+    max_steps: int,
+    validation_share: float,
+    laplace_tail_mass: float,
+    tail_mass: float,
+    report: Path | None,
+    samples: tuple[Path, ...],
+) -> None:
+    """Fit a prior to SAMPLES (.npy, of one shape but for the first axis) and make the model. Prints its id."""
+    drawn = None if report is None else FitReport(report)
+    arrays = [read_array(path) for path in samples]
+    if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
+        raise click.UsageError("the files differ in their innermost axes")
+    shape = arrays[0].shape[arrays[0].ndim - prior_rank :]
+    rows = np.concatenate([array.reshape(-1, *shape) for array in arrays])
+    config = UniversalBatchedConfig(
+        prior=starting_prior(rows, family, prior_rank),
+        coding_rank=coding_rank,
+        expected_grads=True,
+        laplace_tail_mass=laplace_tail_mass,
+        tail_mass=tail_mass,
+        bottleneck_dtype=rows.dtype,
+    )
+    states: list[FitProgress] = []
+    model = _fitted(
+        states,
+        lambda progress: session.client.fit_model(
+            config, rows, max_steps=max_steps, validation_share=validation_share, progress=progress
+        ),
+    )
+    if drawn is not None:
+        drawn.draw(model, rows)
+    last = states[-1]
+    figures = {
+        "model_id": model.id,
+        "steps": last.step,
+        "bits_per_element": last.bits_per_element,
+        "report": None if report is None else str(report),
+    }
+    session.show(figures, lambda: click.echo(model.id))
+
+
+def _fitted(states: list[FitProgress], run: Callable[[Callable[[FitProgress], None]], Model]) -> Model:
+    """Runs a fit, with a progress bar where a person looks."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task: Any = bar.add_task("fitting")
+
+        def progress(state: FitProgress) -> None:
+            states.append(state)
+            share = state.remaining_seconds / max(states[0].remaining_seconds, state.remaining_seconds, 1e-9)
+            text = f"{state.bits_per_element:.3f} bits per element, {state.remaining_seconds:.0f} s at most"
+            bar.update(task, completed=100 * (1 - share), description=text)
+
+        return run(progress)

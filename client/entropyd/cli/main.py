@@ -1,0 +1,51 @@
+"""The root of the `entropyd` command.
+
+Owns the options that all commands share, and the list of commands. It must not know what a command does.
+"""
+
+from __future__ import annotations
+
+import click
+
+from entropyd import Client
+from entropyd.cli.bench import bench
+from entropyd.cli.coding import compress, decompress
+from entropyd.cli.exchange import export_model, import_model
+from entropyd.cli.fit import fit
+from entropyd.cli.files import inspect, verify
+from entropyd.cli.models import models
+from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session
+
+
+@click.group(
+    cls=ErrorsAsSentences,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ENTROPYD"},
+)
+@click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
+@click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.version_option(package_name="entropyd", prog_name="entropyd")
+@click.pass_context
+def entropyd(context: click.Context, server: str, timeout_s: float, *, as_json: bool) -> None:
+    """Compress float arrays with entropy models that live on an entropyd server.
+
+    Each option can be given in the environment too, as in ENTROPYD_SERVER=10.0.0.7:7070.
+
+    \b
+    Examples:
+      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models list
+      entropyd fit --coding-rank 3 latents.npy --report fit.html
+      entropyd compress --model MODEL_ID latents.npy latents.entropyd
+      entropyd decompress latents.entropyd restored.npy
+      entropyd inspect latents.entropyd
+      entropyd verify archives/
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    context.obj = Session(context.with_resource(Client(server, timeout_s=timeout_s)), as_json)
+
+
+for command in (export_model, import_model):
+    models.add_command(command)
+
+for command in (models, fit, compress, decompress, inspect, verify, bench):
+    entropyd.add_command(command)

@@ -1,0 +1,45 @@
+"""Progress of long work, for a person who looks.
+
+Owns the bar. It must not know what the work is. Invariant: nothing is drawn where nobody looks, and never on
+standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def progress(what: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, on standard error if that is a terminal.
+
+    Args:
+      what: What is being done, a word or two.
+      total_bytes: How much there is to do.
+      quiet: Whether to draw nothing.
+
+    Yields:
+      A function that takes the bytes that were done since it was called last.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and most runs have nobody to look
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total_bytes)
+        yield lambda done: bar.advance(task, done)

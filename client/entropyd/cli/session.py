@@ -1,0 +1,87 @@
+"""What every command works with: the connection, and how results and errors are shown.
+
+Owns `Session` and the wording of what to do after an error. It must not know any command. Invariant: a
+result is printed once, either as text for a person or as JSON for a program, and an error of entropyd ends
+the command with exit code 1 and a sentence, never a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entropyd import Client, EntropydError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_SERVER = "127.0.0.1:7070"
+
+# ErrorInfo.reason -> what to do next.
+_NEXT = {
+    "UNREACHABLE": "start a server with `entropyd-server`, or name one with --server HOST:PORT",
+    "MODEL_NOT_FOUND": "`entropyd models list` shows the models of this server",
+    "TABLES_MISMATCH": "decode it with a server that has the model that made it, or embed the model",
+    "MODEL_NOT_COMPRESSING": "create a model without --no-compression",
+    "OVERLOADED": "wait a moment and repeat the command",
+    "DRAINING": "the server is going away; repeat the command when another is there",
+    "STARTING": "the server is starting; repeat the command in a few seconds",
+    "DEADLINE": "give calls more time with --timeout-s",
+    "CORRUPT_STRING": "`entropyd verify FILE` names what is damaged; --skip-damaged decodes the rest",
+    "ARCHIVE_DAMAGED": "`entropyd verify FILE` names what is damaged; --recover reads the rest",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every command works with.
+
+    Attributes:
+      client: Connects when it is first used, so a command that needs no server never does.
+      as_json: Whether a program reads the output.
+    """
+
+    client: Client
+    as_json: bool
+
+    def show(self, value: Any, text: Callable[[], None]) -> None:
+        """Prints `value` as JSON for a program, or calls `text` for a person."""
+        if self.as_json:
+            click.echo(json.dumps(value, indent=2))
+        else:
+            text()
+
+    def tell(self, value: Any, text: str, *, err: bool = False) -> None:
+        """Prints `value` as JSON for a program, or `text` for a person.
+
+        Args:
+          value: What JSON can hold.
+          text: The same, to be read.
+          err: Whether standard output is taken by data, so that this goes to standard error.
+        """
+        click.echo(json.dumps(value, indent=2) if self.as_json else text, err=err)
+
+
+class ErrorsAsSentences(click.Group):
+    """A group whose entropyd errors are messages, not tracebacks, with exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(context)
+        except EntropydError as error:
+            raise click.ClickException(sentence(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when whoever reads has had enough
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+
+
+def sentence(error: EntropydError) -> str:
+    """The error, its reason, and what to do next where that is known."""
+    following = _NEXT.get(error.reason)
+    what = f"{error} ({error.reason})"
+    return f"{what}\n{following}" if following else what

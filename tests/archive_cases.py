@@ -1,0 +1,80 @@
+"""Compressed tensors of made-up strings, and what an archive of them is compared with.
+
+Owns the cases that the tests of tensors and files share. It must not know how strings are made.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from entropyd import UniversalBatchedConfig, priors
+from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel
+from entropyd.contract.integrity import make_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+STRINGS = st.binary(max_size=6) | st.binary(max_size=3).map(lambda string: string + b"\0\0")
+
+EMBEDDED = EmbeddedModel(
+    UniversalBatchedConfig(prior=priors.NoisyNormal(loc=0.0, scale=1.0), coding_rank=1, num_noise_levels=1),
+    np.array([-4, 0, 3, 12, 15, 16], np.int32),
+    np.array([-1], np.int32),
+)
+
+
+def tensor_of(
+    strings: Sequence[bytes], batch_shape: tuple[int, ...], model: EmbeddedModel | None = None
+) -> CompressedTensor:
+    """A tensor of these bit strings."""
+    payload, lengths = b"".join(strings), np.array([len(string) for string in strings], np.uint32)
+    return CompressedTensor(
+        "ab" * 32 if model is None else model.model_id,
+        b"\x07" * 32 if model is None else model.tables_digest,
+        "float32",
+        batch_shape,
+        (4, 1),
+        payload,
+        lengths,
+        make_blocks(payload, lengths),
+    )
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> CompressedTensor:
+    """Tensors of a few short strings."""
+    shape = draw(SHAPES)
+    units = int(np.prod(shape))
+    return tensor_of(draw(st.lists(STRINGS, min_size=units, max_size=units)), shape)
+
+
+SMALL = tensor_of([b"\x01\x02", b"", b"\x03\0"], (3,))
+
+
+def same(one: CompressedTensor, other: CompressedTensor) -> bool:
+    """Whether two tensors are one, checksums included."""
+    return one.to_message() == other.to_message()
+
+
+def archive_bytes(*parts: CompressedTensor, **options: Any) -> bytes:
+    """The file that holds the parts, one after the other."""
+    stream = BytesIO()
+    with ArchiveWriter(stream, **options) as writer:
+        for part in parts:
+            writer.append(part)
+    return stream.getvalue()
+
+
+def random_strings(units: int, mean_bytes: float, deviation_bytes: float, seed: int = 0) -> list[bytes]:
+    """Bit strings of about one length, as units of one model have."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.normal(mean_bytes, deviation_bytes, units).round().clip(0).astype(int)
+    content = rng.bytes(int(lengths.sum()))
+    ends = np.cumsum(lengths)
+    return [content[end - length : end] for length, end in zip(lengths, ends, strict=True)]

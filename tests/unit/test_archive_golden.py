@@ -1,0 +1,99 @@
+"""Laws of archives that exist: they decode to what they always did, by two independent readers."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entropyd.archive import Archive, verify
+from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.tables import CodingTables
+from tests import reference_archive
+from tests.archive_cases import EMBEDDED, SMALL, archive_bytes, tensor_of
+from tests.golden.archives import write
+
+FOLDER = Path(write.__file__).parent
+ARCHIVES = sorted(FOLDER.glob("*.entropyd"))
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "archive.md").read_text()
+
+
+def block_of_page(label: str) -> str:
+    """The fenced block of the page that is labelled so."""
+    (found,) = re.findall(rf"^```\w+ {label}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_every_case_has_its_golden_archive() -> None:
+    assert {path.stem for path in ARCHIVES} == set(write.CASES)
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.stem)
+def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npy"))
+    with Archive.open(path) as archive:
+        model, compressed = archive.model, archive.read()
+        assert archive.metadata == write.CASES[path.stem][3]
+    assert model is not None
+    codec = Codec(
+        model_id=model.model_id,
+        tables=CodingTables.parse(model.cdf, model.cdf_offset),
+        prior_shape=model.config.prior_shape,
+        coding_rank=model.config.coding_rank,
+        bottleneck_dtype=model.config.bottleneck_dtype,
+        num_noise_levels=model.config.num_noise_levels,
+        decode_sanity_check=model.config.decode_sanity_check,
+    )
+    decoded = codec.decode(compressed.payload, compressed.lengths, codec.plan(compressed.broadcast_shape))
+    assert not decoded.statuses.any()
+    assert decoded.values.tobytes() == expected.tobytes()
+    assert compressed.batch_shape == expected.shape[: expected.ndim - codec.coding_rank]
+    assert verify(path).good
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.stem)
+def test_a_reader_written_from_the_page_finds_the_same(path: Path) -> None:
+    found = reference_archive.read(path.read_bytes())
+    with Archive.open(path) as archive:
+        model, compressed = archive.model, archive.read()
+        assert found["header"]["metadata"] == archive.metadata
+        assert found["header"]["symbols_per_unit"] == archive.symbols_per_unit
+        assert (found["items"], *found["header"]["batch_shape"][1:])[: len(archive.batch_shape)] == (
+            archive.batch_shape
+        )
+    assert found["strings"] == compressed.strings.reshape(-1).tolist()
+    assert model is not None
+    assert found["model"]["config"] == model.config.canonical_json
+    assert found["model"]["cdf"] == tuple(model.cdf.tolist())
+    assert found["model"]["cdf_offset"] == tuple(model.cdf_offset.tolist())
+
+
+def test_the_worked_example_of_the_page_holds() -> None:
+    content = bytes.fromhex(re.sub(r"#.*", "", block_of_page("bytes")))
+    found = reference_archive.read(content)
+    expected = json.loads(block_of_page("found"))
+    assert found["header"] == expected["header"]
+    assert [string.hex() for string in found["strings"]] == expected["strings"]
+    assert found["items"] == expected["items"]
+    archive = Archive.from_bytes(content)
+    assert [string.hex() for string in archive[:].strings] == expected["strings"]
+
+
+def test_the_page_names_every_size_and_mark_as_they_are() -> None:
+    content = archive_bytes(tensor_of([b"a"], (1,), EMBEDDED), model=EMBEDDED)
+    for kind in (b"HEAD", b"MODL", b"BLCK", b"INDX"):
+        assert kind in content
+        assert f"`{kind.decode()}`" in PAGE
+
+
+def test_the_independent_reader_checks_every_byte_too() -> None:
+    content = archive_bytes(SMALL)
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        with pytest.raises((ValueError, struct.error)):
+            reference_archive.read(bytes(damaged))

@@ -36,6 +36,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.coder
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.perturb
 
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzzes each parser and coder for FUZZ_SECONDS (300), guided by coverage.

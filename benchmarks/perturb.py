@@ -121,7 +121,7 @@ async def serve_eager(target: str) -> None:
     model = tfc.UniversalBatchedEntropyModel(tfc.NoisyNormal(**prior.parameters), coding_rank=3)
 
     class Eager(model_pb2_grpc.ModelServiceServicer):
-        async def Perturb(self, request: model_pb2.PerturbRequest, context: Any) -> Any:  # noqa: N802
+        async def Perturb(self, request: model_pb2.PerturbRequest, context: Any) -> Any:
             del context
             x = tf.constant(array_from_message(request.bottleneck, "bottleneck")[1])
             if not request.gradient:

@@ -1,11 +1,12 @@
-"""The service against an echo of the same bytes, in one run on one machine.
+"""The service against an echo of the same bytes and against naive servers around TFC, in one run.
 
-    python -m benchmarks.service [--rounds 5] [--seconds 2] [--concurrency 16]
+    python -m benchmarks.service [--rounds 5] [--seconds 1] [--concurrency 16] [--latents 4x4x192 ...]
 
-One client process keeps `concurrency` unary calls in flight, in turn against entropyd and against a server
-that answers prepared bytes of the same sizes. A round measures each once; the table shows medians over the
-rounds of the calls per second and of their ratio within a round. Messages are serialised before the clock
-starts, so the client costs the same on both sides.
+One client process keeps `concurrency` unary calls in flight, in turn against each server; a round measures
+each once. The tables show medians over the rounds: calls per second, and ratios within a round. Messages are
+serialised before the clock starts, so the client costs the same on every side. All of it runs on one machine:
+client and server share its cores. The section of docs/performance.md between the `service` marks is
+rewritten.
 """
 
 from __future__ import annotations
@@ -13,101 +14,196 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import psutil
+from rich.progress import track
 
 import entropyd
+from benchmarks.peers import UNLIMITED
 from entropyd import _calls, priors
 from entropyd._pieces import Compression
+from entropyd.v1 import coding_pb2
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LATENTS = ((4, 4, 192), (16, 16, 192), (48, 32, 192))
 METHODS = ("Compress", "Decompress")
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+PEERS = ("echo", "eager", "function")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+# What the batching issue asks for: of echo (Compress, Decompress), over eager, over tf.function.
+MUST = {"4x4x192": (0.8, 0.6, 10, 2), "16x16x192": (0.7, 0.5, 6, 2), "48x32x192": (0.7, 0.45, 3.5, 2.5)}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one call sends, and what it is answered."""
+    """What one call sends, and the bytes that matter of what it is answered."""
 
+    method: str
     request: bytes
     answer: bytes
 
+    def is_right(self, reply: bytes) -> bool:
+        """Whether a reply holds the same bit strings or values; servers differ in what else they say."""
+        return _essence(self.method, reply) == _essence(self.method, self.answer)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One server under load for a while."""
+
+    calls_per_s: float
+    p50_ms: float
+    p99_ms: float
+    server_cpu_us: float
+
 
 def main() -> None:
-    """Measures and prints the table."""
-    arguments = argparse.ArgumentParser(description="entropyd against an echo of the same bytes")
+    """Measures, prints the tables and rewrites the page."""
+    arguments = argparse.ArgumentParser(description="entropyd against an echo and against naive servers")
     arguments.add_argument("--rounds", type=int, default=5, help="measurements of each server")
-    arguments.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    arguments.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     arguments.add_argument("--concurrency", type=int, default=16, help="calls in flight")
+    arguments.add_argument("--latents", nargs="+", default=list(MUST), help="shapes of one coding unit")
+    arguments.add_argument(
+        "--peers", nargs="+", default=list(PEERS), choices=PEERS, help="servers to compare with"
+    )
+    arguments.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     options = arguments.parse_args()
-    table = Table(title=f"Calls per second, concurrency {options.concurrency}, medians", box=None)
-    for column in ("latents", "method", "echo", "entropyd", "of echo", "cost ratio"):
-        table.add_column(column, justify="left" if column in {"latents", "method"} else "right")
     with LocalServer() as server, entropyd.Client(server.target) as client:
         model = client.create_model(benchmark_config())
-        for shape in LATENTS:
-            loads = prepare(model, server.target, shape)
-            with echo_server(loads) as echo_target:
-                for method in METHODS:
-                    ours, echo = measure(server.target, echo_target, method, loads[method], options)
-                    ratio = median(a / b for a, b in zip(ours, echo, strict=True))
-                    table.add_row(
-                        "x".join(str(axis) for axis in shape),
-                        method,
-                        f"{median(echo):.0f}",
-                        f"{median(ours):.0f}",
-                        f"{ratio:.2f}",
-                        f"{1 / ratio:.2f}",
-                    )
-    Console().print(table)
-
-
-def measure(
-    ours: str, echo: str, method: str, load: Load, options: argparse.Namespace
-) -> tuple[list[float], list[float]]:
-    """Calls per second of both servers, round by round, after a round that does not count."""
-    rounds = [
-        [
-            asyncio.run(calls_per_second(target, method, load, options.seconds, options.concurrency))
-            for target in (ours, echo)
+        sections = [
+            table(options, model, server),
+            latency(options, model, server),
+            streams(options, model, server),
         ]
-        for _ in range(1 + options.rounds)
-    ]
-    return [rates[0] for rates in rounds[1:]], [rates[1] for rates in rounds[1:]]
+    text = "\n\n".join(sections)
+    print(text)
+    if not options.no_page:
+        rewrite(PAGE, text)
 
 
 def benchmark_config() -> entropyd.UniversalBatchedConfig:
-    """192 normal channels of scales 0.1 to 8: 3.7 bits per symbol."""
-    prior = priors.NoisyNormal(loc=0.0, scale=np.geomspace(0.1, 8, 192).astype(np.float32))
+    """192 normal channels of scales 0.1 to 8, linear: 3.7 bits per symbol."""
+    prior = priors.NoisyNormal(loc=0.0, scale=np.linspace(0.1, 8, 192).astype(np.float32))
     return entropyd.UniversalBatchedConfig(prior=prior, coding_rank=3)
+
+
+def table(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
+    """Throughput of every server and its ratios, and entropyd's latency and CPU."""
+    rows = [
+        f"Concurrency {options.concurrency}, unary calls, medians of {options.rounds} rounds of "
+        f"{options.seconds:g} s; ratios are medians of the ratios within a round.",
+        "",
+        "| latents | call | echo/s | entropyd/s | of echo (must) | over eager (must) "
+        "| over tf.function (must) | p50 ms | p99 ms | server CPU us (echo's) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for latents in track(options.latents, "throughput", disable=not sys.stdout.isatty()):
+        loads = prepare(model, server.target, tuple(int(axis) for axis in latents.split("x")))
+        for method in METHODS:
+            with contextlib.ExitStack() as stack:
+                servers = {"entropyd": (server.target, server.process.pid)}
+                for kind in options.peers:
+                    servers[kind] = stack.enter_context(peer(kind, loads, model))
+                found = rounds(servers, loads[method], options)
+            rows.append(_row(latents, method, found))
+    return "\n".join(rows)
+
+
+def _row(latents: str, method: str, found: dict[str, list[Measurement]]) -> str:
+    must = MUST.get(latents, (0, 0, 0, 0))
+    of_echo_must = must[METHODS.index(method)]
+
+    def ratio(kind: str) -> str:
+        if kind not in found:
+            return "-"
+        pairs = zip(found["entropyd"], found[kind], strict=True)
+        return f"{median(a.calls_per_s / b.calls_per_s for a, b in pairs):.2f}"
+
+    ours = found["entropyd"]
+    echo = found.get("echo", ours)
+    return (
+        f"| {latents} | {method} | {median(m.calls_per_s for m in echo):.0f} "
+        f"| {median(m.calls_per_s for m in ours):.0f} | {ratio('echo')} ({of_echo_must}) "
+        f"| {ratio('eager')} ({must[2]}) | {ratio('function')} ({must[3]}) "
+        f"| {median(m.p50_ms for m in ours):.2f} | {median(m.p99_ms for m in ours):.2f} "
+        f"| {median(m.server_cpu_us for m in ours):.0f} ({median(m.server_cpu_us for m in echo):.0f}) |"
+    )
+
+
+def latency(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
+    """Latency of one caller at a time, against the echo's."""
+    one = argparse.Namespace(**{**vars(options), "concurrency": 1})
+    rows = [
+        "Concurrency 1, 4x4x192; must: within 1.3 of echo.",
+        "",
+        "| call | echo p50 ms | entropyd p50 ms | ratio |",
+        "|---|---|---|---|",
+    ]
+    loads = prepare(model, server.target, (4, 4, 192))
+    with peer("echo", loads, model) as echo:
+        for method in METHODS:
+            found = rounds(
+                {"entropyd": (server.target, server.process.pid), "echo": echo}, loads[method], one
+            )
+            pairs = list(zip(found["entropyd"], found["echo"], strict=True))
+            ratio = median(a.p50_ms / b.p50_ms for a, b in pairs)
+            rows.append(
+                f"| {method} | {median(b.p50_ms for _, b in pairs):.3f} "
+                f"| {median(a.p50_ms for a, _ in pairs):.3f} | {ratio:.2f} |"
+            )
+    return "\n".join(rows)
+
+
+def streams(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
+    """Messages per second of one stream, against unary calls."""
+    rows = [
+        "One stream with 64 messages on their way, against 64 unary calls in flight, 4x4x192; must: 1.3.",
+        "",
+        "| call | unary/s | stream/s | ratio |",
+        "|---|---|---|---|",
+    ]
+    loads = prepare(model, server.target, (4, 4, 192))
+    for method in METHODS:
+        unary, stream = [], []
+        for _ in range(options.rounds + 1):
+            measured = asyncio.run(load_server(server.target, loads[method], options.seconds, 64))
+            unary.append(len(measured) / options.seconds)
+            stream.append(asyncio.run(stream_rate(server.target, loads[method], options.seconds, 64)))
+        pairs = list(zip(unary[1:], stream[1:], strict=True))
+        rows.append(
+            f"| {method} | {median(a for a, _ in pairs):.0f} | {median(b for _, b in pairs):.0f} "
+            f"| {median(b / a for a, b in pairs):.2f} |"
+        )
+    return "\n".join(rows)
 
 
 def prepare(model: entropyd.Model, target: str, shape: tuple[int, ...]) -> dict[str, Load]:
     """Requests for one array of `shape` that the model's prior fits, with the real answers."""
     scale = np.asarray(model.prior.parameters["scale"])
-    x = (np.random.default_rng(0).normal(size=shape) * scale).astype(np.float32)
+    x = (np.random.default_rng(0).normal(size=(1, *shape)) * scale).astype(np.float32)
     decompress = _calls.decompress_request(model.info, model.compress(x), None)
     requests = {
         "Compress": next(Compression(model.info, x).requests())[0].SerializeToString(),
         "Decompress": decompress.SerializeToString(),
     }
-    with grpc.insecure_channel(target, _UNLIMITED) as channel:
-        return {method: Load(request, raw(channel, method)(request)) for method, request in requests.items()}
+    with grpc.insecure_channel(target, UNLIMITED) as channel:
+        return {
+            method: Load(method, request, raw(channel, method)(request))
+            for method, request in requests.items()
+        }
 
 
 def raw(channel: grpc.Channel | grpc.aio.Channel, method: str) -> Any:
@@ -115,41 +211,113 @@ def raw(channel: grpc.Channel | grpc.aio.Channel, method: str) -> Any:
     return channel.unary_unary(f"/entropyd.v1.CodingService/{method}")
 
 
+def _essence(method: str, reply: bytes) -> bytes:
+    if method == "Compress":
+        return coding_pb2.CompressResponse.FromString(reply).compressed.payload
+    return coding_pb2.DecompressResponse.FromString(reply).tensor.data
+
+
 @contextlib.contextmanager
-def echo_server(loads: dict[str, Load]) -> Iterator[str]:
-    """A server that answers the prepared answers."""
-    with tempfile.TemporaryDirectory(prefix="entropyd-echo-") as folder:
+def peer(kind: str, loads: dict[str, Load], model: entropyd.Model) -> Iterator[tuple[str, int]]:
+    """A server to compare with: its target and process id."""
+    with tempfile.TemporaryDirectory(prefix="entropyd-peer-") as folder:
         for method, load in loads.items():
             Path(folder, method).write_bytes(load.answer)
+        Path(folder, "config.json").write_text(json.dumps(model.config.to_dict()))
         target = f"unix:{folder}/socket"
-        server = subprocess.Popen([sys.executable, "-m", "benchmarks.peers", target, "echo", folder])
+        command = [sys.executable, "-m", "benchmarks.peers", target, kind, folder]
+        log = Path(folder, "log")
+        server = subprocess.Popen(command, stderr=log.open("w"))
         try:
-            with grpc.insecure_channel(target) as channel:
-                grpc.channel_ready_future(channel).result(timeout=30)
-            yield target
+            while not _answers(target):
+                if server.poll() is not None:
+                    raise RuntimeError(f"the {kind} server ended:\n{log.read_text()}")
+            yield target, server.pid
         finally:
             server.terminate()
             server.wait()
 
 
-async def calls_per_second(target: str, method: str, load: Load, seconds: float, concurrency: int) -> float:
-    """Keeps `concurrency` calls in flight for a while and counts those that were answered."""
-    async with grpc.aio.insecure_channel(target, _UNLIMITED) as channel:
-        call = raw(channel, method)
-        if await call(load.request) != load.answer:
-            raise AssertionError(f"{method} answered something else than before")
+def _answers(target: str) -> bool:
+    # A channel of its own each time: one that failed to connect waits longer and longer.
+    with grpc.insecure_channel(target) as channel, contextlib.suppress(grpc.FutureTimeoutError):
+        grpc.channel_ready_future(channel).result(timeout=1)
+        return True
+    return False
+
+
+def rounds(
+    servers: dict[str, tuple[str, int]], load: Load, options: argparse.Namespace
+) -> dict[str, list[Measurement]]:
+    """Measures every server once per round, after a round that does not count."""
+    found: dict[str, list[Measurement]] = {kind: [] for kind in servers}
+    for number in range(options.rounds + 1):
+        for kind, (target, pid) in servers.items():
+            process = psutil.Process(pid)
+            before = sum(process.cpu_times()[:2])
+            started = time.perf_counter()
+            seconds = asyncio.run(load_server(target, load, options.seconds, options.concurrency))
+            elapsed = time.perf_counter() - started
+            cpu_s = sum(process.cpu_times()[:2]) - before
+            if number:
+                cuts = quantiles(seconds, n=100)
+                found[kind].append(
+                    Measurement(
+                        len(seconds) / elapsed, 1e3 * cuts[49], 1e3 * cuts[98], 1e6 * cpu_s / len(seconds)
+                    )
+                )
+    return found
+
+
+async def load_server(target: str, load: Load, seconds: float, concurrency: int) -> list[float]:
+    """Keeps calls in flight for a while; the seconds that each took."""
+    async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
+        call = raw(channel, load.method)
+        if not load.is_right(await call(load.request)):
+            raise AssertionError(f"{load.method} answered something else than expected")
+        taken: list[float] = []
         until = time.perf_counter() + seconds
 
-        async def caller() -> int:
-            answered = 0
-            while time.perf_counter() < until:
+        async def caller() -> None:
+            started = time.perf_counter()
+            while started < until:
                 await call(load.request)
-                answered += 1
-            return answered
+                ended = time.perf_counter()
+                taken.append(ended - started)
+                started = ended
 
+        await asyncio.gather(*(caller() for _ in range(concurrency)))
+        return taken
+
+
+async def stream_rate(target: str, load: Load, seconds: float, inflight: int) -> float:
+    """Messages per second of one stream with `inflight` messages on their way."""
+    kind = getattr(coding_pb2, f"{load.method}StreamRequest")
+    inner = getattr(coding_pb2, f"{load.method}Request").FromString(load.request)
+    message = kind(request_id="0", request=inner).SerializeToString()
+    async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
+        stream: Any = channel.stream_stream(f"/entropyd.v1.CodingService/{load.method}Stream")
+        call = stream()
+        answered = 0
         started = time.perf_counter()
-        answered = sum(await asyncio.gather(*(caller() for _ in range(concurrency))))
-        return answered / (time.perf_counter() - started)
+        for _ in range(inflight):
+            await call.write(message)
+        while time.perf_counter() < started + seconds:
+            await call.read()
+            await call.write(message)
+            answered += 1
+        elapsed = time.perf_counter() - started
+        call.cancel()
+        return answered / elapsed
+
+
+def rewrite(page: Path, text: str) -> None:
+    """Replaces the section of the page between the `service` marks."""
+    begin, end = "<!-- service:begin -->", "<!-- service:end -->"
+    whole = page.read_text()
+    head, _, rest = whole.partition(begin)
+    _, _, tail = rest.partition(end)
+    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
 
 
 if __name__ == "__main__":

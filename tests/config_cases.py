@@ -69,8 +69,29 @@ def deep_factorized_priors(draw: st.DrawFn) -> Prior:
     )
 
 
+@st.composite
+def nested_priors(draw: st.DrawFn) -> Prior:
+    """An adapter, or a mixture, of another distribution."""
+    dtype, shape = draw(st.sampled_from(["float32", "float64"])), draw(_SHAPES)
+    components = (*shape, draw(st.integers(1, 3)))
+    name = draw(st.sampled_from(["Normal", "Laplace", "Gumbel"]))
+    loc, scale = draw(parameters(dtype, components)), draw(parameters(dtype, components, 0.125))
+    base = priors.tfp(name, loc=loc, scale=scale)
+    kind = draw(st.sampled_from(["noise", "round", "soft", "mixture", "deep"]))
+    if kind == "mixture":
+        weight = np.full(components[-1:], 1 / components[-1], base.dtype)
+        return priors.NoisyMixtureSameFamily(weight, base)
+    if kind == "deep":
+        return priors.NoisySoftRoundedDeepFactorized(shape, (2,), dtype=np.dtype(dtype), alpha=3)
+    if kind == "round":
+        base = priors.RoundAdapter(base)
+    elif kind == "soft":
+        base = priors.SoftRoundAdapter(base, alpha=draw(st.integers(1, 9)))
+    return priors.UniformNoiseAdapter(base)
+
+
 def any_prior() -> st.SearchStrategy[Prior]:
-    return location_scale_priors() | mixture_priors() | deep_factorized_priors()
+    return location_scale_priors() | mixture_priors() | deep_factorized_priors() | nested_priors()
 
 
 @st.composite

@@ -18,15 +18,19 @@ VECTORS_PATH = Path(__file__).parent / "vectors" / "identity.json"
 
 def config_of(given: dict[str, Any]) -> UniversalBatchedConfig:
     """Reads a configuration whose tensors are written as dtype, shape and values."""
-    prior = given["prior"]
-    parameters = {name: _parameter(value) for name, value in prior["parameters"].items()}
-    fields = dict(given, prior=Prior(prior["family"], parameters))
+    fields = dict(given, prior=_prior(given["prior"]))
     if "tables" in given:
         fields["tables"] = (given["tables"]["cdf"], given["tables"]["cdf_offset"])
     return UniversalBatchedConfig(**fields)
 
 
+def _prior(prior: dict[str, Any]) -> Prior:
+    return Prior(prior["family"], {name: _parameter(value) for name, value in prior["parameters"].items()})
+
+
 def _parameter(value: Any) -> Any:
+    if isinstance(value, dict) and "family" in value:
+        return _prior(value)
     if isinstance(value, dict):
         return np.array(value["values"], value["dtype"]).reshape(value["shape"])
     return value

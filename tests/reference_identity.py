@@ -37,13 +37,7 @@ def canonical_json(config: dict[str, Any]) -> str:
     full = {"kind": "universal_batched", **DEFAULTS, **config}
     full["stateless"] = full["stateless"] or not full["compression"]
     full.update({name: float(full[name]) for name in _REALS})
-    given = config["prior"]["parameters"]
-    stated = [value["dtype"] for value in given.values() if isinstance(value, dict)]
-    dtype = stated[0] if stated else "float32"
-    full["prior"] = {
-        "family": config["prior"]["family"],
-        "parameters": {name: _parameter(value, dtype) for name, value in given.items()},
-    }
+    full["prior"] = _prior(config["prior"])
     if "tables" in config:
         full["tables"] = {
             name: _tensor("int32", [len(values)], values) for name, values in config["tables"].items()
@@ -75,7 +69,22 @@ def jcs(value: Any) -> str:
     return _number(value) if isinstance(value, float) else json.dumps(value)
 
 
+def _prior(prior: dict[str, Any]) -> dict[str, Any]:
+    dtype = _dtype(prior)
+    parameters = {name: _parameter(value, dtype) for name, value in prior["parameters"].items()}
+    return {"family": prior["family"], "parameters": parameters}
+
+
+def _dtype(prior: dict[str, Any]) -> str:
+    for value in prior["parameters"].values():
+        if isinstance(value, dict):
+            return _dtype(value) if "family" in value else str(value["dtype"])
+    return "float32"
+
+
 def _parameter(value: Any, dtype: str) -> Any:
+    if isinstance(value, dict) and "family" in value:
+        return _prior(value)
     if isinstance(value, dict):
         return _tensor(value["dtype"], value["shape"], value["values"])
     return value if isinstance(value, list) else _tensor(dtype, [], [value])

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_compression as tfc
+import tensorflow_probability as tfp
+from tensorflow_compression.python.distributions import round_adapters
+
+from entropyd import Prior
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd import Prior, UniversalBatchedConfig
+    from entropyd import UniversalBatchedConfig
 
 
 def tfc_model(config: UniversalBatchedConfig) -> Any:
@@ -30,15 +34,38 @@ def tfc_model(config: UniversalBatchedConfig) -> Any:
 
 
 def tfc_prior(prior: Prior) -> Any:
-    """TFC's distribution of a prior."""
-    if prior.family != "NoisyDeepFactorized":
-        return getattr(tfc, prior.family)(**prior.parameters)
+    """The distribution that a user of TFC would make."""
+    parameters: dict[str, Any] = {
+        name: tfc_prior(value) if hasattr(value, "family") else value
+        for name, value in prior.parameters.items()
+    }
+    if "base" in parameters and prior.parameters["base"].family == "tfp.MixtureSameFamily":
+        # TFC's adapter cannot stand on TFP's mixture; this is the same density.
+        return tfc_prior(Prior("NoisyMixtureSameFamily", prior.parameters["base"].parameters))
+    distributions = tfp.distributions
+    if "matrix_0" in parameters:
+        return _network(prior)
+    if "components" in parameters:
+        weights = distributions.Categorical(probs=parameters["weight"])
+        mixture = (
+            tfc.NoisyMixtureSameFamily
+            if prior.family.startswith("Noisy")
+            else distributions.MixtureSameFamily
+        )
+        return mixture(weights, parameters["components"])
+    if prior.family.startswith("tfp."):
+        return getattr(distributions, prior.family.removeprefix("tfp."))(**parameters)
+    return getattr(tfc if hasattr(tfc, prior.family) else round_adapters, prior.family)(**parameters)
+
+
+def _network(prior: Prior) -> Any:
     layers = sum(name.startswith("matrix_") for name in prior.parameters)
     filters = [np.shape(prior.parameters[f"matrix_{i}"])[1] for i in range(layers - 1)]
-    density = tfc.NoisyDeepFactorized(
-        batch_shape=prior.batch_shape, num_filters=filters, dtype=tf.as_dtype(prior.dtype)
+    extra = {"alpha": prior.parameters["alpha"]} if "alpha" in prior.parameters else {}
+    density = getattr(tfc, prior.family)(
+        batch_shape=prior.batch_shape, num_filters=filters, dtype=tf.as_dtype(prior.dtype), **extra
     )
-    for variable in density.base.variables:
+    for variable in density.trainable_variables:
         variable.assign(prior.parameters[variable.name.split("/")[-1].removesuffix(":0")])
     return density
 

@@ -13,7 +13,8 @@ with entropyd.Client("localhost:7070") as client:
 
 from entropyd._calls import ModelInfo, ServerInfo
 from entropyd._client import Client, Model
-from entropyd.archive import CompressedTensor, RateReport
+from entropyd._modeling_calls import FitProgress, Perturbed
+from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, EmbeddedModel, RateReport
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import (
     CancelledError,
@@ -39,13 +40,17 @@ from entropyd.contract.errors import (
 from entropyd.contract.prior import Prior
 
 __all__ = [
+    "Archive",
+    "ArchiveWriter",
     "CancelledError",
     "Client",
     "CompressedTensor",
     "CorruptStringError",
     "DataLossError",
     "DeadlineExceededError",
+    "EmbeddedModel",
     "EntropydError",
+    "FitProgress",
     "InternalError",
     "InvalidConfigError",
     "InvalidRequestError",
@@ -57,6 +62,7 @@ __all__ = [
     "ModelStateError",
     "OverloadedError",
     "PermissionDeniedError",
+    "Perturbed",
     "Prior",
     "RateReport",
     "ServerInfo",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from entropyd.contract.errors import (
     LimitExceededError,
     Violation,
 )
-from entropyd.contract.wire import array_from_message, config_from_message, tensor_to_message
+from entropyd.contract.wire import array_from_message, config_from_message
 from entropyd.v1 import coding_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -105,30 +106,20 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
     )
 
 
-def compress_request(model: ModelInfo, bottleneck: Any) -> coding_pb2.CompressRequest:
-    """Renders a Compress call.
-
-    Args:
-      model: The model.
-      bottleneck: An array of the model's bottleneck_dtype, or nested lists of numbers.
+def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
+    """A bottleneck as an array of the model's bottleneck_dtype.
 
     Raises:
-      InvalidTensorError: If an array has another dtype.
+      InvalidTensorError: If it is an array of another dtype.
     """
     dtype = model.config.bottleneck_dtype
-    if hasattr(bottleneck, "dtype"):
-        array = np.asarray(bottleneck)
-        if array.dtype.name != dtype:
-            found = f"has dtype {array.dtype.name}; the model's is {dtype}: convert it with astype first"
-            raise InvalidTensorError.of([Violation("bottleneck", found)])
-    else:
-        array = np.asarray(bottleneck, numpy_dtype(dtype))
-    return coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(array))
-
-
-def compressed_tensor(reply: coding_pb2.CompressResponse) -> CompressedTensor:
-    """Reads a Compress reply."""
-    return CompressedTensor.from_message(reply.compressed, reply.rate)
+    if not hasattr(bottleneck, "dtype"):
+        return np.asarray(bottleneck, numpy_dtype(dtype))
+    array = np.asarray(bottleneck)
+    if array.dtype.name != dtype:
+        found = f"has dtype {array.dtype.name}; the model's is {dtype}: convert it with astype first"
+        raise InvalidTensorError.of([Violation("bottleneck", found)])
+    return array
 
 
 def decompress_request(
@@ -174,11 +165,24 @@ def restored_array(reply: coding_pb2.DecompressResponse) -> npt.NDArray[Any]:
     Raises:
       CorruptStringError: If units could not be decoded; `partial` has the others.
     """
-    dtype, elements = array_from_message(reply.tensor, "tensor")
-    array = elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
+    array = tensor_array(reply.tensor)
     if reply.unit_errors:
-        raise _corrupt(reply.unit_errors, array)
+        raise corrupt(reply.unit_errors, array)
     return array
+
+
+def tensor_array(tensor: types_pb2.Tensor) -> npt.NDArray[Any]:
+    """Reads an array of a reply; read-only."""
+    dtype, elements = array_from_message(tensor, "tensor")
+    return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
+
+
+def damaged_mask(source: Any, units: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """True for each of the coding units of what was to be decoded, in the shape of its batch."""
+    shape = source.batch_shape if isinstance(source, CompressedTensor) else _bit_strings(source)[0]
+    mask = np.zeros(prod(shape), np.bool_)
+    mask[list(units)] = True
+    return mask.reshape(shape)
 
 
 def check_size(message: Any, info: ServerInfo) -> None:
@@ -222,7 +226,8 @@ def _bit_strings(source: Any) -> tuple[tuple[int, ...], list[bytes]]:
     return array.shape, strings
 
 
-def _corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:
+def corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:
+    """The error for units that could not be decoded, at least one; `partial` has NaN in their place."""
     units = [error.unit for error in errors]
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()

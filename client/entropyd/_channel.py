@@ -5,6 +5,7 @@ Owns how a channel is opened and how a gRPC failure becomes an entropyd error. I
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -19,10 +20,50 @@ if TYPE_CHECKING:
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
-# Limits on messages are the server's to publish and to hold; the transport adds none of its own.
+# Calls of these services change nothing, or the same thing however often they are made. A stream is not made
+# again once an answer has come.
+_RETRIED = [
+    {"service": "entropyd.v1.CodingService"},
+    {"service": "entropyd.v1.InfoService"},
+    *(
+        {"service": "entropyd.v1.ModelService", "method": method}
+        for method in (
+            "CreateModel",
+            "GetModel",
+            "ListModels",
+            "GetTables",
+            "GetWeights",
+            "SetWeights",
+            "Perturb",
+        )
+    ),
+]
+_SERVICE_CONFIG = {
+    # Every address of the target takes its turn, unless its health says NOT_SERVING.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+    "methodConfig": [
+        {
+            "name": _RETRIED,
+            # About four seconds in all, within the call's own time. A server that is overloaded says itself
+            # when to come again, and gRPC heeds it.
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "3s",
+                "backoffMultiplier": 4,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+}
 OPTIONS: list[tuple[str, Any]] = [
+    # Limits on messages are the server's to publish and to hold; the transport adds none of its own.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A message above this is not kept for another attempt; by default, none above 256 KiB is.
+    ("grpc.per_rpc_retry_buffer_size", 256 * 1024 * 1024),
 ]
 
 

@@ -7,13 +7,17 @@ gRPC failure means (`_channel`).
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import grpc
-import numpy as np
 
-from entropyd import _calls, _channel
+from entropyd import _calls, _channel, _modeling_calls
+from entropyd._model import ModelAttributes
+from entropyd._pieces import WINDOW, Compression, Decompression, Progress
+from entropyd.contract.errors import CorruptStringError, InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
@@ -24,16 +28,18 @@ from entropyd.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
 
     from entropyd._calls import ModelInfo, ServerInfo
+    from entropyd._modeling_calls import FitProgress, Perturbed
+    from entropyd._pieces import Work
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.contract.prior import Prior
 
 # A message above this is worth a look at the server's limits before it is sent.
 _UNCHECKED_BYTES = 1024 * 1024
@@ -140,11 +146,17 @@ class Client:
         request = model_pb2.DeleteModelRequest(model_id=model_id)
         self._call(self._models.DeleteModel, request, model_id)
 
-    def compress(self, model: ModelInfo, bottleneck: Any, timeout_s: float | None = None) -> CompressedTensor:
+    def compress(
+        self,
+        model: ModelInfo,
+        bottleneck: Any,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompressedTensor:
         """See Model.compress."""
-        request = _calls.compress_request(model, bottleneck)
-        reply = self._call(self._coding.Compress, request, model.id, timeout_s)
-        return _calls.compressed_tensor(reply)
+        work = Compression(model, bottleneck)
+        self._code(self._coding.Compress, work, model.id, timeout_s, progress)
+        return work.result()
 
     def decompress(
         self,
@@ -152,11 +164,98 @@ class Client:
         source: Any,
         broadcast_shape: Sequence[int] | None = None,
         timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[Any]:
         """See Model.decompress."""
-        request = _calls.decompress_request(model, source, broadcast_shape)
-        reply = self._call(self._coding.Decompress, request, model.id, timeout_s)
-        return _calls.restored_array(reply)
+        work = Decompression(model, source, broadcast_shape)
+        self._code(self._coding.Decompress, work, model.id, timeout_s, progress)
+        return work.result()
+
+    def perturb(
+        self,
+        model: ModelInfo,
+        bottleneck: Any,
+        *,
+        training: bool,
+        gradient: bool,
+        timeout_s: float | None = None,
+    ) -> Perturbed:
+        """See Model.perturb."""
+        request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
+        reply = self._call(self._models.Perturb, request, model.id, timeout_s)
+        return _modeling_calls.perturbed(reply)
+
+    def fit_model(
+        self,
+        config: UniversalBatchedConfig,
+        samples: Any,
+        *,
+        max_steps: int = 0,
+        validation_share: float = 0.1,
+        progress: Callable[[FitProgress], None] | None = None,
+        timeout_s: float = 3600.0,
+    ) -> Model:
+        """Fits a prior to samples of a bottleneck, and makes the model.
+
+        Args:
+          config: The model; the parameters of its prior are starting values, see
+            `entropyd.fitting.starting_prior`.
+          samples: Any leading axes, then prior_shape; of bottleneck_dtype, or nested lists of numbers.
+          max_steps: Most optimiser steps; 0 for the server's default. A fit that converges ends sooner.
+          validation_share: Share of the samples that is held out to judge convergence.
+          progress: Called a few times a second; what it raises ends the fit.
+          timeout_s: Longest time for the fit, in seconds.
+
+        Raises:
+          InvalidTensorError: For samples of wrong dtype or shape, not finite, too few, or all the same.
+          InvalidConfigError: If the fit diverges, or no tables can be built from its result.
+          LimitExceededError: If the samples exceed a limit of the server.
+        """
+        requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
+        call = self._models.FitModel(requests, timeout=timeout_s, metadata=_channel.metadata(self._token))
+        try:
+            for reply in call:
+                if reply.HasField("model"):
+                    return Model(self, _calls.model_info(reply.model))
+                if progress is not None:
+                    progress(_modeling_calls.fit_progress(reply.progress))
+        except grpc.RpcError as failure:
+            raise _channel.to_error(failure) from None
+        finally:
+            call.cancel()
+        raise InternalError("the server ended a fit without a model")
+
+    def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
+        """Stores a model that was exported from another server, under the same id and without building.
+
+        Args:
+          exported: What `Model.export` returned there.
+          timeout_s: Longest time for the call, in seconds.
+
+        Raises:
+          InvalidRequestError: If it is no exported model, or was damaged.
+          TablesMismatchError: If this server has the model with other tables.
+        """
+        request = model_pb2.ImportModelRequest(object=exported)
+        reply = self._call(self._models.ImportModel, request, None, timeout_s)
+        return Model(self, _calls.model_info(reply.model))
+
+    def export_model(self, model: ModelInfo) -> bytes:
+        """See Model.export."""
+        request = model_pb2.ExportModelRequest(model_id=model.id)
+        reply = self._call(self._models.ExportModel, request, model.id)
+        return bytes(reply.object)
+
+    def weights(self, model: ModelInfo) -> list[npt.NDArray[Any]]:
+        """See Model.get_weights."""
+        request = model_pb2.GetWeightsRequest(model_id=model.id)
+        return _modeling_calls.weights(self._call(self._models.GetWeights, request, model.id))
+
+    def set_weights(self, model: ModelInfo, weights: Sequence[Any]) -> Model:
+        """See Model.set_weights."""
+        request = _modeling_calls.set_weights_request(model, weights)
+        reply = self._call(self._models.SetWeights, request, model.id)
+        return Model(self, _calls.model_info(reply.model))
 
     def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The coding tables of a model: see Model.cdf and Model.cdf_offset."""
@@ -166,11 +265,52 @@ class Client:
             array_from_message(reply.tables.cdf_offset, "tables.cdf_offset")[1],
         )
 
+    def _code(
+        self,
+        method: Any,
+        work: Work,
+        model_id: str,
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Makes the calls of some work, up to WINDOW at a time."""
+        until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        meter = Progress(progress, work.units)
+        metadata = _channel.metadata(self._token, model_id)
+        flying: deque[tuple[Any, int]] = deque()
+
+        def land() -> None:
+            call, units = flying.popleft()
+            work.add(call.result())
+            meter.add(units)
+
+        try:
+            for request, units in work.requests():
+                if units == work.units:  # one call needs no pipeline
+                    work.add(self._call(method, request, model_id, until - time.monotonic()))
+                    return meter.add(units)
+                self._check_size(request)
+                if len(flying) == WINDOW:
+                    land()
+                flying.append(
+                    (method.future(request, timeout=until - time.monotonic(), metadata=metadata), units)
+                )
+            while flying:
+                land()
+        except grpc.RpcError as failure:
+            raise _channel.to_error(failure) from None
+        finally:
+            for call, _ in flying:
+                call.cancel()
+
+    def _check_size(self, request: Any) -> None:
+        if request.ByteSize() > _UNCHECKED_BYTES:
+            _calls.check_size(request, self.server_info())
+
     def _call(
         self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
-        if request.ByteSize() > _UNCHECKED_BYTES:
-            _calls.check_size(request, self.server_info())
+        self._check_size(request)
         try:
             return method(
                 request,
@@ -181,32 +321,32 @@ class Client:
             raise _channel.to_error(failure) from None
 
 
-class Model:
+class Model(ModelAttributes):
     """A stored entropy model, with the attributes and methods of TFC's UniversalBatchedEntropyModel.
 
     Made by `Client.create_model` and `Client.model`. It never changes.
     """
 
-    name = "universal_batched_entropy_model"
-
     def __init__(self, client: Client, info: ModelInfo) -> None:
+        super().__init__(info)
         self._client = client
-        self.info = info
 
-    def __repr__(self) -> str:
-        config = self.config
-        return (
-            f"<entropyd.Model {self.id[:12]} {config.prior.family} prior_shape={self.prior_shape} "
-            f"coding_rank={self.coding_rank}>"
-        )
-
-    def compress(self, bottleneck: Any, *, timeout_s: float | None = None) -> CompressedTensor:
+    def compress(
+        self,
+        bottleneck: Any,
+        *,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompressedTensor:
         """Compresses an array; each coding unit becomes one bit string.
+
+        An array larger than one message is cut on coding units and sent in pieces, several at a time.
 
         Args:
           bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
             repeated); of bottleneck_dtype, or nested lists of numbers.
           timeout_s: Longest time for the call, in seconds.
+          progress: Called with the coding units that are done, and with all there are.
 
         Returns:
           The bit strings, in `.strings`, and what is needed to decode them.
@@ -217,24 +357,52 @@ class Model:
           ModelStateError: If the model was made without compression.
           LimitExceededError: If the array exceeds a limit of the server.
         """
-        return self._client.compress(self.info, bottleneck, timeout_s)
+        return self._client.compress(self.info, bottleneck, timeout_s, progress)
+
+    @overload
+    def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["skip"],
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]: ...
 
     def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
         broadcast_shape: Sequence[int] | None = None,
         *,
+        on_error: Literal["raise", "skip"] = "raise",
         timeout_s: float | None = None,
-    ) -> npt.NDArray[Any]:
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Restores an array from its bit strings.
 
         Args:
           strings: A CompressedTensor; or, as in TFC, `bytes` or an array of them shaped like the batch.
           broadcast_shape: With bare strings, the axes between the batch and prior_shape.
+          on_error: `skip` restores what can be decoded.
           timeout_s: Longest time for the call, in seconds.
+          progress: Called with the coding units that are done, and with all there are.
 
         Returns:
-          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only.
+          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only. With
+          `on_error="skip"`, that array with NaN in the coding units that cannot be decoded, and a boolean
+          array shaped like the batch that is True for those units.
 
         Raises:
           CorruptStringError: If units cannot be decoded; `.units` names them, `.partial` has the others.
@@ -242,102 +410,78 @@ class Model:
           InvalidRequestError: If the arguments do not fit together or to the model.
           LimitExceededError: If the array would exceed a limit of the server.
         """
-        return self._client.decompress(self.info, strings, broadcast_shape, timeout_s)
+        try:
+            array = self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
+        except CorruptStringError as error:
+            if on_error == "raise" or error.partial is None:
+                raise
+            return error.partial, _calls.damaged_mask(strings, error.units)
+        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
 
-    def get_config(self) -> dict[str, Any]:
-        """The configuration as a JSON-serialisable dictionary; see UniversalBatchedConfig.from_dict.
+    def __call__(
+        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Perturbs an array with uniform noise and estimates what it would cost.
+
+        Args:
+          bottleneck: As for `compress`.
+          training: True for continuous noise and differential entropy; False for the noise of compression,
+            where the perturbed array is what `decompress` would restore.
+          timeout_s: Longest time for the call, in seconds.
+
+        Returns:
+          The perturbed array, and the bits of each coding unit, shaped like the batch.
 
         Raises:
-          RuntimeError: As TFC's class does, with compression=False or stateless=True.
+          InvalidTensorError: For NaN, infinities, wrong rank, shape or dtype; names the element.
+          LimitExceededError: If the array exceeds a limit of the server.
         """
-        if not self.compression or self.stateless:
-            raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
-        return self.config.to_dict()
+        return self.perturb(bottleneck, training=training, timeout_s=timeout_s)[:2]
 
-    @property
-    def id(self) -> str:
-        """Config hash: SHA-256 of the canonical configuration, in hex."""
-        return self.info.id
+    def perturb(
+        self,
+        bottleneck: Any,
+        *,
+        training: bool = True,
+        gradient: bool = False,
+        timeout_s: float | None = None,
+    ) -> Perturbed:
+        """As calling the model, and on request with the gradient of the summed bits.
 
-    @property
-    def config(self) -> UniversalBatchedConfig:
-        """The configuration, every default filled in."""
-        return self.info.config
+        The gradient is of the very noise that was drawn, or expected over it where the model was made with
+        `expected_grads`; without `training` it is 0, as rounding is flat.
 
-    @property
-    def tables_digest(self) -> bytes:
-        """SHA-256 of the coding tables, 32 bytes; empty without compression."""
-        return self.info.tables_digest
+        Raises:
+          InvalidTensorError, LimitExceededError: As calling the model.
+        """
+        return self._client.perturb(
+            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
+        )
 
-    @property
-    def built_with(self) -> Mapping[str, str]:
-        """Versions of the libraries that built the tables."""
-        return self.info.built_with
+    def get_weights(self) -> list[npt.NDArray[Any]]:
+        """The variables in TFC's order: cdf, cdf_offset, then the prior's own, if it has any.
 
-    @property
-    def prior(self) -> Prior:
-        """Prior distribution, used for deriving the coding tables."""
-        return self.config.prior
+        Tables of a stateless model are no variables, so they are left out.
+        """
+        return self._client.weights(self.info)
 
-    @property
-    def prior_shape(self) -> tuple[int, ...]:
-        """Batch shape of the prior: dimensions that are not assumed i.i.d."""
-        return self.config.prior_shape
+    def set_weights(self, weights: Sequence[Any]) -> Model:
+        """The model that has other variables; this one stays as it is.
 
-    @property
-    def prior_shape_tensor(self) -> npt.NDArray[np.int32]:
-        """prior_shape as an int32 vector."""
-        return np.array(self.prior_shape, np.int32)
+        Args:
+          weights: One array per variable, as `get_weights` returns them. The tables may have another length.
 
-    @property
-    def coding_rank(self) -> int:
-        """Number of innermost dimensions that make one coding unit."""
-        return self.config.coding_rank
+        Raises:
+          InvalidTensorError: If their number, or the shape or dtype of one, is wrong; names it.
+        """
+        return self._client.set_weights(self.info, weights)
 
-    @property
-    def bottleneck_dtype(self) -> np.dtype[Any]:
-        """Data type of the bottleneck."""
-        return _calls.numpy_dtype(self.config.bottleneck_dtype)
+    def export(self) -> bytes:
+        """The model as one file for another store: configuration, tables and digests.
 
-    @property
-    def compression(self) -> bool:
-        """Whether the model has coding tables."""
-        return self.config.compression
-
-    @property
-    def expected_grads(self) -> bool:
-        """Whether gradients with respect to the noise are analytical expectations."""
-        return self.config.expected_grads
-
-    @property
-    def laplace_tail_mass(self) -> float:
-        """Weight of the Laplace mixture in bit costs."""
-        return self.config.laplace_tail_mass
-
-    @property
-    def range_coder_precision(self) -> int:
-        """Rows of the coding tables rise to 2^precision."""
-        return self.config.range_coder_precision
-
-    @property
-    def tail_mass(self) -> float:
-        """Approximate probability left to the escape."""
-        return self.config.tail_mass
-
-    @property
-    def num_noise_levels(self) -> int:
-        """Number of levels of the discretised dither."""
-        return self.config.num_noise_levels
-
-    @property
-    def stateless(self) -> bool:
-        """TFC's flag for tables that are not variables."""
-        return self.config.stateless
-
-    @property
-    def decode_sanity_check(self) -> bool:
-        """Whether decoding checks the decoder's state at the end of each bit string."""
-        return self.config.decode_sanity_check
+        `Client.import_model` brings it there, under the same id.
+        """
+        return self._client.export_model(self.info)
 
     @property
     def cdf(self) -> npt.NDArray[np.int32]:

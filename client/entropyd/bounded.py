@@ -53,7 +53,8 @@ class ErrorBound:
 
         With e the rounding error of bottleneck_dtype and M the largest magnitude, dividing, subtracting and
         adding the quantization offset, and storing what was restored err by at most 4 e M + 2 e step in all;
-        rounding the result to the data's dtype, by that dtype's error times M + max_error.
+        rounding the result to the data's dtype, by that dtype's error times M + max_error, or by half its
+        smallest number.
 
         Args:
           max_error: Largest error of an element.
@@ -72,9 +73,11 @@ class ErrorBound:
         if not math.isfinite(largest):
             raise _invalid("data", "have NaN or infinities, which no finite error bounds")
         inner, outer = _ROUNDING[bottleneck_dtype], _ROUNDING[data.dtype.name] + 2.0**-52
-        slack = 4 * inner * largest + outer * (largest + max_error)
+        # Numbers below the dtype's normal ones are rounded to multiples of the smallest, not relatively.
+        smallest = float(np.finfo(data.dtype).smallest_subnormal) / 2
+        slack = 4 * inner * largest + outer * (largest + max_error) + smallest
         if slack > max_error / 2:
-            least = 2.1 * (4 * inner + outer) * largest
+            least = 2.1 * ((4 * inner + outer) * largest + smallest)
             found = f"is {max_error:g}; expected at least {least:.2g} for values up to {largest:g} "
             found += f"as {data.dtype.name} through a model of {bottleneck_dtype}"
             raise _invalid("max_error", found)

@@ -1,9 +1,9 @@
 """One constructor per prior, named as in TensorFlow Compression.
 
-Each makes a density over the noise-perturbed bottleneck for `entropyd.UniversalBatchedConfig`. Parameters
-are numbers or arrays; arrays keep their dtype (float32 or float64), numbers and lists take it from the
-arrays, and are float32 where there are none, as in TensorFlow Probability. A parameter that cannot be is
-refused with InvalidConfigError here, before anything is sent.
+Each makes a density over the noise-perturbed bottleneck for `entropyd.UniversalBatchedConfig`, or a
+distribution that an adapter makes one of. Parameters are numbers or arrays; arrays keep their dtype (float32
+or float64), numbers and lists take it from the arrays, and are float32 where there are none, as in TensorFlow
+Probability. A parameter that cannot be is refused with InvalidConfigError here, before anything is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 
 from entropyd.contract.config import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd.contract.prior import DEEP_FACTORIZED, DTYPES, Prior, integers
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.parameters import DTYPES, integers
+from entropyd.contract.prior import Prior
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "DeepFactorized",
     "NoisyDeepFactorized",
     "NoisyLaplace",
     "NoisyLogistic",
     "NoisyLogisticMixture",
+    "NoisyMixtureSameFamily",
     "NoisyNormal",
     "NoisyNormalMixture",
+    "NoisyRoundedDeepFactorized",
+    "NoisyRoundedNormal",
+    "NoisySoftRoundedDeepFactorized",
+    "NoisySoftRoundedNormal",
+    "RoundAdapter",
+    "SoftRoundAdapter",
+    "UniformNoiseAdapter",
+    "tfp",
 ]
 
 
@@ -84,6 +96,38 @@ def NoisyLogisticMixture(loc: npt.ArrayLike, scale: npt.ArrayLike, weight: npt.A
     return Prior("NoisyLogisticMixture", {"loc": loc, "scale": scale, "weight": weight})
 
 
+def NoisyMixtureSameFamily(weight: npt.ArrayLike, components: Prior) -> Prior:
+    """Mixture of any one family with uniform noise added.
+
+    Args:
+      weight: Weights, summing to 1 along the last axis.
+      components: Distributions without noise, as `tfp("Laplace", ...)`; the last axis of their batch_shape
+        counts components. TFC takes a Categorical in the place of `weight`.
+    """
+    return Prior("NoisyMixtureSameFamily", {"weight": weight, "components": components})
+
+
+def NoisyRoundedNormal(loc: npt.ArrayLike, scale: npt.ArrayLike) -> Prior:
+    """Normal distribution, rounded to integers, with uniform noise added.
+
+    Args:
+      loc: Mean.
+      scale: Standard deviation, above 0. It and `loc` broadcast to the prior_shape.
+    """
+    return Prior("NoisyRoundedNormal", {"loc": loc, "scale": scale})
+
+
+def NoisySoftRoundedNormal(loc: npt.ArrayLike, scale: npt.ArrayLike, alpha: float = 5.0) -> Prior:
+    """Normal distribution, softly rounded, with uniform noise added.
+
+    Args:
+      loc: Mean.
+      scale: Standard deviation, above 0. It and `loc` broadcast to the prior_shape.
+      alpha: Above 0; the larger, the closer to rounding.
+    """
+    return Prior("NoisySoftRoundedNormal", {"loc": loc, "scale": scale, "alpha": alpha})
+
+
 def NoisyDeepFactorized(
     batch_shape: Sequence[int] = (),
     num_filters: Sequence[int] = (3, 3),
@@ -105,6 +149,110 @@ def NoisyDeepFactorized(
       variables: Trained values that replace initial ones: `matrix_i` [channels, filters of layer i,
         filters of layer i - 1], `bias_i` and `factor_i` [channels, filters of layer i, 1].
     """
+    network = _network(batch_shape, num_filters, init_scale, dtype, variables)
+    return Prior("NoisyDeepFactorized", network)
+
+
+def DeepFactorized(
+    batch_shape: Sequence[int] = (),
+    num_filters: Sequence[int] = (3, 3),
+    init_scale: float = 10,
+    dtype: Any = np.float32,
+    variables: Mapping[str, npt.ArrayLike] | None = None,
+) -> Prior:
+    """NoisyDeepFactorized without the noise; a base for adapters. Arguments as there."""
+    return Prior("DeepFactorized", _network(batch_shape, num_filters, init_scale, dtype, variables))
+
+
+def NoisyRoundedDeepFactorized(
+    batch_shape: Sequence[int] = (),
+    num_filters: Sequence[int] = (3, 3),
+    init_scale: float = 10,
+    dtype: Any = np.float32,
+    variables: Mapping[str, npt.ArrayLike] | None = None,
+) -> Prior:
+    """DeepFactorized, rounded to integers, with uniform noise added. Arguments as NoisyDeepFactorized."""
+    network = _network(batch_shape, num_filters, init_scale, dtype, variables)
+    return Prior("NoisyRoundedDeepFactorized", network)
+
+
+def NoisySoftRoundedDeepFactorized(
+    batch_shape: Sequence[int] = (),
+    num_filters: Sequence[int] = (3, 3),
+    init_scale: float = 10,
+    dtype: Any = np.float32,
+    variables: Mapping[str, npt.ArrayLike] | None = None,
+    *,
+    alpha: float = 5.0,
+) -> Prior:
+    """DeepFactorized, softly rounded, with uniform noise added.
+
+    Args:
+      batch_shape: As in NoisyDeepFactorized.
+      num_filters: As in NoisyDeepFactorized.
+      init_scale: As in NoisyDeepFactorized.
+      dtype: As in NoisyDeepFactorized.
+      variables: As in NoisyDeepFactorized.
+      alpha: Above 0; the larger, the closer to rounding.
+    """
+    network = _network(batch_shape, num_filters, init_scale, dtype, variables)
+    return Prior("NoisySoftRoundedDeepFactorized", {**network, "alpha": alpha})
+
+
+def UniformNoiseAdapter(base: Prior) -> Prior:
+    """Any distribution that has a cumulative, with uniform noise added.
+
+    Args:
+      base: Without noise: DeepFactorized, an adapter that rounds, or one of `tfp`.
+    """
+    return Prior("UniformNoiseAdapter", {"base": base})
+
+
+def RoundAdapter(base: Prior) -> Prior:
+    """A distribution rounded to integers; a base for UniformNoiseAdapter.
+
+    Args:
+      base: Without noise, and no mixture.
+    """
+    return Prior("RoundAdapter", {"base": base})
+
+
+def SoftRoundAdapter(base: Prior, alpha: float) -> Prior:
+    """A distribution after a differentiable approximation of rounding; a base for UniformNoiseAdapter.
+
+    Args:
+      base: Without noise, and no mixture.
+      alpha: Above 0; the larger, the closer to rounding.
+    """
+    return Prior("SoftRoundAdapter", {"base": base, "alpha": alpha})
+
+
+def tfp(name: str, **parameters: npt.ArrayLike | Prior) -> Prior:
+    """A distribution of TensorFlow Probability, without noise; docs/priors.md lists them.
+
+    Args:
+      name: Name of its class, as in `Normal`.
+      parameters: Its parameters by name, all of them. MixtureSameFamily takes `weight` and `components`.
+
+    Raises:
+      InvalidConfigError: If the class is not on the list, or a parameter is wrong.
+    """
+    if f"tfp.{name}" not in FAMILIES:
+        known = ", ".join(family.removeprefix("tfp.") for family in FAMILIES if family.startswith("tfp."))
+        raise InvalidConfigError.of(
+            [Violation("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")]
+        )
+    return Prior(f"tfp.{name}", parameters)
+
+
+def _network(
+    batch_shape: Sequence[int],
+    num_filters: Sequence[int],
+    init_scale: float,
+    dtype: Any,
+    variables: Mapping[str, npt.ArrayLike] | None,
+) -> dict[str, Any]:
+    """Parameters of a DeepFactorized: initial variables, but for those that are given."""
     shape, violations = integers("prior.batch_shape", batch_shape)
     hidden, problems = integers("prior.num_filters", num_filters)
     violations += problems
@@ -115,13 +263,13 @@ def NoisyDeepFactorized(
     if violations:
         raise InvalidConfigError.of(violations)
     initial = _initial(shape, hidden, init_scale, dtype_name(dtype))
-    return Prior(DEEP_FACTORIZED, {"batch_shape": shape, **initial, **(variables or {})})
+    return {"batch_shape": shape, **initial, **(variables or {})}
 
 
 def _initial(
     shape: tuple[int, ...], hidden: tuple[int, ...], init_scale: float, dtype: str
 ) -> dict[str, npt.NDArray[Any]]:
-    """Initial variables of a NoisyDeepFactorized: deep_factorized.py, _make_variables."""
+    """Initial variables of a DeepFactorized: deep_factorized.py, _make_variables."""
     channels, filters = prod(shape), [1, *hidden, 1]
     scale = init_scale ** (1 / (len(hidden) + 1))
     # Uniform on [-1/2, 1/2), from the upper 53 bits of Philox4x64-10 with key 0.

@@ -1,8 +1,8 @@
 """Composition root: builds a server from settings, serves, drains.
 
-Owns which parts a server has and the order in which they start and stop. Invariant: health says SERVING only
-after the kernels are compiled, the store has answered and, for the modeling role, the worker is up; what was
-accepted before the end is answered.
+Owns which parts a server has and the order in which they start and stop. Invariant: health says SERVING
+only after the kernels are compiled, the store has answered and, for the modeling role, the workers are up;
+what was accepted before the end is answered.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import logging
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health as health_service
@@ -22,18 +23,22 @@ from grpc_reflection.v1alpha import reflection
 
 from entropyd.contract.errors import UnavailableError
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, model_pb2, model_pb2_grpc
+from entropyd_server.batching.batcher import Batcher
+from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
 from entropyd_server.metrics import Metrics
-from entropyd_server.modeling.supervisor import WorkerSupervisor
-from entropyd_server.rpc.coding_service import CodingService
-from entropyd_server.rpc.compute import CodecThreads
+from entropyd_server.modeling.plane import ModelingPlane
+from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.rpc.coding_service import CodingService, code
 from entropyd_server.rpc.creation import ModelCreator
+from entropyd_server.rpc.fitter import Fitter
 from entropyd_server.rpc.health import Health
 from entropyd_server.rpc.info_service import InfoService
-from entropyd_server.rpc.interceptors import Boundary
 from entropyd_server.rpc.library import ModelLibrary
 from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
+from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.store.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -41,13 +46,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CODING = coding_pb2.DESCRIPTOR.services_by_name["CodingService"].full_name
-MODELING = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
-INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"].full_name
+CODING = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
+MODELING = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
 # What a message may be above max_message_bytes: shapes, ids and lengths around the array.
 _ENVELOPE_BYTES = 8 * 1024 * 1024
 _STORE_RETRY_S = 1.0
+# A batch takes seconds at the most; without an end for this long, something is wrong for good.
+_STALLED_S = 30.0
+_WATCH_S = 1.0
+# Handing work to a thread and back costs about as much as coding this many symbols where it is.
+_INLINE_SYMBOLS = 16384
 # Calls in hand at the end of the drain time may take this long.
 _GRACE_SECONDS = 30.0
 
@@ -63,8 +73,8 @@ class _Parts:
     server: grpc.aio.Server
     health: Health
     store: ModelStore
-    threads: CodecThreads | None
-    worker: WorkerSupervisor | None
+    batcher: Batcher[Any, Any] | None
+    plane: ModelingPlane | None
 
 
 def serve(settings: Settings) -> None:
@@ -78,8 +88,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     started = time.perf_counter()
-    metrics = Metrics()
-    metrics.build_info.info({"version": version("entropyd")})
+    metrics = Metrics(version("entropyd"))
     if settings.metrics_listen:
         try:
             metrics.serve(settings.metrics_listen)
@@ -92,20 +101,32 @@ async def _serve(settings: Settings) -> None:
     starting = asyncio.create_task(_start(parts, started))
     # A start that fails ends the server: it must not wait unready for ever.
     starting.add_done_callback(lambda task: stop.set() if _failed(task) else None)
+    watching = asyncio.create_task(_watch(parts))
     await stop.wait()
     log.info("draining for %g s", settings.drain_seconds)
     starting.cancel()
+    watching.cancel()
     await parts.health.drain()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), settings.drain_seconds)
     await parts.server.stop(0 if hurry.is_set() else _GRACE_SECONDS)
-    if parts.worker is not None:
-        await parts.worker.close()
-    if parts.threads is not None:
-        parts.threads.close()
+    if parts.plane is not None:
+        await parts.plane.close()
+    if parts.batcher is not None:
+        parts.batcher.close()
     if _failed(starting):
         await starting
     log.info("stopped")
+
+
+async def _watch(parts: _Parts) -> None:
+    """Says that the process is not alive while coding makes no progress."""
+    while parts.batcher is not None:
+        stalled_s = parts.batcher.stalled_s
+        if stalled_s > _STALLED_S:
+            log.error("no batch has ended for %.0f s while there is work", stalled_s)
+        await parts.health.alive(alive=stalled_s <= _STALLED_S)
+        await asyncio.sleep(_WATCH_S)
 
 
 def _failed(task: asyncio.Task[None]) -> bool:
@@ -118,12 +139,12 @@ async def _build(settings: Settings, metrics: Metrics) -> _Parts:
         max_model_bytes=settings.max_model_bytes,
         max_build_seconds=settings.max_build_seconds,
     )
-    services = [CODING] if "coding" in settings.roles else []
-    services += [MODELING] if "modeling" in settings.roles else []
+    services = [CODING.full_name] if "coding" in settings.roles else []
+    services += [MODELING.full_name] if "modeling" in settings.roles else []
     health = Health(services)
+    boundary = Boundary(metrics, health.unready)
     transport_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
     server = grpc.aio.server(
-        interceptors=[Boundary(metrics, health.unready)],
         options=[
             ("grpc.max_receive_message_length", transport_bytes),
             ("grpc.max_send_message_length", transport_bytes),
@@ -133,65 +154,90 @@ async def _build(settings: Settings, metrics: Metrics) -> _Parts:
     )
     store = ModelStore(settings.store)
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
-    threads = worker = None
+    batcher = plane = None
     if "coding" in settings.roles:
-        threads = CodecThreads(settings.codec_threads)
-        coding = CodingService(library, threads, limits, metrics)
-        coding_pb2_grpc.add_CodingServiceServicer_to_server(coding, server)
+        batcher = _batcher(settings, metrics)
+        coding = CodingService(library, batcher, limits, metrics)
+        coding_pb2_grpc.add_CodingServiceServicer_to_server(boundary.enclose(coding, CODING), server)
     if "modeling" in settings.roles:
-        worker = _worker(settings, metrics)
-        models = ModelService(store, library, ModelCreator(store, library, worker, limits, metrics), limits)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-    devices = [] if worker is None else [worker.device]
+        plane = _plane(settings, metrics)
+        creator = ModelCreator(store, library, plane.builder, limits, metrics)
+        perturber = Perturber(plane, settings.max_queue_symbols, metrics)
+        models = ModelService(
+            store=store,
+            library=library,
+            creator=creator,
+            perturber=perturber,
+            fitter=Fitter(plane),
+            limits=limits,
+        )
+        model_pb2_grpc.add_ModelServiceServicer_to_server(boundary.enclose(models, MODELING), server)
+    devices = () if plane is None else plane.devices
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
-    info_pb2_grpc.add_InfoServiceServicer_to_server(info, server)
+    info_pb2_grpc.add_InfoServiceServicer_to_server(boundary.enclose(info, INFO), server)
     await health.register(server)
-    reflected = [*services, INFO, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(reflected, server)
     try:
         server.add_insecure_port(settings.listen)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
-    return _Parts(server, health, store, threads, worker)
+    return _Parts(server, health, store, batcher, plane)
 
 
-def _worker(settings: Settings, metrics: Metrics) -> WorkerSupervisor:
-    device = "cpu"
-    restarts = metrics.worker_restarts
-    worker = WorkerSupervisor(
-        device=device,
-        max_build_seconds=settings.max_build_seconds,
-        max_build_memory_bytes=settings.max_build_memory_bytes,
-        max_model_bytes=settings.max_model_bytes,
-        on_restart=lambda reason: restarts.labels(device, reason).inc(),
+def _batcher(settings: Settings, metrics: Metrics) -> Batcher[Any, Any]:
+    batcher: Batcher[Any, Any] = Batcher(
+        BatchQueue(settings.max_queue_symbols),
+        code,
+        threads=settings.codec_threads,
+        max_batch_symbols=settings.max_batch_symbols,
+        inline_symbols=_INLINE_SYMBOLS,
+        max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+        metrics=metrics,
     )
-    metrics.worker_up.labels(device).set_function(lambda: float(worker.ready))
-    return worker
+    metrics.queue_symbols = lambda: batcher.queue_symbols
+    metrics.batching_stalled_seconds = lambda: batcher.stalled_s
+    return batcher
+
+
+def _plane(settings: Settings, metrics: Metrics) -> ModelingPlane:
+    def restarted(device: str, reason: str) -> None:
+        metrics.worker_restarts[device, reason] += 1
+
+    plane = ModelingPlane(
+        settings.devices,
+        limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
+        max_model_bytes=settings.max_model_bytes,
+        on_restart=restarted,
+    )
+    for name, worker in plane.workers.items():
+        metrics.worker_up[name] = partial(getattr, worker, "ready")
+    return plane
 
 
 async def _start(parts: _Parts, started: float) -> None:
     """Brings every role to SERVING, the coding role without waiting for the other."""
     starts = []
-    if parts.threads is not None:
+    if parts.batcher is not None:
         starts.append(_start_coding(parts, started))
-    if parts.worker is not None:
-        starts.append(_start_modeling(parts, parts.worker, started))
+    if parts.plane is not None:
+        starts.append(_start_modeling(parts, parts.plane, started))
     await asyncio.gather(*starts)
 
 
 async def _start_coding(parts: _Parts, started: float) -> None:
     await asyncio.to_thread(codec.warm_up)
     await _store_answers(parts.store)
-    await parts.health.serving(CODING)
-    log.info("%s is SERVING after %.1f s", CODING, time.perf_counter() - started)
+    await parts.health.serving(CODING.full_name)
+    log.info("%s is SERVING after %.1f s", CODING.full_name, time.perf_counter() - started)
 
 
-async def _start_modeling(parts: _Parts, worker: WorkerSupervisor, started: float) -> None:
-    await worker.start()
-    await worker.wait_ready()
+async def _start_modeling(parts: _Parts, plane: ModelingPlane, started: float) -> None:
+    await plane.start()
+    await plane.wait_ready()
     await _store_answers(parts.store)
-    await parts.health.serving(MODELING)
-    log.info("%s is SERVING after %.1f s", MODELING, time.perf_counter() - started)
+    await parts.health.serving(MODELING.full_name)
+    log.info("%s is SERVING after %.1f s", MODELING.full_name, time.perf_counter() - started)
 
 
 async def _store_answers(store: ModelStore) -> None:

@@ -27,10 +27,11 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class LocalServer:
-    """An `entropyd-server` on a Unix socket.
+    """An `entropyd-server` in a process of its own.
 
     Args:
       flags: Flags of the command, as in `"--role", "coding"`.
+      listen: Address to listen on, HOST:PORT; None for a Unix socket.
       store: URL of the store; None for a folder that lasts as long as the server.
       wait: Whether entering the `with` block waits for the server to be SERVING.
 
@@ -40,15 +41,18 @@ class LocalServer:
       log_path: File with what the server logs.
     """
 
-    def __init__(self, *flags: str, store: str | None = None, wait: bool = True) -> None:
+    def __init__(
+        self, *flags: str, listen: str | None = None, store: str | None = None, wait: bool = True
+    ) -> None:
         self._flags = flags
+        self._listen = listen
         self._store = store
         self._wait = wait
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="entropyd-")
         folder = Path(self._folder.name)
-        self.target = f"unix:{folder}/socket"
+        self.target = self._listen or f"unix:{folder}/socket"
         self.log_path = folder / "log"
         command = [sys.executable, "-m", "entropyd_server", "--listen", self.target]
         # Ahead of the caller's flags, which may say otherwise.

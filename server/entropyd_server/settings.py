@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from platformdirs import user_data_path
 
+from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,11 @@ class Settings:
     metrics_listen: str
     store: str
     roles: frozenset[str]
+    devices: tuple[Device, ...]
     codec_threads: int
+    max_batch_symbols: int
+    max_batch_delay_ms: float
+    max_queue_symbols: int
     max_message_bytes: int
     max_model_bytes: int
     max_cache_bytes: int
@@ -46,7 +52,7 @@ def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any
     return click.option(name, help=help_text, show_default=True, show_envvar=True, **attributes)
 
 
-class _Seconds(click.FloatRange):
+class _Number(click.FloatRange):
     """A range that not-a-number is outside of; click lets it through every comparison."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -55,6 +61,19 @@ class _Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number", param, ctx)
         return seconds
+
+
+class _Devices(click.ParamType[tuple[Device, ...]]):
+    """Names of devices of this machine."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See base class."""
+        try:
+            return parse_devices(value, visible_gpus(os.environ))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 _BYTES = click.IntRange(min=1024)
@@ -79,10 +98,36 @@ _OPTIONS = [
         default="all",
     ),
     _option(
+        "--devices",
+        "What the modeling role computes on, one worker process each: auto (all GPUs, or the CPU), or names "
+        "with commas between: cpu, cpu:1, gpu:0, ...",
+        type=_Devices(),
+        default=AUTO,
+    ),
+    _option(
         "--codec-threads",
         "Threads that encode and decode.",
         type=click.IntRange(1, 1024),
         default=lambda: os.cpu_count() or 1,
+    ),
+    _option(
+        "--max-batch-symbols",
+        "Most symbols that one thread codes at a time; larger calls are split over their coding units.",
+        type=click.IntRange(min=1),
+        default=2 * MIB,
+    ),
+    _option(
+        "--max-batch-delay-ms",
+        "How long a call waits for others to be coded with, in milliseconds; with 0, whatever has gathered "
+        "while the threads were busy is coded together.",
+        type=_Number(min=0),
+        default=0.0,
+    ),
+    _option(
+        "--max-queue-symbols",
+        "Most symbols that may wait; past it a call is refused at once and told when to come again.",
+        type=click.IntRange(min=1),
+        default=64 * MIB,
     ),
     _option(
         "--max-message-bytes",
@@ -99,7 +144,7 @@ _OPTIONS = [
     _option(
         "--max-build-seconds",
         "Longest time for building the tables of one model, in seconds.",
-        type=_Seconds(min=0, min_open=True),
+        type=_Number(min=0, min_open=True),
         default=300.0,
     ),
     _option(
@@ -111,7 +156,7 @@ _OPTIONS = [
     _option(
         "--drain-seconds",
         "Time between the signal to stop and the end of service, in seconds; health says NOT_SERVING.",
-        type=_Seconds(min=0),
+        type=_Number(min=0),
         default=5.0,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,26 @@ def test_the_photos_come_back_within_the_promised_error(server: LocalServer, tmp
     assert "promised: 1/2" in ran.stdout
     with Image.open(tmp_path / "photos.png") as picture:
         assert min(picture.size) > 1000
+
+
+def test_the_readmes_example_runs_as_it_is_written(server: LocalServer, tmp_path: Path) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert '"127.0.0.1:7070"' in code
+    script = tmp_path / "example.py"
+    script.write_text(code.replace('"127.0.0.1:7070"', repr(server.target)))
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "bits per symbol" in ran.stdout
+
+
+def test_the_encoder_learns_from_the_remote_gradient(server: LocalServer) -> None:
+    command = [sys.executable, str(EXAMPLES / "encoder.py"), "--server", server.target, "--steps", "60"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    losses = [float(line.split()[3]) for line in ran.stdout.splitlines()[1:] if len(line.split()) == 4]
+    assert len(losses) == 10
+    assert losses[-1] < 0.95 * losses[0]
+    assert "coded in whole bytes" in ran.stdout

@@ -16,14 +16,16 @@ from entropyd import priors
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, UnavailableError
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.modeling.building import TableBuilder
 from entropyd_server.modeling.protocol import LENGTH, Frame
 from entropyd_server.modeling.supervisor import WorkerSupervisor
+from entropyd_server.modeling.work import WorkLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from entropyd.contract.prior import Prior
-    from entropyd_server.modeling.protocol import BuiltTables
+    from entropyd_server.modeling.building import BuiltTables
 
 pytest.importorskip("tensorflow_compression", reason="the modeling plane needs TensorFlow 2.14")
 
@@ -44,11 +46,11 @@ class Rig:
         self.loop = asyncio.new_event_loop()
         self.reasons: list[str] = []
         self.supervisor = WorkerSupervisor(
-            max_build_seconds=max_build_seconds,
-            max_build_memory_bytes=max_build_memory_bytes,
+            limits=WorkLimits(max_build_seconds, max_build_memory_bytes),
             max_model_bytes=max_model_bytes,
             on_restart=self.reasons.append,
         )
+        self.builder = TableBuilder(self.supervisor)
 
     def await_(self, awaitable: Awaitable[Any]) -> Any:
         async def bounded() -> Any:
@@ -57,7 +59,7 @@ class Rig:
         return self.loop.run_until_complete(bounded())
 
     def build(self, config: UniversalBatchedConfig) -> BuiltTables:
-        tables: BuiltTables = self.await_(self.supervisor.build_tables(config))
+        tables: BuiltTables = self.await_(self.builder.build_tables(config))
         return tables
 
     def close(self) -> None:
@@ -246,8 +248,8 @@ def test_the_worker_says_what_it_computes_with(rig: Rig) -> None:
 
 def test_a_killed_worker_fails_the_build_in_flight_and_no_other(rig: Rig) -> None:
     async def kill_during_build() -> tuple[BaseException, BuiltTables]:
-        in_flight = asyncio.create_task(rig.supervisor.build_tables(endless()))
-        queued = asyncio.create_task(rig.supervisor.build_tables(normal()))
+        in_flight = asyncio.create_task(rig.builder.build_tables(endless()))
+        queued = asyncio.create_task(rig.builder.build_tables(normal()))
         await asyncio.wait({in_flight}, timeout=0.5)
         (worker,) = workers(psutil.Process())
         worker.kill()
@@ -269,8 +271,8 @@ def test_a_killed_worker_fails_the_build_in_flight_and_no_other(rig: Rig) -> Non
 def test_a_cancelled_build_frees_the_worker_for_the_next(rig: Rig) -> None:
     async def cancel_during_build() -> BuiltTables:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(rig.supervisor.build_tables(endless()), 0.2)
-        return await rig.supervisor.build_tables(normal())
+            await asyncio.wait_for(rig.builder.build_tables(endless()), 0.2)
+        return await rig.builder.build_tables(normal())
 
     assert rig.await_(cancel_during_build()).cdf_offset.shape == (3,)
     assert rig.reasons[-1] == "cancelled"
@@ -278,8 +280,8 @@ def test_a_cancelled_build_frees_the_worker_for_the_next(rig: Rig) -> None:
 
 def test_a_call_cancelled_while_it_waits_costs_nothing(rig: Rig) -> None:
     async def cancel_while_waiting() -> BuiltTables:
-        first = asyncio.create_task(rig.supervisor.build_tables(normal()))
-        second = asyncio.create_task(rig.supervisor.build_tables(endless()))
+        first = asyncio.create_task(rig.builder.build_tables(normal()))
+        second = asyncio.create_task(rig.builder.build_tables(endless()))
         await asyncio.sleep(0)
         second.cancel()
         return await first
@@ -305,7 +307,7 @@ def test_a_build_past_a_limit_is_ended_and_the_next_one_works() -> None:
 
 def test_closing_ends_the_build_in_flight() -> None:
     for rig in running():
-        in_flight = rig.loop.create_task(rig.supervisor.build_tables(endless()))
+        in_flight = rig.loop.create_task(rig.builder.build_tables(endless()))
         rig.await_(asyncio.wait({in_flight}, timeout=0.2))
         rig.await_(rig.supervisor.close())
         with pytest.raises(UnavailableError) as caught:
@@ -320,7 +322,7 @@ def test_a_worker_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as broken:
         broken.setattr(sys, "executable", "/bin/false")
         rig.await_(rig.supervisor.start())
-        waiting = rig.loop.create_task(rig.supervisor.build_tables(normal()))
+        waiting = rig.loop.create_task(rig.builder.build_tables(normal()))
         while not rig.reasons:
             rig.await_(asyncio.sleep(0.05))
     assert not waiting.done()
@@ -348,7 +350,7 @@ from tests.integration.test_modeling_worker import Rig, endless
 rig = Rig()
 rig.await_(rig.supervisor.start())
 rig.await_(rig.supervisor.wait_ready())
-build = rig.loop.create_task(rig.supervisor.build_tables(endless()))
+build = rig.loop.create_task(rig.builder.build_tables(endless()))
 rig.await_(asyncio.wait({build}, timeout=0.5))
 print("building", flush=True)
 rig.loop.run_until_complete(build)

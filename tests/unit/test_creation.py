@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from prometheus_client import CollectorRegistry
 
 from entropyd import (
     DataLossError,
@@ -70,13 +71,15 @@ class Server:
     """What creating models needs, on a store in memory unless one is given."""
 
     def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
-        self.metrics = Metrics()
+        self.metrics = Metrics("test")
         self.store = ModelStore("memory:///") if store is None else store
         self.library = ModelLibrary(self.store, 1 << 20, self.metrics)
         self.creator = ModelCreator(self.store, self.library, builder, limits, self.metrics)
 
     def count(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+        registry = CollectorRegistry()
+        registry.register(self.metrics)
+        return registry.get_sample_value(name, labels) or 0.0
 
 
 def config(**fields: Any) -> UniversalBatchedConfig:

@@ -16,11 +16,11 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def test_a_starting_service_is_unready_and_says_when_to_come_again() -> None:
     health = Health([CODING, MODELS])
-    error = health.unready(f"/{CODING}/Compress")
+    error = health.unready(CODING)
     assert error is not None
     assert error.reason == "STARTING"
     assert error.retry_after_s is not None
-    assert health.unready("/grpc.health.v1.Health/Check") is None
+    assert health.unready("grpc.health.v1.Health") is None
 
 
 def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> None:
@@ -43,15 +43,15 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
             await health.serving(CODING)
             assert await statuses() == [NOT_SERVING, SERVING, NOT_SERVING]
-            assert health.unready(f"/{CODING}/Compress") is None
-            assert health.unready(f"/{MODELS}/GetModel") is not None
+            assert health.unready(CODING) is None
+            assert health.unready(MODELS) is not None
             await health.serving(MODELS)
             assert await statuses() == [SERVING, SERVING, SERVING]
             await health.drain()
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
             await health.serving(CODING)
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
-            assert health.unready(f"/{CODING}/Compress") is None
+            assert health.unready(CODING) is None
         await server.stop(None)
 
     asyncio.run(scenario())

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropyd import priors
+from entropyd.contract.families import FAMILIES
 from entropyd_server.coding.tables import CodingTables
 from tests import reference_identity
 from tests.identity_vectors import VECTORS_PATH, config_of
@@ -68,9 +69,17 @@ def test_the_tables_that_are_worked_on_the_page_have_the_digest_that_is_printed_
 def test_the_vectors_cover_every_family_dtype_and_field() -> None:
     configs = [vector["config"] for vector in VECTORS["models"]]
     texts = [json.loads(vector["canonical_json"]) for vector in VECTORS["models"]]
-    assert {config["prior"]["family"] for config in configs} == set(priors.__all__)
+    assert {family for config in configs for family in families(config["prior"])} == set(FAMILIES)
     assert {text["bottleneck_dtype"] for text in texts} == {"float16", "bfloat16", "float32", "float64"}
     assert set().union(*configs) == {"prior", "coding_rank", "tables", *reference_identity.DEFAULTS}
+
+
+def families(prior: dict[str, Any]) -> list[str]:
+    """The family of a prior and of those nested in it."""
+    nested = [
+        value for value in prior["parameters"].values() if isinstance(value, dict) and "family" in value
+    ]
+    return [prior["family"], *(family for other in nested for family in families(other))]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

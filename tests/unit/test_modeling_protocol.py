@@ -12,8 +12,10 @@ import pytest
 from entropyd import priors
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import LimitExceededError
-from entropyd_server.modeling import protocol
-from entropyd_server.modeling.protocol import BuiltTables, Frame, FrameError
+from entropyd_server.modeling import building, perturbation, protocol
+from entropyd_server.modeling.building import BuiltTables
+from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
+from entropyd_server.modeling.protocol import Frame, FrameError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -69,7 +71,7 @@ def test_an_error_crosses_whole() -> None:
 def test_a_configuration_crosses_to_the_bit() -> None:
     prior = priors.NoisyNormal(loc=[0.1, -0.0], scale=[1e-30, 3])
     config = UniversalBatchedConfig(prior=prior, coding_rank=1, tail_mass=1e-7, bottleneck_dtype="bfloat16")
-    assert protocol.config_of(_received(protocol.build_tables_frame(config))) == config
+    assert building.config_of(_received(building.build_tables_frame(config))) == config
 
 
 def test_tables_cross_to_the_bit() -> None:
@@ -85,3 +87,22 @@ def test_an_answer_of_another_kind_is_refused() -> None:
         BuiltTables.from_frame(protocol.ready_frame({}))
     with pytest.raises(FrameError, match="'other' frame"):
         protocol.versions_of(Frame("other"))
+
+
+def test_units_to_perturb_cross_with_what_is_wanted() -> None:
+    units = np.arange(12, dtype=np.uint16).reshape(2, 3, 2)
+    config = UniversalBatchedConfig(prior=priors.NoisyNormal(loc=0, scale=1), coding_rank=2)
+    key = PerturbKey(config.model_id, training=True, gradient=False, coding_shape=(3, 2))
+    for held in (None, config):
+        received = perturbation.perturb_of(_received(perturbation.perturb_frame(key, units, held)))
+        assert (received[0], received[2]) == (key, held)
+        np.testing.assert_array_equal(received[1], units)
+
+
+def test_perturbed_units_can_be_cut_and_joined() -> None:
+    whole = Perturbed(np.arange(6).reshape(3, 2), np.arange(3.0), np.ones((3, 2)))
+    received = Perturbed.from_frame(_received(whole.to_frame()))
+    again = Perturbed.joined([received[:1], received[1:]])
+    np.testing.assert_array_equal(again.perturbed, whole.perturbed)
+    np.testing.assert_array_equal(again.bits, whole.bits)
+    assert Perturbed.joined([Perturbed(whole.perturbed, whole.bits, None)] * 2).gradient is None

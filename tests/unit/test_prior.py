@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from entropyd import priors
 from entropyd.contract.errors import InvalidConfigError
-from entropyd.contract.prior import MAX_LAYERS, MAX_RANK, Prior
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.parameters import MAX_LAYERS, MAX_RANK
+from entropyd.contract.prior import MAX_DEPTH, Prior
 from tests.config_cases import any_prior
 
 WEIGHT = [0.25, 0.75]
@@ -35,7 +37,7 @@ def test_a_prior_made_of_its_own_parameters_in_any_order_is_equal(prior: Prior) 
 
 @given(any_prior())
 def test_all_arrays_of_a_prior_have_its_dtype(prior: Prior) -> None:
-    dtypes = {value.dtype.name for value in prior.parameters.values() if isinstance(value, np.ndarray)}
+    dtypes = {str(value.dtype) for value in prior.parameters.values() if not isinstance(value, tuple)}
     assert dtypes == {prior.dtype}
 
 
@@ -43,7 +45,11 @@ def test_all_arrays_of_a_prior_have_its_dtype(prior: Prior) -> None:
 def test_priors_are_equal_exactly_when_they_print_the_same_bits(one: Prior, other: Prior) -> None:
     def bits(prior: Prior) -> list[Any]:
         return [
-            (name, value.dtype.name, value.shape, value.tobytes()) if hasattr(value, "dtype") else value
+            (name, value.dtype.name, value.shape, value.tobytes())
+            if isinstance(value, np.ndarray)
+            else [name, value.family, bits(value)]
+            if isinstance(value, Prior)
+            else value
             for name, value in prior.parameters.items()
         ]
 
@@ -200,3 +206,74 @@ def test_arguments_of_no_density_are_refused_before_anything_is_allocated(argume
 @pytest.mark.parametrize("family", [None, 3, ["NoisyNormal"], {}])
 def test_a_family_that_is_no_name_is_refused(family: Any) -> None:
     assert refused_fields(family, loc=0, scale=1) == ["prior.family"]
+
+
+NORMAL = priors.tfp("Normal", loc=0.0, scale=1.0)
+
+
+def test_a_nested_prior_gives_shape_and_dtype() -> None:
+    base = priors.tfp("Laplace", loc=np.zeros((2, 3)), scale=np.float64(1))
+    soft = priors.SoftRoundAdapter(base, alpha=5)
+    prior = priors.UniformNoiseAdapter(soft)
+    assert (prior.batch_shape, prior.dtype, prior.depth) == ((2, 3), "float64", 3)
+    assert soft.parameters["alpha"].dtype == np.float64
+    mixture = priors.NoisyMixtureSameFamily([0.25, 0.25, 0.5], base)
+    assert mixture.batch_shape == (2,)
+    assert mixture.parameters["weight"].dtype == np.float64
+
+
+def test_what_no_adapter_can_stand_on_is_refused_with_what_can() -> None:
+    with pytest.raises(
+        InvalidConfigError, match="base is a NoisyNormal; UniformNoiseAdapter takes one of: Deep"
+    ):
+        priors.UniformNoiseAdapter(priors.NoisyNormal(0, 1))
+    mixture = priors.tfp(
+        "MixtureSameFamily", weight=WEIGHT, components=priors.tfp("Normal", loc=[0, 1], scale=1)
+    )
+    assert priors.UniformNoiseAdapter(mixture).batch_shape == ()
+    assert refused_fields("RoundAdapter", base=mixture) == ["prior.base"]
+    assert refused_fields("RoundAdapter", base=3) == ["prior.base"]
+    assert refused_fields("RoundAdapter") == ["prior.base"]
+
+
+def test_depth_is_bounded() -> None:
+    prior = NORMAL
+    for _ in range(MAX_DEPTH - 1):
+        prior = priors.RoundAdapter(prior)
+    assert refused_fields("RoundAdapter", base=prior) == ["prior.base"]
+
+
+@pytest.mark.parametrize("name", ["Poisson", "", "Normal.__init__", "x" * 10000])
+def test_a_distribution_off_the_list_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConfigError, match="expected one of: Normal") as caught:
+        priors.tfp(name, loc=0.0)
+    assert len(str(caught.value)) < 1000
+
+
+def test_bounds_must_rise() -> None:
+    bounds = {"loc": 0.0, "scale": 1.0, "low": [0.0, 3.0], "high": 2.0}
+    assert refused_fields("tfp.TruncatedNormal", **bounds) == ["prior.high"]
+
+
+def test_nested_parameters_must_fit_together() -> None:
+    components = priors.tfp("Normal", loc=[0.0, 1.0, 2.0], scale=1.0)
+    assert refused_fields("NoisyMixtureSameFamily", weight=WEIGHT, components=components) == ["prior"]
+    assert refused_fields("NoisyMixtureSameFamily", weight=WEIGHT, components=NORMAL) == ["prior"]
+    assert refused_fields("SoftRoundAdapter", base=NORMAL, alpha=np.float64(1)) == ["prior"]
+    assert refused_fields("SoftRoundAdapter", base=NORMAL, alpha=[1, 2]) == ["prior.alpha"]
+    assert refused_fields("NoisySoftRoundedNormal", loc=0, scale=1, alpha=-1) == ["prior.alpha"]
+
+
+def test_variables_come_in_the_order_of_tfc() -> None:
+    prior = priors.UniformNoiseAdapter(priors.RoundAdapter(priors.DeepFactorized((2,), (3, 3))))
+    assert list(prior.variables) == [
+        *("bias_0", "bias_1", "bias_2", "factor_0", "factor_1", "matrix_0", "matrix_1", "matrix_2")
+    ]
+    changed = prior.with_variables({"bias_1": prior.variables["bias_1"] + np.float32(1)})
+    assert changed != prior
+    assert changed.with_variables(prior.variables) == prior
+    assert NORMAL.variables == {}
+
+
+def test_every_family_may_stand_somewhere() -> None:
+    assert all(family.density or family.cumulative != "none" for family in FAMILIES.values())

@@ -124,8 +124,11 @@ def field_of(error: EntropydError) -> str:
 
 
 def strings_of(call: DecompressCall) -> list[bytes]:
-    ends = np.cumsum(call.lengths, dtype=np.int64)
-    return [call.payload[end - length : end] for end, length in zip(ends, call.lengths, strict=True)]
+    ends = np.cumsum(call.strings.lengths, dtype=np.int64)
+    return [
+        call.strings.payload[end - length : end]
+        for end, length in zip(ends, call.strings.lengths, strict=True)
+    ]
 
 
 @st.composite
@@ -221,7 +224,7 @@ def test_a_good_request_is_read_as_it_is() -> None:
     assert strings_of(call) == [b"ab", b"", b"c\0", b"d"]
     assert call.units.tolist() == [0, 1, 2, 3]
     assert not call.damaged.any()
-    assert (call.batch_shape, call.broadcast_shape, call.symbols) == ((2, 2), (5,), 4 * 5 * 3)
+    assert (call.batch_shape, call.broadcast_shape, call.unit_symbols) == ((2, 2), (5,), 5 * 3)
     assert not call.skip_errors
 
 
@@ -234,9 +237,9 @@ def test_bare_strings_need_no_digest() -> None:
 
 def test_an_empty_batch_and_an_empty_unit_are_let_in() -> None:
     empty = parse_decompress(decompress_request([], [0]), CODEC, LIMITS)
-    assert (empty.symbols, empty.lengths.tolist(), empty.payload) == (0, [], b"")
+    assert (len(empty.units), empty.strings.lengths.tolist(), empty.strings.payload) == (0, [], b"")
     units = parse_decompress(decompress_request([b"", b""], [2], broadcast_shape=[0]), CODEC, LIMITS)
-    assert (units.symbols, units.lengths.tolist()) == (0, [0, 0])
+    assert (units.unit_symbols, units.strings.lengths.tolist()) == (0, [0, 0])
 
 
 REJECTED: list[tuple[dict[str, Any], str]] = [
@@ -339,7 +342,7 @@ def test_a_rank_above_the_limit_with_the_coding_axes_is_refused() -> None:
     error = refused_decompress(decompress_request([b"a"], [1] * 31))
     assert isinstance(error, InvalidRequestError)
     assert field_of(error) == "batch_shape"
-    assert parse_decompress(decompress_request([b"a"], [1] * 30), CODEC, LIMITS).symbols == 15
+    assert parse_decompress(decompress_request([b"a"], [1] * 30), CODEC, LIMITS).unit_symbols == 15
 
 
 @given(
@@ -357,7 +360,7 @@ def test_selected_units_are_the_strings_at_their_indexes(strings: list[bytes], d
     assert call.units.tolist() == expected
     assert strings_of(call) == [strings[unit] for unit in expected]
     assert call.batch_shape == (len(expected),)
-    assert call.symbols == 3 * len(expected)
+    assert call.unit_symbols == 3
 
 
 @given(st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=6), st.data())
@@ -398,10 +401,10 @@ def test_any_strings_are_let_in_whole_or_refused(
         call = parse_decompress(request, CODEC, LIMITS)
     except (InvalidRequestError, LimitExceededError):
         return
-    decoded = CODEC.decode(call.payload, call.lengths, CODEC.plan(call.broadcast_shape))
+    decoded = CODEC.decode(call.strings.payload, call.strings.lengths, CODEC.plan(call.broadcast_shape))
     shape = call.batch_shape + call.broadcast_shape + CODEC.prior_shape
     assert decoded.values.reshape(shape).nbytes <= LIMITS.max_message_bytes
-    assert len(call.units) == len(call.damaged) == len(call.lengths) <= LIMITS.max_units
+    assert len(call.units) == len(call.damaged) == len(call.strings.lengths) <= LIMITS.max_units
 
 
 @pytest.mark.parametrize(

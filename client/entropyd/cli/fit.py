@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 def fit(
     session: Session,
     /,
+    *,
     family: str,
     prior_rank: int,
     coding_rank: int,
@@ -58,7 +59,7 @@ def fit(
     report: Path | None,
     samples: tuple[Path, ...],
 ) -> None:
-    """Fit a prior to SAMPLES (.npy, of one shape but for the first axis) and make the model. Prints its id."""
+    """Fit a prior to SAMPLES (.npy files) and make the model. Prints its id."""
     drawn = None if report is None else FitReport(report)
     arrays = [read_array(path) for path in samples]
     if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:

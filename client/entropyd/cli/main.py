@@ -11,8 +11,8 @@ from entropyd import Client
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
 from entropyd.cli.exchange import export_model, import_model
-from entropyd.cli.fit import fit
 from entropyd.cli.files import inspect, verify
+from entropyd.cli.fit import fit
 from entropyd.cli.models import models
 from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session
 

@@ -18,10 +18,13 @@ import numpy as np
 import rfc8785
 
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd.contract.prior import Array, Prior
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.prior import MAX_DEPTH, Prior
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from entropyd.contract.parameters import Array
 
 BOTTLENECK_DTYPES = ("float16", "bfloat16", "float32", "float64")
 MAX_CODING_RANK = 32
@@ -98,6 +101,8 @@ class UniversalBatchedConfig:
             least = 0
         else:
             least = len(self.prior.batch_shape)
+            if not FAMILIES[self.prior.family].density:
+                yield Violation("prior", f"is a {self.prior.family}, which has no density; add noise to it")
         yield from _integer("coding_rank", self.coding_rank, least, MAX_CODING_RANK)
         yield from _number("laplace_tail_mass", self.laplace_tail_mass, "0 <= x < 1", lambda x: 0 <= x < 1)
         yield from _number("tail_mass", self.tail_mass, "0 < x < 1", lambda x: 0 < x < 1)
@@ -141,13 +146,7 @@ class UniversalBatchedConfig:
         """JSON-serialisable form; tensors as dtype, shape and base64 of their little-endian bytes."""
         config: dict[str, Any] = {
             "kind": "universal_batched",
-            "prior": {
-                "family": self.prior.family,
-                "parameters": {
-                    name: _tensor_dict(value) if isinstance(value, np.ndarray) else list(value)
-                    for name, value in self.prior.parameters.items()
-                },
-            },
+            "prior": _prior_dict(self.prior),
             "coding_rank": self.coding_rank,
             "compression": self.compression,
             "laplace_tail_mass": self.laplace_tail_mass,
@@ -177,14 +176,10 @@ class UniversalBatchedConfig:
         problems: list[Violation] = []
         try:
             prior = fields.pop("prior")
-            parameters = {
-                name: _tensor_from_dict(value) if isinstance(value, dict) else tuple(value)
-                for name, value in prior["parameters"].items()
-            }
             if (tables := fields.pop("tables", None)) is not None:
                 fields["tables"] = (_tensor_from_dict(tables["cdf"]), _tensor_from_dict(tables["cdf_offset"]))
             try:
-                fields["prior"] = Prior(prior["family"], parameters)
+                fields["prior"] = _prior_from_dict(prior)
             except InvalidConfigError as error:
                 problems += error.violations
             return cls.collecting(problems, fields)
@@ -269,6 +264,28 @@ def _int32_vector(values: Any) -> Array:
     vector = np.array(values, np.int32)
     vector.setflags(write=False)
     return vector
+
+
+def _prior_dict(prior: Prior) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for name, value in prior.parameters.items():
+        if isinstance(value, Prior):
+            parameters[name] = _prior_dict(value)
+        else:
+            parameters[name] = _tensor_dict(value) if isinstance(value, np.ndarray) else list(value)
+    return {"family": prior.family, "parameters": parameters}
+
+
+def _prior_from_dict(prior: dict[str, Any], depth: int = 1) -> Prior:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"priors nest more than {MAX_DEPTH} deep")
+    parameters: dict[str, Any] = {}
+    for name, value in prior["parameters"].items():
+        if isinstance(value, dict) and "family" in value:
+            parameters[name] = _prior_from_dict(value, depth + 1)
+        else:
+            parameters[name] = _tensor_from_dict(value) if isinstance(value, dict) else tuple(value)
+    return Prior(prior["family"], parameters)
 
 
 def _tensor_dict(array: Array) -> dict[str, Any]:

@@ -17,7 +17,9 @@ import numpy as np
 
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
-from entropyd.contract.prior import DEEP_FACTORIZED, DTYPES, Array, Prior
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.parameters import DTYPES, Array
+from entropyd.contract.prior import MAX_DEPTH, Prior
 from entropyd.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -168,48 +170,91 @@ def config_from_message(message: types_pb2.ModelConfig) -> UniversalBatchedConfi
         if not problems:
             given["tables"] = (cdf, cdf_offset)
     if universal.HasField("prior"):
-        parameters = _parameters_from_message(universal.prior, problems)
-        unread = {f"prior.{name:.80}" for name in universal.prior.parameters if name not in parameters}
-        try:
-            given["prior"] = Prior(universal.prior.family, parameters)
-        except InvalidConfigError as error:
-            problems += [problem for problem in error.violations if problem.field not in unread]
+        prior = _prior_from_message(universal.prior, "prior", problems)
+        if prior is not None:
+            given["prior"] = prior
     return UniversalBatchedConfig.collecting(problems, given)
 
 
 def _prior_to_message(prior: Prior) -> types_pb2.Prior:
     return types_pb2.Prior(
         family=prior.family,
-        parameters={
-            name: types_pb2.PriorParameter(tensor=tensor_to_message(value))
-            if isinstance(value, np.ndarray)
-            else types_pb2.PriorParameter(integers=types_pb2.Integers(values=value))
-            for name, value in prior.parameters.items()
-        },
+        parameters={name: _parameter_to_message(value) for name, value in prior.parameters.items()},
     )
 
 
-def _parameters_from_message(message: types_pb2.Prior, problems: list[Violation]) -> dict[str, Any]:
-    """Reads the parameters of a prior; those that cannot be read are added to `problems` and left out."""
+def _parameter_to_message(value: Array | tuple[int, ...] | Prior) -> types_pb2.PriorParameter:
+    if isinstance(value, Prior):
+        return types_pb2.PriorParameter(prior=_prior_to_message(value))
+    if isinstance(value, tuple):
+        return types_pb2.PriorParameter(integers=types_pb2.Integers(values=value))
+    return types_pb2.PriorParameter(tensor=tensor_to_message(value))
+
+
+def _prior_from_message(
+    message: types_pb2.Prior, path: str, problems: list[Violation], depth: int = 1
+) -> Prior | None:
+    """Reads a prior; None where `problems` says why there is none.
+
+    Args:
+      message: The message.
+      path: Its field, as in `prior.base`.
+      problems: Where problems are added.
+      depth: 1, and 1 for each prior around it.
+    """
+    if depth > MAX_DEPTH:
+        problems.append(Violation(path, f"nests more than {MAX_DEPTH} priors"))
+        return None
     parameters: dict[str, Any] = {}
+    unread: set[str] = set()
     for name, parameter in sorted(message.parameters.items()):
-        field = f"prior.{name:.80}"
-        kind = parameter.WhichOneof("value")
-        wanted = (
-            ("integers",)
-            if (message.family, name) == (DEEP_FACTORIZED, "batch_shape")
-            else ("tensor", "number")
-        )
-        if kind not in wanted:
-            found = f"is given as {kind or 'nothing'}; expected {' or '.join(wanted)}"
-            problems.append(Violation(field, found))
-        elif kind == "integers":
-            parameters[name] = tuple(parameter.integers.values)
-        elif kind == "number":
-            parameters[name] = parameter.number
-        elif (array := _read(parameter.tensor, field, DTYPES, problems)) is not None:
-            parameters[name] = array
-    return parameters
+        known = len(problems)
+        value = _parameter_from_message(message.family, name, parameter, path, problems=problems, depth=depth)
+        if value is not None:
+            parameters[name] = value
+        if len(problems) > known:
+            unread.add(f"prior.{name:.80}")
+    try:
+        prior = Prior(message.family, parameters)
+    except InvalidConfigError as error:
+        # A prior names its own fields `prior...`, wherever it stands.
+        problems += [
+            Violation(path + problem.field.removeprefix("prior"), problem.description)
+            for problem in error.violations
+            if problem.field not in unread
+        ]
+        return None
+    return None if unread else prior
+
+
+def _parameter_from_message(
+    family: str,
+    name: str,
+    parameter: types_pb2.PriorParameter,
+    path: str,
+    *,
+    problems: list[Violation],
+    depth: int,
+) -> Any:
+    """Reads one parameter of a prior; None where `problems` says why it cannot be read."""
+    field = f"{path}.{name:.80}"
+    kind = parameter.WhichOneof("value")
+    known = FAMILIES.get(family)
+    wanted: tuple[str, ...] = ("tensor", "number")
+    if known is not None and name == known.nested:
+        wanted = ("prior",)
+    elif known is not None and known.network and name == "batch_shape":
+        wanted = ("integers",)
+    if kind not in wanted:
+        problems.append(Violation(field, f"is given as {kind or 'nothing'}; expected {' or '.join(wanted)}"))
+        return None
+    if kind == "prior":
+        return _prior_from_message(parameter.prior, field, problems, depth + 1)
+    if kind == "integers":
+        return tuple(parameter.integers.values)
+    if kind == "number":
+        return parameter.number
+    return _read(parameter.tensor, field, DTYPES, problems)
 
 
 def _read(

@@ -28,12 +28,14 @@ UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG: UnitErrorCause
 UNIT_ERROR_CAUSE_SANITY_CHECK: UnitErrorCause
 
 class CompressRequest(_message.Message):
-    __slots__ = ("model_id", "bottleneck")
+    __slots__ = ("model_id", "bottleneck", "first_unit")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     BOTTLENECK_FIELD_NUMBER: _ClassVar[int]
+    FIRST_UNIT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     bottleneck: _types_pb2.Tensor
-    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    first_unit: int
+    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., first_unit: _Optional[int] = ...) -> None: ...
 
 class CompressResponse(_message.Message):
     __slots__ = ("compressed", "rate")

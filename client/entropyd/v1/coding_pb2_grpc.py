@@ -57,14 +57,14 @@ class CodingServiceServicer(object):
 
     def CompressStream(self, request_iterator, context):
         """Compresses many arrays over one call. Answers may overtake one another; each has its own status, and a
-        bad message does not end the stream. This version of the server answers UNIMPLEMENTED.
+        bad message does not end the stream. The caller half-closes when it has sent all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecompressStream(self, request_iterator, context):
-        """Decompresses many arrays over one call, likewise. This version of the server answers UNIMPLEMENTED.
+        """Decompresses many arrays over one call, likewise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,6 +50,16 @@ class ModelServiceStub(object):
                 request_serializer=entropyd_dot_v1_dot_model__pb2.SetWeightsRequest.SerializeToString,
                 response_deserializer=entropyd_dot_v1_dot_model__pb2.SetWeightsResponse.FromString,
                 )
+        self.ExportModel = channel.unary_unary(
+                '/entropyd.v1.ModelService/ExportModel',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.ExportModelRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.ExportModelResponse.FromString,
+                )
+        self.ImportModel = channel.unary_unary(
+                '/entropyd.v1.ModelService/ImportModel',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
+                )
         self.Perturb = channel.unary_unary(
                 '/entropyd.v1.ModelService/Perturb',
                 request_serializer=entropyd_dot_v1_dot_model__pb2.PerturbRequest.SerializeToString,
@@ -106,29 +116,51 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetWeights(self, request, context):
-        """The variables of a model in TFC's order. This version of the server answers UNIMPLEMENTED.
+        """The variables of a model in TFC's order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetWeights(self, request, context):
-        """Makes a new model with other variables. This version of the server answers UNIMPLEMENTED.
+        """Makes a new model with other variables, coding tables included: they are used as they are, not built from the
+        prior. Variables equal to the model's own give the model itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportModel(self, request, context):
+        """A model as one object that holds its configuration (prior variables included), its tables and its digests,
+        for another store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportModel(self, request, context):
+        """Stores an exported model under its own id, without building anything. An object that does not match its
+        digests is refused with INVALID_REQUEST; one whose id is there already with other tables, with
+        TABLES_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Perturb(self, request, context):
-        """The class's __call__: perturbs a bottleneck and estimates its bit cost. This version of the server
-        answers UNIMPLEMENTED.
+        """The class's __call__: perturbs a bottleneck and estimates its bit cost. Without `training` it is the noise
+        of Compress, and the same array always gets the same answer, to the bit. A bottleneck that does not fit the
+        model, or holds NaN or infinities, is refused with INVALID_TENSOR. WORKER_LOST means that the process that
+        computed died; the call may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FitModel(self, request_iterator, context):
-        """Fits a prior to samples and makes the model. This version of the server answers UNIMPLEMENTED.
+        """Fits a prior to samples and makes the model: minimises the bits that the class estimates in training, with
+        its laplace_tail_mass and expected_grads. Cancelling the call ends the fit. A fit that diverges is refused
+        with INVALID_CONFIG naming the prior.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +203,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.SetWeights,
                     request_deserializer=entropyd_dot_v1_dot_model__pb2.SetWeightsRequest.FromString,
                     response_serializer=entropyd_dot_v1_dot_model__pb2.SetWeightsResponse.SerializeToString,
+            ),
+            'ExportModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportModel,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.ExportModelRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.ExportModelResponse.SerializeToString,
+            ),
+            'ImportModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportModel,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.ImportModelRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.ImportModelResponse.SerializeToString,
             ),
             'Perturb': grpc.unary_unary_rpc_method_handler(
                     servicer.Perturb,
@@ -309,6 +351,40 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/SetWeights',
             entropyd_dot_v1_dot_model__pb2.SetWeightsRequest.SerializeToString,
             entropyd_dot_v1_dot_model__pb2.SetWeightsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ExportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/ExportModel',
+            entropyd_dot_v1_dot_model__pb2.ExportModelRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.ExportModelResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ImportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/ImportModel',
+            entropyd_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -9,6 +9,7 @@ Only worker processes import this module: it imports TensorFlow.
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
 from importlib import metadata
@@ -20,14 +21,16 @@ import tensorflow_compression as tfc
 import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd_server.modeling.building import BuiltTables
 from entropyd_server.modeling.priors import distribution
-from entropyd_server.modeling.protocol import BuiltTables
 from entropyd_server.modeling.table_shape import check_extents, check_rows, coding_dtype
 from entropyd_server.modeling.tails import locate_tails
 
 if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.modeling.table_shape import BuildLimits
+
+log = logging.getLogger(__name__)
 
 # tensorflow_compression/cc/kernels/pmf_to_cdf_kernels.cc
 _BAD_DENSITY = re.compile(r"non-finite or negative element: (\S+?)\.\s")
@@ -42,6 +45,15 @@ def versions() -> dict[str, str]:
         "tensorflow_compression": metadata.version("tensorflow-compression"),
         "tensorflow_probability": tfp.__version__,
     }
+
+
+def use_gpus() -> None:
+    """Lets TensorFlow take memory of the visible GPUs as it needs it; says so where there is none for it."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        log.warning("TensorFlow finds no GPU (are the CUDA libraries installed?); computing on the CPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)  # noqa: FBT003 - TensorFlow's signature
 
 
 def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTables:
@@ -60,7 +72,7 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
     try:
         lower_tail, upper_tail = locate_tails(prior, config.tail_mass)
         check_extents(config, lower_tail, upper_tail, limits)
-        model = _entropy_model(config, prior)
+        model = entropy_model(config, prior, compression=True)
         return BuiltTables(model.cdf.numpy(), model.cdf_offset.numpy(), versions())
     except tf.errors.InvalidArgumentError as error:
         match = _BAD_DENSITY.search(str(error))
@@ -80,12 +92,23 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
         ) from error
 
 
-def _entropy_model(config: UniversalBatchedConfig, prior: Any) -> Any:
+def entropy_model(config: UniversalBatchedConfig, prior: Any, *, compression: bool) -> Any:
+    """TFC's entropy model of a configuration.
+
+    Args:
+      config: The configuration; its `compression` and `tables` are not looked at.
+      prior: Its prior, as `priors.distribution` makes it.
+      compression: Whether TFC builds tables.
+    """
+    laplace_tail_mass: Any = config.laplace_tail_mass
+    if laplace_tail_mass and config.prior.dtype != "float32":
+        # TFC 2.14.1 takes the logarithm of a Python number in float32 and cannot add it to a float64.
+        laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
     return tfc.UniversalBatchedEntropyModel(
         prior,
         coding_rank=config.coding_rank,
-        compression=True,
-        laplace_tail_mass=config.laplace_tail_mass,
+        compression=compression,
+        laplace_tail_mass=laplace_tail_mass,
         expected_grads=config.expected_grads,
         tail_mass=config.tail_mass,
         range_coder_precision=config.range_coder_precision,

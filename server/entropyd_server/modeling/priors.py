@@ -4,54 +4,106 @@ Owns which class and arguments stand for each family. It must not check what the
 Invariant: parameters keep their dtype and their shapes, unbroadcast, so that TensorFlow computes what it
 would have computed for a caller who made the object from the same arrays.
 
-The classes are those of tensorflow_compression/python/distributions (uniform_noise.py, deep_factorized.py).
-Only worker processes import this module: it imports TensorFlow.
+The classes are those of tensorflow_compression/python/distributions (uniform_noise.py, deep_factorized.py,
+round_adapters.py) and of tensorflow_probability.distributions. Only worker processes import this module: it
+imports TensorFlow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_compression as tfc
+import tensorflow_probability as tfp
+from tensorflow_compression.python.distributions import round_adapters
 
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd.contract.prior import DEEP_FACTORIZED
+from entropyd.contract.families import FAMILIES, NOISE_ADAPTER
+from entropyd.contract.prior import Prior
 
 if TYPE_CHECKING:
-    from entropyd.contract.prior import Array, Prior
+    from collections.abc import Callable
+
+    from entropyd.contract.parameters import Array
+
+Parameter: TypeAlias = "Callable[[Prior, str, Array], Any]"
+
+_MIXTURES: dict[str, Callable[..., Any]] = {
+    "NoisyMixtureSameFamily": tfc.NoisyMixtureSameFamily,
+    "tfp.MixtureSameFamily": tfp.distributions.MixtureSameFamily,
+}
 
 
-def distribution(prior: Prior) -> Any:
+def distribution(prior: Prior, parameter: Parameter = lambda _prior, _name, array: array) -> Any:
     """Makes the `tfp.distributions.Distribution` of a prior, of its dtype and batch shape.
+
+    Args:
+      prior: The prior.
+      parameter: Gives what stands for an array in the distribution: `(prior that has it, name, array)`.
 
     Raises:
       InvalidConfigError: If TensorFlow Probability refuses the shapes.
     """
-    if prior.family == DEEP_FACTORIZED:
-        return _deep_factorized(prior)
     try:
-        return getattr(tfc, prior.family)(**prior.parameters)
+        return _distribution(prior, parameter)
     except ValueError as error:
         message = f"has shapes that TensorFlow Probability refuses: {error}"
         raise InvalidConfigError.of([Violation("prior", message)]) from error
 
 
-def _deep_factorized(prior: Prior) -> Any:
-    """Makes a NoisyDeepFactorized and replaces its initial variables, which are random, by the prior's."""
-    variables = {
-        name: cast("Array", value) for name, value in prior.parameters.items() if name != "batch_shape"
+def _distribution(prior: Prior, parameter: Parameter) -> Any:
+    if prior.family == NOISE_ADAPTER and prior.parameters["base"].family == "tfp.MixtureSameFamily":
+        # The same density: noise on a mixture is a mixture of components with noise. TFP 0.22's mixture has
+        # no `_cdf`, without which TFC's adapter cannot stand on it.
+        return _distribution(Prior("NoisyMixtureSameFamily", prior.parameters["base"].parameters), parameter)
+    if FAMILIES[prior.family].network:
+        return _network(prior)
+    parameters = {
+        name: _distribution(value, parameter) if isinstance(value, Prior) else parameter(prior, name, value)
+        for name, value in prior.parameters.items()
     }
+    if prior.family in _MIXTURES:
+        weights = tfp.distributions.Categorical(probs=parameters["weight"])
+        return _MIXTURES[prior.family](weights, parameters["components"])
+    return _class(prior.family)(**parameters)
+
+
+def _class(family: str) -> Callable[..., Any]:
+    """The class of a family; `contract.families` bounds which names come here."""
+    source, _, name = family.rpartition(".")
+    if source == "tfp":
+        return getattr(tfp.distributions, name)  # type: ignore[no-any-return]
+    # Not all of these are in TFC's public namespace.
+    return getattr(round_adapters, name, None) or getattr(tfc, name)  # type: ignore[no-any-return]
+
+
+def _network(prior: Prior) -> Any:
+    """Makes a DeepFactorized and replaces its initial variables, which are random, by the prior's."""
+    variables = dict(prior.variables)
     layers = sum(1 for name in variables if name.startswith("matrix_"))
-    noisy = tfc.NoisyDeepFactorized(
+    extra = {name: prior.parameters[name] for name in FAMILIES[prior.family].arrays}
+    made = _class(prior.family)(
         batch_shape=prior.batch_shape,
         num_filters=[variables[f"matrix_{i}"].shape[1] for i in range(layers - 1)],
         dtype=tf.as_dtype(prior.dtype),
+        **extra,
     )
-    for variable in noisy.base.variables:
-        # TFC names its variables by layer; within name scopes, as in `DeepFactorized/matrix_0:0`.
-        name = variable.name.rpartition("/")[-1].partition(":")[0]
+    for name, variable in network_variables(made).items():
         variable.assign(variables.pop(name))
     if variables:
         raise RuntimeError(f"TFC's DeepFactorized has no variables {sorted(variables)}")
-    return noisy
+    return made
+
+
+def network_variables(distribution: Any) -> dict[str, Any]:
+    """The variables of a DeepFactorized by name, whatever adapters are around it; none of anything else."""
+    while hasattr(distribution, "base"):
+        distribution = distribution.base
+    # TFC names its variables by layer; within name scopes, as in `DeepFactorized/matrix_0:0`.
+    named = {
+        variable.name.rpartition("/")[-1].partition(":")[0]: variable for variable in distribution.variables
+    }
+    return {
+        name: variable for name, variable in named.items() if name.startswith(("matrix", "bias", "factor"))
+    }

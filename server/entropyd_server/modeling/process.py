@@ -34,6 +34,7 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process
+        self._usage = psutil.Process(process.pid)
         self._name = name
         self._answers: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._readers = {asyncio.create_task(self._read_frames()), asyncio.create_task(self._log_lines())}
@@ -61,7 +62,7 @@ class WorkerProcess:
     def resident_bytes(self) -> int:
         """Resident memory now; 0 once the process has ended."""
         try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
+            return int(self._usage.memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 

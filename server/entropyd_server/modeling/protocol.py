@@ -1,8 +1,9 @@
-"""What the server and a worker process say to each other, and how it is framed.
+"""Frames between the server and a worker process.
 
-Owns the frames on the two pipes and the messages in them. It must not know who computes, nor import
-TensorFlow: both ends import it. Invariant: a frame is data only (a safetensors blob, never pickle), so
-reading one runs nothing that the other end chose, and an error that crosses is the same error of the catalog.
+Owns how a message is framed on the two pipes, and the frames that every worker sends: `ready` and `error`. It
+must not know what a worker computes, nor import TensorFlow: both ends import it. Invariant: a frame is data
+only (a safetensors blob, never pickle), so reading one runs nothing that the other end chose, and an error
+that crosses is the same error of the catalog.
 
 A frame is the number of bytes that follow as a little-endian uint64, then one safetensors blob: named
 tensors, and metadata from names to strings, of which `kind` says what the frame is.
@@ -22,7 +23,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import EntropydError, from_status, to_status
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ LENGTH = struct.Struct("<Q")
 MAX_FRAME_BYTES = 2**36
 
 READY = "ready"
-BUILD_TABLES = "build_tables"
-TABLES = "tables"
 ERROR = "error"
 
 
@@ -48,7 +46,7 @@ class Frame:
     """One message.
 
     Attributes:
-      kind: `ready`, `build_tables`, `tables` or `error`.
+      kind: What it says, as in `ready`.
       metadata: Strings by name.
       tensors: Arrays by name.
     """
@@ -125,52 +123,6 @@ async def read_blob(stream: asyncio.StreamReader) -> bytes:
     return await stream.readexactly(frame_bytes(await stream.readexactly(LENGTH.size)))
 
 
-@dataclass(frozen=True, eq=False)
-class BuiltTables:
-    """Coding tables as TFC built them.
-
-    Attributes:
-      cdf: int32 [length], the rows one after the other, each -precision, 0, ..., 2^precision.
-      cdf_offset: int32 [num_noise_levels * prod(prior_shape)], the smallest integer of each row.
-      built_with: Versions by name: python, numpy, tensorflow, tensorflow_compression,
-        tensorflow_probability.
-    """
-
-    cdf: npt.NDArray[np.int32]
-    cdf_offset: npt.NDArray[np.int32]
-    built_with: Mapping[str, str]
-
-    def to_frame(self) -> Frame:
-        """The worker's answer to `build_tables`."""
-        tensors = {"cdf": self.cdf, "cdf_offset": self.cdf_offset}
-        return Frame(TABLES, {"built_with": json.dumps(dict(self.built_with))}, tensors)
-
-    @classmethod
-    def from_frame(cls, frame: Frame) -> BuiltTables:
-        """Restores the tables, or raises the error that the worker answered with.
-
-        Raises:
-          EntropydError: What the worker raised.
-          FrameError: If the frame is neither.
-        """
-        if frame.kind == ERROR:
-            raise error_of(frame)
-        if frame.kind != TABLES:
-            raise FrameError(f"a {frame.kind!r} frame answers {BUILD_TABLES!r}")
-        built_with = json.loads(frame.metadata["built_with"])
-        return cls(frame.tensors["cdf"], frame.tensors["cdf_offset"], built_with)
-
-
-def build_tables_frame(config: UniversalBatchedConfig) -> Frame:
-    """The request to build the tables of `config`."""
-    return Frame(BUILD_TABLES, {"config": config.canonical_json.decode()})
-
-
-def config_of(frame: Frame) -> UniversalBatchedConfig:
-    """The configuration in a `build_tables` frame."""
-    return UniversalBatchedConfig.from_dict(json.loads(frame.metadata["config"]))
-
-
 def ready_frame(versions: Mapping[str, str]) -> Frame:
     """A worker's first frame, with the versions that it computes with."""
     return Frame(READY, {"versions": json.dumps(dict(versions))})
@@ -197,3 +149,17 @@ def error_of(frame: Frame) -> EntropydError:
     """The error in an `error` frame."""
     status = status_pb2.Status.FromString(frame.tensors["status"].tobytes())
     return from_status(frame.metadata["code"], status.message, status)
+
+
+def expect(frame: Frame, kind: str) -> Frame:
+    """A worker's answer, if it is of the kind that was asked for.
+
+    Raises:
+      EntropydError: What the worker raised instead.
+      FrameError: If it is something else.
+    """
+    if frame.kind == ERROR:
+        raise error_of(frame)
+    if frame.kind != kind:
+        raise FrameError(f"a {frame.kind!r} frame came where {kind!r} was expected")
+    return frame

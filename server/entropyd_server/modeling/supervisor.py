@@ -1,7 +1,7 @@
 """Keeps one worker process running, and hands it the work.
 
-Owns the worker's life (start, limits, kill, restart) and the queue before it. It must not import TensorFlow
-or know how tables are built. Invariant: every call settles, with the worker's answer or an error that says
+Owns the worker's life (start, limits, kill, restart) and whose turn it is. It must not import TensorFlow or
+know what the work is. Invariant: every call settles, with the worker's answer or an error that says
 what became of it; a worker that is lost or killed takes down the call in flight and nothing else, and another
 one is started without anybody asking.
 """
@@ -10,55 +10,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
-from entropyd.contract.errors import LimitExceededError, UnavailableError
+from entropyd.contract.errors import UnavailableError
+from entropyd_server.modeling.devices import BUILDER, Device
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
-from entropyd_server.modeling.protocol import (
-    BuiltTables,
-    Frame,
-    FrameError,
-    build_tables_frame,
-    versions_of,
-)
+from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
+from entropyd_server.modeling.work import Work, WorkLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator
 
-    from entropyd.contract.config import UniversalBatchedConfig
+Exchange: TypeAlias = Callable[[Frame, Work], Awaitable[Frame]]
 
 log = logging.getLogger("entropyd_server.modeling")
 
 # Importing TensorFlow takes about this long; sooner, a retry would only wait.
 _RESTART_SECONDS = 5.0
-_MEMORY_POLL_SECONDS = 0.05
 # Between starts of a worker that ends before it is ready.
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 
 DIED = "died"
 START_FAILED = "start_failed"
-TIME_LIMIT = "time_limit"
-MEMORY_LIMIT = "memory_limit"
 CANCELLED = "cancelled"
 
 
 class WorkerSupervisor:
-    """The modeling plane of one device, as the rest of the server sees it.
+    """One worker process, as the rest of the server sees it.
 
-    Calls run one at a time, in the order in which they came; they wait while the worker starts, each for as
-    long as its caller lets it. A call that is cancelled while it waits leaves nothing behind. If its build is
-    in flight, the worker is killed and started again: that costs those behind it a few seconds, where a build
-    that nobody waits for could cost them `max_build_seconds`.
+    Callers take turns in the order in which they came; they wait while the worker starts, each for as long as
+    its own caller lets it. One that is cancelled while it waits leaves nothing behind. If its work is in
+    flight, the worker is killed and started again: that costs those behind it a few seconds, where work that
+    nobody waits for could cost them `max_seconds`.
 
     Attributes:
-      device: `cpu`, or `gpu:N`.
+      device: What the worker computes on.
       restarts: Number of starts after the first.
 
     Args:
       device: See the attribute.
-      max_build_seconds: Longest time that one build may take.
-      max_build_memory_bytes: Most that one build may add to the worker's resident memory.
+      limits: What one exchange may take.
       max_model_bytes: Most bytes of one model's tables.
       on_restart: Called at every start after the first with the reason: `died`, `start_failed`, `time_limit`,
         `memory_limit` or `cancelled`.
@@ -67,21 +62,19 @@ class WorkerSupervisor:
     def __init__(
         self,
         *,
-        device: str = "cpu",
-        max_build_seconds: float,
-        max_build_memory_bytes: int,
+        device: Device = BUILDER,
+        limits: WorkLimits,
         max_model_bytes: int,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self.device = device
         self.restarts = 0
-        self._max_build_seconds = max_build_seconds
-        self._max_build_memory_bytes = max_build_memory_bytes
+        self._limits = limits
         self._on_restart = on_restart
         self._arguments = (
-            f"--device={device}",
+            f"--cuda-visible-devices={device.cuda_visible_devices}",
             f"--max-model-bytes={max_model_bytes}",
-            f"--max-build-memory-bytes={max_build_memory_bytes}",
+            f"--max-build-memory-bytes={limits.max_memory_bytes}",
         )
         self._queue = asyncio.Lock()
         # Set while a worker is ready, and for good when there will be none any more.
@@ -114,22 +107,20 @@ class WorkerSupervisor:
         """
         await self._ready_process()
 
-    async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
-        """Builds the coding tables of a configuration from its prior.
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Exchange]:
+        """Waits for the worker, and has it to oneself inside the `async with` block.
+
+        Yields:
+          A function that sends a request and waits for its answer, which may be an `error` frame. It raises
+          LimitExceededError if that took too long or too much memory (`metadata` names the limit), and
+          UnavailableError with WORKER_LOST if the worker died.
 
         Raises:
-          InvalidConfigError: If TFC cannot build them.
-          LimitExceededError: If the tables are too large, or took too long or too much memory; `metadata`
-            names the limit.
-          UnavailableError: WORKER_LOST, if the worker died; DRAINING, if the supervisor is closed.
+          UnavailableError: DRAINING, if the supervisor is closed.
         """
         async with self._queue:
-            process = await self._ready_process()
-            try:
-                return BuiltTables.from_frame(await self._build(process, build_tables_frame(config)))
-            except (ProcessEndedError, FrameError) as cause:
-                self._discard(process, DIED)
-                raise self._lost(cause) from cause
+            yield partial(self._exchange, await self._ready_process())
 
     async def close(self) -> None:
         """Ends the worker at once, and with it the call in flight."""
@@ -146,40 +137,30 @@ class WorkerSupervisor:
             await self._settled.wait()
         return self._process
 
-    async def _build(self, process: WorkerProcess, request: Frame) -> Frame:
+    async def _exchange(self, process: WorkerProcess, request: Frame, work: Work) -> Frame:
+        try:
+            return await self._limited(process, request, work)
+        except (ProcessEndedError, FrameError) as cause:
+            self._discard(process, DIED)
+            raise self._lost(cause, work) from cause
+
+    async def _limited(self, process: WorkerProcess, request: Frame, work: Work) -> Frame:
         """Exchanges frames within the limits of time and memory."""
-        build = asyncio.create_task(process.exchange(request))
-        excess = asyncio.create_task(self._excess(process))
+        answer = asyncio.create_task(process.exchange(request))
+        excess = asyncio.create_task(self._limits.exceeded(process, work))
         reason = CANCELLED
         try:
-            await asyncio.wait({build, excess}, return_when=asyncio.FIRST_COMPLETED)
-            if build.done():
-                return build.result()
+            await asyncio.wait({answer, excess}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
             reason, error = excess.result()
             raise error
         finally:
-            if not build.done():
+            if not answer.done():
                 self._discard(process, reason)
-            for task in (build, excess):
+            for task in (answer, excess):
                 task.cancel()
-            await asyncio.wait({build, excess})
-
-    async def _excess(self, process: WorkerProcess) -> tuple[str, LimitExceededError]:
-        """Waits until a build exceeds a limit; the reason for the restart and the caller's error."""
-        clock = asyncio.get_running_loop().time
-        end, resident_bytes = clock() + self._max_build_seconds, process.resident_bytes
-        while clock() < end:
-            if process.resident_bytes - resident_bytes > self._max_build_memory_bytes:
-                limit = self._max_build_memory_bytes
-                message = f"building the tables took more than the server's max_build_memory_bytes of {limit}"
-                return MEMORY_LIMIT, _limit_exceeded(message, "max_build_memory_bytes", limit)
-            await asyncio.sleep(min(_MEMORY_POLL_SECONDS, max(end - clock(), 0)))
-        message = (
-            "building the tables took longer than the server's max_build_seconds of "
-            f"{self._max_build_seconds:g}: they have many rows or long ones, or the tails of a mixture or "
-            "NoisyDeepFactorized lie far from 0, where TFC begins to search for them in steps of 0.1"
-        )
-        return TIME_LIMIT, _limit_exceeded(message, "max_build_seconds", self._max_build_seconds)
+            await asyncio.wait({answer, excess})
 
     def _discard(self, process: WorkerProcess, reason: str) -> None:
         """Kills a worker and lets no later call have it; `_keep_running` starts the next."""
@@ -190,12 +171,12 @@ class WorkerSupervisor:
             if not self._closed:
                 self._settled.clear()
 
-    def _lost(self, cause: Exception) -> UnavailableError:
+    def _lost(self, cause: Exception, work: Work) -> UnavailableError:
         if self._closed:
             return UnavailableError("the server is stopping", reason="DRAINING")
         how = str(cause) if isinstance(cause, ProcessEndedError) else "broke the protocol"
         return UnavailableError(
-            f"the modeling worker {how} while it built the tables; another one is starting",
+            f"the modeling worker {how} while {work.doing}; another one is starting",
             reason="WORKER_LOST",
             retry_after_s=_RESTART_SECONDS,
         )
@@ -210,7 +191,9 @@ class WorkerSupervisor:
                     self._restarting(self._reason)
                 except (ProcessEndedError, FrameError, OSError) as cause:
                     backoff_s = min(max(2 * backoff_s, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
-                    log.error("worker %s did not start: %s; again in %g s", self.device, cause, backoff_s)
+                    log.error(
+                        "worker %s did not start: %s; again in %g s", self.device.name, cause, backoff_s
+                    )
                     await asyncio.sleep(backoff_s)
                     self._restarting(START_FAILED)
         finally:
@@ -232,18 +215,14 @@ class WorkerSupervisor:
           FrameError: If it begins with something else.
           OSError: If it cannot be started.
         """
-        process = await WorkerProcess.spawn(self._arguments, self.device)
+        process = await WorkerProcess.spawn(self._arguments, self.device.name)
         try:
             self._versions = versions_of(await process.receive())
             self._process = process
             self._settled.set()
-            log.info("worker %s is ready", self.device)
+            log.info("worker %s is ready", self.device.name)
             how = await process.ended()
-            log.warning("worker %s %s (%s); starting another", self.device, how, self._reason)
+            log.warning("worker %s %s (%s); starting another", self.device.name, how, self._reason)
         finally:
             self._discard(process, self._reason)
             await process.ended()
-
-
-def _limit_exceeded(message: str, limit: str, value: float) -> LimitExceededError:
-    return LimitExceededError(message, metadata={"limit": limit, "value": f"{value:.12g}"})

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
-from entropyd.contract.prior import DEEP_FACTORIZED
+from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
@@ -39,6 +39,9 @@ _LIVE_ARRAYS = {
     "NoisyNormalMixture": 20,
     "NoisyLogisticMixture": 10,
 }
+# For other families: as much as any of the above, and some for each adapter around another prior.
+_LIVE_ARRAYS_AT_MOST = 25
+_LIVE_ARRAYS_PER_ADAPTER = 5
 
 
 @dataclass(frozen=True)
@@ -171,12 +174,17 @@ def _check_range(
 
 
 def _live_arrays(prior: Prior) -> int:
-    if prior.family == DEEP_FACTORIZED:
-        names = [name for name in prior.parameters if name.startswith("matrix_")]
-        return 10 + 3 * max(np.shape(prior.parameters[name])[1] for name in names)
-    if prior.family in ("NoisyNormalMixture", "NoisyLogisticMixture"):
-        return _LIVE_ARRAYS[prior.family] * int(np.shape(prior.parameters["weight"])[-1])
-    return _LIVE_ARRAYS[prior.family]
+    if prior.nested is not None:
+        live = _live_arrays(prior.nested) + _LIVE_ARRAYS_PER_ADAPTER
+    elif FAMILIES[prior.family].network:
+        widths = [
+            variable.shape[1] for name, variable in prior.variables.items() if name.startswith("matrix_")
+        ]
+        live = 10 + 3 * max(widths)
+    else:
+        live = _LIVE_ARRAYS.get(prior.family, _LIVE_ARRAYS_AT_MOST)
+    weight = prior.parameters.get("weight")
+    return live if weight is None else live * int(np.shape(weight)[-1])
 
 
 def element_name(prior_shape: tuple[int, ...], flat_index: int) -> str:

@@ -1,4 +1,4 @@
-"""The worker process: builds what it is asked for, one request at a time, until the server goes away.
+"""The worker process: computes what it is asked for, one request at a time, until the server goes away.
 
 Owns the process: its file descriptors, signals, environment and main loop. It must not outlive the server,
 nor decide what a failure means to a caller. Invariant: the pipe to the server carries frames only; whatever
@@ -16,29 +16,14 @@ import logging
 import os
 import signal
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from entropyd.contract.errors import EntropydError, InternalError
-from entropyd_server.modeling.protocol import (
-    BUILD_TABLES,
-    Frame,
-    FrameError,
-    config_of,
-    error_frame,
-    read_frame,
-    ready_frame,
-    write_frame,
-)
+from entropyd_server.modeling.devices import NO_GPU
+from entropyd_server.modeling.protocol import read_frame, ready_frame, write_frame
 from entropyd_server.modeling.table_shape import BuildLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.modeling.protocol import BuiltTables
-
-log = logging.getLogger(__name__)
+    from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -46,7 +31,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves until stdin ends."""
     parser = argparse.ArgumentParser(prog="python -m entropyd_server.modeling.worker", description=__doc__)
-    parser.add_argument("--device", required=True, help="cpu, or gpu:N")
+    parser.add_argument("--cuda-visible-devices", required=True, help="one GPU, or -1 for the CPU")
     parser.add_argument("--max-model-bytes", type=int, required=True)
     parser.add_argument("--max-build-memory-bytes", type=int, required=True)
     options = parser.parse_args(arguments)
@@ -54,15 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     requests, answers = _take_pipes()
     _end_with_server()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    _choose_device(options.device)
+    _choose_device(options.cuda_visible_devices)
     # After the environment is set, which TensorFlow reads when it is imported.
-    from entropyd_server.modeling.entropy_model import build_tables, versions  # noqa: PLC0415
+    from entropyd_server.modeling.answers import Answers  # noqa: PLC0415
+    from entropyd_server.modeling.entropy_model import use_gpus, versions  # noqa: PLC0415
 
-    build = partial(build_tables, limits=BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))
+    if options.cuda_visible_devices != NO_GPU:
+        use_gpus()
+    worker = Answers(BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))
     try:
         write_frame(answers, ready_frame(versions()))
         while (request := read_frame(requests)) is not None:
-            write_frame(answers, _answer(request, build))
+            write_frame(answers, worker.answer(request))
     except BrokenPipeError:
         pass  # The server is gone, and nobody waits for the answer.
 
@@ -90,22 +78,10 @@ def _end_with_server() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _choose_device(device: str) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if device == "cpu" else device.removeprefix("gpu:")
+def _choose_device(cuda_visible_devices: str) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
     # Fatal messages only: they tell why a process aborts. Importing TensorFlow 2.14 alone logs three errors.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-
-
-def _answer(request: Frame, build: Callable[[UniversalBatchedConfig], BuiltTables]) -> Frame:
-    try:
-        if request.kind != BUILD_TABLES:
-            raise FrameError(f"a worker has no answer to a {request.kind!r} frame")
-        return build(config_of(request)).to_frame()
-    except EntropydError as error:
-        return error_frame(error)
-    except Exception:
-        log.exception("a request failed")
-        return error_frame(InternalError("the modeling worker failed on this request"))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,19 @@ are coded or what a well-formed request is.
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import CorruptStringError, InvalidTensorError, UnimplementedError, Violation
+from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
+from entropyd_server.coding.joined import decode_joined, decoded_whole, encode_joined, encoded_whole
 from entropyd_server.kernels.range_coder import Status
+from entropyd_server.rpc.boundary import as_error
 from entropyd_server.rpc.requests import (
     FORMAT_VERSION,
     checked_model_id,
@@ -23,15 +26,18 @@ from entropyd_server.rpc.requests import (
     parse_compress,
     parse_decompress,
 )
+from entropyd_server.rpc.streams import answers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     import grpc
+    import numpy.typing as npt
 
+    from entropyd_server.batching.batcher import Batcher
     from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
+    from entropyd_server.coding.plan import CodingPlan
     from entropyd_server.metrics import Metrics
-    from entropyd_server.rpc.compute import CodecThreads
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.requests import CompressCall, DecompressCall
@@ -44,69 +50,151 @@ _CAUSES = {
 }
 # An error names this many units; trailing metadata hold no more than a few kilobytes.
 _NAMED_UNITS = 100
+# Plans of larger units are compiled on a thread.
+_INLINE_PLAN_SYMBOLS = 8192
+# What a symbol is taken to weigh in the queue, so that a long string of few symbols counts too.
+_SYMBOL_BYTES = 8
+
+
+@dataclass(frozen=True)
+class CodingKey:
+    """What coding units of different callers must have in common to be coded together."""
+
+    codec: Codec
+    plan: CodingPlan
+    operation: str
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
     """Compresses and decompresses with the models of a library."""
 
     def __init__(
-        self, library: ModelLibrary, threads: CodecThreads, limits: Limits, metrics: Metrics
+        self, library: ModelLibrary, batcher: Batcher[Any, Any], limits: Limits, metrics: Metrics
     ) -> None:
         self._library = library
-        self._threads = threads
+        self._batcher = batcher
         self._limits = limits
-        self._compressing = metrics.coding("compress")
-        self._escaped_symbols = metrics.escaped_symbols
-        self._decompressing = metrics.coding("decompress")
+        self._metrics = metrics
 
     async def Compress(
         self, request: coding_pb2.CompressRequest, context: Context
     ) -> coding_pb2.CompressResponse:
         """See coding.proto."""
-        codec = await self._library.codec(checked_model_id(request.model_id))
-        call = parse_compress(request, codec, self._limits)
-        encoded = await self._threads.run(call.values.size, partial(_encode, codec, call))
-        self._compressing.count(call.values.size, call.values.nbytes, len(encoded.payload))
-        self._escaped_symbols.inc(encoded.escaped_symbols)
-        return _render_compressed(codec, call, encoded, len(request.bottleneck.data))
+        return await self._compress(request, context.time_remaining())
 
     async def Decompress(
         self, request: coding_pb2.DecompressRequest, context: Context
     ) -> coding_pb2.DecompressResponse:
         """See coding.proto."""
-        codec = await self._library.codec(checked_model_id(decompress_source(request).model_id))
-        call = parse_decompress(request, codec, self._limits)
-        decoded = await self._threads.run(call.symbols, partial(_decode, codec, call))
-        self._decompressing.count(call.symbols, decoded.values.nbytes, len(call.payload))
-        return _render_decompressed(codec, call, decoded)
+        return await self._decompress(request, context.time_remaining())
 
     async def CompressStream(
         self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Context
     ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
-        """Not served yet."""
-        raise UnimplementedError("CompressStream is not served by this version")
-        yield  # makes this a generator, as gRPC expects of a streaming method
+        """See coding.proto."""
+
+        async def answer(message: coding_pb2.CompressStreamRequest) -> coding_pb2.CompressStreamResponse:
+            request_id = message.request_id
+            try:
+                response = await self._compress(message.request, context.time_remaining())
+            except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
+                return coding_pb2.CompressStreamResponse(request_id=request_id, status=_status(raised))
+            return coding_pb2.CompressStreamResponse(request_id=request_id, response=response)
+
+        async for response in answers(requests, answer, self._limits.max_stream_inflight):
+            yield response
 
     async def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Context
     ) -> AsyncIterator[coding_pb2.DecompressStreamResponse]:
-        """Not served yet."""
-        raise UnimplementedError("DecompressStream is not served by this version")
-        yield  # makes this a generator, as gRPC expects of a streaming method
+        """See coding.proto."""
+
+        async def answer(message: coding_pb2.DecompressStreamRequest) -> coding_pb2.DecompressStreamResponse:
+            request_id = message.request_id
+            try:
+                response = await self._decompress(message.request, context.time_remaining())
+            except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
+                return coding_pb2.DecompressStreamResponse(request_id=request_id, status=_status(raised))
+            return coding_pb2.DecompressStreamResponse(request_id=request_id, response=response)
+
+        async for response in answers(requests, answer, self._limits.max_stream_inflight):
+            yield response
+
+    async def _compress(
+        self, request: coding_pb2.CompressRequest, timeout_s: float | None
+    ) -> coding_pb2.CompressResponse:
+        codec = await self._library.codec(checked_model_id(request.model_id))
+        call = parse_compress(request, codec, self._limits)
+        plan = await _plan(codec, call.broadcast_shape, call.values.shape[1])
+        key = CodingKey(codec, plan, "compress")
+        units, unit_symbols = call.values.shape
+        pieces = await self._coded(key, call.values, units, unit_symbols, timeout_s)
+        encoded = encoded_whole(pieces)
+        _check_encoded(codec, plan, call, encoded)
+        response = _render_compressed(codec, call, encoded, len(request.bottleneck.data))
+        self._metrics.escaped_symbols += response.rate.escaped_symbols
+        self._count("compress", call.values, encoded.payload)
+        return response
+
+    async def _decompress(
+        self, request: coding_pb2.DecompressRequest, timeout_s: float | None
+    ) -> coding_pb2.DecompressResponse:
+        codec = await self._library.codec(checked_model_id(decompress_source(request).model_id))
+        call = parse_decompress(request, codec, self._limits)
+        plan = await _plan(codec, call.broadcast_shape, call.unit_symbols)
+        key = CodingKey(codec, plan, "decompress")
+        units = len(call.units)
+        unit_bytes = len(call.strings.payload) // max(units, 1)
+        unit_cost = max(call.unit_symbols, unit_bytes // _SYMBOL_BYTES)
+        decoded = decoded_whole(await self._coded(key, call.strings, units, unit_cost, timeout_s))
+        _check_decoded(codec, plan, call, decoded)
+        self._count("decompress", decoded.values, call.strings.payload)
+        return _render_decompressed(codec, call, decoded)
+
+    def _count(self, operation: str, values: npt.NDArray[Any], payload: bytes) -> None:
+        figures = self._metrics.operations[operation]
+        figures.symbols += values.size
+        figures.uncompressed_bytes += values.nbytes
+        figures.compressed_bytes += len(payload)
+
+    async def _coded(
+        self, key: CodingKey, work: Any, units: int, unit_cost: int, timeout_s: float | None
+    ) -> list[Any]:
+        if not units * unit_cost:
+            return code(key, [(work, 0, units)])  # nothing to do, and no unit that could wait for it
+        return await self._batcher.submit(key, work, units=units, unit_cost=unit_cost, timeout_s=timeout_s)
 
 
-def _encode(codec: Codec, call: CompressCall) -> EncodedUnits:
-    plan = codec.plan(call.broadcast_shape)
-    encoded = codec.encode(call.values, plan)
+def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
+    """Codes units [start, stop) of each part's array or strings; the batcher's function."""
+    if key.operation == "compress":
+        return encode_joined(key.codec, key.plan, [values[start:stop] for values, start, stop in parts])
+    return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
+
+
+def _status(raised: Exception) -> coding_pb2.StreamStatus:
+    error = as_error(raised)
+    return coding_pb2.StreamStatus(
+        code=CODES[error.code], reason=error.reason, message=error.message, metadata=error.metadata
+    )
+
+
+async def _plan(codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:
+    if unit_symbols <= _INLINE_PLAN_SYMBOLS:
+        return codec.plan(broadcast_shape)
+    return await asyncio.to_thread(codec.plan, broadcast_shape)
+
+
+def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: EncodedUnits) -> None:
+    if not encoded.statuses.any():
+        return
     failed = np.flatnonzero(encoded.statuses)
-    if not len(failed):
-        return encoded
     violations = []
     for unit in failed[:_NAMED_UNITS].tolist():
         position = int(encoded.positions[unit])
         description = codec.error_at(
             plan,
-            unit=unit,
+            unit=call.first_unit + unit,
             status=int(encoded.statuses[unit]),
             position=position,
             value=codec.value_at(call.values, unit, position),
@@ -118,12 +206,10 @@ def _encode(codec: Codec, call: CompressCall) -> EncodedUnits:
     raise InvalidTensorError(what, violations=violations)
 
 
-def _decode(codec: Codec, call: DecompressCall) -> DecodedUnits:
-    plan = codec.plan(call.broadcast_shape)
-    decoded = codec.decode(call.payload, call.lengths, plan)
+def _check_decoded(codec: Codec, plan: CodingPlan, call: DecompressCall, decoded: DecodedUnits) -> None:
+    if call.skip_errors or not (decoded.statuses.any() or call.damaged.any()):
+        return
     failed = np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
-    if not len(failed) or call.skip_errors:
-        return decoded
     units = call.units[failed[:_NAMED_UNITS]].tolist()
     violations = []
     for row, unit in zip(failed.tolist(), units, strict=False):
@@ -157,7 +243,7 @@ def _render_compressed(
         ),
         rate=coding_pb2.RateReport(
             symbols=call.values.size,
-            escaped_symbols=encoded.escaped_symbols,
+            escaped_symbols=int(encoded.escapes.sum()),
             uncompressed_bytes=uncompressed_bytes,
             compressed_bytes=len(encoded.payload),
         ),
@@ -168,11 +254,14 @@ def _render_decompressed(
     codec: Codec, call: DecompressCall, decoded: DecodedUnits
 ) -> coding_pb2.DecompressResponse:
     values = decoded.values
+    shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
+    if not (decoded.statuses.any() or call.damaged.any()):
+        tensor = tensor_to_message(values.reshape(shape), codec.bottleneck_dtype)
+        return coding_pb2.DecompressResponse(tensor=tensor)
     failed = np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
     if call.damaged.any():
         values = values.copy()
         values[call.damaged] = 0x7FC0 if codec.bottleneck_dtype == "bfloat16" else np.nan
-    shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
     unit_errors = [
         coding_pb2.UnitError(unit=int(call.units[row]), cause=coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM)
         if call.damaged[row]

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from entropyd.contract.errors import (
     InvalidConfigError,
+    InvalidRequestError,
     LimitExceededError,
     ModelNotFoundError,
+    TablesMismatchError,
     Violation,
 )
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.rpc.single_flight import SingleFlight
+from entropyd_server.store import model_object
+from entropyd_server.store.model_object import ObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +103,38 @@ class ModelCreator:
         model, created = await self._creations.run(config.model_id, lead)
         return model, created and leads
 
+    async def add(self, blob: bytes) -> tuple[LoadedModel, bool]:
+        """Stores a model that another store holds, as it is.
+
+        Args:
+          blob: The model's object there.
+
+        Returns:
+          The model, and whether this call stored it.
+
+        Raises:
+          InvalidRequestError: If the object does not match its digests.
+          TablesMismatchError: If this store has the model with other tables.
+          LimitExceededError: If its tables are too large.
+          UnavailableError, DataLossError: As `create`.
+        """
+        try:
+            config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
+        except ObjectError as error:
+            found = f"is no exported model, or was damaged ({error!s:.200})"
+            raise InvalidRequestError.of([Violation("object", found)]) from error
+        if tables is not None:
+            _check_fit(config, tables)
+            self._check_size(tables)
+        stored, created = await self._store.create(config, tables, built_with)
+        if tables is not None and stored.tables is not None and stored.tables.digest != tables.digest:
+            raise TablesMismatchError(
+                f"model {config.model_id} is in this store with other coding tables; strings made with the "
+                "imported ones would not decode here",
+                metadata={"model_id": config.model_id, "tables_digest": stored.tables.digest.hex()},
+            )
+        return self._library.add(stored), created
+
     async def _create(self, config: UniversalBatchedConfig) -> tuple[LoadedModel, bool]:
         try:
             return await self._library.model(config.model_id), False
@@ -121,13 +157,16 @@ class ModelCreator:
             cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
         tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset)
         _check_fit(config, tables)
+        self._check_size(tables)
+        return tables, built_with
+
+    def _check_size(self, tables: CodingTables) -> None:
         limit, found = self._limits.max_model_bytes, tables.cdf.nbytes + tables.cdf_offset.nbytes
         if found > limit:
             raise LimitExceededError(
                 f"coding tables of {found} bytes exceed the server's max_model_bytes of {limit}",
                 metadata={"limit": "max_model_bytes", "value": str(limit)},
             )
-        return tables, built_with
 
 
 def _check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _RETRY_AFTER_S = 0.5
+# Name of the health service for a liveness probe: it goes on SERVING while the server starts and drains.
+LIVENESS = "entropyd.liveness"
 
 
 class Health:
@@ -36,6 +38,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         for name in ("", *self._services):
             await self._servicer.set(name, _NOT_SERVING)
+        await self.alive(alive=True)
 
     async def serving(self, service: str) -> None:
         """Marks a service as ready to be used."""
@@ -46,15 +49,18 @@ class Health:
         if not self._starting:
             await self._servicer.set("", _SERVING)
 
+    async def alive(self, *, alive: bool) -> None:
+        """Says whether the process makes progress; where it does not, it should be restarted."""
+        await self._servicer.set(LIVENESS, _SERVING if alive else _NOT_SERVING)
+
     async def drain(self) -> None:
         """Tells everyone to go elsewhere; calls are still answered."""
         self._draining = True
         for name in ("", *self._services):
             await self._servicer.set(name, _NOT_SERVING)
 
-    def unready(self, method: str) -> UnavailableError | None:
-        """The error for a call of `/service/method` that cannot be served yet."""
-        service = method[1:].partition("/")[0]
+    def unready(self, service: str) -> UnavailableError | None:
+        """The error for a call of a service that cannot be served yet."""
         if service not in self._starting:
             return None
         return UnavailableError(f"{service} is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)

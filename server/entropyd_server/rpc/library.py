@@ -37,9 +37,6 @@ class ModelLibrary:
         self._loads: SingleFlight[str, LoadedModel] = SingleFlight()
         self._forgotten = 0
         self._metrics = metrics
-        # Bound once: looking a label up costs more than counting.
-        self._hit = metrics.model_cache.labels("hit")
-        self._miss = metrics.model_cache.labels("miss")
 
     async def codec(self, model_id: str) -> Codec:
         """The codec of a model.
@@ -64,23 +61,23 @@ class ModelLibrary:
         """
         cached = self._cache.get(model_id)
         if cached is not None:
-            self._hit.inc()
+            self._metrics.model_cache["hit"] += 1
             return cached
-        self._miss.inc()
+        self._metrics.model_cache["miss"] += 1
         return await self._loads.run(model_id, lambda: self._load(model_id))
 
     def add(self, stored: StoredModel) -> LoadedModel:
         """Puts a model that was just read or written at hand."""
         model = LoadedModel(stored, _codec(stored))
         self._cache.put(stored.config.model_id, model, 0 if model.codec is None else model.codec.nbytes)
-        self._metrics.models_loaded.set(len(self._cache))
+        self._metrics.models_loaded = len(self._cache)
         return model
 
     def forget(self, model_id: str) -> None:
         """Drops a model from memory."""
         self._forgotten += 1
         self._cache.drop(model_id)
-        self._metrics.models_loaded.set(len(self._cache))
+        self._metrics.models_loaded = len(self._cache)
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()

@@ -18,3 +18,4 @@ class Limits:
     max_units: int = 1 << 20
     max_rank: int = 32
     max_page_size: int = 100
+    max_stream_inflight: int = 64

@@ -6,14 +6,19 @@ Owns the rendering of models as messages. It must not know how tables are built 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import timestamp_pb2
 
-from entropyd.contract.errors import DataLossError, InvalidRequestError, UnimplementedError, Violation
+from entropyd.contract.errors import DataLossError, InvalidRequestError, Violation
 from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
+from entropyd_server.rpc.fit import read_task
+from entropyd_server.rpc.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.rpc.requests import checked_model_id
+from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,8 +26,10 @@ if TYPE_CHECKING:
     import grpc
 
     from entropyd_server.rpc.creation import ModelCreator
+    from entropyd_server.rpc.fitter import Fitter
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
+    from entropyd_server.rpc.perturber import Perturber
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -36,11 +43,20 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     """Serves the models of one store."""
 
     def __init__(
-        self, store: ModelStore, library: ModelLibrary, creator: ModelCreator, limits: Limits
+        self,
+        *,
+        store: ModelStore,
+        library: ModelLibrary,
+        creator: ModelCreator,
+        perturber: Perturber,
+        fitter: Fitter,
+        limits: Limits,
     ) -> None:
         self._store = store
         self._library = library
         self._creator = creator
+        self._perturber = perturber
+        self._fitter = fitter
         self._limits = limits
 
     async def CreateModel(
@@ -108,28 +124,70 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             )
         )
 
-    async def GetWeights(self, request: model_pb2.GetWeightsRequest, context: Context) -> NoReturn:
-        """Not served yet."""
-        raise _unimplemented("GetWeights")
+    async def GetWeights(
+        self, request: model_pb2.GetWeightsRequest, context: Context
+    ) -> model_pb2.GetWeightsResponse:
+        """See model.proto."""
+        model = await self._library.model(checked_model_id(request.model_id))
+        return model_pb2.GetWeightsResponse(
+            weights=[
+                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
+                for name, array in weights_of(model.stored).items()
+            ]
+        )
 
-    async def SetWeights(self, request: model_pb2.SetWeightsRequest, context: Context) -> NoReturn:
-        """Not served yet."""
-        raise _unimplemented("SetWeights")
+    async def SetWeights(
+        self, request: model_pb2.SetWeightsRequest, context: Context
+    ) -> model_pb2.SetWeightsResponse:
+        """See model.proto."""
+        stored = (await self._library.model(checked_model_id(request.model_id))).stored
+        arrays = parse_weights(request.weights, stored)
+        config = await asyncio.to_thread(with_weights, stored, arrays)
+        model, _ = await self._creator.create(config)
+        return model_pb2.SetWeightsResponse(model=_render(model.stored))
 
-    async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> NoReturn:
-        """Not served yet."""
-        raise _unimplemented("Perturb")
+    async def ExportModel(
+        self, request: model_pb2.ExportModelRequest, context: Context
+    ) -> model_pb2.ExportModelResponse:
+        """See model.proto."""
+        return model_pb2.ExportModelResponse(
+            object=await self._store.read(checked_model_id(request.model_id))
+        )
+
+    async def ImportModel(
+        self, request: model_pb2.ImportModelRequest, context: Context
+    ) -> model_pb2.ImportModelResponse:
+        """See model.proto."""
+        model, created = await self._creator.add(request.object)
+        return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
+
+    async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> model_pb2.PerturbResponse:
+        """See model.proto."""
+        model = await self._library.model(checked_model_id(request.model_id))
+        call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
+        if not len(call.units):
+            return render_perturbed(nothing_perturbed(call), call, batch_shape)
+        perturbed = await self._perturber.perturb(call, context.time_remaining())
+        return render_perturbed(perturbed, call, batch_shape)
 
     async def FitModel(
         self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Context
     ) -> AsyncIterator[model_pb2.FitModelResponse]:
-        """Not served yet."""
-        raise _unimplemented("FitModel")
-        yield  # makes this a generator, as gRPC expects of a streaming method
-
-
-def _unimplemented(call: str) -> UnimplementedError:
-    return UnimplementedError(f"{call} is not served by this version")
+        """See model.proto."""
+        task = await read_task(requests, self._limits)
+        fitted = task.config
+        async with contextlib.aclosing(self._fitter.fit(task)) as states:
+            async for state in states:
+                fitted = replace(task.config, prior=state.prior)
+                yield model_pb2.FitModelResponse(
+                    progress=model_pb2.FitProgress(
+                        step=state.step,
+                        bits_per_element=state.bits_per_element,
+                        remaining_seconds=state.remaining_seconds,
+                    )
+                )
+        model, _ = await self._creator.create(fitted)
+        yield model_pb2.FitModelResponse(model=_render(model.stored))
 
 
 def _render(model: StoredModel) -> model_pb2.Model:

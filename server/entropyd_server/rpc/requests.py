@@ -25,6 +25,7 @@ from entropyd.contract.errors import (
 )
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import array_from_message, dtype_name, shape_from_message
+from entropyd_server.coding.joined import Strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +48,13 @@ class CompressCall:
       values: [units, symbols], C-contiguous, in the codec's dtype.
       batch_shape: Its product is the number of units.
       broadcast_shape: The plan's.
+      first_unit: Number by which errors know the first unit.
     """
 
     values: npt.NDArray[Any]
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
+    first_unit: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +62,8 @@ class DecompressCall:
     """Bit strings to decode.
 
     Attributes:
-      symbols: Symbols of all units.
-      payload: The selected bit strings, one after the other.
-      lengths: uint32 [units], the length of each in bytes.
+      strings: The selected bit strings.
+      unit_symbols: Symbols of each unit.
       units: int64 [units], the index of each in the whole batch.
       damaged: bool [units], whether the checksum of its block failed.
       batch_shape: Shape of the answer's batch.
@@ -69,9 +71,8 @@ class DecompressCall:
       skip_errors: Whether bad units are left out of the answer rather than failing it.
     """
 
-    symbols: int
-    payload: bytes
-    lengths: npt.NDArray[np.uint32]
+    strings: Strings
+    unit_symbols: int
     units: npt.NDArray[np.int64]
     damaged: npt.NDArray[np.bool_]
     batch_shape: tuple[int, ...]
@@ -117,7 +118,7 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
     if innermost != codec.prior_shape:
         array = np.broadcast_to(array, batch_shape + broadcast_shape + codec.prior_shape)
     values = np.ascontiguousarray(array).reshape(units, symbols)
-    return CompressCall(values, batch_shape, broadcast_shape)
+    return CompressCall(values, batch_shape, broadcast_shape, request.first_unit)
 
 
 def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits: Limits) -> DecompressCall:
@@ -158,14 +159,13 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
     if rank > limits.max_rank:
         found = f"has {len(batch_shape)} axes; with coding_rank {codec.coding_rank} expected at most "
         raise _invalid_request("batch_shape", f"{found}{limits.max_rank - codec.coding_rank}")
-    selected, unit_symbols = _checked_size(batch_shape, broadcast_shape, codec, limits)
+    _, unit_symbols = _checked_size(batch_shape, broadcast_shape, codec, limits)
     if request.units:
         payload = _gather(payload, lengths, units, limits)
         lengths, damaged = lengths[units], damaged[units]
     return DecompressCall(
-        selected * unit_symbols,
-        payload,
-        lengths,
+        Strings(payload, lengths),
+        unit_symbols,
         units,
         damaged,
         batch_shape,

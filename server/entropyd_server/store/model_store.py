@@ -1,45 +1,37 @@
-"""The model store: one immutable safetensors object per model, named by its id.
+"""The model store: one immutable object per model, named by its id.
 
-Owns the object's layout and its verification. It must not know who serves the models or how tables are
-built. Invariant: an object is created atomically and never overwritten, and a model that `load` returns has
-been checked against its own digests, so a damaged object is an error and never other tables.
-
-Layout of `models/<model_id>.safetensors`: tensors `cdf` and `cdf_offset` (int32 vectors; absent for a model
-without compression); metadata `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the
-model id), `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), and `entropyd.seal`, the SHA-256 of
-the other metadata in canonical JSON.
+Owns where objects are and how they come there. It must not know who serves the models or how tables are
+built; `model_object` has the layout. Invariant: an object is created atomically and never overwritten, and a
+model that `load` returns has been checked against its own digests, so a damaged object is an error and never
+other tables.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import heapq
-import json
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import obstore
-import rfc8785
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from entropyd.contract.config import UniversalBatchedConfig
-from entropyd.contract.errors import DataLossError, EntropydError, ModelNotFoundError, UnavailableError
-from entropyd_server.coding.tables import CodingTables
+from entropyd.contract.errors import DataLossError, ModelNotFoundError, UnavailableError
+from entropyd_server.store import model_object
+from entropyd_server.store.model_object import ObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.coding.tables import CodingTables
+
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
 
@@ -99,7 +91,7 @@ class ModelStore:
         Raises:
           DataLossError: If the model is there already and damaged.
         """
-        blob = _serialise(config, tables, built_with)
+        blob = model_object.serialise(config, tables, built_with)
         with _reachable():
             try:
                 await obstore.put_async(self._backend, _key(config.model_id), blob, mode="create")
@@ -116,6 +108,17 @@ class ModelStore:
           ModelNotFoundError: If there is none of that id.
           DataLossError: If the object does not match its digests.
         """
+        return (await self._read(model_id))[0]
+
+    async def read(self, model_id: str) -> bytes:
+        """Reads the object of a model, checked as by `load`.
+
+        Raises:
+          ModelNotFoundError, DataLossError: As `load`.
+        """
+        return (await self._read(model_id))[1]
+
+    async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
         with _reachable():
             try:
                 answer = await obstore.get_async(self._backend, _key(model_id))
@@ -123,13 +126,15 @@ class ModelStore:
                 raise _not_found(model_id) from None
             blob = bytes(await answer.bytes_async())
         try:
-            config, tables, built_with = await asyncio.to_thread(_deserialise, blob, model_id)
-        except (ValueError, KeyError, TypeError, SafetensorError, EntropydError) as error:
-            log.error("stored model %s is damaged: %s: %s", model_id, type(error).__name__, error)
+            config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
+            if config.model_id != model_id:
+                raise ObjectError(f"configuration hashes to {config.model_id}")
+        except ObjectError as error:
+            log.error("stored model %s is damaged: %s", model_id, error)
             raise DataLossError(
                 f"stored model {model_id} does not match its digests", metadata={"model_id": model_id}
             ) from error
-        return StoredModel(config, tables, built_with, answer.meta["last_modified"])
+        return StoredModel(config, tables, built_with, answer.meta["last_modified"]), blob
 
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
         """The smallest `page_size` model ids above `after`, in rising order."""
@@ -175,41 +180,3 @@ def _reachable() -> Iterator[None]:
         raise UnavailableError(
             "the model store cannot be reached", reason="STORE_UNAVAILABLE", retry_after_s=1.0
         ) from error
-
-
-def _serialise(
-    config: UniversalBatchedConfig, tables: CodingTables | None, built_with: Mapping[str, str]
-) -> bytes:
-    metadata = {
-        "entropyd.format": _FORMAT,
-        "entropyd.config": config.canonical_json.decode("ascii"),
-        "entropyd.tables_digest": "" if tables is None else tables.digest.hex(),
-        "entropyd.built_with": json.dumps(dict(built_with), sort_keys=True),
-    }
-    metadata["entropyd.seal"] = _seal(metadata)
-    tensors = {} if tables is None else {"cdf": tables.cdf, "cdf_offset": tables.cdf_offset}
-    return save_tensors(tensors, metadata)
-
-
-def _deserialise(
-    blob: bytes, model_id: str
-) -> tuple[UniversalBatchedConfig, CodingTables | None, Mapping[str, str]]:
-    tensors = load_tensors(blob)
-    header_bytes = int.from_bytes(blob[:8], "little")
-    metadata = json.loads(blob[8 : 8 + header_bytes])["__metadata__"]
-    if metadata.pop("entropyd.seal") != _seal(metadata):
-        raise ValueError("metadata do not match their seal")
-    if metadata["entropyd.format"] != _FORMAT:
-        raise ValueError(f"format {metadata['entropyd.format']}, expected {_FORMAT}")
-    config = UniversalBatchedConfig.from_dict(json.loads(metadata["entropyd.config"]))
-    if config.model_id != model_id:
-        raise ValueError(f"configuration hashes to {config.model_id}")
-    tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"]) if config.compression else None
-    digest = "" if tables is None else tables.digest.hex()
-    if digest != metadata["entropyd.tables_digest"]:
-        raise ValueError(f"tables hash to {digest}")
-    return config, tables, json.loads(metadata["entropyd.built_with"])
-
-
-def _seal(metadata: Mapping[str, str]) -> str:
-    return hashlib.sha256(rfc8785.dumps(dict(metadata))).hexdigest()

@@ -1,0 +1,302 @@
+"""The asynchronous client.
+
+Owns the public classes `entropyd.aio.Client` and `entropyd.aio.Model`, the twins of those in `_client`: the
+same names and arguments, with awaitables. It must not know how messages are built (`_calls`, `_pieces`) or
+what a gRPC failure means (`_channel`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import grpc
+
+from entropyd import _calls, _channel, _modeling_calls
+from entropyd._model import ModelAttributes
+from entropyd._pieces import WINDOW, Compression, Decompression, Progress
+from entropyd.contract.errors import CorruptStringError
+from entropyd.contract.wire import array_from_message, config_to_message
+from entropyd.v1 import (
+    coding_pb2_grpc,
+    info_pb2,
+    info_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    from entropyd._calls import ModelInfo, ServerInfo
+    from entropyd._modeling_calls import Perturbed
+    from entropyd._pieces import Work
+    from entropyd.archive import CompressedTensor
+    from entropyd.contract.config import UniversalBatchedConfig
+
+_UNCHECKED_BYTES = 1024 * 1024
+
+
+class Client:
+    """A connection to an entropyd server, for one event loop; close it, or use it in `async with`.
+
+    The arguments and errors of `entropyd.Client`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._channel = (
+            grpc.aio.insecure_channel(target, _channel.OPTIONS)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, _channel.OPTIONS)
+        )
+        self._token = token
+        self._timeout_s = timeout_s
+        self._coding: Any = coding_pb2_grpc.CodingServiceStub(self._channel)
+        self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
+        self._info: Any = info_pb2_grpc.InfoServiceStub(self._channel)
+        self._server_info: ServerInfo | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight end with CancelledError."""
+        await self._channel.close()
+
+    async def server_info(self) -> ServerInfo:
+        """See entropyd.Client.server_info."""
+        if self._server_info is None:
+            reply = await self._call(self._info.GetServerInfo, info_pb2.GetServerInfoRequest())
+            self._server_info = _calls.server_info(reply)
+        return self._server_info
+
+    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float = 600.0) -> Model:
+        """See entropyd.Client.create_model."""
+        request = model_pb2.CreateModelRequest(config=config_to_message(config))
+        reply = await self._call(self._models.CreateModel, request, config.model_id, timeout_s)
+        return Model(self, _calls.model_info(reply.model))
+
+    async def model(self, model_id: str) -> Model:
+        """See entropyd.Client.model."""
+        request = model_pb2.GetModelRequest(model_id=model_id)
+        reply = await self._call(self._models.GetModel, request, model_id)
+        return Model(self, _calls.model_info(reply.model))
+
+    async def models(self) -> AsyncIterator[Model]:
+        """See entropyd.Client.models."""
+        page_token = ""
+        while True:
+            request = model_pb2.ListModelsRequest(page_token=page_token)
+            reply = await self._call(self._models.ListModels, request)
+            for message in reply.models:
+                yield Model(self, _calls.model_info(message))
+            page_token = reply.next_page_token
+            if not page_token:
+                return
+
+    async def delete_model(self, model_id: str) -> None:
+        """See entropyd.Client.delete_model."""
+        request = model_pb2.DeleteModelRequest(model_id=model_id)
+        await self._call(self._models.DeleteModel, request, model_id)
+
+    async def compress(
+        self,
+        model: ModelInfo,
+        bottleneck: Any,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompressedTensor:
+        """See Model.compress."""
+        work = Compression(model, bottleneck)
+        await self._code(self._coding.Compress, work, model.id, timeout_s, progress)
+        return work.result()
+
+    async def decompress(
+        self,
+        model: ModelInfo,
+        source: Any,
+        broadcast_shape: Sequence[int] | None = None,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any]:
+        """See Model.decompress."""
+        work = Decompression(model, source, broadcast_shape)
+        await self._code(self._coding.Decompress, work, model.id, timeout_s, progress)
+        return work.result()
+
+    async def perturb(
+        self,
+        model: ModelInfo,
+        bottleneck: Any,
+        *,
+        training: bool,
+        gradient: bool,
+        timeout_s: float | None = None,
+    ) -> Perturbed:
+        """See Model.perturb."""
+        request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
+        reply = await self._call(self._models.Perturb, request, model.id, timeout_s)
+        return _modeling_calls.perturbed(reply)
+
+    async def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The coding tables of a model: `cdf` and `cdf_offset` of entropyd.Model."""
+        request = model_pb2.GetTablesRequest(model_id=model_id)
+        reply = await self._call(self._models.GetTables, request, model_id)
+        return (
+            array_from_message(reply.tables.cdf, "tables.cdf")[1],
+            array_from_message(reply.tables.cdf_offset, "tables.cdf_offset")[1],
+        )
+
+    async def _code(
+        self,
+        method: Any,
+        work: Work,
+        model_id: str,
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Makes the calls of some work, up to WINDOW at a time."""
+        until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        meter = Progress(progress, work.units)
+        metadata = _channel.metadata(self._token, model_id)
+        flying: deque[tuple[Any, int]] = deque()
+
+        async def land() -> None:
+            call, units = flying.popleft()
+            work.add(await call)
+            meter.add(units)
+
+        try:
+            for request, units in work.requests():
+                await self._check_size(request)
+                if len(flying) == WINDOW:
+                    await land()
+                call = method(request, timeout=until - time.monotonic(), metadata=metadata)
+                flying.append((call, units))
+            while flying:
+                await land()
+        except grpc.RpcError as failure:
+            raise _channel.to_error(failure) from None
+        finally:
+            for call, _ in flying:
+                call.cancel()
+
+    async def _check_size(self, request: Any) -> None:
+        if request.ByteSize() > _UNCHECKED_BYTES:
+            _calls.check_size(request, await self.server_info())
+
+    async def _call(
+        self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
+    ) -> Any:
+        await self._check_size(request)
+        try:
+            return await method(
+                request,
+                timeout=self._timeout_s if timeout_s is None else timeout_s,
+                metadata=_channel.metadata(self._token, model_id),
+            )
+        except grpc.RpcError as failure:
+            raise _channel.to_error(failure) from None
+
+
+class Model(ModelAttributes):
+    """`entropyd.Model` with awaitables; `tables` stands for its `cdf` and `cdf_offset`."""
+
+    def __init__(self, client: Client, info: ModelInfo) -> None:
+        super().__init__(info)
+        self._client = client
+
+    async def compress(
+        self,
+        bottleneck: Any,
+        *,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompressedTensor:
+        """See entropyd.Model.compress."""
+        return await self._client.compress(self.info, bottleneck, timeout_s, progress)
+
+    @overload
+    async def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    async def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["skip"],
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]: ...
+
+    async def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """See entropyd.Model.decompress."""
+        try:
+            array = await self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
+        except CorruptStringError as error:
+            if on_error == "raise" or error.partial is None:
+                raise
+            return error.partial, _calls.damaged_mask(strings, error.units)
+        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
+
+    async def __call__(
+        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """See entropyd.Model.__call__."""
+        perturbed = await self.perturb(bottleneck, training=training, timeout_s=timeout_s)
+        return perturbed[:2]
+
+    async def perturb(
+        self,
+        bottleneck: Any,
+        *,
+        training: bool = True,
+        gradient: bool = False,
+        timeout_s: float | None = None,
+    ) -> Perturbed:
+        """See entropyd.Model.perturb."""
+        return await self._client.perturb(
+            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
+        )
+
+    async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
+        return await self._client.tables(self.id)

@@ -1,0 +1,136 @@
+"""Requests and replies of the modeling plane: bit costs, weights, fits.
+
+Owns the conversion between the public values and the messages, for the blocking and the asynchronous client
+alike. It must not know a channel. Invariant: what can be refused before sending is.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd._calls import bottleneck_array, numpy_dtype, tensor_array
+from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.wire import config_to_message, tensor_to_message
+from entropyd.v1 import model_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from entropyd._calls import ModelInfo
+    from entropyd.contract.config import UniversalBatchedConfig
+
+Array = npt.NDArray[Any]
+
+# One message of samples.
+_PIECE_BYTES = 2**20
+
+
+class Perturbed(NamedTuple):
+    """A bottleneck with noise, and what it would cost.
+
+    Attributes:
+      perturbed: Of the bottleneck's shape and dtype. bits: Bits of each coding unit, shaped like the batch.
+      gradient: Gradient of the summed bits with respect to the bottleneck, of its shape and dtype; None
+      unless
+        it was asked for.
+    """
+
+    perturbed: Array
+    bits: Array
+    gradient: Array | None
+
+
+class FitProgress(NamedTuple):
+    """How far a fit has come.
+
+    Attributes:
+      step: Optimiser steps done.
+      bits_per_element: On the samples held out, by the best prior so far.
+      remaining_seconds: At most; a fit that converges ends sooner.
+    """
+
+    step: int
+    bits_per_element: float
+    remaining_seconds: float
+
+
+def perturb_request(
+    model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool
+) -> model_pb2.PerturbRequest:
+    """Renders a Perturb call.
+
+    Raises:
+      InvalidTensorError: If an array has another dtype than the model's.
+    """
+    tensor = tensor_to_message(bottleneck_array(model, bottleneck))
+    return model_pb2.PerturbRequest(
+        model_id=model.id, bottleneck=tensor, training=training, gradient=gradient
+    )
+
+
+def perturbed(reply: model_pb2.PerturbResponse) -> Perturbed:
+    """Reads a Perturb reply."""
+    gradient = tensor_array(reply.gradient) if reply.HasField("gradient") else None
+    return Perturbed(tensor_array(reply.perturbed), tensor_array(reply.bits), gradient)
+
+
+def weights(reply: model_pb2.GetWeightsResponse) -> list[Array]:
+    """Reads a GetWeights reply."""
+    return [tensor_array(weight.tensor) for weight in reply.weights]
+
+
+def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.SetWeightsRequest:
+    """Renders a SetWeights call.
+
+    Raises:
+      InvalidTensorError: If one is no array of numbers.
+    """
+    tensors = []
+    for number, weight in enumerate(weights):
+        try:
+            tensors.append(tensor_to_message(np.asarray(weight)))
+        except (InvalidTensorError, ValueError) as error:
+            found = f"is a {type(weight).__name__}; expected an array of int32, float32 or float64"
+            raise InvalidTensorError.of([Violation(f"weights[{number}]", found)]) from error
+    return model_pb2.SetWeightsRequest(model_id=model.id, weights=tensors)
+
+
+def fit_requests(
+    config: UniversalBatchedConfig, samples: Any, max_steps: int, validation_share: float
+) -> Iterator[model_pb2.FitModelRequest]:
+    """Renders a FitModel call: the configuration, then the samples in pieces.
+
+    Raises:
+      InvalidTensorError: If the samples are of another dtype than the configuration, or of another shape.
+    """
+    rows = _rows(config, samples)
+    configuration = model_pb2.FitConfiguration(
+        config=config_to_message(config), max_steps=max_steps, validation_share=validation_share
+    )
+    count = max(1, _PIECE_BYTES // max(rows[:1].nbytes, 1))
+    pieces = (rows[start : start + count] for start in range(0, len(rows), count))
+    return chain(
+        [model_pb2.FitModelRequest(configuration=configuration)],
+        (model_pb2.FitModelRequest(samples=tensor_to_message(piece)) for piece in pieces),
+    )
+
+
+def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
+    dtype, shape = config.bottleneck_dtype, config.prior_shape
+    array = np.asarray(samples) if hasattr(samples, "dtype") else np.asarray(samples, numpy_dtype(dtype))
+    if array.dtype.name != dtype:
+        found = f"has dtype {array.dtype.name}; bottleneck_dtype is {dtype}: convert it with astype first"
+        raise InvalidTensorError.of([Violation("samples", found)])
+    if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
+        found = f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
+        raise InvalidTensorError.of([Violation("samples", found)])
+    return array.reshape(-1, *shape)
+
+
+def fit_progress(message: model_pb2.FitProgress) -> FitProgress:
+    """Reads a progress message."""
+    return FitProgress(message.step, message.bits_per_element, message.remaining_seconds)

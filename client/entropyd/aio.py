@@ -1,0 +1,11 @@
+"""The asynchronous client: `entropyd.aio.Client` is `entropyd.Client` with awaitables and async iterators.
+
+async with entropyd.aio.Client("localhost:7070") as client:
+    model = await client.create_model(config)
+    compressed = await model.compress(x)
+    restored = await model.decompress(compressed)
+"""
+
+from entropyd._aio import Client, Model
+
+__all__ = ["Client", "Model"]

@@ -1,0 +1,1 @@
+"""Joining the work of many callers into few kernel calls."""

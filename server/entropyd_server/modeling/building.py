@@ -1,0 +1,95 @@
+"""Building tables, as the server asks for it and a worker answers.
+
+Owns both frames and the builder that exchanges them. It must not know how tables are built, nor import
+TensorFlow. Invariant: tables are built by a worker of their own, so a build of minutes delays builds only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entropyd.contract.config import UniversalBatchedConfig
+from entropyd_server.modeling.protocol import Frame, expect
+from entropyd_server.modeling.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from entropyd_server.modeling.supervisor import WorkerSupervisor
+
+BUILD_TABLES = "build_tables"
+TABLES = "tables"
+
+BUILDING = Work(
+    "building the tables",
+    "they have many rows or long ones, or the tails of a mixture or NoisyDeepFactorized lie far from 0, "
+    "where TFC begins to search for them in steps of 0.1",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltTables:
+    """Coding tables as TFC built them.
+
+    Attributes:
+      cdf: int32 [length], the rows one after the other, each -precision, 0, ..., 2^precision.
+      cdf_offset: int32 [num_noise_levels * prod(prior_shape)], the smallest integer of each row.
+      built_with: Versions by name: python, numpy, tensorflow, tensorflow_compression,
+        tensorflow_probability.
+    """
+
+    cdf: npt.NDArray[np.int32]
+    cdf_offset: npt.NDArray[np.int32]
+    built_with: Mapping[str, str]
+
+    def to_frame(self) -> Frame:
+        """The worker's answer to `build_tables`."""
+        tensors = {"cdf": self.cdf, "cdf_offset": self.cdf_offset}
+        return Frame(TABLES, {"built_with": json.dumps(dict(self.built_with))}, tensors)
+
+    @classmethod
+    def from_frame(cls, frame: Frame) -> BuiltTables:
+        """Restores the tables, or raises the error that the worker answered with.
+
+        Raises:
+          EntropydError: What the worker raised.
+          FrameError: If the frame is neither.
+        """
+        expect(frame, TABLES)
+        built_with = json.loads(frame.metadata["built_with"])
+        return cls(frame.tensors["cdf"], frame.tensors["cdf_offset"], built_with)
+
+
+def build_tables_frame(config: UniversalBatchedConfig) -> Frame:
+    """The request to build the tables of `config`."""
+    return Frame(BUILD_TABLES, {"config": config.canonical_json.decode()})
+
+
+def config_of(frame: Frame) -> UniversalBatchedConfig:
+    """The configuration in a frame."""
+    return UniversalBatchedConfig.from_dict(json.loads(frame.metadata["config"]))
+
+
+class TableBuilder:
+    """Builds tables on one worker."""
+
+    def __init__(self, worker: WorkerSupervisor) -> None:
+        self._worker = worker
+
+    async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
+        """Builds the coding tables of a configuration from its prior.
+
+        Raises:
+          InvalidConfigError: If TFC cannot build them.
+          LimitExceededError: If the tables are too large, or took too long or too much memory; `metadata`
+            names the limit.
+          UnavailableError: WORKER_LOST, if the worker died; DRAINING, if the server is stopping.
+        """
+        async with self._worker.turn() as exchange:
+            answer = await exchange(build_tables_frame(config), BUILDING)
+        return BuiltTables.from_frame(answer)

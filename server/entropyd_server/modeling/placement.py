@@ -1,0 +1,62 @@
+"""Which device serves a model: consistent hashing with bounded load.
+
+Owns the choice. It must not know what a device does. Invariant: a model keeps its device while calls are few,
+so that it is compiled in one process; no device has more than `_BALANCE` times its share of the calls in
+flight while another that is ready has less; and a device that is added or lost moves no model between others.
+
+From "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup & Zadimoghaddam, 2018), with calls in flight
+for loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_POINTS_PER_DEVICE = 64
+_BALANCE = 1.25
+
+
+class Ring:
+    """Devices on a circle.
+
+    Args:
+      devices: Names, at least one.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        points = [
+            (_position(f"{device} {number}"), device)
+            for device in devices
+            for number in range(_POINTS_PER_DEVICE)
+        ]
+        self._points = sorted(points)
+
+    def order(self, model_id: str) -> list[str]:
+        """All devices, the one that the model belongs to first."""
+        start = bisect_left(self._points, (_position(model_id), ""))
+        return list(dict.fromkeys(device for _, device in self._points[start:] + self._points[:start]))
+
+    def choose(self, model_id: str, loads: Mapping[str, int], ready: Callable[[str], bool]) -> str:
+        """The device for one more call.
+
+        Args:
+          model_id: Config hash.
+          loads: Calls in flight by device.
+          ready: Whether a device answers now. If none does, the model's own is chosen.
+        """
+        order = self.order(model_id)
+        up = [device for device in order if ready(device)]
+        if not up:
+            return order[0]
+        bound = ceil(_BALANCE * (sum(loads[device] for device in up) + 1) / len(up))
+        return next(device for device in up if loads[device] < bound)
+
+
+def _position(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

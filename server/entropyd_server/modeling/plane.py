@@ -1,0 +1,89 @@
+"""The modeling plane: one worker per device, and one that builds tables.
+
+Owns which workers there are and which of them serves a model. It must not import TensorFlow or know what
+workers compute. Invariant: a call in flight is counted on its device until it ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from entropyd_server.modeling.building import TableBuilder
+from entropyd_server.modeling.devices import BUILDER, Device
+from entropyd_server.modeling.placement import Ring
+from entropyd_server.modeling.supervisor import WorkerSupervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from entropyd_server.modeling.work import WorkLimits
+
+
+class ModelingPlane:
+    """The workers of a server.
+
+    Attributes:
+      builder: Builds tables.
+      workers: By name: one for each device, and `builder`.
+
+    Args:
+      devices: What to compute on besides building tables; at least one.
+      limits: What one request to a worker may take.
+      max_model_bytes: Most bytes of one model's tables.
+      on_restart: Called with the worker's name and the reason at every start after its first.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        *,
+        limits: WorkLimits,
+        max_model_bytes: int,
+        on_restart: Callable[[str, str], None],
+    ) -> None:
+        self.workers = {
+            device.name: WorkerSupervisor(
+                device=device,
+                limits=limits,
+                max_model_bytes=max_model_bytes,
+                on_restart=partial(on_restart, device.name),
+            )
+            for device in (BUILDER, *devices)
+        }
+        self.builder = TableBuilder(self.workers[BUILDER.name])
+        self.devices = tuple(device.name for device in devices)
+        self._ring = Ring(self.devices)
+        self._loads = dict.fromkeys(self.devices, 0)
+
+    async def start(self) -> None:
+        """Begins starting the workers; `wait_ready` waits for them."""
+        await asyncio.gather(*(worker.start() for worker in self.workers.values()))
+
+    async def wait_ready(self) -> None:
+        """Waits until every worker answers.
+
+        Raises:
+          UnavailableError: DRAINING, if the plane is closed instead.
+        """
+        await asyncio.gather(*(worker.wait_ready() for worker in self.workers.values()))
+
+    async def close(self) -> None:
+        """Ends the workers at once, and with them the calls in flight."""
+        await asyncio.gather(*(worker.close() for worker in self.workers.values()))
+
+    @contextmanager
+    def placed(self, model_id: str) -> Iterator[str]:
+        """Chooses a model's device for one call, and counts the call until the block ends.
+
+        Yields:
+          The device's name.
+        """
+        device = self._ring.choose(model_id, self._loads, lambda name: self.workers[name].ready)
+        self._loads[device] += 1
+        try:
+            yield device
+        finally:
+            self._loads[device] -= 1

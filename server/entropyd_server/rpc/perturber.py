@@ -1,0 +1,191 @@
+"""Joins calls to perturb that wait for the same device and want the same.
+
+Owns the queue before each device. It must not know how bits are estimated or how a request looks on the wire.
+Invariant: every caller settles exactly once; a call that came alone waits for nobody, and what gathers while
+its device is busy is computed together; who has left by then is not computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entropyd.contract.errors import (
+    DeadlineExceededError,
+    EntropydError,
+    InternalError,
+    OverloadedError,
+)
+from entropyd_server.batching.queue import BatchQueue, Entry
+from entropyd_server.modeling.perturbation import (
+    PERTURBING,
+    UNKNOWN_MODEL,
+    Perturbed,
+    perturb_frame,
+)
+
+if TYPE_CHECKING:
+    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.batching.queue import Batch
+    from entropyd_server.metrics import Metrics
+    from entropyd_server.modeling.perturbation import Array, PerturbKey
+    from entropyd_server.modeling.plane import ModelingPlane
+    from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
+
+log = logging.getLogger(__name__)
+
+# Larger batches gain nothing, and keep the next ones waiting: about 0.1 s of work on one core.
+_MAX_BATCH_SYMBOLS = 2**19
+_RETRY_S = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbCall:
+    """Units to perturb.
+
+    Attributes:
+      config: The model's.
+      key: What is wanted.
+      units: [units, *coding shape], in the bottleneck's dtype; uint16 bit patterns for bfloat16.
+      unit_symbols: Symbols of each, once axes of length 1 are repeated.
+    """
+
+    config: UniversalBatchedConfig
+    key: PerturbKey
+    units: Array
+    unit_symbols: int
+
+
+@dataclass(eq=False)
+class _Caller:
+    call: PerturbCall
+    answered: asyncio.Future[Perturbed]
+    pieces: dict[int, Perturbed] = field(default_factory=dict)
+
+    def fail(self, error: EntropydError) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+
+class Perturber:
+    """Perturbs bottlenecks on the devices of a plane.
+
+    Args:
+      plane: The devices.
+      max_queue_symbols: Most symbols that may wait before one device.
+      metrics: Where waits and batches are counted.
+    """
+
+    def __init__(self, plane: ModelingPlane, max_queue_symbols: int, metrics: Metrics) -> None:
+        self._plane = plane
+        self._lanes = {
+            device: _Lane(plane.workers[device], max_queue_symbols, metrics) for device in plane.devices
+        }
+
+    async def perturb(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
+        """Waits for the perturbed units of a call with at least one, in order.
+
+        Raises:
+          OverloadedError: If too much waits already; says when to come again.
+          DeadlineExceededError: If `timeout_s` seconds pass while the call is queued.
+          UnavailableError: WORKER_LOST, if the worker died; DRAINING, if the server is stopping.
+          LimitExceededError: If it took too long or too much memory.
+        """
+        with self._plane.placed(call.key.model_id) as device:
+            return await self._lanes[device].submit(call, timeout_s)
+
+
+class _Lane:
+    """The queue before one device."""
+
+    def __init__(self, worker: WorkerSupervisor, max_queue_symbols: int, metrics: Metrics) -> None:
+        self._worker = worker
+        self._queue: BatchQueue[_Caller] = BatchQueue(max_queue_symbols)
+        self._metrics = metrics
+        self._draining: asyncio.Task[None] | None = None
+
+    async def submit(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
+        cost = max(call.unit_symbols, 1)
+        if not self._queue.has_room(len(call.units) * cost):
+            self._metrics.shed["queue_full"] += 1
+            message = f"{self._queue.symbols} symbols wait to be perturbed, and more would be too many"
+            raise OverloadedError(message, retry_after_s=_RETRY_S)
+        now = time.monotonic()
+        deadline = float("inf") if timeout_s is None else now + timeout_s
+        caller = _Caller(call, asyncio.get_running_loop().create_future())
+        entry = Entry(call.key, caller, len(call.units), cost, deadline)
+        self._queue.append(entry, now)
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        try:
+            return await caller.answered
+        finally:
+            self._queue.leave(entry)
+
+    async def _drain(self) -> None:
+        """Computes what waits, a batch at a time, until nothing does."""
+        while self._queue.symbols:
+            try:
+                # Only once the worker is free is it decided who is computed together.
+                async with self._worker.turn() as exchange:
+                    batch = self._next_batch()
+                    if batch is not None:
+                        await self._compute(exchange, batch)
+            except EntropydError as error:  # there is no worker, and there will be none
+                while (batch := self._next_batch()) is not None:
+                    _fail(batch, error)
+
+    def _next_batch(self) -> Batch[_Caller] | None:
+        batch, expired = self._queue.next_batch(time.monotonic(), _MAX_BATCH_SYMBOLS)
+        for entry in expired:
+            self._metrics.shed["expired"] += 1
+            entry.work.fail(DeadlineExceededError("the deadline passed while the call was queued"))
+        return batch
+
+    async def _compute(self, exchange: Exchange, batch: Batch[_Caller]) -> None:
+        started = time.monotonic()
+        figures = self._metrics.operations[batch.key.operation]
+        figures.symbols += batch.symbols
+        figures.batch_symbols.observe(batch.symbols)
+        figures.batch_units.observe(batch.units)
+        for share in batch.shares:
+            if share.start == 0:
+                figures.queue_wait_seconds.observe(started - share.entry.queued_at)
+        try:
+            answer = await _exchanged(exchange, batch)
+        except EntropydError as error:
+            _fail(batch, error)
+            return
+        except Exception:
+            log.exception("a batch of calls to perturb failed")
+            _fail(batch, InternalError("internal error; the server's log has the cause"))
+            return
+        figures.kernel_seconds.observe(time.monotonic() - started)
+        first = 0
+        for share in batch.shares:
+            caller, units = share.entry.work, share.stop - share.start
+            caller.pieces[share.start] = answer[first : first + units]
+            first += units
+            if share.stop == share.entry.units and not caller.answered.done():
+                pieces = [caller.pieces[start] for start in sorted(caller.pieces)]
+                caller.answered.set_result(Perturbed.joined(pieces))
+
+
+async def _exchanged(exchange: Exchange, batch: Batch[_Caller]) -> Perturbed:
+    call = batch.shares[0].entry.work.call
+    pieces = [share.entry.work.call.units[share.start : share.stop] for share in batch.shares]
+    units = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    answer = await exchange(perturb_frame(call.key, units, None), PERTURBING)
+    if answer.kind == UNKNOWN_MODEL:
+        answer = await exchange(perturb_frame(call.key, units, call.config), PERTURBING)
+    return Perturbed.from_frame(answer)
+
+
+def _fail(batch: Batch[_Caller], error: EntropydError) -> None:
+    for share in batch.shares:
+        share.entry.work.fail(error)

@@ -1,0 +1,138 @@
+"""Laws of the batch queue; time is an argument."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entropyd_server.batching.queue import Batch, BatchQueue, Entry
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    operation: str = "compress"
+
+
+def entry(key: str = "a", units: int = 1, unit_cost: int = 10, deadline: float = math.inf) -> Entry[str]:
+    return Entry(Model(key), key, units, unit_cost, deadline)
+
+
+def drain(queue: BatchQueue[str], max_symbols: int, now: float = 0.0) -> list[Batch[str]]:
+    batches = []
+    while (found := queue.next_batch(now, max_symbols)[0]) is not None:
+        batches.append(found)
+    return batches
+
+
+entries = st.lists(
+    st.builds(
+        entry,
+        st.sampled_from("abc"),
+        st.integers(1, 9),
+        st.integers(1, 50),
+        st.sampled_from([1.0, 3.0, math.inf]),
+    ),
+    max_size=20,
+)
+
+
+@given(entries, st.integers(1, 100))
+def test_every_unit_is_handed_out_once_in_order(given_entries: list[Entry[str]], max_symbols: int) -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    for item in given_entries:
+        queue.append(item, 0.0)
+    handed: dict[Entry[str], list[int]] = {item: [] for item in given_entries}
+    for batch in drain(queue, max_symbols):
+        for share in batch.shares:
+            handed[share.entry] += range(share.start, share.stop)
+    assert handed == {item: list(range(item.units)) for item in given_entries}
+    assert queue.symbols == 0
+
+
+@given(entries, st.integers(1, 100))
+def test_a_batch_has_one_key_and_keeps_to_the_symbols_unless_it_is_one_unit(
+    given_entries: list[Entry[str]], max_symbols: int
+) -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    for item in given_entries:
+        queue.append(item, 0.0)
+    for batch in drain(queue, max_symbols):
+        assert {share.entry.key for share in batch.shares} == {batch.key}
+        counts = [(share.stop - share.start, share.entry.unit_cost) for share in batch.shares]
+        assert batch.units == sum(count for count, _ in counts)
+        assert batch.symbols == sum(count * cost for count, cost in counts)
+        assert batch.symbols <= max_symbols or batch.units == 1
+
+
+@given(entries, st.data())
+def test_whoever_left_or_expired_is_handed_out_no_further(
+    given_entries: list[Entry[str]], data: st.DataObject
+) -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    waiting, told, now = list(given_entries), [], 0.0
+    while waiting or queue.symbols:
+        action = data.draw(st.sampled_from(["append", "leave", "take", "wait"]))
+        if action == "append" and waiting:
+            queue.append(waiting.pop(), now)
+        elif action == "leave" and given_entries:
+            queue.leave(data.draw(st.sampled_from(given_entries))) if not waiting else None
+        elif action == "wait":
+            now += 1.0
+        else:
+            batch, expired = queue.next_batch(now, 30)
+            told += expired
+            for share in batch.shares if batch else ():
+                assert not share.entry.left
+                assert share.entry.deadline > now
+    assert len(told) == len(set(map(id, told)))
+    assert all(item.left for item in told)
+    assert queue.symbols == 0
+    assert queue.next_batch(now, 30)[0] is None
+
+
+def test_keys_take_turns() -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    queue.append(entry("busy", units=100), 0.0)
+    queue.append(entry("rare"), 0.0)
+    queue.append(entry("other"), 0.0)
+    order = [batch.key for batch in drain(queue, 100)]
+    assert order[:4] == [Model("busy"), Model("rare"), Model("other"), Model("busy")]
+
+
+def test_small_entries_are_joined_and_large_ones_split() -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    for _ in range(5):
+        queue.append(entry(units=1), 0.0)
+    queue.append(entry(units=30), 0.0)
+    assert [(batch.units, len(batch.shares)) for batch in drain(queue, 100)] == [
+        (10, 6),
+        (10, 1),
+        (10, 1),
+        (5, 1),
+    ]
+
+
+def test_an_expired_entry_is_told_once_and_costs_nothing() -> None:
+    queue: BatchQueue[str] = BatchQueue(10**9)
+    late, good = entry(deadline=1.0), entry()
+    queue.append(late, 0.0)
+    queue.append(good, 0.0)
+    batch, expired = queue.next_batch(2.0, 100)
+    assert expired == [late]
+    assert batch is not None
+    assert [share.entry for share in batch.shares] == [good]
+    assert queue.next_batch(3.0, 100) == (None, [])
+
+
+def test_room_ends_with_the_budget_but_never_for_the_first() -> None:
+    queue: BatchQueue[str] = BatchQueue(100)
+    assert queue.has_room(10**6)
+    queue.append(entry(units=9), 0.0)
+    assert queue.has_room(10)
+    assert not queue.has_room(11)
+    queue.next_batch(0.0, 1000)
+    assert queue.has_room(10**6)

@@ -1,0 +1,209 @@
+"""Laws of the batcher: real threads, work that is easy to check."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from entropyd.contract.errors import DeadlineExceededError, OverloadedError
+from entropyd_server.batching.batcher import Batcher
+from entropyd_server.batching.queue import BatchQueue
+from entropyd_server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+    operation: str = "compress"
+
+
+class Poisoned(Exception):  # noqa: N818 - the bad element of a test
+    """Raised for work that holds None."""
+
+
+class Squares:
+    """Squares numbers; counts calls, waits at a gate, fails on None."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.calls: list[int] = []
+
+    def __call__(self, key: Key, parts: Sequence[tuple[list[int | None], int, int]]) -> list[list[int]]:
+        self.gate.wait(30)
+        self.calls.append(len(parts))
+        return [[self.square(number) for number in numbers[start:stop]] for numbers, start, stop in parts]
+
+    @staticmethod
+    def square(number: int | None) -> int:
+        if number is None:
+            raise Poisoned
+        return number * number
+
+
+def run(
+    scenario: Callable[[Batcher[list[int | None], list[int]], Squares], Awaitable[None]],
+    *,
+    max_queue_symbols: int = 10**9,
+    inline_symbols: int = 0,
+    threads: int = 2,
+    max_batch_symbols: int = 8,
+) -> Metrics:
+    metrics = Metrics("test")
+
+    async def main() -> None:
+        squares = Squares()
+        batcher: Batcher[list[int | None], list[int]] = Batcher(
+            BatchQueue(max_queue_symbols),
+            squares,
+            threads=threads,
+            max_batch_symbols=max_batch_symbols,
+            inline_symbols=inline_symbols,
+            max_batch_delay_s=0.0,
+            metrics=metrics,
+        )
+        await scenario(batcher, squares)
+        assert batcher.queue_symbols == 0
+        while batcher.stalled_s:  # what a caller who left had in hand comes to its end
+            await asyncio.sleep(0)
+        batcher.close()
+
+    asyncio.run(main())
+    return metrics
+
+
+async def square(
+    batcher: Batcher[list[int | None], list[int]],
+    numbers: list[int | None],
+    *,
+    key: str = "k",
+    timeout_s: float | None = None,
+) -> list[int]:
+    pieces = await batcher.submit(Key(key), numbers, units=len(numbers), unit_cost=1, timeout_s=timeout_s)
+    return [number for piece in pieces for number in piece]
+
+
+@pytest.mark.parametrize("inline_symbols", [0, 10**6])
+def test_everyone_gets_their_own_answer_whoever_leaves_or_fails(inline_symbols: int) -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        chance = random.Random(0)  # noqa: S311 - a test's choices
+
+        async def caller(number: int) -> None:
+            await asyncio.sleep(chance.random() / 50)
+            numbers: list[int | None] = [number * 100 + i for i in range(chance.randint(1, 40))]
+            kind = chance.choice(["good", "good", "poisoned", "leaves"])
+            if kind == "poisoned":
+                numbers[chance.randrange(len(numbers))] = None
+            asking = asyncio.create_task(square(batcher, numbers, key=f"k{number % 3}"))
+            if kind == "leaves":
+                await asyncio.sleep(chance.random() / 100)
+                asking.cancel()
+                (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+                assert isinstance(outcome, asyncio.CancelledError) or outcome == [
+                    n * n for n in numbers if n is not None
+                ]
+            elif kind == "poisoned":
+                with pytest.raises(Poisoned):
+                    await asking
+            else:
+                assert await asking == [n * n for n in numbers if n is not None]
+
+        await asyncio.gather(*(caller(number) for number in range(400)))
+
+    run(scenario, inline_symbols=inline_symbols)
+
+
+def test_what_gathers_while_threads_are_busy_is_coded_together() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        first = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(square(batcher, [n])) for n in range(6)]
+        await asyncio.sleep(0.01)
+        squares.gate.set()
+        await asyncio.gather(first, *others)
+        assert squares.calls == [1, 6]
+
+    run(scenario, threads=1)
+
+
+def test_a_large_call_is_split_between_threads() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        assert await square(batcher, list(range(100))) == [n * n for n in range(100)]
+        assert len(squares.calls) >= 100 / 8
+
+    run(scenario)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        running = [asyncio.create_task(square(batcher, [n])) for n in range(2)]
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(square(batcher, list(range(20))))
+        await asyncio.sleep(0.01)
+        with pytest.raises(OverloadedError) as caught:
+            await square(batcher, [1])
+        assert caught.value.retry_after_s is not None
+        assert caught.value.retry_after_s > 0
+        squares.gate.set()
+        await asyncio.gather(*running, waiting)
+
+    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1}
+
+
+def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        running = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.01)
+        late = asyncio.create_task(square(batcher, [2], timeout_s=0.01))
+        await asyncio.sleep(0.03)
+        squares.gate.set()
+        await running
+        with pytest.raises(DeadlineExceededError, match="queued"):
+            await late
+        assert squares.calls == [1]
+
+    assert run(scenario, threads=1).shed == {"expired": 1}
+
+
+def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        slow = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.05)
+        squares.gate.set()
+        await slow  # one symbol in 50 ms
+        squares.gate.clear()
+        running = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(square(batcher, list(range(100))))
+        await asyncio.sleep(0.01)
+        with pytest.raises(DeadlineExceededError, match="100 symbols are queued"):
+            await square(batcher, [1], timeout_s=1.0)
+        squares.gate.set()
+        await asyncio.gather(running, waiting)
+
+    assert run(scenario, threads=1).shed == {"deadline": 1}
+
+
+def test_work_that_makes_no_progress_shows() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        assert batcher.stalled_s == 0
+        squares.gate.clear()
+        stuck = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.05)
+        assert batcher.stalled_s > 0.02
+        squares.gate.set()
+        await stuck
+
+    run(scenario)

@@ -1,0 +1,100 @@
+"""Laws of docs/range-coder.md: the decoder that it prints decodes, and its tables are true."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from entropyd_server.coding import golden
+from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.plan import noise_levels
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.kernels.range_coder import Status
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "range-coder.md").read_text()
+PROGRAM, PRINTED = re.findall(r"```(?:python)?\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    """Names that the page's program defines, and what it prints."""
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(PROGRAM, names)  # noqa: S102 -- this is the test
+    return names | {"printed": printed.getvalue()}
+
+
+def test_the_program_prints_what_the_page_says(page: dict[str, Any]) -> None:
+    assert page["printed"] == PRINTED
+
+
+def test_the_program_decodes_all_units_of_the_start_up_check(page: dict[str, Any]) -> None:
+    assert page["cdf"] == [value for row in golden.ROWS for value in (-golden.PRECISION, *row)]
+    offsets = [(level + 1) / 4 - 0.5 for level in noise_levels(12, 3).tolist()]
+    for integers, string in zip(golden.INTEGERS, golden.STRINGS, strict=True):
+        values = page["decode"](bytes.fromhex(string), page["cdf"], page["cdf_offset"], 2, 12, 3)
+        assert values == [integer + offset for integer, offset in zip(integers, offsets, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "name", ["noisy_normal_float32", "deep_factorized_float32", "empty_intervals", "carries", "no_symbols"]
+)
+def test_the_program_decodes_the_golden_corpus(page: dict[str, Any], name: str) -> None:
+    document = json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text())
+    dtype = document["config"]["bottleneck_dtype"]
+    restored = np.frombuffer(base64.b64decode(document["restored_base64"]), dtype)
+    count = len(document["noise_levels"])
+    prior_size = int(np.prod(document["config"]["prior_shape"]))
+    levels = document["config"]["num_noise_levels"]
+    for unit, string in enumerate(document["strings_hex"]):
+        values = page["decode"](
+            bytes.fromhex(string), document["cdf"], document["cdf_offset"], prior_size, count, levels
+        )
+        assert values == restored[unit * count : (unit + 1) * count].tolist()
+
+
+@settings(max_examples=200)
+@given(string=st.binary(max_size=30) | st.sampled_from(golden.STRINGS).map(bytes.fromhex))
+@example(string=b"\xff" * 40)
+@example(string=b"\xff\xff\xff\xff")
+def test_the_program_accepts_and_refuses_what_the_server_does(page: dict[str, Any], string: bytes) -> None:
+    codec = Codec(
+        model_id="page",
+        tables=CodingTables.parse(page["cdf"], page["cdf_offset"]),
+        prior_shape=(2,),
+        coding_rank=2,
+        bottleneck_dtype="float32",
+        num_noise_levels=3,
+        decode_sanity_check=True,
+    )
+    decoded = codec.decode(string, np.array([len(string)], np.uint32), codec.plan((6,)))
+    if decoded.statuses[0] == Status.OK:
+        values = page["decode"](string, page["cdf"], page["cdf_offset"], 2, 12, 3)
+        assert np.array(values, np.float32) == pytest.approx(decoded.values[0], rel=1e-6)
+    else:
+        with pytest.raises(ValueError, match="corrupt"):
+            page["decode"](string, page["cdf"], page["cdf_offset"], 2, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("levels", "first", "shown"),
+    [
+        (int(levels), int(first), [int(level) for level in shown.split()])
+        for levels, first, shown in re.findall(
+            r"^\| (\d+) \| (\d+) to \d+ \| ([\d ]+) \|$", PAGE, re.MULTILINE
+        )
+    ],
+)
+def test_the_noise_levels_of_the_page_are_drawn(levels: int, first: int, shown: list[int]) -> None:
+    assert noise_levels(first + len(shown), levels)[first:].tolist() == shown

@@ -34,7 +34,6 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process
-        self._usage = psutil.Process(process.pid)
         self._name = name
         self._answers: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._readers = {asyncio.create_task(self._read_frames()), asyncio.create_task(self._log_lines())}
@@ -62,7 +61,8 @@ class WorkerProcess:
     def resident_bytes(self) -> int:
         """Resident memory now; 0 once the process has ended."""
         try:
-            return int(self._usage.memory_info().rss)
+            # Looked up each time: a process that ended at once is gone before anything could be kept of it.
+            return int(psutil.Process(self._process.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 

@@ -72,7 +72,8 @@ def run(
         )
         await scenario(batcher, squares)
         assert batcher.queue_symbols == 0
-        while batcher.stalled_s:  # what a caller who left had in hand comes to its end
+        # What a caller who left had in hand comes to its end; nothing tells when.
+        while batcher.stalled_s:  # noqa: ASYNC110
             await asyncio.sleep(0)
         batcher.close()
 

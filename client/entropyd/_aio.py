@@ -16,7 +16,7 @@ import grpc
 from entropyd import _calls, _channel, _modeling_calls
 from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
-from entropyd.contract.errors import CorruptStringError
+from entropyd.contract.errors import CorruptStringError, InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from entropyd._calls import ModelInfo, ServerInfo
-    from entropyd._modeling_calls import Perturbed
+    from entropyd._modeling_calls import FitProgress, Perturbed
     from entropyd._pieces import Work
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
@@ -158,6 +158,54 @@ class Client:
         request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
         reply = await self._call(self._models.Perturb, request, model.id, timeout_s)
         return _modeling_calls.perturbed(reply)
+
+    async def fit_model(
+        self,
+        config: UniversalBatchedConfig,
+        samples: Any,
+        *,
+        max_steps: int = 0,
+        validation_share: float = 0.1,
+        progress: Callable[[FitProgress], None] | None = None,
+        timeout_s: float = 3600.0,
+    ) -> Model:
+        """See entropyd.Client.fit_model."""
+        requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
+        call = self._models.FitModel(requests, timeout=timeout_s, metadata=_channel.metadata(self._token))
+        try:
+            async for reply in call:
+                if reply.HasField("model"):
+                    return Model(self, _calls.model_info(reply.model))
+                if progress is not None:
+                    progress(_modeling_calls.fit_progress(reply.progress))
+        except grpc.RpcError as failure:
+            raise _channel.to_error(failure) from None
+        finally:
+            call.cancel()
+        raise InternalError("the server ended a fit without a model")
+
+    async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
+        """See entropyd.Client.import_model."""
+        request = model_pb2.ImportModelRequest(object=exported)
+        reply = await self._call(self._models.ImportModel, request, None, timeout_s)
+        return Model(self, _calls.model_info(reply.model))
+
+    async def export_model(self, model: ModelInfo) -> bytes:
+        """See Model.export."""
+        request = model_pb2.ExportModelRequest(model_id=model.id)
+        reply = await self._call(self._models.ExportModel, request, model.id)
+        return bytes(reply.object)
+
+    async def weights(self, model: ModelInfo) -> list[npt.NDArray[Any]]:
+        """See Model.get_weights."""
+        request = model_pb2.GetWeightsRequest(model_id=model.id)
+        return _modeling_calls.weights(await self._call(self._models.GetWeights, request, model.id))
+
+    async def set_weights(self, model: ModelInfo, weights: Sequence[Any]) -> Model:
+        """See Model.set_weights."""
+        request = _modeling_calls.set_weights_request(model, weights)
+        reply = await self._call(self._models.SetWeights, request, model.id)
+        return Model(self, _calls.model_info(reply.model))
 
     async def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The coding tables of a model: `cdf` and `cdf_offset` of entropyd.Model."""
@@ -296,6 +344,18 @@ class Model(ModelAttributes):
         return await self._client.perturb(
             self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
         )
+
+    async def get_weights(self) -> list[npt.NDArray[Any]]:
+        """See entropyd.Model.get_weights."""
+        return await self._client.weights(self.info)
+
+    async def set_weights(self, weights: Sequence[Any]) -> Model:
+        """See entropyd.Model.set_weights."""
+        return await self._client.set_weights(self.info, weights)
+
+    async def export(self) -> bytes:
+        """See entropyd.Model.export."""
+        return await self._client.export_model(self.info)
 
     async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -48,3 +50,24 @@ def test_the_encoder_learns_from_the_remote_gradient(server: LocalServer) -> Non
     assert len(losses) == 10
     assert losses[-1] < 0.95 * losses[0]
     assert "coded in whole bytes" in ran.stdout
+
+
+def test_the_readmes_commands_run_as_they_are_written(server: LocalServer, tmp_path: Path) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (tour,) = [
+        block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if "entropyd models" in block
+    ]
+    np.save(tmp_path / "latents.npy", np.random.default_rng(0).normal(0, 2, (9, 20, 3)).astype(np.float32))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", tour],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "ENTROPYD_SERVER": server.target},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    restored = np.load(tmp_path / "restored.npy")
+    assert restored.shape == (9, 20, 3)
+    np.testing.assert_array_equal(np.load(tmp_path / "some.npy"), restored[3:7])

@@ -143,13 +143,14 @@ _OPTIONS = [
     ),
     _option(
         "--max-build-seconds",
-        "Longest time for building the tables of one model, in seconds.",
+        "Longest time for building the tables of one model, or for one batch of bit costs, in seconds.",
         type=_Number(min=0, min_open=True),
         default=300.0,
     ),
     _option(
         "--max-build-memory-bytes",
-        "Most memory that building the tables of one model may add to its worker, in bytes.",
+        "Most memory that building the tables of one model, or one batch of bit costs, may add to its "
+        "worker, in bytes.",
         type=_BYTES,
         default=4096 * MIB,
     ),

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # The plane's logger: operators know workers, not this module.
 log = logging.getLogger("entropyd_server.modeling")
 
+# A thread would take longer to get the interpreter than copying so much takes.
+_INLINE_BYTES = 2**20
+
 
 class ProcessEndedError(Exception):
     """The worker ended before it answered; says how, without anything internal."""
@@ -87,7 +90,8 @@ class WorkerProcess:
         if stdin is None:
             raise RuntimeError("a worker was spawned without stdin")
         try:
-            stdin.write(await asyncio.to_thread(request.to_bytes))
+            small = sum(tensor.nbytes for tensor in request.tensors.values()) < _INLINE_BYTES
+            stdin.write(request.to_bytes() if small else await asyncio.to_thread(request.to_bytes))
             await stdin.drain()
         except ConnectionError:
             self.kill()
@@ -114,7 +118,9 @@ class WorkerProcess:
         try:
             while True:
                 blob = await read_blob(stdout)
-                self._answers.put_nowait(await asyncio.to_thread(Frame.from_blob, blob))
+                small = len(blob) < _INLINE_BYTES
+                frame = Frame.from_blob(blob) if small else await asyncio.to_thread(Frame.from_blob, blob)
+                self._answers.put_nowait(frame)
         except asyncio.IncompleteReadError:
             pass
         except FrameError:

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
 
-_UNCHECKED_BYTES = 1024 * 1024
-
 
 class Client:
     """A connection to an entropyd server, for one event loop; close it, or use it in `async with`.
@@ -251,7 +249,7 @@ class Client:
                 call.cancel()
 
     async def _check_size(self, request: Any) -> None:
-        if request.ByteSize() > _UNCHECKED_BYTES:
+        if request.ByteSize() > _calls.UNCHECKED_BYTES:
             _calls.check_size(request, await self.server_info())
 
     async def _call(

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd.v1 import info_pb2, model_pb2
 
+# A message above this is worth a look at the server's limits before it is sent.
+UNCHECKED_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True)
 class ModelInfo:

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
 
-# A message above this is worth a look at the server's limits before it is sent.
-_UNCHECKED_BYTES = 1024 * 1024
-
 
 class Client:
     """A connection to an entropyd server. Thread-safe; close it, or use it in a `with` statement.
@@ -304,7 +301,7 @@ class Client:
                 call.cancel()
 
     def _check_size(self, request: Any) -> None:
-        if request.ByteSize() > _UNCHECKED_BYTES:
+        if request.ByteSize() > _calls.UNCHECKED_BYTES:
             _calls.check_size(request, self.server_info())
 
     def _call(

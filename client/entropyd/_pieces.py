@@ -127,7 +127,8 @@ class Decompression:
         self.units = len(strings.lengths)
         symbols = prod(strings.broadcast_shape) * prod(self.model.config.prior_shape)
         unit_bytes = symbols * _calls.numpy_dtype(self.model.config.bottleneck_dtype).itemsize
-        mean_bytes = len(strings.payload) // max(self.units, 1)
+        self._payload = strings.payload  # protobuf copies a field of bytes each time that it is read
+        mean_bytes = len(self._payload) // max(self.units, 1)
         self._step = max(PIECE_BYTES // max(unit_bytes, mean_bytes, 1), 1)
         self._damaged: npt.NDArray[np.bool_] = np.zeros(self.units, np.bool_)
 
@@ -138,17 +139,17 @@ class Decompression:
             return
         strings = self._strings
         lengths = np.fromiter(strings.lengths, np.uint32, self.units)
-        if (total := int(lengths.sum(dtype=np.uint64))) != len(strings.payload):
-            found = f"has {len(strings.payload)} bytes; lengths sum to {total}"
+        if (total := int(lengths.sum(dtype=np.uint64))) != len(self._payload):
+            found = f"has {len(self._payload)} bytes; lengths sum to {total}"
             raise InvalidRequestError.of([Violation("payload", found)])
         if isinstance(strings, type(self._whole.compressed)):
             # Cuts do not heed blocks, so whole blocks are checked here, and the pieces get their own.
-            self._damaged = damaged_units(strings.payload, lengths, strings.blocks)
+            self._damaged = damaged_units(self._payload, lengths, strings.blocks)
         ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
         for first in range(0, self.units, self._step):
             last = min(first + self._step, self.units)
             yield (
-                self._piece(strings.payload[int(ends[first]) : int(ends[last])], lengths[first:last]),
+                self._piece(self._payload[int(ends[first]) : int(ends[last])], lengths[first:last]),
                 last - first,
             )
 

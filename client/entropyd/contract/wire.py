@@ -71,7 +71,7 @@ def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tenso
 
 
 def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:
-    """Reads an array without copying it.
+    """Reads an array.
 
     Args:
       tensor: The message.
@@ -91,10 +91,11 @@ def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array
     shape = shape_from_message(tensor.shape, f"{field}.shape")
     wire = _DTYPES[name][1]
     expected_bytes = prod(shape) * wire.itemsize
-    if len(tensor.data) != expected_bytes:
-        found = f"has {len(tensor.data)} bytes; expected {expected_bytes} for {name} of shape {shape}"
+    data = tensor.data  # protobuf copies a field of bytes each time that it is read
+    if len(data) != expected_bytes:
+        found = f"has {len(data)} bytes; expected {expected_bytes} for {name} of shape {shape}"
         raise InvalidTensorError.of([Violation(f"{field}.data", found)])
-    return name, np.frombuffer(tensor.data, wire).reshape(shape)
+    return name, np.frombuffer(data, wire).reshape(shape)
 
 
 def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:

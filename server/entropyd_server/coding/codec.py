@@ -175,6 +175,10 @@ class Codec:
             raise InvalidTensorError.of([Violation("broadcast_shape", found)])
         return self._plans.get(shape)
 
+    def has_plan(self, broadcast_shape: Shape) -> bool:
+        """Says whether `plan` has nothing to compile."""
+        return self._plans.holds(broadcast_shape)
+
     def encode(self, values: npt.NDArray[Any], plan: CodingPlan) -> EncodedUnits:
         """Quantizes and encodes coding units.
 

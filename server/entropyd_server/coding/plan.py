@@ -108,6 +108,11 @@ class PlanCache:
         with self._lock:
             return self._nbytes()
 
+    def holds(self, broadcast_shape: Shape) -> bool:
+        """Says whether the plan is compiled and at hand."""
+        plan = self._plans.get(broadcast_shape)
+        return plan is not None and plan.done()
+
     def get(self, broadcast_shape: Shape) -> CodingPlan:
         """Gives the plan, compiling it unless it is held; raises what compiling raises."""
         with self._lock:

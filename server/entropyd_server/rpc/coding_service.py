@@ -131,7 +131,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         pieces = await self._coded(key, call.values, units, unit_symbols, timeout_s)
         encoded = encoded_whole(pieces)
         _check_encoded(codec, plan, call, encoded)
-        response = _render_compressed(codec, call, encoded, len(request.bottleneck.data))
+        response = _render_compressed(codec, call, encoded)
         self._metrics.escaped_symbols += response.rate.escaped_symbols
         self._count("compress", call.values, encoded.payload)
         return response
@@ -180,7 +180,7 @@ def _status(raised: Exception) -> coding_pb2.StreamStatus:
 
 
 async def _plan(codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:
-    if unit_symbols <= _INLINE_PLAN_SYMBOLS:
+    if unit_symbols <= _INLINE_PLAN_SYMBOLS or codec.has_plan(broadcast_shape):
         return codec.plan(broadcast_shape)
     return await asyncio.to_thread(codec.plan, broadcast_shape)
 
@@ -227,7 +227,7 @@ def _check_decoded(codec: Codec, plan: CodingPlan, call: DecompressCall, decoded
 
 
 def _render_compressed(
-    codec: Codec, call: CompressCall, encoded: EncodedUnits, uncompressed_bytes: int
+    codec: Codec, call: CompressCall, encoded: EncodedUnits
 ) -> coding_pb2.CompressResponse:
     return coding_pb2.CompressResponse(
         compressed=types_pb2.CompressedTensor(
@@ -244,7 +244,7 @@ def _render_compressed(
         rate=coding_pb2.RateReport(
             symbols=call.values.size,
             escaped_symbols=int(encoded.escapes.sum()),
-            uncompressed_bytes=uncompressed_bytes,
+            uncompressed_bytes=call.bottleneck_bytes,
             compressed_bytes=len(encoded.payload),
         ),
     )

@@ -49,12 +49,14 @@ class CompressCall:
       batch_shape: Its product is the number of units.
       broadcast_shape: The plan's.
       first_unit: Number by which errors know the first unit.
+      bottleneck_bytes: Bytes of the array as it was sent.
     """
 
     values: npt.NDArray[Any]
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     first_unit: int
+    bottleneck_bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +117,11 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
             description = f"is {found}; expected {wanted} (or 1) for prior_shape {codec.prior_shape}"
             raise _invalid_tensor(f"bottleneck.shape[{axis}]", description)
     units, symbols = _checked_size(batch_shape, broadcast_shape, codec, limits)
+    bottleneck_bytes = array.nbytes
     if innermost != codec.prior_shape:
         array = np.broadcast_to(array, batch_shape + broadcast_shape + codec.prior_shape)
     values = np.ascontiguousarray(array).reshape(units, symbols)
-    return CompressCall(values, batch_shape, broadcast_shape, request.first_unit)
+    return CompressCall(values, batch_shape, broadcast_shape, request.first_unit, bottleneck_bytes)
 
 
 def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits: Limits) -> DecompressCall:
@@ -147,11 +150,11 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
         raise _invalid_request(
             "lengths", f"has {len(lengths)} entries; batch_shape {batch_shape} needs {total}"
         )
-    if (payload_bytes := int(lengths.sum(dtype=np.uint64))) != len(source.payload):
-        found = f"has {len(source.payload)} bytes; lengths sum to {payload_bytes}"
-        raise _invalid_request("payload", found)
-    damaged = _damaged(request, lengths)
-    payload, units = source.payload, np.arange(total)
+    payload = source.payload  # protobuf copies a field of bytes each time that it is read
+    if (payload_bytes := int(lengths.sum(dtype=np.uint64))) != len(payload):
+        raise _invalid_request("payload", f"has {len(payload)} bytes; lengths sum to {payload_bytes}")
+    damaged = _damaged(request, payload, lengths)
+    units = np.arange(total)
     if request.units:
         units = _selected(request.units, total, limits)
         batch_shape = (len(units),)
@@ -227,7 +230,9 @@ def _checked_size(
     return units, symbols
 
 
-def _damaged(request: coding_pb2.DecompressRequest, lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+def _damaged(
+    request: coding_pb2.DecompressRequest, payload: bytes, lengths: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.bool_]:
     blocks = request.compressed.blocks
     if not blocks:
         return np.zeros(len(lengths), np.bool_)
@@ -235,7 +240,7 @@ def _damaged(request: coding_pb2.DecompressRequest, lengths: npt.NDArray[np.uint
     if covered != len(lengths) or not all(block.units for block in blocks):
         found = f"cover {covered} coding units; expected each of {len(lengths)} once, at least 1 a block"
         raise _invalid_request("compressed.blocks", found)
-    return damaged_units(request.compressed.payload, lengths, blocks)
+    return damaged_units(payload, lengths, blocks)
 
 
 def _selected(ranges: Sequence[coding_pb2.UnitRange], total: int, limits: Limits) -> npt.NDArray[np.int64]:

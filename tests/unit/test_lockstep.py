@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.range_decoder import BLOCK_SYMBOLS, LANES, MIN_LANES
+from entropyd_server.kernels.range_decoder import BLOCK_SYMBOLS, LANES, MIN_LANES, MIN_QUAD, QUAD
 from tests import reference_coder
 from tests.coding_cases import MAX_MAGNITUDE, Case, cases, decode_integers, encode_integers, tables_of
 
@@ -30,7 +30,10 @@ def units_of(count: int, symbols: int) -> tuple[list[int], list[list[int]]]:
     return row_index.tolist(), units
 
 
-COUNTS = (1, MIN_LANES - 1, MIN_LANES, LANES - 1, LANES, LANES + 1, LANES + MIN_LANES, 2 * LANES + 1)
+COUNTS = (
+    *(1, MIN_QUAD - 1, MIN_QUAD, QUAD, QUAD + 1, MIN_LANES - 1),
+    *(MIN_LANES, LANES - 1, LANES, LANES + 1, LANES + MIN_LANES, 2 * LANES + 1),
+)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -57,7 +60,7 @@ def test_a_unit_among_others_decodes_as_it_does_alone(case: Case, data: st.DataO
         if status == Status.OK
     ]
     hostile = st.binary(max_size=60) | st.just(b"\xff\xff") | st.just(b"") | st.sampled_from([*good, b"\0"])
-    strings = data.draw(st.lists(hostile, min_size=MIN_LANES, max_size=LANES + 2))
+    strings = data.draw(st.lists(hostile, min_size=MIN_QUAD, max_size=LANES + 2))
     check = data.draw(st.booleans())
     together = decode_integers(case.tables, case.row_index, strings, sanity_check=check)
     alone = [decode_integers(case.tables, case.row_index, [string], sanity_check=check) for string in strings]

@@ -1,7 +1,8 @@
-"""Units of several callers through one kernel call, and back.
+"""Strings of several callers through one kernel call, and the results of a caller's pieces as one.
 
 Owns joining and splitting. It must not know who the callers are. Invariant: what a caller gets is what coding
-its units alone would give, whoever else is in the batch.
+its units alone would give, whoever else is in the batch. Only decoding is joined, where units of several
+callers overlap; encoding gains nothing from it and would copy the arrays.
 """
 
 from __future__ import annotations
@@ -42,26 +43,8 @@ class Strings:
         return Strings(self.payload[first:last], self.lengths[start:stop])
 
 
-def encode_joined(codec: Codec, plan: CodingPlan, arrays: Sequence[npt.NDArray[Any]]) -> list[EncodedUnits]:
-    """Encodes several arrays [units, symbols] of one plan; one result for each."""
-    if len(arrays) == 1:
-        return [codec.encode(arrays[0], plan)]
-    encoded = codec.encode(np.concatenate(arrays), plan)
-    strings = Strings(encoded.payload, encoded.lengths)
-    return [
-        EncodedUnits(
-            strings.cut(start, stop).payload,
-            encoded.lengths[start:stop],
-            encoded.statuses[start:stop],
-            encoded.positions[start:stop],
-            encoded.escapes[start:stop],
-        )
-        for start, stop in _bounds([len(array) for array in arrays])
-    ]
-
-
 def decode_joined(codec: Codec, plan: CodingPlan, parts: Sequence[Strings]) -> list[DecodedUnits]:
-    """Decodes several sets of strings of one plan; one result for each."""
+    """Decodes several callers' strings of one plan together; one result for each caller."""
     if len(parts) == 1:
         return [codec.decode(parts[0].payload, parts[0].lengths, plan)]
     lengths = np.concatenate([part.lengths for part in parts])

@@ -21,8 +21,9 @@ q < 2^p, and the search ends inside the row.
 
 Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. A unit
 alone cannot be faster, only its table lines be fetched ahead of time. Units of a batch share the plan, so
-LANES of them are decoded in lockstep, symbol by symbol: their chains overlap, a row is read once for all,
-and the arithmetic is the same for every lane, so that the compiler makes vector instructions of it.
+several of them are decoded symbol by symbol: their chains overlap, and a row is read once for all. QUAD of
+them keep their state in registers; LANES of them are decoded in lockstep, where the arithmetic is the same
+for every lane, so that the compiler makes vector instructions of it.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -45,11 +46,17 @@ if TYPE_CHECKING:
     Int64s = npt.NDArray[np.int64]
     Float64s = npt.NDArray[np.float64]
     Floats = npt.NDArray[np.floating[Any]]
+    Lane = tuple[int, int, int]  # position of the next word, ahead, size
+    LaneRow = tuple[int, int, int, int]  # start, escape, bucket_start, bucket_shift
 
 # Units in lockstep: two vectors of eight float64, which keeps an AVX-512 machine's units busy.
 LANES = 16
+# With fewer units than this, QUAD of them side by side are as fast.
+MIN_LANES = 10
+# Units side by side: their state still fits the registers.
+QUAD = 4
 # With fewer units than this, one after the other is as fast.
-MIN_LANES = 4
+MIN_QUAD = 3
 # Symbols in lockstep between two transfers to `values`, whose units lie far apart.
 BLOCK_SYMBOLS = 64
 
@@ -76,6 +83,15 @@ def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16
     row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
     prefetch(buckets, int64(records[at(row + Row.BUCKET_START)]), _PREFETCH_LINES)
     prefetch(bounds, 2 * int64(records[at(row + Row.START)]), _PREFETCH_LINES)
+
+
+@inlined
+def _quotient(ahead: int, size: int, precision: int) -> int:
+    """The cumulative probability q."""
+    # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
+    # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
+    low = ((1 << precision) - 1) << 16
+    return int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))
 
 
 @inlined
@@ -207,6 +223,143 @@ def _decode_alone(
     if sanity_check and not _is_at_end(payload, position, end, ahead, size):
         return int64(Status.NOT_AT_END), int64(-1)
     return int64(Status.OK), int64(-1)
+
+
+# A quad: four chains that do not depend on one another, step by step beside each other, so that the processor
+# works on one while another waits. Lockstep does so for more lanes, but their state goes through memory.
+
+
+@inlined
+def _open(payload: Uint8s, begin: int, end: int) -> Lane:
+    """A lane at the beginning of a string."""
+    ahead = (_word(payload, begin, end) << 16) | _word(payload, begin + 2, end)
+    return begin + 4, ahead, int64(FULL_SIZE)
+
+
+@inlined
+def _string(lengths: Uint32s, unit: int, begin: int, end: int) -> tuple[int, int]:
+    """Where a unit's string lies, behind one in [begin, end); if there is no such unit, that one again."""
+    if unit < len(lengths):
+        return end, end + int64(lengths[unit])
+    return begin, end
+
+
+@inlined
+def _step(lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, buckets: Uint16s) -> tuple[Lane, int]:
+    """Decodes the index of a symbol in its row; `_refill` has to follow."""
+    position, ahead, size = lane
+    start, escape, bucket_start, bucket_shift = row
+    q = _quotient(ahead, size, precision)
+    found = start + int64(buckets[at(bucket_start + (q >> bucket_shift))])
+    # The first step without a branch: whether it is taken cannot be predicted.
+    found += int64(int64(bounds[at(2 * found + 1)]) < q)
+    found, last = _search(bounds, found, start + escape, q)
+    a = (size * int64(bounds[at(2 * found)])) >> precision
+    b = (size * last + size) >> precision
+    return (position, ahead - a, b - a), found - start
+
+
+@inlined
+def _refill(payload: Uint8s, end: int, lane: Lane) -> Lane:
+    """Appends a word if it is due."""
+    return _narrow(payload, lane[0], end, lane[1], 0, lane[2])
+
+
+@inlined
+def _after_escape(
+    payload: Uint8s,
+    end: int,
+    lane: Lane,
+    escape: int,
+    symbol: int,
+    unit: int,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> tuple[Lane, int]:
+    """Decodes what follows an escape. A lane that fails goes on with what it finds, which is discarded."""
+    position, ahead, size = lane
+    position, ahead, size, magnitude = _decode_escape(payload, position, end, ahead, size)
+    if magnitude == 0 and statuses[unit] == Status.OK:
+        statuses[unit], positions[unit] = Status.ESCAPE_TOO_LONG, symbol
+    return (position, ahead, size), _escaped(magnitude, escape)
+
+
+@inlined
+def _close(payload: Uint8s, end: int, lane: Lane, unit: int, statuses: Uint8s) -> None:
+    """Checks the end of a unit that has not failed."""
+    position, ahead, size = lane
+    if statuses[unit] == Status.OK and not _is_at_end(payload, position, end, ahead, size):
+        statuses[unit] = Status.NOT_AT_END
+
+
+@kernel
+def _decode_quad(
+    payload: Uint8s,
+    begin: int,
+    lengths: Uint32s,
+    offsets: Floats,
+    row_index: Int32s,
+    records: Int32s,
+    bounds: Uint16s,
+    buckets: Uint16s,
+    precision: int,
+    sanity_check: bool,
+    values: Floats,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> None:
+    """Decodes 1 to QUAD units, as `decode_units` would each of them."""
+    for unit in range(len(lengths)):
+        statuses[unit], positions[unit] = Status.OK, -1
+    # A lane without a unit decodes the last one once more.
+    last = len(lengths) - 1
+    unit_b, unit_c, unit_d = min(1, last), min(2, last), min(3, last)
+    begin, end_a = _string(lengths, 0, begin, begin)
+    a = _open(payload, begin, end_a)
+    begin, end_b = _string(lengths, 1, begin, end_a)
+    b = _open(payload, begin, end_b)
+    begin, end_c = _string(lengths, 2, begin, end_b)
+    c = _open(payload, begin, end_c)
+    begin, end_d = _string(lengths, 3, begin, end_c)
+    d = _open(payload, begin, end_d)
+    for symbol in range(len(row_index)):
+        _fetch_ahead(row_index, symbol, records, bounds, buckets)
+        record = ROW_FIELDS * int64(row_index[symbol])
+        escape = int64(records[at(record + Row.ESCAPE)])
+        row = (
+            int64(records[at(record + Row.START)]),
+            escape,
+            int64(records[at(record + Row.BUCKET_START)]),
+            int64(records[at(record + Row.BUCKET_SHIFT)]),
+        )
+        a, index_a = _step(a, row, precision, bounds, buckets)
+        b, index_b = _step(b, row, precision, bounds, buckets)
+        c, index_c = _step(c, row, precision, bounds, buckets)
+        d, index_d = _step(d, row, precision, bounds, buckets)
+        # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
+        a = _refill(payload, end_a, a)
+        b = _refill(payload, end_b, b)
+        c = _refill(payload, end_c, c)
+        d = _refill(payload, end_d, d)
+        if index_a == escape:
+            a, index_a = _after_escape(payload, end_a, a, escape, symbol, 0, statuses, positions)
+        if index_b == escape:
+            b, index_b = _after_escape(payload, end_b, b, escape, symbol, unit_b, statuses, positions)
+        if index_c == escape:
+            c, index_c = _after_escape(payload, end_c, c, escape, symbol, unit_c, statuses, positions)
+        if index_d == escape:
+            d, index_d = _after_escape(payload, end_d, d, escape, symbol, unit_d, statuses, positions)
+        cdf_offset = int64(records[at(record + Row.CDF_OFFSET)])
+        offset = offsets[symbol]
+        values[0, symbol] = values.dtype.type(index_a + cdf_offset) + offset
+        values[unit_b, symbol] = values.dtype.type(index_b + cdf_offset) + offset
+        values[unit_c, symbol] = values.dtype.type(index_c + cdf_offset) + offset
+        values[unit_d, symbol] = values.dtype.type(index_d + cdf_offset) + offset
+    if sanity_check:
+        _close(payload, end_a, a, 0, statuses)
+        _close(payload, end_b, b, unit_b, statuses)
+        _close(payload, end_c, c, unit_c, statuses)
+        _close(payload, end_d, d, unit_d, statuses)
 
 
 # Lockstep. All of a lane's arithmetic is in float64, where it is exact: the numbers are integers below 2^53
@@ -405,7 +558,7 @@ def decode_units(
     unit = 0
     while unit < units:
         lanes = min(units - unit, LANES)
-        if lanes < MIN_LANES:
+        if lanes < MIN_QUAD:
             lanes = 1
             end = begin + int64(lengths[unit])
             status, position = _decode_alone(
@@ -422,6 +575,24 @@ def decode_units(
                 values[unit],
             )
             statuses[unit], positions[unit] = status, position
+        elif lanes < MIN_LANES:
+            lanes = min(lanes, QUAD)
+            group = slice(unit, unit + lanes)
+            _decode_quad(
+                payload,
+                begin,
+                lengths[group],
+                offsets,
+                row_index,
+                records,
+                bounds,
+                buckets,
+                precision,
+                sanity_check,
+                values[group],
+                statuses[group],
+                positions[group],
+            )
         else:
             group = slice(unit, unit + lanes)
             _decode_lockstep(

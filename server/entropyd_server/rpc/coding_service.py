@@ -16,7 +16,7 @@ from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorErr
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
-from entropyd_server.coding.joined import decode_joined, decoded_whole, encode_joined, encoded_whole
+from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.boundary import as_error
 from entropyd_server.rpc.requests import (
@@ -168,7 +168,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
     """Codes units [start, stop) of each part's array or strings; the batcher's function."""
     if key.operation == "compress":
-        return encode_joined(key.codec, key.plan, [values[start:stop] for values, start, stop in parts])
+        return [key.codec.encode(values[start:stop], key.plan) for values, start, stop in parts]
     return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.service [--rounds 5] [--seconds 1] [--concurrency 16] [--latents 4x4x192 ...]
 
-One client process keeps `concurrency` unary calls in flight, in turn against each server; a round measures
-each once. The tables show medians over the rounds: calls per second, and ratios within a round. Messages are
-serialised before the clock starts, so the client costs the same on every side. All of it runs on one machine:
-client and server share its cores. The section of docs/performance.md between the `service` marks is
-rewritten.
+One client process keeps `concurrency` unary calls in flight through the generated stub, in turn against each
+server; a round measures each once. The tables show medians over the rounds: calls per second, and ratios
+within a round. A call costs the client the same on every side: a message serialised and one parsed. All of
+it runs on one machine: client and server share its cores. The section of docs/performance.md between the
+`service` marks is rewritten.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ import psutil
 from rich.progress import track
 
 import entropyd
+from benchmarks.offered_load import draw, sweep
 from benchmarks.peers import UNLIMITED
 from entropyd import _calls, priors
 from entropyd._pieces import Compression
-from entropyd.v1 import coding_pb2
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
@@ -42,19 +43,20 @@ if TYPE_CHECKING:
 METHODS = ("Compress", "Decompress")
 PEERS = ("echo", "eager", "function")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+PLOTS = PAGE.with_suffix("")
 # What the batching issue asks for: of echo (Compress, Decompress), over eager, over tf.function.
 MUST = {"4x4x192": (0.8, 0.6, 10, 2), "16x16x192": (0.7, 0.5, 6, 2), "48x32x192": (0.7, 0.45, 3.5, 2.5)}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one call sends, and the bytes that matter of what it is answered."""
+    """What one call sends, and what entropyd answers."""
 
     method: str
-    request: bytes
-    answer: bytes
+    request: Any
+    answer: Any
 
-    def is_right(self, reply: bytes) -> bool:
+    def is_right(self, reply: Any) -> bool:
         """Whether a reply holds the same bit strings or values; servers differ in what else they say."""
         return _essence(self.method, reply) == _essence(self.method, self.answer)
 
@@ -88,6 +90,8 @@ def main() -> None:
             latency(options, model, server),
             streams(options, model, server),
         ]
+        if not options.no_page:
+            sections.append(offered_load(options, model, server))
     text = "\n\n".join(sections)
     print(text)
     if not options.no_page:
@@ -190,31 +194,41 @@ def streams(options: argparse.Namespace, model: entropyd.Model, server: LocalSer
     return "\n".join(rows)
 
 
+def offered_load(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
+    """Draws throughput and latency against offered load, up to half as much again as entropyd can take."""
+    loads = prepare(model, server.target, (4, 4, 192))
+    with peer("echo", loads, model) as (echo, _):
+        curves = {}
+        for method, load in loads.items():
+            taken = asyncio.run(load_server(server.target, load, options.seconds, options.concurrency))
+            capacity = len(taken) / options.seconds
+            targets = {"entropyd": server.target, "echo": echo}
+            curves[method] = {
+                name: sweep(target, method, load.request, capacity) for name, target in targets.items()
+            }
+    return draw(curves, PLOTS)
+
+
 def prepare(model: entropyd.Model, target: str, shape: tuple[int, ...]) -> dict[str, Load]:
     """Requests for one array of `shape` that the model's prior fits, with the real answers."""
     scale = np.asarray(model.prior.parameters["scale"])
     x = (np.random.default_rng(0).normal(size=(1, *shape)) * scale).astype(np.float32)
     decompress = _calls.decompress_request(model.info, model.compress(x), None)
     requests = {
-        "Compress": next(Compression(model.info, x).requests())[0].SerializeToString(),
-        "Decompress": decompress.SerializeToString(),
+        "Compress": next(Compression(model.info, x).requests())[0],
+        "Decompress": decompress,
     }
     with grpc.insecure_channel(target, UNLIMITED) as channel:
+        stub = coding_pb2_grpc.CodingServiceStub(channel)
         return {
-            method: Load(method, request, raw(channel, method)(request))
+            method: Load(method, request, getattr(stub, method)(request))
             for method, request in requests.items()
         }
 
 
-def raw(channel: grpc.Channel | grpc.aio.Channel, method: str) -> Any:
-    """A method whose messages stay bytes."""
-    return channel.unary_unary(f"/entropyd.v1.CodingService/{method}")
-
-
-def _essence(method: str, reply: bytes) -> bytes:
-    if method == "Compress":
-        return coding_pb2.CompressResponse.FromString(reply).compressed.payload
-    return coding_pb2.DecompressResponse.FromString(reply).tensor.data
+def _essence(method: str, reply: Any) -> bytes:
+    payload: bytes = reply.compressed.payload if method == "Compress" else reply.tensor.data
+    return payload
 
 
 @contextlib.contextmanager
@@ -222,7 +236,7 @@ def peer(kind: str, loads: dict[str, Load], model: entropyd.Model) -> Iterator[t
     """A server to compare with: its target and process id."""
     with tempfile.TemporaryDirectory(prefix="entropyd-peer-") as folder:
         for method, load in loads.items():
-            Path(folder, method).write_bytes(load.answer)
+            Path(folder, method).write_bytes(load.answer.SerializeToString())
         Path(folder, "config.json").write_text(json.dumps(model.config.to_dict()))
         target = f"unix:{folder}/socket"
         command = [sys.executable, "-m", "benchmarks.peers", target, kind, folder]
@@ -272,7 +286,8 @@ def rounds(
 async def load_server(target: str, load: Load, seconds: float, concurrency: int) -> list[float]:
     """Keeps calls in flight for a while; the seconds that each took."""
     async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
-        call = raw(channel, load.method)
+        stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+        call = getattr(stub, load.method)
         if not load.is_right(await call(load.request)):
             raise AssertionError(f"{load.method} answered something else than expected")
         taken: list[float] = []
@@ -292,12 +307,10 @@ async def load_server(target: str, load: Load, seconds: float, concurrency: int)
 
 async def stream_rate(target: str, load: Load, seconds: float, inflight: int) -> float:
     """Messages per second of one stream with `inflight` messages on their way."""
-    kind = getattr(coding_pb2, f"{load.method}StreamRequest")
-    inner = getattr(coding_pb2, f"{load.method}Request").FromString(load.request)
-    message = kind(request_id="0", request=inner).SerializeToString()
+    message = getattr(coding_pb2, f"{load.method}StreamRequest")(request_id="0", request=load.request)
     async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
-        stream: Any = channel.stream_stream(f"/entropyd.v1.CodingService/{load.method}Stream")
-        call = stream()
+        stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+        call = getattr(stub, f"{load.method}Stream")()
         answered = 0
         started = time.perf_counter()
         for _ in range(inflight):

@@ -8,7 +8,7 @@ callers overlap; encoding gains nothing from it and would copy the arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 

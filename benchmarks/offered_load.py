@@ -1,0 +1,103 @@
+"""Throughput and latency of a server against the load that it is offered.
+
+Calls leave at random times at a given rate, whether or not earlier ones were answered, and a call's latency
+counts from the time at which it was due: a server that falls behind shows it. Used by `benchmarks.service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import matplotlib as mpl
+import numpy as np
+
+from benchmarks.peers import UNLIMITED
+from entropyd.v1 import coding_pb2_grpc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "entropyd"
+from matplotlib import pyplot as plt  # noqa: E402 - after the choice of the backend
+
+_FRACTIONS = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
+_SECONDS = 1.5
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a server did under one load.
+
+    Attributes:
+      offered_per_s: Calls that were due per second.
+      answered_per_s: Calls that were answered well per second.
+      p50_ms: Median latency of those.
+      p99_ms: Latency that one in a hundred of those exceeded.
+    """
+
+    offered_per_s: float
+    answered_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def sweep(target: str, method: str, request: Any, capacity_per_s: float) -> list[Point]:
+    """Offers a server fractions of a rate, from a tenth to half as much again."""
+    return [
+        asyncio.run(_offer(target, method, request, fraction * capacity_per_s)) for fraction in _FRACTIONS
+    ]
+
+
+def draw(curves: dict[str, dict[str, list[Point]]], folder: Path) -> str:
+    """Draws method -> server -> points; gives the page's line that shows the plot."""
+    figure, axes = plt.subplots(2, len(curves), figsize=(9, 5.6), squeeze=False, sharex="col")
+    for column, (method, servers) in enumerate(curves.items()):
+        answered, latency = axes[:, column]
+        for color, (server, points) in zip(("C0", "C7"), servers.items(), strict=True):
+            offered = [point.offered_per_s for point in points]
+            answered.plot(offered, [point.answered_per_s for point in points], f"{color}o-", label=server)
+            latency.semilogy(offered, [point.p50_ms for point in points], f"{color}o-", label=f"{server} p50")
+            latency.semilogy(offered, [point.p99_ms for point in points], f"{color}^:", label=f"{server} p99")
+        answered.axline((0, 0), slope=1, color="0.8", zorder=0)
+        answered.set(title=f"{method}, 4x4x192", ylabel="answered calls/s", ylim=(0, None))
+        latency.set(xlabel="offered calls/s", ylabel="latency in ms")
+        for axis in (answered, latency):
+            axis.grid(visible=True, which="both", alpha=0.3)
+            axis.legend(fontsize=7)
+    figure.tight_layout()
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / "offered-load.svg", metadata={"Date": None})
+    plt.close(figure)
+    return "![Answered calls and latency against offered load](performance/offered-load.svg)"
+
+
+async def _offer(target: str, method: str, request: Any, rate_per_s: float) -> Point:
+    calls = int(rate_per_s * _SECONDS)
+    due = np.cumsum(np.random.default_rng(0).exponential(1 / rate_per_s, calls))
+    seconds: list[float] = []
+    async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
+        stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+        send = getattr(stub, method)
+        await send(request)
+        begin = time.perf_counter()
+
+        async def call(due_at: float) -> None:
+            with contextlib.suppress(grpc.RpcError):
+                await send(request, timeout=_TIMEOUT_S)
+                seconds.append(time.perf_counter() - begin - due_at)
+
+        async with asyncio.TaskGroup() as group:
+            for due_at in due.tolist():
+                await asyncio.sleep(max(due_at - (time.perf_counter() - begin), 0))
+                group.create_task(call(due_at))
+        elapsed = time.perf_counter() - begin
+    cuts = quantiles(seconds, n=100)
+    return Point(calls / float(due[-1]), len(seconds) / elapsed, 1e3 * cuts[49], 1e3 * cuts[98])

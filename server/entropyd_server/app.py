@@ -26,6 +26,7 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, mo
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
+from entropyd_server.memory import keep_freed_memory
 from entropyd_server.metrics import Metrics
 from entropyd_server.modeling.plane import ModelingPlane
 from entropyd_server.modeling.work import WorkLimits
@@ -83,6 +84,7 @@ def serve(settings: Settings) -> None:
     Raises:
       StartError: If an address cannot be bound.
     """
+    keep_freed_memory()
     asyncio.run(_serve(settings))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from entropyd_server import settings as flags
+from entropyd_server.observe import logs
 
 if TYPE_CHECKING:
     from entropyd_server.settings import Settings
@@ -21,9 +21,7 @@ def main() -> None:
 
 
 def _serve(settings: Settings) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())
     # Here, not above: `--help` should not wait for gRPC and Numba.

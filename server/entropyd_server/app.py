@@ -29,7 +29,11 @@ from entropyd_server.coding import codec
 from entropyd_server.memory import keep_freed_memory
 from entropyd_server.metrics import Metrics
 from entropyd_server.modeling.plane import ModelingPlane
+from entropyd_server.modeling.supervisor import RESTART_REASONS
 from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.observe import http_server
+from entropyd_server.observe.call_log import CallLog
+from entropyd_server.observe.status import StatusSource
 from entropyd_server.rpc.boundary import Boundary
 from entropyd_server.rpc.coding_service import CodingService, code
 from entropyd_server.rpc.creation import ModelCreator
@@ -90,20 +94,23 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     started = time.perf_counter()
-    metrics = Metrics(version("entropyd"))
+    metrics, calls = Metrics(version("entropyd")), CallLog()
+    source = StatusSource(version("entropyd"), metrics, calls)
     if settings.metrics_listen:
         try:
-            metrics.serve(settings.metrics_listen)
+            page = http_server.serve(settings.metrics_listen, metrics, source.status)
         except OSError as error:
             raise StartError(f"cannot serve metrics on {settings.metrics_listen}: {error}") from error
-    parts = await _build(settings, metrics)
+        log.info("status page on %s, metrics on %smetrics", page, page)
+    parts = await _build(settings, metrics, calls)
+    source.services = lambda: parts.health.states
     stop, hurry = _signals()
     await parts.server.start()
     log.info("listening on %s with roles %s", settings.listen, ", ".join(sorted(settings.roles)))
     starting = asyncio.create_task(_start(parts, started))
     # A start that fails ends the server: it must not wait unready for ever.
     starting.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-    watching = asyncio.create_task(_watch(parts))
+    watching = asyncio.gather(_watch(parts), source.keep_reading())
     await stop.wait()
     log.info("draining for %g s", settings.drain_seconds)
     starting.cancel()
@@ -135,7 +142,7 @@ def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
 
 
-async def _build(settings: Settings, metrics: Metrics) -> _Parts:
+async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts:
     limits = Limits(
         max_message_bytes=settings.max_message_bytes,
         max_model_bytes=settings.max_model_bytes,
@@ -144,7 +151,7 @@ async def _build(settings: Settings, metrics: Metrics) -> _Parts:
     services = [CODING.full_name] if "coding" in settings.roles else []
     services += [MODELING.full_name] if "modeling" in settings.roles else []
     health = Health(services)
-    boundary = Boundary(metrics, health.unready)
+    boundary = Boundary(metrics, calls, health.unready)
     transport_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
     server = grpc.aio.server(
         options=[
@@ -159,7 +166,7 @@ async def _build(settings: Settings, metrics: Metrics) -> _Parts:
     batcher = plane = None
     if "coding" in settings.roles:
         batcher = _batcher(settings, metrics)
-        coding = CodingService(library, batcher, limits, metrics)
+        coding = CodingService(library, batcher, limits, metrics, calls)
         coding_pb2_grpc.add_CodingServiceServicer_to_server(boundary.enclose(coding, CODING), server)
     if "modeling" in settings.roles:
         plane = _plane(settings, metrics)
@@ -214,6 +221,7 @@ def _plane(settings: Settings, metrics: Metrics) -> ModelingPlane:
     )
     for name, worker in plane.workers.items():
         metrics.worker_up[name] = partial(getattr, worker, "ready")
+        metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
     return plane
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -33,6 +32,26 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _BUILD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0)
 _SYMBOLS = tuple(4.0**power for power in range(4, 14))
 _UNITS = tuple(2.0**power for power in range(13))
+_BITS = (
+    -8.0,
+    -4.0,
+    -2.0,
+    -1.0,
+    -0.5,
+    -0.25,
+    -0.1,
+    -0.05,
+    0.0,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+)
 
 
 class Distribution:
@@ -73,13 +92,15 @@ class OperationFigures:
 
 
 class Metrics(Collector):
-    """The server's figures; `serve` answers scrapes of them.
+    """The server's figures.
 
     Attributes:
       methods: By method name.
       operations: By operation: `compress`, `decompress` or `perturb`.
+      stream_messages: Messages of streams that were answered, by method and code.
       inflight_requests: Calls that are being worked on.
       escaped_symbols: Symbols coded outside their row.
+      excess_bits: Of each Compress, actual less modelled bits per symbol.
       shed: Calls refused or dropped before coding, by reason.
       models_loaded: Models whose tables are in memory.
       model_cache: Look-ups of a model in memory, by result.
@@ -95,9 +116,12 @@ class Metrics(Collector):
         self._version = version
         self.methods: defaultdict[str, MethodFigures] = defaultdict(MethodFigures)
         self.operations = {name: OperationFigures() for name in ("compress", "decompress", "perturb")}
+        self.stream_messages: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.inflight_requests = 0
         self.escaped_symbols = 0
-        self.shed: defaultdict[str, int] = defaultdict(int)
+        self.excess_bits = Distribution(_BITS)
+        # Shown before they happen: nobody sees a first increment of what was not there.
+        self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0)
         self.models_loaded = 0
         self.model_cache: dict[str, int] = {"hit": 0, "miss": 0}
         self.model_load_seconds = Distribution(_SECONDS)
@@ -107,17 +131,6 @@ class Metrics(Collector):
         self.queue_symbols: Callable[[], float] = lambda: 0
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
-    def serve(self, address: str) -> None:
-        """Answers scrapes on `HOST:PORT` from a thread of its own.
-
-        Raises:
-          OSError: If the address cannot be bound.
-        """
-        registry = CollectorRegistry()
-        registry.register(self)
-        host, _, port = address.rpartition(":")
-        start_http_server(int(port), host.strip("[]"), registry=registry)
-
     def collect(self) -> Iterator[Metric]:
         """See base class. Copies before it renders: the event loop goes on counting."""
         methods, operations = dict(self.methods), self.operations
@@ -126,6 +139,12 @@ class Metrics(Collector):
             for code, count in dict(figures.calls_by_code).items():
                 calls.add_metric([method, code], count)
         yield calls
+        messages = CounterMetricFamily(
+            "entropyd_stream_messages", "Messages of streams that were answered.", labels=["method", "code"]
+        )
+        for labels, count in dict(self.stream_messages).items():
+            messages.add_metric(list(labels), count)
+        yield messages
         yield _histograms(
             "entropyd_request_duration_seconds",
             "Time from the parsed request to the answer.",
@@ -154,6 +173,13 @@ class Metrics(Collector):
             yield _histograms(f"entropyd_{name}", text, "operation", by_operation)
         yield CounterMetricFamily(
             "entropyd_escaped_symbols", "Symbols coded outside their row.", self.escaped_symbols
+        )
+        yield _histograms(
+            "entropyd_excess_bits",
+            "Bits per symbol of a Compress call, less what the tables expect of data that their prior "
+            "describes; below 0 where the data vary less. Lasting distance from 0 is drift.",
+            None,
+            {"": self.excess_bits},
         )
         yield from self._collect_queue()
         yield from self._collect_models()

@@ -15,6 +15,7 @@ import click
 from platformdirs import user_data_path
 
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
+from entropyd_server.observe.logs import FORMATS, LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ class Settings:
     max_build_seconds: float
     max_build_memory_bytes: int
     drain_seconds: float
+    log_format: str
+    log_level: str
 
 
 def default_store() -> str:
@@ -81,7 +84,8 @@ _OPTIONS = [
     _option("--listen", "Address for gRPC: HOST:PORT, or unix:PATH.", default="127.0.0.1:7070"),
     _option(
         "--metrics-listen",
-        "Address for Prometheus metrics over HTTP, HOST:PORT; empty for none.",
+        "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "
+        "none. Whoever reaches it can read it.",
         default="127.0.0.1:9464",
     ),
     _option(
@@ -159,6 +163,18 @@ _OPTIONS = [
         "Time between the signal to stop and the end of service, in seconds; health says NOT_SERVING.",
         type=_Number(min=0),
         default=5.0,
+    ),
+    _option(
+        "--log-format",
+        "How log lines look, on standard error: text for people, json for log collectors.",
+        type=click.Choice(FORMATS),
+        default="text",
+    ),
+    _option(
+        "--log-level",
+        "The least that is logged. Calls that fail are info or above; with debug, every call is a line.",
+        type=click.Choice(LEVELS),
+        default="info",
     ),
 ]
 

@@ -261,11 +261,16 @@ _BY_CODE: dict[str, type[EntropydError]] = {
 }
 
 
-def to_status(error: EntropydError) -> status_pb2.Status:
-    """Renders an error as `google.rpc.Status` with ErrorInfo; BadRequest and RetryInfo where they apply."""
-    details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
-    ]
+def to_status(error: EntropydError, request_id: str | None = None) -> status_pb2.Status:
+    """Renders an error as `google.rpc.Status` with ErrorInfo; BadRequest and RetryInfo where they apply.
+
+    Args:
+      error: The error.
+      request_id: By which the server's log knows the call; becomes metadata.
+    """
+    # Beside the error's own metadata: callers that wait for the same thing share one error.
+    metadata = error.metadata if request_id is None else {**error.metadata, "request_id": request_id}
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if error.violations:
         details.append(
             error_details_pb2.BadRequest(

@@ -12,12 +12,14 @@ exactly, coded there, and rounded to the dtype once at the end.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd_server.coding.entropy import row_bits
 from entropyd_server.coding.plan import CodingPlan, PlanCache, Shape
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
@@ -153,9 +155,15 @@ class Codec:
         return problems
 
     def _compile_plan(self, broadcast_shape: Shape) -> CodingPlan:
-        return CodingPlan.compile(
+        plan = CodingPlan.compile(
             broadcast_shape, self.prior_shape, self.num_noise_levels, self._compute_dtype
         )
+        bits = float(self._row_bits[plan.row_index].mean()) if plan.symbols else 0.0
+        return replace(plan, modelled_bits=bits)
+
+    @cached_property
+    def _row_bits(self) -> npt.NDArray[np.float64]:
+        return row_bits(self.tables)
 
     @property
     def nbytes(self) -> int:

@@ -49,12 +49,14 @@ class CodingPlan:
       unit_shape: broadcast_shape + prior_shape, the dimensions of one coding unit.
       row_index: int32 [symbols], read-only: noise level * prior size + position in the prior.
       offsets: float32 or float64 [symbols], read-only: quantization offsets in the compute dtype.
+      modelled_bits: Mean bits per symbol that a codec's tables expect; NaN in a plan of no codec.
     """
 
     broadcast_shape: Shape
     unit_shape: Shape
     row_index: npt.NDArray[np.int32]
     offsets: npt.NDArray[Any]
+    modelled_bits: float = math.nan
 
     @classmethod
     def compile(

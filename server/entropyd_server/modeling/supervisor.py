@@ -19,7 +19,7 @@ from entropyd.contract.errors import UnavailableError
 from entropyd_server.modeling.devices import BUILDER, Device
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
 from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
-from entropyd_server.modeling.work import Work, WorkLimits
+from entropyd_server.modeling.work import MEMORY_LIMIT, TIME_LIMIT, Work, WorkLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +37,7 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 DIED = "died"
 START_FAILED = "start_failed"
 CANCELLED = "cancelled"
+RESTART_REASONS = (DIED, START_FAILED, CANCELLED, TIME_LIMIT, MEMORY_LIMIT)
 
 
 class WorkerSupervisor:
@@ -55,8 +56,7 @@ class WorkerSupervisor:
       device: See the attribute.
       limits: What one exchange may take.
       max_model_bytes: Most bytes of one model's tables.
-      on_restart: Called at every start after the first with the reason: `died`, `start_failed`, `time_limit`,
-        `memory_limit` or `cancelled`.
+      on_restart: Called at every start after the first with the reason, one of RESTART_REASONS.
     """
 
     def __init__(

@@ -7,14 +7,13 @@ the log under a request id, and only the id to the caller.
 
 from __future__ import annotations
 
-import logging
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from entropyd.contract.errors import EntropydError, InternalError, to_status
+from entropyd_server.observe.call_log import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import ServiceDescriptor
 
     from entropyd_server.metrics import Metrics
+    from entropyd_server.observe.call_log import CallLog
 
     Context = grpc.aio.ServicerContext[Any, Any]
-
-log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -40,11 +38,15 @@ class Boundary:
 
     Args:
       metrics: Where calls are counted.
+      calls: Where failures are noted.
       unready: Says why a service cannot be used yet, by its full name; None once it can.
     """
 
-    def __init__(self, metrics: Metrics, unready: Callable[[str], EntropydError | None]) -> None:
+    def __init__(
+        self, metrics: Metrics, calls: CallLog, unready: Callable[[str], EntropydError | None]
+    ) -> None:
         self._metrics = metrics
+        self._calls = calls
         self._unready = unready
 
     def enclose(self, servicer: S, service: ServiceDescriptor) -> S:
@@ -52,6 +54,7 @@ class Boundary:
         for method in service.methods:
             around = self._around_stream if method.server_streaming else self._around_unary
             behaviour = getattr(servicer, method.name)
+            self._metrics.methods[method.name].calls_by_code["OK"] = 0  # shown before the first call
             setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
         return servicer
 
@@ -64,12 +67,12 @@ class Boundary:
                 response = await behaviour(request, context)
                 code = "OK"
             except Exception as raised:  # noqa: BLE001 - the boundary: nothing may pass it unconverted
-                error = as_error(raised)
+                error, cause = as_error(raised), raised
                 code = error.code
             finally:
                 self._end(method, started, code)
             if code != "OK":
-                await _abort(context, error)
+                await self._abort(method, context, error, cause, started)
             return response
 
         return answer
@@ -84,12 +87,12 @@ class Boundary:
                     yield response
                 code = "OK"
             except Exception as raised:  # noqa: BLE001 - see above
-                error = as_error(raised)
+                error, cause = as_error(raised), raised
                 code = error.code
             finally:
                 self._end(method, started, code)
             if code != "OK":
-                await _abort(context, error)
+                await self._abort(method, context, error, cause, started)
 
         return answer
 
@@ -104,27 +107,29 @@ class Boundary:
     def _end(self, method: str, started: float, code: str) -> None:
         self._metrics.inflight_requests -= 1
         figures = self._metrics.methods[method]
-        figures.duration_seconds.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        figures.duration_seconds.observe(seconds)
         figures.calls_by_code[code] += 1
+        if self._calls.logs_successes and code == "OK":
+            self._calls.succeeded(method, 1000 * seconds)
+
+    async def _abort(
+        self, method: str, context: Context, error: EntropydError, cause: Exception, started: float
+    ) -> None:
+        milliseconds = 1000 * (time.perf_counter() - started)
+        request_id = self._calls.failed(
+            method, context.invocation_metadata() or (), error, cause, milliseconds
+        )
+        details = to_status(error, request_id).SerializeToString()
+        trailing: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)]
+        if error.retry_after_s is not None:
+            # gRPC's clients honour it: proposal A6, client retries.
+            trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+        await context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))
 
 
 def as_error(raised: Exception) -> EntropydError:
     """The entropyd error that a caller is told instead of an exception."""
     if isinstance(raised, EntropydError):
         return raised
-    request_id = uuid.uuid4().hex
-    log.error("request %s failed", request_id, exc_info=raised)
-    return InternalError(
-        f"internal error; the server's log has the cause under request {request_id}",
-        metadata={"request_id": request_id},
-    )
-
-
-async def _abort(context: Context, error: EntropydError) -> None:
-    details = to_status(error).SerializeToString()
-    code = grpc.StatusCode[error.code]
-    trailing: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, details)]
-    if error.retry_after_s is not None:
-        # gRPC's clients honour it: proposal A6, client retries.
-        trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
-    await context.abort(code, error.message, trailing_metadata=tuple(trailing))
+    return InternalError("internal error; the server's log has the cause under the request id")

@@ -7,6 +7,7 @@ are coded or what a well-formed request is.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
     from entropyd_server.coding.plan import CodingPlan
     from entropyd_server.metrics import Metrics
+    from entropyd_server.observe.call_log import CallLog
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.requests import CompressCall, DecompressCall
@@ -69,12 +71,18 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     """Compresses and decompresses with the models of a library."""
 
     def __init__(
-        self, library: ModelLibrary, batcher: Batcher[Any, Any], limits: Limits, metrics: Metrics
+        self,
+        library: ModelLibrary,
+        batcher: Batcher[Any, Any],
+        limits: Limits,
+        metrics: Metrics,
+        calls: CallLog,
     ) -> None:
         self._library = library
         self._batcher = batcher
         self._limits = limits
         self._metrics = metrics
+        self._calls = calls
 
     async def Compress(
         self, request: coding_pb2.CompressRequest, context: Context
@@ -94,11 +102,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         """See coding.proto."""
 
         async def answer(message: coding_pb2.CompressStreamRequest) -> coding_pb2.CompressStreamResponse:
-            request_id = message.request_id
+            request_id, started = message.request_id, time.perf_counter()
             try:
                 response = await self._compress(message.request, context.time_remaining())
             except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
-                return coding_pb2.CompressStreamResponse(request_id=request_id, status=_status(raised))
+                status = self._failed("CompressStream", context, raised, started)
+                return coding_pb2.CompressStreamResponse(request_id=request_id, status=status)
+            self._metrics.stream_messages["CompressStream", "OK"] += 1
             return coding_pb2.CompressStreamResponse(request_id=request_id, response=response)
 
         async for response in answers(requests, answer, self._limits.max_stream_inflight):
@@ -110,11 +120,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         """See coding.proto."""
 
         async def answer(message: coding_pb2.DecompressStreamRequest) -> coding_pb2.DecompressStreamResponse:
-            request_id = message.request_id
+            request_id, started = message.request_id, time.perf_counter()
             try:
                 response = await self._decompress(message.request, context.time_remaining())
             except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
-                return coding_pb2.DecompressStreamResponse(request_id=request_id, status=_status(raised))
+                status = self._failed("DecompressStream", context, raised, started)
+                return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
+            self._metrics.stream_messages["DecompressStream", "OK"] += 1
             return coding_pb2.DecompressStreamResponse(request_id=request_id, response=response)
 
         async for response in answers(requests, answer, self._limits.max_stream_inflight):
@@ -134,6 +146,9 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         response = _render_compressed(codec, call, encoded)
         self._metrics.escaped_symbols += response.rate.escaped_symbols
         self._count("compress", call.values, encoded.payload)
+        if call.values.size:
+            actual_bits = 8 * len(encoded.payload) / call.values.size
+            self._metrics.excess_bits.observe(actual_bits - plan.modelled_bits)
         return response
 
     async def _decompress(
@@ -150,6 +165,22 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         _check_decoded(codec, plan, call, decoded)
         self._count("decompress", decoded.values, call.strings.payload)
         return _render_decompressed(codec, call, decoded)
+
+    def _failed(
+        self, method: str, context: Context, raised: Exception, started: float
+    ) -> coding_pb2.StreamStatus:
+        """Takes note of a message of a stream that fails, and renders its error."""
+        error = as_error(raised)
+        self._metrics.stream_messages[method, error.code] += 1
+        milliseconds = 1000 * (time.perf_counter() - started)
+        sent = context.invocation_metadata() or ()
+        log_id = self._calls.failed(method, sent, error, raised, milliseconds)
+        return coding_pb2.StreamStatus(
+            code=CODES[error.code],
+            reason=error.reason,
+            message=error.message,
+            metadata={**error.metadata, "request_id": log_id},
+        )
 
     def _count(self, operation: str, values: npt.NDArray[Any], payload: bytes) -> None:
         figures = self._metrics.operations[operation]
@@ -170,13 +201,6 @@ def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
     if key.operation == "compress":
         return [key.codec.encode(values[start:stop], key.plan) for values, start, stop in parts]
     return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
-
-
-def _status(raised: Exception) -> coding_pb2.StreamStatus:
-    error = as_error(raised)
-    return coding_pb2.StreamStatus(
-        code=CODES[error.code], reason=error.reason, message=error.message, metadata=error.metadata
-    )
 
 
 async def _plan(codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:

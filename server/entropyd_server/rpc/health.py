@@ -59,6 +59,12 @@ class Health:
         for name in ("", *self._services):
             await self._servicer.set(name, _NOT_SERVING)
 
+    @property
+    def states(self) -> dict[str, str]:
+        """STARTING, SERVING or DRAINING, by service."""
+        ready = "DRAINING" if self._draining else "SERVING"
+        return {name: "STARTING" if name in self._starting else ready for name in self._services}
+
     def unready(self, service: str) -> UnavailableError | None:
         """The error for a call of a service that cannot be served yet."""
         if service not in self._starting:

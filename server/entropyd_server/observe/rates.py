@@ -1,0 +1,177 @@
+"""What the figures did over the last minute.
+
+Owns readings of the counters and the differences between them. It must not know how they are shown, nor time
+but what it is told. Invariant: a rate covers at most about a minute, and the whole life of a younger server.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from entropyd_server.metrics import Metrics
+
+INTERVAL_SECONDS = 5.0
+_MINUTE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Totals of one coding operation."""
+
+    symbols: int
+    uncompressed_bytes: int
+    compressed_bytes: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Totals at a time.
+
+    Attributes:
+      at: The time, in seconds.
+      calls: Calls that ended, by method and code.
+      durations: Calls by method and bucket of their duration.
+      bounds: Upper bounds of those buckets, in seconds; the last bucket has none.
+      coded: By operation.
+    """
+
+    at: float
+    calls: dict[str, dict[str, int]]
+    durations: dict[str, tuple[int, ...]]
+    bounds: tuple[float, ...]
+    coded: dict[str, Coded]
+
+    @classmethod
+    def of(cls, metrics: Metrics, now: float) -> Reading:
+        """Reads the figures; from any thread, while they change."""
+        methods = dict(metrics.methods)
+        durations = {name: figures.duration_seconds for name, figures in methods.items()}
+        return cls(
+            now,
+            {name: dict(figures.calls_by_code) for name, figures in methods.items()},
+            {name: tuple(duration.counts) for name, duration in durations.items()},
+            next((duration.bounds for duration in durations.values()), ()),
+            {
+                name: Coded(figures.symbols, figures.uncompressed_bytes, figures.compressed_bytes)
+                for name, figures in metrics.operations.items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class MethodRates:
+    """What the calls of a method did.
+
+    Attributes:
+      calls_per_second: Calls that ended.
+      failed_per_second: Those of them that were not OK.
+      median_seconds: Upper half of them took longer; None without calls.
+      p99_seconds: One in a hundred took longer; None without calls.
+      total: Calls since the server started.
+    """
+
+    calls_per_second: float
+    failed_per_second: float
+    median_seconds: float | None
+    p99_seconds: float | None
+    total: int
+
+
+@dataclass(frozen=True)
+class OperationRates:
+    """What a coding operation did; ratios are None where nothing was coded."""
+
+    symbols_per_second: float
+    uncompressed_bytes_per_second: float
+    ratio: float | None
+    bits_per_symbol: float | None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates over `seconds`, by method and by operation."""
+
+    seconds: float
+    methods: dict[str, MethodRates]
+    operations: dict[str, OperationRates]
+
+
+class Minute:
+    """Readings of the last minute."""
+
+    def __init__(self, first: Reading) -> None:
+        self._readings = deque([first])
+
+    def add(self, reading: Reading) -> None:
+        """Keeps a reading, and forgets those that no rate will need."""
+        self._readings.append(reading)
+        while reading.at - self._readings[1].at >= _MINUTE_SECONDS:
+            self._readings.popleft()
+
+    def rates(self, newest: Reading) -> Rates:
+        """Rates from about a minute ago until `newest`."""
+        oldest = self._readings[0]
+        seconds = max(newest.at - oldest.at, 1e-9)
+        return Rates(
+            seconds,
+            {name: _method(name, oldest, newest, seconds) for name in newest.calls},
+            {name: _operation(oldest.coded[name], coded, seconds) for name, coded in newest.coded.items()},
+        )
+
+
+def quantile(share: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:
+    """The value below which a share of the observations fell, linear within a bucket, as Prometheus does it.
+
+    Args:
+      share: From 0 to 1.
+      counts: Observations by bucket.
+      bounds: Upper bounds of all buckets but the last.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    rank = share * total
+    for (below, reached), (lower, upper), count in zip(
+        pairwise([0, *accumulate(counts)]), pairwise([0.0, *bounds]), counts, strict=False
+    ):
+        if reached >= rank and count:
+            return lower + (upper - lower) * (rank - below) / count
+    return bounds[-1]
+
+
+def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> MethodRates:
+    before, calls = oldest.calls.get(name, {}), newest.calls[name]
+    ended = {code: count - before.get(code, 0) for code, count in calls.items()}
+    counts = [
+        now - then
+        for now, then in zip(
+            newest.durations[name],
+            oldest.durations.get(name, (0,) * len(newest.durations[name])),
+            strict=True,
+        )
+    ]
+    return MethodRates(
+        sum(ended.values()) / seconds,
+        (sum(ended.values()) - ended.get("OK", 0)) / seconds,
+        quantile(0.5, counts, newest.bounds),
+        quantile(0.99, counts, newest.bounds),
+        sum(calls.values()),
+    )
+
+
+def _operation(before: Coded, after: Coded, seconds: float) -> OperationRates:
+    symbols = after.symbols - before.symbols
+    uncompressed_bytes = after.uncompressed_bytes - before.uncompressed_bytes
+    compressed_bytes = after.compressed_bytes - before.compressed_bytes
+    return OperationRates(
+        symbols / seconds,
+        uncompressed_bytes / seconds,
+        uncompressed_bytes / compressed_bytes if compressed_bytes else None,
+        8 * compressed_bytes / symbols if symbols and compressed_bytes else None,
+    )

@@ -1,0 +1,112 @@
+"""What the status page tells, gathered from the parts of a running server.
+
+Owns which facts those are. It must not know HTML or HTTP. Invariant: to gather them changes nothing and may
+happen on any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entropyd_server.observe.rates import INTERVAL_SECONDS, Minute, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from entropyd_server.metrics import Metrics
+    from entropyd_server.observe.call_log import CallLog, Failure
+    from entropyd_server.observe.rates import Rates
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A modeling worker: whether it answers, and how often it was started again, by reason."""
+
+    name: str
+    up: bool
+    restarts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A server at one moment.
+
+    Attributes:
+      version: As in `0.1.0`.
+      uptime_seconds: Since the process began to serve.
+      services: State of each service, by its full name.
+      rates: Over the last minute.
+      inflight_requests: Calls that are being worked on.
+      queue_symbols: Symbols that wait.
+      stalled_seconds: How long no batch has ended while there is work.
+      shed: Calls refused or dropped since the start, by reason.
+      models_loaded: Models whose tables are in memory.
+      model_cache: Look-ups of a model since the start, by result.
+      workers: Modeling workers; none without the role.
+      failures: The last calls that failed, newest first.
+    """
+
+    version: str
+    uptime_seconds: float
+    services: Mapping[str, str]
+    rates: Rates
+    inflight_requests: int
+    queue_symbols: float
+    stalled_seconds: float
+    shed: Mapping[str, int]
+    models_loaded: int
+    model_cache: Mapping[str, int]
+    workers: Sequence[Worker]
+    failures: Sequence[Failure]
+
+
+class StatusSource:
+    """Gathers a server's status.
+
+    Args:
+      version: The server's.
+      metrics: Its figures.
+      calls: Its failures.
+
+    Attributes:
+      services: Tells the state of each service, by its full name.
+    """
+
+    def __init__(self, version: str, metrics: Metrics, calls: CallLog) -> None:
+        self._version = version
+        self._metrics = metrics
+        self._calls = calls
+        self._started = time.monotonic()
+        self._minute = Minute(Reading.of(metrics, self._started))
+        self.services: Callable[[], Mapping[str, str]] = dict
+
+    async def keep_reading(self) -> None:
+        """Reads the figures every few seconds, for the rates of the last minute."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            self._minute.add(Reading.of(self._metrics, time.monotonic()))
+
+    def status(self) -> Status:
+        """The server now."""
+        metrics, now = self._metrics, time.monotonic()
+        restarts = dict(metrics.worker_restarts)
+        return Status(
+            version=self._version,
+            uptime_seconds=now - self._started,
+            services=self.services(),
+            rates=self._minute.rates(Reading.of(metrics, now)),
+            inflight_requests=metrics.inflight_requests,
+            queue_symbols=metrics.queue_symbols(),
+            stalled_seconds=metrics.batching_stalled_seconds(),
+            shed=dict(metrics.shed),
+            models_loaded=metrics.models_loaded,
+            model_cache=dict(metrics.model_cache),
+            workers=[
+                Worker(name, up(), {why: n for (device, why), n in restarts.items() if n and device == name})
+                for name, up in metrics.worker_up.items()
+            ],
+            failures=tuple(self._calls.last),
+        )

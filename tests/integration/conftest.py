@@ -9,6 +9,7 @@ import pytest
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
+from tests.operations import status_page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +26,18 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def server(store_url: str) -> Iterator[LocalServer]:
     """A server with both roles that tests share; a test that harms a server starts its own."""
-    with LocalServer("--max-build-seconds", "20", store=store_url) as running:
+    flags = ["--max-build-seconds", "20", "--metrics-listen", "127.0.0.1:0"]
+    with LocalServer(*flags, store=store_url) as running:
         yield running
         # Whatever tests sent, it served to the end.
         assert running.process.poll() is None, running.log_path.read_text()
     assert running.process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def status_url(server: LocalServer) -> str:
+    """The shared server's status page; /metrics lies beside it."""
+    return status_page_of(server)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._limits = limits
         self._metrics = metrics
         self._calls = calls
+        metrics.stream_messages.update({(f"{kind}Stream", "OK"): 0 for kind in ("Compress", "Decompress")})
 
     async def Compress(
         self, request: coding_pb2.CompressRequest, context: Context

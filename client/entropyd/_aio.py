@@ -16,6 +16,7 @@ import grpc
 from entropyd import _calls, _channel, _modeling_calls
 from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
+from entropyd._tracing import spans
 from entropyd.contract.errors import CorruptStringError, InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
@@ -54,6 +55,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
         timeout_s: float = 60.0,
+        tracing: bool = False,
     ) -> None:
         self._channel = (
             grpc.aio.insecure_channel(target, _channel.OPTIONS)
@@ -61,6 +63,7 @@ class Client:
             else grpc.aio.secure_channel(target, credentials, _channel.OPTIONS)
         )
         self._token = token
+        self._spans = spans(tracing=tracing)
         self._timeout_s = timeout_s
         self._coding: Any = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
@@ -169,18 +172,19 @@ class Client:
     ) -> Model:
         """See entropyd.Client.fit_model."""
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        call = self._models.FitModel(requests, timeout=timeout_s, metadata=_channel.metadata(self._token))
-        try:
-            async for reply in call:
-                if reply.HasField("model"):
-                    return Model(self, _calls.model_info(reply.model))
-                if progress is not None:
-                    progress(_modeling_calls.fit_progress(reply.progress))
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
-        finally:
-            call.cancel()
-        raise InternalError("the server ended a fit without a model")
+        with self._spans.around("FitModel", _channel.metadata(self._token)) as metadata:
+            call = self._models.FitModel(requests, timeout=timeout_s, metadata=metadata)
+            try:
+                async for reply in call:
+                    if reply.HasField("model"):
+                        return Model(self, _calls.model_info(reply.model))
+                    if progress is not None:
+                        progress(_modeling_calls.fit_progress(reply.progress))
+            except grpc.RpcError as failure:
+                raise _channel.to_error(failure) from None
+            finally:
+                call.cancel()
+            raise InternalError("the server ended a fit without a model")
 
     async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
         """See entropyd.Client.import_model."""
@@ -222,10 +226,20 @@ class Client:
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Makes the calls of some work, up to WINDOW at a time."""
+        """Makes the calls of some work, up to WINDOW at a time, under one span."""
+        with self._spans.around(work.method, _channel.metadata(self._token, model_id)) as metadata:
+            await self._code_pieces(method, work, metadata, timeout_s, progress)
+
+    async def _code_pieces(
+        self,
+        method: Any,
+        work: Work,
+        metadata: list[tuple[str, str]],
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
         until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         meter = Progress(progress, work.units)
-        metadata = _channel.metadata(self._token, model_id)
         flying: deque[tuple[Any, int]] = deque()
 
         async def land() -> None:
@@ -256,14 +270,14 @@ class Client:
         self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
         await self._check_size(request)
-        try:
-            return await method(
-                request,
-                timeout=self._timeout_s if timeout_s is None else timeout_s,
-                metadata=_channel.metadata(self._token, model_id),
-            )
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
+        entries = _channel.metadata(self._token, model_id)
+        with self._spans.around(_channel.method_of(request), entries) as metadata:
+            try:
+                return await method(
+                    request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata
+                )
+            except grpc.RpcError as failure:
+                raise _channel.to_error(failure) from None
 
 
 class Model(ModelAttributes):

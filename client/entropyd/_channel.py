@@ -77,6 +77,11 @@ def metadata(token: str | None, model_id: str | None = None) -> list[tuple[str, 
     return entries
 
 
+def method_of(request: Any) -> str:
+    """The method whose request a message is, as in `GetModel`."""
+    return type(request).__name__.removesuffix("Request")
+
+
 def to_error(failure: grpc.RpcError) -> EntropydError:
     """The entropyd error of a failed call."""
     call: Any = failure  # grpc raises errors that are calls too; its types do not say so

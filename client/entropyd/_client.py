@@ -17,6 +17,7 @@ import grpc
 from entropyd import _calls, _channel, _modeling_calls
 from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
+from entropyd._tracing import spans
 from entropyd.contract.errors import CorruptStringError, InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
@@ -50,6 +51,8 @@ class Client:
       credentials: Channel credentials for TLS; None for plain text.
       token: Bearer token to send with every call.
       timeout_s: Longest time for a call, in seconds, where the call names none.
+      tracing: Whether each call is a span of the application's OpenTelemetry traces, which the server's own
+        spans continue; needs `entropyd[tracing]`.
 
     Every call raises the errors of `entropyd.EntropydError`'s tree, UnavailableError where no server answers,
     and DeadlineExceededError past its time.
@@ -62,6 +65,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
         timeout_s: float = 60.0,
+        tracing: bool = False,
     ) -> None:
         self._channel = (
             grpc.insecure_channel(target, _channel.OPTIONS)
@@ -69,6 +73,7 @@ class Client:
             else grpc.secure_channel(target, credentials, _channel.OPTIONS)
         )
         self._token = token
+        self._spans = spans(tracing=tracing)
         self._timeout_s = timeout_s
         self._coding = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
@@ -209,18 +214,19 @@ class Client:
           LimitExceededError: If the samples exceed a limit of the server.
         """
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        call = self._models.FitModel(requests, timeout=timeout_s, metadata=_channel.metadata(self._token))
-        try:
-            for reply in call:
-                if reply.HasField("model"):
-                    return Model(self, _calls.model_info(reply.model))
-                if progress is not None:
-                    progress(_modeling_calls.fit_progress(reply.progress))
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
-        finally:
-            call.cancel()
-        raise InternalError("the server ended a fit without a model")
+        with self._spans.around("FitModel", _channel.metadata(self._token)) as metadata:
+            call = self._models.FitModel(requests, timeout=timeout_s, metadata=metadata)
+            try:
+                for reply in call:
+                    if reply.HasField("model"):
+                        return Model(self, _calls.model_info(reply.model))
+                    if progress is not None:
+                        progress(_modeling_calls.fit_progress(reply.progress))
+            except grpc.RpcError as failure:
+                raise _channel.to_error(failure) from None
+            finally:
+                call.cancel()
+            raise InternalError("the server ended a fit without a model")
 
     def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
         """Stores a model that was exported from another server, under the same id and without building.
@@ -270,10 +276,20 @@ class Client:
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Makes the calls of some work, up to WINDOW at a time."""
+        """Makes the calls of some work, up to WINDOW at a time, under one span."""
+        with self._spans.around(work.method, _channel.metadata(self._token, model_id)) as metadata:
+            self._code_pieces(method, work, metadata, timeout_s, progress)
+
+    def _code_pieces(
+        self,
+        method: Any,
+        work: Work,
+        metadata: list[tuple[str, str]],
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
         until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         meter = Progress(progress, work.units)
-        metadata = _channel.metadata(self._token, model_id)
         flying: deque[tuple[Any, int]] = deque()
 
         def land() -> None:
@@ -283,10 +299,10 @@ class Client:
 
         try:
             for request, units in work.requests():
-                if units == work.units:  # one call needs no pipeline
-                    work.add(self._call(method, request, model_id, until - time.monotonic()))
-                    return meter.add(units)
                 self._check_size(request)
+                if units == work.units:  # one call needs no pipeline
+                    work.add(method(request, timeout=until - time.monotonic(), metadata=metadata))
+                    return meter.add(units)
                 if len(flying) == WINDOW:
                     land()
                 flying.append(
@@ -308,14 +324,14 @@ class Client:
         self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
         self._check_size(request)
-        try:
-            return method(
-                request,
-                timeout=self._timeout_s if timeout_s is None else timeout_s,
-                metadata=_channel.metadata(self._token, model_id),
-            )
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
+        entries = _channel.metadata(self._token, model_id)
+        with self._spans.around(_channel.method_of(request), entries) as metadata:
+            try:
+                return method(
+                    request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata
+                )
+            except grpc.RpcError as failure:
+                raise _channel.to_error(failure) from None
 
 
 class Model(ModelAttributes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -36,8 +36,9 @@ _UNIT_ERROR_CHECKSUM = coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM
 
 
 class Work(Protocol):
-    """Something that takes several calls."""
+    """Something that takes several calls of one method."""
 
+    method: ClassVar[str]
     units: int
 
     def requests(self) -> Iterator[tuple[Any, int]]:
@@ -50,6 +51,8 @@ class Work(Protocol):
 @dataclass
 class Compression:
     """An array on its way to the server, in pieces."""
+
+    method: ClassVar[str] = "Compress"
 
     model: ModelInfo
     bottleneck: Any
@@ -110,6 +113,8 @@ class Compression:
 @dataclass
 class Decompression:
     """Bit strings on their way to the server, in pieces."""
+
+    method: ClassVar[str] = "Decompress"
 
     model: ModelInfo
     source: Any

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health as health_service
@@ -47,7 +47,14 @@ from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.store.model_store import ModelStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from entropyd_server.observe.tracing import Tracing
     from entropyd_server.settings import Settings
+
+S = TypeVar("S")
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +109,8 @@ async def _serve(settings: Settings) -> None:
         except OSError as error:
             raise StartError(f"cannot serve metrics on {settings.metrics_listen}: {error}") from error
         log.info("status page on %s, metrics on %smetrics", page, page)
-    parts = await _build(settings, metrics, calls)
+    tracing = _tracing(settings)
+    parts = await _build(settings, metrics, calls, tracing)
     source.services = lambda: parts.health.states
     stop, hurry = _signals()
     await parts.server.start()
@@ -123,6 +131,8 @@ async def _serve(settings: Settings) -> None:
         await parts.plane.close()
     if parts.batcher is not None:
         parts.batcher.close()
+    if tracing is not None:
+        tracing.close()
     if _failed(starting):
         await starting
     log.info("stopped")
@@ -142,7 +152,7 @@ def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
 
 
-async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts:
+async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: Tracing | None) -> _Parts:
     limits = Limits(
         max_message_bytes=settings.max_message_bytes,
         max_model_bytes=settings.max_model_bytes,
@@ -152,6 +162,11 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts
     services += [MODELING.full_name] if "modeling" in settings.roles else []
     health = Health(services)
     boundary = Boundary(metrics, calls, health.unready)
+
+    def enclose(servicer: S, service: ServiceDescriptor) -> S:
+        boundary.enclose(servicer, service)
+        return servicer if tracing is None else tracing.enclose(servicer, service)
+
     transport_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
     server = grpc.aio.server(
         options=[
@@ -165,9 +180,9 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
     if "coding" in settings.roles:
-        batcher = _batcher(settings, metrics)
+        batcher = _batcher(settings, metrics, tracing)
         coding = CodingService(library, batcher, limits, metrics, calls)
-        coding_pb2_grpc.add_CodingServiceServicer_to_server(boundary.enclose(coding, CODING), server)
+        coding_pb2_grpc.add_CodingServiceServicer_to_server(enclose(coding, CODING), server)
     if "modeling" in settings.roles:
         plane = _plane(settings, metrics)
         creator = ModelCreator(store, library, plane.builder, limits, metrics)
@@ -180,10 +195,10 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts
             fitter=Fitter(plane),
             limits=limits,
         )
-        model_pb2_grpc.add_ModelServiceServicer_to_server(boundary.enclose(models, MODELING), server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), server)
     devices = () if plane is None else plane.devices
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
-    info_pb2_grpc.add_InfoServiceServicer_to_server(boundary.enclose(info, INFO), server)
+    info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), server)
     await health.register(server)
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(reflected, server)
@@ -194,8 +209,26 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog) -> _Parts
     return _Parts(server, health, store, batcher, plane)
 
 
-def _batcher(settings: Settings, metrics: Metrics) -> Batcher[Any, Any]:
-    batcher: Batcher[Any, Any] = Batcher(
+def _tracing(settings: Settings) -> Tracing | None:
+    """The spans of the server, if it is told to make any; else nothing of OpenTelemetry is imported."""
+    if not settings.tracing:
+        return None
+    try:
+        from entropyd_server.observe.tracing import Tracing  # noqa: PLC0415
+    except ImportError as error:
+        raise StartError(
+            "tracing needs OpenTelemetry: pip install 'entropyd[tracing]', or --no-tracing"
+        ) from error
+    return Tracing(version("entropyd"))
+
+
+def _batcher(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Batcher[Any, Any]:
+    make: Callable[..., Batcher[Any, Any]] = Batcher
+    if tracing is not None:
+        from entropyd_server.observe.traced_batcher import TracedBatcher  # noqa: PLC0415
+
+        make = partial(TracedBatcher, tracing.tracer)
+    batcher = make(
         BatchQueue(settings.max_queue_symbols),
         code,
         threads=settings.codec_threads,

@@ -44,6 +44,7 @@ class Settings:
     drain_seconds: float
     log_format: str
     log_level: str
+    tracing: bool
 
 
 def default_store() -> str:
@@ -79,6 +80,7 @@ class _Devices(click.ParamType[tuple[Device, ...]]):
             self.fail(str(error), param, ctx)
 
 
+_TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _BYTES = click.IntRange(min=1024)
 _OPTIONS = [
     _option("--listen", "Address for gRPC: HOST:PORT, or unix:PATH.", default="127.0.0.1:7070"),
@@ -175,6 +177,12 @@ _OPTIONS = [
         "The least that is logged. Calls that fail are info or above; with debug, every call is a line.",
         type=click.Choice(LEVELS),
         default="info",
+    ),
+    _option(
+        "--tracing/--no-tracing",
+        "Whether calls are traced to an OpenTelemetry collector, over OTLP/HTTP as the OTEL_ variables say. "
+        "Needs entropyd[tracing].  [default: on where OTEL_EXPORTER_OTLP_ENDPOINT is set]",
+        default=lambda: any(os.environ.get(name) for name in _TRACING_VARIABLES),
     ),
 ]
 

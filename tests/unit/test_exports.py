@@ -83,5 +83,5 @@ def test_importing_the_client_imports_no_server_and_no_numerics_but_numpy() -> N
     code = "import sys, entropyd, entropyd.priors; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     heavy = {"tensorflow", "tensorflow_compression", "numba", "entropyd_server", "obstore", "ml_dtypes"}
-    heavy |= {"click", "rich", "zarr", "safetensors"}
+    heavy |= {"click", "rich", "zarr", "safetensors", "opentelemetry"}
     assert heavy.isdisjoint(output.split())

@@ -104,7 +104,7 @@ class CallLog:
         """
         sent = [(name, value) for name, value in metadata if isinstance(value, str)]
         request_id = _first(sent, _REQUEST_ID_KEYS, _REQUEST_ID) or secrets.token_hex(8)
-        model = _first(sent, (_MODEL_KEY,), _MODEL_ID)[:_MODEL_DIGITS]
+        model = model_id_of(sent)[:_MODEL_DIGITS]
         failure = Failure(
             time.time(), method, error.code, error.reason, request_id, model, round(milliseconds, 3)
         )
@@ -113,6 +113,11 @@ class CallLog:
         if left_out is not None:
             _write(failure, cause, left_out)
         return request_id
+
+
+def model_id_of(sent: list[tuple[str, str]]) -> str:
+    """The model that the metadata of a call names; empty where they name none."""
+    return _first(sent, (_MODEL_KEY,), _MODEL_ID)
 
 
 def _write(failure: Failure, cause: Exception, left_out: int) -> None:

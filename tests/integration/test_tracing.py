@@ -1,0 +1,208 @@
+"""Traces from the client over the server to the kernel, as a real collector receives them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+import entropyd
+import entropyd.aio
+from entropyd._pieces import Compression
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd_server.local import LocalServer
+from tests.collector import Collector, Span
+from tests.operations import status_page_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVER, CLIENT = 2, 3
+COMPRESS = "entropyd.v1.CodingService/Compress"
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """A collector, which gets this process's own spans too."""
+    with Collector() as running:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{running.url}/v1/traces")))
+        trace.set_tracer_provider(provider)
+        yield running
+        provider.shutdown()
+
+
+@pytest.fixture(scope="module")
+def environment(collector: Collector) -> Iterator[None]:
+    """What switches a server's tracing on, in the standard way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        patch.setenv("OTEL_SERVICE_NAME", "coder")
+        yield
+
+
+@pytest.fixture(scope="module")
+def traced(environment: None, store_url: str) -> Iterator[LocalServer]:
+    """A server that traces."""
+    with LocalServer("--role", "coding", store=store_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def patient(environment: None, store_url: str) -> Iterator[LocalServer]:
+    """A server that traces, on which every call waits for company that does not come."""
+    flags = ["--role", "coding", "--max-batch-delay-ms", "600000", "--metrics-listen", "127.0.0.1:0"]
+    with LocalServer(*flags, store=store_url) as running:
+        yield running
+
+
+def traced_call(collector: Collector, call: Callable[[], object], spans: int) -> dict[str, list[Span]]:
+    """Makes a call under a span of ours, and waits for as many others of its trace; gives them by name."""
+    with trace.get_tracer("tests").start_as_current_span("test") as root:
+        call()
+    trace_id = f"{root.get_span_context().trace_id:032x}"
+
+    def received() -> list[Span]:
+        return [span for span in collector.spans if span.trace_id == trace_id and span.name != "test"]
+
+    until(lambda: len(received()) >= spans, f"{spans} spans of {trace_id}: {collector.spans}")
+    by_name: dict[str, list[Span]] = {}
+    for span in sorted(received(), key=lambda span: span.begin_ns):
+        by_name.setdefault(span.name, []).append(span)
+    assert sum(map(len, by_name.values())) == spans, by_name
+    return by_name
+
+
+def test_a_trace_leads_from_the_client_to_the_kernel(
+    collector: Collector, traced: LocalServer, model: entropyd.Model
+) -> None:
+    with entropyd.Client(traced.target, tracing=True) as client:
+        x = np.zeros((1, 20_000, 3), np.float32)  # too large to be coded where it arrives
+        spans = traced_call(collector, lambda: client.compress(model.info, x), 4)
+    (call,), (served,) = spans["entropyd.Compress"], spans[COMPRESS]
+    (queue,), (kernel,) = spans["queue"], spans["kernel"]
+    assert (call.kind, served.kind, call.failed, served.failed) == (CLIENT, SERVER, False, False)
+    assert served.service == "coder"
+    assert (served.parent_id, queue.parent_id) == (call.span_id, served.span_id)
+    assert kernel.parent_id == served.span_id
+    assert served.begin_ns <= queue.begin_ns <= queue.end_ns == kernel.begin_ns <= kernel.end_ns
+    assert kernel.end_ns <= served.end_ns
+    assert served.attributes["rpc.method"] == "Compress"
+    assert served.attributes["rpc.grpc.status_code"] == 0
+    assert served.attributes["entropyd.model_id"] == model.id
+    assert kernel.attributes == {"entropyd.operation": "compress", "entropyd.units": 1, "entropyd.callers": 1}
+
+
+def test_an_array_in_pieces_is_one_span_of_the_client(
+    collector: Collector, traced: LocalServer, model: entropyd.Model
+) -> None:
+    x = np.zeros((3, 100_000, 3), np.float32)
+    with entropyd.Client(traced.target, tracing=True) as client:
+        client.server_info()
+        spans = traced_call(collector, lambda: client.compress(model.info, x), 1 + 3 * 3)
+    (call,) = spans["entropyd.Compress"]
+    assert {served.parent_id for served in spans[COMPRESS]} == {call.span_id}
+    assert len(spans[COMPRESS]) == len(spans["queue"]) == len(spans["kernel"]) == 3
+
+
+def test_a_refusal_is_told_by_both_ends_and_blamed_on_the_caller(
+    collector: Collector, traced: LocalServer, model: entropyd.Model
+) -> None:
+    refused: list[entropyd.EntropydError] = []
+
+    def call() -> None:
+        with pytest.raises(entropyd.InvalidTensorError) as caught:
+            client.compress(model.info, np.full((4, 3), np.nan, np.float32))
+        refused.append(caught.value)
+
+    with entropyd.Client(traced.target, tracing=True) as client:
+        spans = traced_call(collector, call, 4)
+    (called,), (served,) = spans["entropyd.Compress"], spans[COMPRESS]
+    assert (called.failed, served.failed) == (True, False)
+    assert called.attributes["entropyd.reason"] == "INVALID_TENSOR"
+    assert called.attributes["rpc.grpc.status_code"] == served.attributes["rpc.grpc.status_code"] == 3
+    assert served.attributes["entropyd.request_id"] == refused[0].metadata["request_id"]
+
+
+def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(
+    collector: Collector, patient: LocalServer, model: entropyd.Model
+) -> None:
+    def symbols_wait() -> bool:
+        with urllib.request.urlopen(f"{status_page_of(patient)}metrics") as page:  # noqa: S310 - our own server
+            return b"\nentropyd_queue_symbols 12.0" in page.read()
+
+    async def main() -> None:
+        async with entropyd.aio.Client(patient.target, tracing=True) as client:
+            call = asyncio.ensure_future(client.compress(model.info, np.zeros((4, 3), np.float32)))
+            await asyncio.to_thread(until, symbols_wait, "symbols wait")
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    spans = traced_call(collector, lambda: asyncio.run(main()), 3)
+    (called,), (served,), (queue,) = spans["entropyd.Compress"], spans[COMPRESS], spans["queue"]
+    assert called.attributes["rpc.grpc.status_code"] == served.attributes["rpc.grpc.status_code"] == 1
+    assert (served.parent_id, queue.parent_id) == (called.span_id, served.span_id)
+    assert (called.failed, served.failed) == (True, False)
+
+
+@pytest.mark.parametrize(("ends", "code"), [("half-close", 0), ("cancel", 1)])
+def test_a_stream_is_one_span_and_begins_a_trace_of_its_own(
+    collector: Collector, traced: LocalServer, model: entropyd.Model, ends: str, code: int
+) -> None:
+    message = coding_pb2.CompressStreamRequest(
+        request=next(Compression(model.info, np.zeros((4, 3), np.float32)).requests())[0]
+    )
+
+    async def main() -> None:
+        async with grpc.aio.insecure_channel(traced.target) as channel:
+            stream: Any = coding_pb2_grpc.CodingServiceStub(channel).CompressStream()
+            for _ in range(3):
+                await stream.write(message)
+                await stream.read()
+            if ends == "cancel":
+                stream.cancel()
+            else:
+                await stream.done_writing()
+                assert await stream.read() is grpc.aio.EOF
+
+    def streams() -> list[Span]:
+        return [span for span in collector.spans if span.name.endswith("/CompressStream")]
+
+    before = len(streams())
+    asyncio.run(main())
+    until(lambda: len(streams()) > before, "the span of a stream")
+    (stream,) = streams()[before:]
+    assert (stream.parent_id, stream.attributes["rpc.grpc.status_code"]) == ("", code)
+
+    def kernels() -> int:
+        return sum(span.name == "kernel" and span.parent_id == stream.span_id for span in collector.spans)
+
+    until(lambda: kernels() == 3, "the kernels of a stream")
+
+
+def test_a_collector_that_is_away_costs_no_call(
+    store_url: str, model: entropyd.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    with LocalServer("--role", "coding", store=store_url) as running:
+        with entropyd.Client(running.target) as client:
+            client.compress(model.info, np.zeros((4, 3), np.float32))
+        assert running.stop() == 0
+
+
+def test_who_does_not_trace_imports_nothing_of_it() -> None:
+    code = "import sys, entropyd, entropyd_server.app, entropyd_server.settings; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not any(name.startswith("opentelemetry") for name in output.split())

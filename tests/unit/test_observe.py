@@ -127,7 +127,7 @@ class TestRates:
         metrics.methods["GetModel"].calls_by_code["NOT_FOUND"] += 3
         rates = minute.rates(Reading.of(metrics, 3.0))
         assert rates.methods["Compress"].calls_per_second == 2
-        assert rates.methods["GetModel"].failed_per_second == 1
+        assert rates.methods["GetModel"].failed == 3
         assert rates.operations["decompress"].ratio is None
 
     @given(st.lists(st.integers(0, 50), min_size=4, max_size=4), st.floats(0, 1))

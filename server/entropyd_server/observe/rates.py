@@ -70,14 +70,14 @@ class MethodRates:
 
     Attributes:
       calls_per_second: Calls that ended.
-      failed_per_second: Those of them that were not OK.
+      failed: How many of them were not OK.
       median_seconds: Upper half of them took longer; None without calls.
       p99_seconds: One in a hundred took longer; None without calls.
       total: Calls since the server started.
     """
 
     calls_per_second: float
-    failed_per_second: float
+    failed: int
     median_seconds: float | None
     p99_seconds: float | None
     total: int
@@ -158,7 +158,7 @@ def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> Meth
     ]
     return MethodRates(
         sum(ended.values()) / seconds,
-        (sum(ended.values()) - ended.get("OK", 0)) / seconds,
+        sum(ended.values()) - ended.get("OK", 0),
         quantile(0.5, counts, newest.bounds),
         quantile(0.99, counts, newest.bounds),
         sum(calls.values()),

@@ -98,7 +98,7 @@ def _calls(status: Status) -> str:
         (
             name,
             f"{rates.calls_per_second:.1f}",
-            f"{rates.failed_per_second:.1f}",
+            f"{rates.failed:,}",
             seconds_text(rates.median_seconds),
             seconds_text(rates.p99_seconds),
             f"{rates.total:,}",
@@ -106,7 +106,7 @@ def _calls(status: Status) -> str:
         for name, rates in sorted(status.rates.methods.items())
         if rates.total
     ]
-    return _table(("method", "calls/s", "failed/s", "median", "p99", "since the start"), rows, "no calls yet")
+    return _table(("method", "calls/s", "failed", "median", "p99", "since the start"), rows, "no calls yet")
 
 
 def _coding(status: Status) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
+from entropyd._credentials import check_token
 from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd._tracing import spans
@@ -57,6 +58,7 @@ class Client:
         timeout_s: float = 60.0,
         tracing: bool = False,
     ) -> None:
+        check_token(target, credentials, token)
         self._channel = (
             grpc.aio.insecure_channel(target, _channel.OPTIONS)
             if credentials is None

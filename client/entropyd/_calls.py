@@ -71,6 +71,8 @@ class ServerInfo:
       max_model_bytes: Largest coding tables of one model.
       max_units: Most coding units in one call.
       max_build_seconds: Longest time for building one model's tables.
+      max_concurrent_calls: Most calls in hand at a time, of all callers.
+      max_models_per_caller: Most models that one caller may make; 0 for any number.
     """
 
     version: str
@@ -80,6 +82,8 @@ class ServerInfo:
     max_model_bytes: int
     max_units: int
     max_build_seconds: float
+    max_concurrent_calls: int
+    max_models_per_caller: int
 
 
 def server_info(reply: info_pb2.GetServerInfoResponse) -> ServerInfo:
@@ -93,6 +97,8 @@ def server_info(reply: info_pb2.GetServerInfoResponse) -> ServerInfo:
         limits.max_model_bytes,
         limits.max_units,
         limits.max_build_seconds,
+        limits.max_concurrent_calls,
+        limits.max_models_per_caller,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
+from entropyd._credentials import check_token
 from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd._tracing import spans
@@ -48,14 +49,17 @@ class Client:
 
     Args:
       target: `HOST:PORT`, `unix:PATH`, or another gRPC target.
-      credentials: Channel credentials for TLS; None for plain text.
-      token: Bearer token to send with every call.
+      credentials: Channel credentials for TLS, as `entropyd.tls_credentials` makes them; None for plain text.
+      token: Bearer token to send with every call; without credentials, only to a server on this machine.
       timeout_s: Longest time for a call, in seconds, where the call names none.
       tracing: Whether each call is a span of the application's OpenTelemetry traces, which the server's own
         spans continue; needs `entropyd[tracing]`.
 
     Every call raises the errors of `entropyd.EntropydError`'s tree, UnavailableError where no server answers,
     and DeadlineExceededError past its time.
+
+    Raises:
+      ValueError: If the token cannot be sent, or would cross a network in plain text.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Client:
         timeout_s: float = 60.0,
         tracing: bool = False,
     ) -> None:
+        check_token(target, credentials, token)
         self._channel = (
             grpc.insecure_channel(target, _channel.OPTIONS)
             if credentials is None

@@ -8,7 +8,8 @@
 zarr finds the codec by its entry point, so a program that only reads need not import this module. Which
 server to use is not a property of the data: it stands in zarr's configuration, as in
 `zarr.config.set({"entropyd.server": "host:7070"})` or ZARR_ENTROPYD__SERVER in the environment, and is
-127.0.0.1:7070 by default.
+127.0.0.1:7070 by default. Beside it stand `entropyd.tls`, `tls_ca`, `tls_cert`, `tls_key` and `token_file`,
+as the options of the `entropyd` command.
 
 Owns the conversion between chunks and archives. It must not know how Zarr lays out a store. Invariant: a
 chunk is a whole archive, so `entropyd inspect` and `verify` work on it, and damage is an error of that chunk.
@@ -20,6 +21,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +29,7 @@ import zarr
 from zarr.abc.codec import ArrayBytesCodec
 
 from entropyd import bounded
-from entropyd._client import Client
+from entropyd._connection import Connection
 from entropyd.archive import Archive, ArchiveWriter
 from entropyd.contract.errors import InvalidConfigError, Violation
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
-    from entropyd._client import Model
+    from entropyd._client import Client, Model
 
 NAME = "entropyd"
 DEFAULT_SERVER = "127.0.0.1:7070"
@@ -112,16 +114,25 @@ class EntropydCodec(ArrayBytesCodec):
         return restored if bound is None else bound.data(restored)
 
 
-def _server() -> str:
-    return str(zarr.config.get("entropyd.server", DEFAULT_SERVER))
+def _server() -> Connection:
+    files: dict[str, Any] = {
+        name: Path(path)
+        for name in ("tls_ca", "tls_cert", "tls_key", "token_file")
+        if (path := zarr.config.get(f"entropyd.{name}", None)) is not None
+    }
+    return Connection(
+        str(zarr.config.get("entropyd.server", DEFAULT_SERVER)),
+        bool(zarr.config.get("entropyd.tls", default=False)),
+        **files,
+    )
 
 
 @lru_cache(maxsize=8)
-def _client(server: str) -> Client:
+def _client(server: Connection) -> Client:
     """One connection for all chunks; it closes with the process."""
-    return Client(server)
+    return server.client()
 
 
 @lru_cache(maxsize=64)
-def _model(server: str, model_id: str) -> Model:
+def _model(server: Connection, model_id: str) -> Model:
     return _client(server).model(model_id)

@@ -44,6 +44,9 @@ from entropyd_server.rpc.library import ModelLibrary
 from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
+from entropyd_server.security.gate import Gate
+from entropyd_server.security.protection import Protection
+from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -72,6 +75,8 @@ _WATCH_S = 1.0
 _INLINE_SYMBOLS = 16384
 # Calls in hand at the end of the drain time may take this long.
 _GRACE_SECONDS = 30.0
+# gRPC's name for no time limit, in milliseconds.
+_NO_END = 2**31 - 1
 
 
 class StartError(Exception):
@@ -83,6 +88,7 @@ class _Parts:
     """The parts of a server that start late or must be closed; None where the role is not served."""
 
     server: grpc.aio.Server
+    protection: Protection
     health: Health
     store: ModelStore
     batcher: Batcher[Any, Any] | None
@@ -118,7 +124,7 @@ async def _serve(settings: Settings) -> None:
     starting = asyncio.create_task(_start(parts, started))
     # A start that fails ends the server: it must not wait unready for ever.
     starting.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-    watching = asyncio.gather(_watch(parts), source.keep_reading())
+    watching = asyncio.gather(_watch(parts), source.keep_reading(), parts.protection.watch())
     await stop.wait()
     log.info("draining for %g s", settings.drain_seconds)
     starting.cancel()
@@ -157,7 +163,13 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         max_message_bytes=settings.max_message_bytes,
         max_model_bytes=settings.max_model_bytes,
         max_build_seconds=settings.max_build_seconds,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_models_per_caller=settings.max_models_per_caller,
     )
+    try:
+        protection = Protection(settings, metrics)
+    except FilesError as error:
+        raise StartError(str(error)) from error
     services = [CODING.full_name] if "coding" in settings.roles else []
     services += [MODELING.full_name] if "modeling" in settings.roles else []
     health = Health(services)
@@ -174,15 +186,19 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             ("grpc.max_send_message_length", transport_bytes),
             # With it, a second server would silently share the port.
             ("grpc.so_reuseport", 0),
+            # One connection's further calls wait on its own side.
+            ("grpc.max_concurrent_streams", settings.max_concurrent_calls),
+            ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
         ],
     )
+    gate = Gate(server, protection.access, settings.max_concurrent_calls, boundary, metrics)
     store = ModelStore(settings.store)
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
     if "coding" in settings.roles:
         batcher = _batcher(settings, metrics, tracing)
         coding = CodingService(library, batcher, limits, metrics, calls)
-        coding_pb2_grpc.add_CodingServiceServicer_to_server(enclose(coding, CODING), server)
+        coding_pb2_grpc.add_CodingServiceServicer_to_server(enclose(coding, CODING), gate)
     if "modeling" in settings.roles:
         plane = _plane(settings, metrics)
         creator = ModelCreator(store, library, plane.builder, limits, metrics)
@@ -194,19 +210,20 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             perturber=perturber,
             fitter=Fitter(plane),
             limits=limits,
+            caller=lambda context: protection.access.caller(context.invocation_metadata() or ()).name,
         )
-        model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), gate)
     devices = () if plane is None else plane.devices
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
-    info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), server)
+    info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), gate)
     await health.register(server)
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(reflected, server)
+    reflection.enable_server_reflection(reflected, gate)
     try:
-        server.add_insecure_port(settings.listen)
+        protection.add_port(server, settings.listen)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
-    return _Parts(server, health, store, batcher, plane)
+    return _Parts(server, protection, health, store, batcher, plane)
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -290,6 +307,11 @@ async def _store_answers(store: ModelStore) -> None:
         except UnavailableError:
             log.warning("the store does not answer; asking again in %g s", _STORE_RETRY_S)
             await asyncio.sleep(_STORE_RETRY_S)
+
+
+def _milliseconds(seconds: float) -> int:
+    """A time for an option of gRPC's; 0 stands for no end."""
+    return min(round(seconds * 1000), _NO_END) or _NO_END
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -108,6 +108,7 @@ class Metrics(Collector):
       table_build_seconds: Times to build the tables of a model.
       worker_restarts: Starts of a worker after its first, by device and reason.
       worker_up: By device, what tells whether its worker answers.
+      reloads: Certificates and tokens read anew, by what and result.
       queue_symbols: Tells how many symbols wait.
       batching_stalled_seconds: Tells how long no batch has ended while there is work.
     """
@@ -128,6 +129,7 @@ class Metrics(Collector):
         self.table_build_seconds = Distribution(_BUILD_SECONDS)
         self.worker_restarts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.worker_up: dict[str, Callable[[], bool]] = {}
+        self.reloads: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.queue_symbols: Callable[[], float] = lambda: 0
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
@@ -183,6 +185,12 @@ class Metrics(Collector):
         )
         yield from self._collect_queue()
         yield from self._collect_models()
+        reloads = CounterMetricFamily(
+            "entropyd_reloads", "Files that changed and were read anew.", labels=["files", "result"]
+        )
+        for labels, count in dict(self.reloads).items():
+            reloads.add_metric(list(labels), count)
+        yield reloads
         yield InfoMetricFamily("entropyd_build", "Version of the server.", {"version": self._version})
 
     def _collect_queue(self) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,10 +42,17 @@ class Settings:
     max_cache_bytes: int
     max_build_seconds: float
     max_build_memory_bytes: int
+    max_concurrent_calls: int
+    max_models_per_caller: int
+    max_connection_age_seconds: float
     drain_seconds: float
     log_format: str
     log_level: str
     tracing: bool
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    tokens_file: Path | None
 
 
 def default_store() -> str:
@@ -82,6 +90,7 @@ class _Devices(click.ParamType[tuple[Device, ...]]):
 
 _TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _BYTES = click.IntRange(min=1024)
+_FILE = click.Path(path_type=Path)
 _OPTIONS = [
     _option("--listen", "Address for gRPC: HOST:PORT, or unix:PATH.", default="127.0.0.1:7070"),
     _option(
@@ -161,6 +170,27 @@ _OPTIONS = [
         default=4096 * MIB,
     ),
     _option(
+        "--max-concurrent-calls",
+        "Most calls in hand at a time, streams among them; one connection waits for its own, and what comes "
+        "over others is refused at once and told when to come again.",
+        type=click.IntRange(min=1),
+        default=1024,
+    ),
+    _option(
+        "--max-models-per-caller",
+        "Most models that one token may make, or all callers together where there are no tokens; 0 for any "
+        "number.",
+        type=click.IntRange(min=0),
+        default=0,
+    ),
+    _option(
+        "--max-connection-age-seconds",
+        "Time after which a client is asked to connect anew, in seconds, so that it finds new replicas and "
+        "shows its certificate again; 0 for never. Calls in hand are finished.",
+        type=_Number(min=0),
+        default=0.0,
+    ),
+    _option(
         "--drain-seconds",
         "Time between the signal to stop and the end of service, in seconds; health says NOT_SERVING.",
         type=_Number(min=0),
@@ -184,6 +214,24 @@ _OPTIONS = [
         "Needs entropyd[tracing].  [default: on where OTEL_EXPORTER_OTLP_ENDPOINT is set]",
         default=lambda: any(os.environ.get(name) for name in _TRACING_VARIABLES),
     ),
+    _option(
+        "--tls-cert",
+        "Certificate chain of this server in PEM, its own first; turns TLS on. It is read again when it "
+        "changes, as are the files below.",
+        type=_FILE,
+    ),
+    _option("--tls-key", "Key of --tls-cert in PEM, not encrypted.", type=_FILE),
+    _option(
+        "--tls-client-ca",
+        "Root certificates in PEM; only clients with a certificate of one of them may connect.",
+        type=_FILE,
+    ),
+    _option(
+        "--tokens-file",
+        "Who may call: a line NAME SCOPES SHA256 for each token, as `entropyd token new` prints it. Without "
+        "it, everybody who may connect.",
+        type=_FILE,
+    ),
 ]
 
 
@@ -194,6 +242,10 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
         if flags["max_model_bytes"] > flags["max_message_bytes"]:
             # GetTables answers a model's tables in one message.
             raise click.UsageError("--max-model-bytes must be at most --max-message-bytes")
+        if (flags["tls_cert"] is None) != (flags["tls_key"] is None):
+            raise click.UsageError("--tls-cert and --tls-key need one another")
+        if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
+            raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
         roles = frozenset(("coding", "modeling") if role == "all" else (role,))
         serve(Settings(roles=roles, **flags))
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entropyd import Archive, Client, EntropydError
+from entropyd import Archive, EntropydError
 from entropyd.cli import bulk
 from entropyd.cli.arrays import STREAM, read_array
 from entropyd.cli.progress import progress
+from entropyd.cli.session import connect
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ _COMPLETION_TIMEOUT_S = 2.0
 
 def _model_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Ids of the server's models, for the shell to complete; none where no server answers in time."""
-    root = context.find_root().params
     try:
-        with Client(root["server"], timeout_s=_COMPLETION_TIMEOUT_S) as client:
+        with connect(context.find_root().params, _COMPLETION_TIMEOUT_S) as client:
             return [model.id for model in client.models() if model.id.startswith(incomplete)]
-    except EntropydError:
+    except (EntropydError, OSError, ValueError):
         return []
 
 

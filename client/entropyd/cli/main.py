@@ -5,16 +5,21 @@ Owns the options that all commands share, and the list of commands. It must not 
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from entropyd import Client
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
 from entropyd.cli.exchange import export_model, import_model
 from entropyd.cli.files import inspect, verify
 from entropyd.cli.fit import fit
 from entropyd.cli.models import models
-from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session
+from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session, connect
+from entropyd.cli.token import token
+
+_FILE = click.Path(path_type=Path)
 
 
 @click.group(
@@ -24,9 +29,14 @@ from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session
 @click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities.")
+@click.option("--tls-ca", type=_FILE, help="Use TLS, and trust the root certificates in this PEM file.")
+@click.option("--tls-cert", type=_FILE, help="Certificate to show to a server that asks for one, in PEM.")
+@click.option("--tls-key", type=_FILE, help="Key of --tls-cert, in PEM.")
+@click.option("--token-file", type=_FILE, help="File with the token to send.  [default: ENTROPYD_TOKEN]")
 @click.version_option(package_name="entropyd", prog_name="entropyd")
 @click.pass_context
-def entropyd(context: click.Context, server: str, timeout_s: float, *, as_json: bool) -> None:
+def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **connection: Any) -> None:
     """Compress float arrays with entropy models that live on an entropyd server.
 
     Each option can be given in the environment too, as in ENTROPYD_SERVER=10.0.0.7:7070.
@@ -41,11 +51,15 @@ def entropyd(context: click.Context, server: str, timeout_s: float, *, as_json: 
       entropyd inspect latents.entropyd
       entropyd verify archives/
     """  # noqa: D301 - \b is click's mark for text to leave as it is
-    context.obj = Session(context.with_resource(Client(server, timeout_s=timeout_s)), as_json)
+    try:
+        client = connect(connection, timeout_s)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    context.obj = Session(context.with_resource(client), as_json)
 
 
 for command in (export_model, import_model):
     models.add_command(command)
 
-for command in (models, fit, compress, decompress, inspect, verify, bench):
+for command in (models, fit, compress, decompress, inspect, verify, bench, token):
     entropyd.add_command(command)

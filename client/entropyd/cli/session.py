@@ -8,15 +8,19 @@ the command with exit code 1 and a sentence, never a traceback.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from entropyd import Client, EntropydError
+from entropyd import EntropydError
+from entropyd._connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from entropyd import Client
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 
@@ -30,6 +34,9 @@ _NEXT = {
     "DRAINING": "the server is going away; repeat the command when another is there",
     "STARTING": "the server is starting; repeat the command in a few seconds",
     "DEADLINE": "give calls more time with --timeout-s",
+    "MISSING_CREDENTIALS": "give one with --token-file, or in ENTROPYD_TOKEN",
+    "INVALID_CREDENTIALS": "it may have been revoked; ask whoever runs the server for another",
+    "MISSING_SCOPE": "ask whoever runs the server for a token with that scope",
     "CORRUPT_STRING": "`entropyd verify FILE` names what is damaged; --skip-damaged decodes the rest",
     "ARCHIVE_DAMAGED": "`entropyd verify FILE` names what is damaged; --recover reads the rest",
 }
@@ -78,6 +85,18 @@ class ErrorsAsSentences(click.Group):
             raise  # click ends quietly when whoever reads has had enough
         except OSError as error:
             raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+
+
+def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
+    """The client that the options of `entropyd` ask for; it connects when it is first used.
+
+    Raises:
+      OSError, ValueError: As Connection.client.
+    """
+    known = {field.name for field in fields(Connection)}
+    given = {name: value for name, value in options.items() if name in known}
+    # In the environment and in files only: other users of a machine see the arguments of a command.
+    return Connection(**given, token=os.environ.get("ENTROPYD_TOKEN")).client(timeout_s)
 
 
 def sentence(error: EntropydError) -> str:

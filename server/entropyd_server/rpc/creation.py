@@ -16,10 +16,12 @@ from entropyd.contract.errors import (
     InvalidRequestError,
     LimitExceededError,
     ModelNotFoundError,
+    OverloadedError,
     TablesMismatchError,
     Violation,
 )
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.rpc.quota import ModelQuota
 from entropyd_server.rpc.single_flight import SingleFlight
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError
@@ -34,7 +36,12 @@ if TYPE_CHECKING:
     from entropyd_server.metrics import Metrics
     from entropyd_server.rpc.library import LoadedModel, ModelLibrary
     from entropyd_server.rpc.limits import Limits
-    from entropyd_server.store.model_store import ModelStore
+    from entropyd_server.store.model_store import ModelStore, StoredModel
+
+
+# A build outlives a caller that leaves, so callers that come and go could pile them up without end.
+_MOST_CREATIONS = 256
+_RETRY_AFTER_S = 5.0
 
 
 class BuiltTables(Protocol):
@@ -77,9 +84,10 @@ class ModelCreator:
         self._limits = limits
         self._build_seconds = metrics.table_build_seconds
         self._creations: SingleFlight[str, tuple[LoadedModel, bool]] = SingleFlight()
+        self._quota = ModelQuota(store, limits.max_models_per_caller)
 
-    async def create(self, config: UniversalBatchedConfig) -> tuple[LoadedModel, bool]:
-        """Finds or makes the model of a configuration.
+    async def create(self, config: UniversalBatchedConfig, caller: str = "") -> tuple[LoadedModel, bool]:
+        """Finds or makes the model of a configuration, in a place of the caller's if it has to be made.
 
         A caller that leaves does not stop a build: others may wait for it, and the model is stored for when
         the caller comes back.
@@ -89,25 +97,30 @@ class ModelCreator:
 
         Raises:
           InvalidConfigError: If no tables can be built from it.
-          LimitExceededError: If its tables are too large, or took too long or too much memory to build.
+          LimitExceededError: If its tables are too large, or took too long or too much memory to build, or
+            the caller has no place for it.
+          OverloadedError: If too many models are being made.
           UnavailableError: If the worker died, or the store cannot be reached.
           DataLossError: If the stored model is damaged.
         """
+        if config.model_id not in self._creations and len(self._creations) >= _MOST_CREATIONS:
+            raise OverloadedError(f"{_MOST_CREATIONS} models are being made", retry_after_s=_RETRY_AFTER_S)
         leads = False
 
         async def lead() -> tuple[LoadedModel, bool]:
             nonlocal leads
             leads = True
-            return await self._create(config)
+            return await self._create(config, caller)
 
         model, created = await self._creations.run(config.model_id, lead)
         return model, created and leads
 
-    async def add(self, blob: bytes) -> tuple[LoadedModel, bool]:
+    async def add(self, blob: bytes, caller: str = "") -> tuple[LoadedModel, bool]:
         """Stores a model that another store holds, as it is.
 
         Args:
           blob: The model's object there.
+          caller: In whose place, if it is new here.
 
         Returns:
           The model, and whether this call stored it.
@@ -115,7 +128,7 @@ class ModelCreator:
         Raises:
           InvalidRequestError: If the object does not match its digests.
           TablesMismatchError: If this store has the model with other tables.
-          LimitExceededError: If its tables are too large.
+          LimitExceededError: If its tables are too large, or the caller has no place for it.
           UnavailableError, DataLossError: As `create`.
         """
         try:
@@ -126,7 +139,11 @@ class ModelCreator:
         if tables is not None:
             _check_fit(config, tables)
             self._check_size(tables)
-        stored, created = await self._store.create(config, tables, built_with)
+        try:
+            stored, created = await self._store.load(config.model_id), False
+        except ModelNotFoundError:
+            async with self._quota.place(caller):
+                stored, created = await self._stored(config, tables, built_with, caller)
         if tables is not None and stored.tables is not None and stored.tables.digest != tables.digest:
             raise TablesMismatchError(
                 f"model {config.model_id} is in this store with other coding tables; strings made with the "
@@ -135,14 +152,36 @@ class ModelCreator:
             )
         return self._library.add(stored), created
 
-    async def _create(self, config: UniversalBatchedConfig) -> tuple[LoadedModel, bool]:
+    async def check_place(self, caller: str) -> None:
+        """Tells a caller who has no place for another model before it goes to some length for one.
+
+        Raises:
+          LimitExceededError, UnavailableError: As `create`.
+        """
+        async with self._quota.place(caller):
+            pass
+
+    async def _create(self, config: UniversalBatchedConfig, caller: str) -> tuple[LoadedModel, bool]:
         try:
             return await self._library.model(config.model_id), False
         except ModelNotFoundError:
             pass
-        tables, built_with = await self._tables(config)
-        stored, created = await self._store.create(config, tables, built_with)
+        async with self._quota.place(caller):
+            tables, built_with = await self._tables(config)
+            stored, created = await self._stored(config, tables, built_with, caller)
         return self._library.add(stored), created
+
+    async def _stored(
+        self,
+        config: UniversalBatchedConfig,
+        tables: CodingTables | None,
+        built_with: Mapping[str, str],
+        caller: str,
+    ) -> tuple[StoredModel, bool]:
+        stored, created = await self._store.create(config, tables, built_with)
+        if created:
+            await self._quota.charge(caller, config.model_id)
+        return stored, created
 
     async def _tables(self, config: UniversalBatchedConfig) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:

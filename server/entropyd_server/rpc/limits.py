@@ -15,6 +15,8 @@ class Limits:
     max_message_bytes: int
     max_model_bytes: int
     max_build_seconds: float
+    max_concurrent_calls: int = 1024
+    max_models_per_caller: int = 0
     max_units: int = 1 << 20
     max_rank: int = 32
     max_page_size: int = 100

@@ -21,7 +21,7 @@ from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
 
@@ -40,7 +40,11 @@ _PAGE_READS = 8
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
-    """Serves the models of one store."""
+    """Serves the models of one store.
+
+    Args:
+      caller: Names whoever made a call, by its context.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         perturber: Perturber,
         fitter: Fitter,
         limits: Limits,
+        caller: Callable[[Context], str],
     ) -> None:
         self._store = store
         self._library = library
@@ -58,13 +63,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._perturber = perturber
         self._fitter = fitter
         self._limits = limits
+        self._caller = caller
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Context
     ) -> model_pb2.CreateModelResponse:
         """See model.proto."""
         config = await asyncio.to_thread(config_from_message, request.config)
-        model, created = await self._creator.create(config)
+        model, created = await self._creator.create(config, self._caller(context))
         return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
 
     async def GetModel(
@@ -143,7 +149,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         stored = (await self._library.model(checked_model_id(request.model_id))).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
-        model, _ = await self._creator.create(config)
+        model, _ = await self._creator.create(config, self._caller(context))
         return model_pb2.SetWeightsResponse(model=_render(model.stored))
 
     async def ExportModel(
@@ -158,7 +164,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ImportModelRequest, context: Context
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
-        model, created = await self._creator.add(request.object)
+        model, created = await self._creator.add(request.object, self._caller(context))
         return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> model_pb2.PerturbResponse:
@@ -174,6 +180,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Context
     ) -> AsyncIterator[model_pb2.FitModelResponse]:
         """See model.proto."""
+        caller = self._caller(context)
+        await self._creator.check_place(caller)
         task = await read_task(requests, self._limits)
         fitted = task.config
         async with contextlib.aclosing(self._fitter.fit(task)) as states:
@@ -186,7 +194,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                         remaining_seconds=state.remaining_seconds,
                     )
                 )
-        model, _ = await self._creator.create(fitted)
+        model, _ = await self._creator.create(fitted, caller)
         yield model_pb2.FitModelResponse(model=_render(model.stored))
 
 

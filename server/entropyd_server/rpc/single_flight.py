@@ -23,6 +23,12 @@ class SingleFlight(Generic[K, V]):
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Task[V]] = {}
 
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._flights
+
     async def run(self, key: K, compute: Callable[[], Coroutine[None, None, V]]) -> V:
         """Awaits the computation of `key`, starting it if none is in flight."""
         flight = self._flights.get(key)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
+# An empty object for each model of a caller whose models are counted: callers/NAME/MODEL_ID.
+_CALLERS = "callers/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,21 @@ class ModelStore:
                 await obstore.delete_async(self._backend, _key(model_id))
             except FileNotFoundError:
                 raise _not_found(model_id) from None
+            async for page in obstore.list(self._backend, _CALLERS):
+                for meta in page:
+                    if meta["path"].endswith(f"/{model_id}"):
+                        await obstore.delete_async(self._backend, meta["path"])
+
+    async def charge(self, caller: str, model_id: str) -> None:
+        """Notes that a caller made a model, until it is deleted."""
+        with _reachable():
+            await obstore.put_async(self._backend, f"{_CALLERS}{caller}/{model_id}", b"")
+
+    async def count_charged(self, caller: str) -> int:
+        """The models that a caller made and that were not deleted."""
+        with _reachable():
+            pages = obstore.list(self._backend, f"{_CALLERS}{caller}")
+            return sum([len(page) async for page in pages])
 
 
 def _key(model_id: str) -> str:

@@ -1,0 +1,49 @@
+"""A client from plain settings, for those who have no code to write: the command line and Zarr.
+
+Owns how files and names become a connection. It must not know who read them from where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entropyd._client import Client
+from entropyd._credentials import tls_credentials
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a server is and what it is to be shown.
+
+    Attributes:
+      server: Target, as for Client.
+      tls: Whether to use TLS; any of the files below means so too.
+      tls_ca: Root certificates to trust in PEM; None for the public ones.
+      tls_cert, tls_key: The client's own certificate chain and key in PEM.
+      token_file: File that holds nothing but a token.
+      token: The token itself; `token_file` wins over it.
+    """
+
+    server: str
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    token_file: Path | None = None
+    token: str | None = None
+
+    def client(self, timeout_s: float = 60.0) -> Client:
+        """A client of that server; it connects when it is first used.
+
+        Raises:
+          OSError: If a file cannot be read.
+          ValueError: If settings contradict one another, or a token would go out in plain text.
+        """
+        tls = self.tls or not (self.tls_ca is self.tls_cert is self.tls_key is None)
+        credentials = tls_credentials(self.tls_ca, self.tls_cert, self.tls_key) if tls else None
+        token = self.token if self.token_file is None else self.token_file.read_text("utf-8").strip()
+        return Client(self.server, credentials=credentials, token=token or None, timeout_s=timeout_s)

@@ -1,0 +1,61 @@
+"""`entropyd token`: makes tokens for servers that ask for one.
+
+Owns how a token looks and the line that a server keeps of it. It must not connect to anything. Invariant: a
+token is shown once and kept nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from entropyd.cli.session import Session
+
+_SCOPES = ("code", "model", "admin")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# By its beginning, scanners know a token that was published by mistake.
+_PREFIX = "entropyd_"
+_RANDOM_BYTES = 32
+
+
+@click.group()
+def token() -> None:
+    """Make tokens for servers that ask for one."""
+
+
+@token.command()
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(_SCOPES),
+    help="What it allows: code (compress and decompress), model (make, fit and read models), admin (all of "
+    "it, and deleting models). Repeatable.",
+)
+@click.argument("name")
+@click.pass_obj
+def new(session: Session, /, scopes: tuple[str, ...], name: str) -> None:
+    """Make a token for NAME, and the line for a server's --tokens-file.
+
+    The line does not give the token away: it holds a hash of it. Whoever will use the token can make it, and
+    send the line to whoever runs the server.
+
+    \b
+    Example:
+      entropyd token new --scope code ci
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    if not _NAME.fullmatch(name):
+        raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
+    made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    digest = hashlib.sha256(made.encode()).hexdigest()
+    line = f"{name} {','.join(sorted(set(scopes)))} {digest}"
+    session.tell(
+        {"token": made, "line": line},
+        f"token, shown only here:  {made}\nline of --tokens-file:   {line}",
+    )

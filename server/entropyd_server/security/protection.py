@@ -1,0 +1,83 @@
+"""What of a server's settings is protection, as one value.
+
+Owns which files are watched, and what an operator is told of a server that is open. It must not know what is
+served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from entropyd.contract.address import stays_on_this_machine
+from entropyd_server.security.access import Access
+from entropyd_server.security.reloading import Reloaded
+from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, parse_tls, server_credentials
+from entropyd_server.security.tokens import TokenBook
+
+if TYPE_CHECKING:
+    import grpc
+
+    from entropyd_server.metrics import Metrics
+    from entropyd_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_TOKENS = "--tokens-file"
+
+
+class Protection:
+    """TLS and tokens as the settings ask for them.
+
+    Attributes:
+      access: Who may call what.
+
+    Raises:
+      FilesError: If a file cannot be used; names it with its flag.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._clients_too = settings.tls_client_ca is not None
+        self._tls: Reloaded[grpc.ServerCertificateConfiguration] | None = None
+        self._tokens: Reloaded[TokenBook] | None = None
+        pem = {CERT: settings.tls_cert, KEY: settings.tls_key, CLIENT_CA: settings.tls_client_ca}
+        files = {flag: path for flag, path in pem.items() if path is not None}
+        if files:
+            self._tls = Reloaded("certificates", files, parse_tls, metrics.reloads)
+        if (path := settings.tokens_file) is not None:
+            tokens = Reloaded(
+                "tokens",
+                {_TOKENS: path},
+                lambda contents: TokenBook.parse(contents[_TOKENS]),
+                metrics.reloads,
+            )
+            self._tokens = tokens
+            self.access = Access(lambda: tokens.value)
+        else:
+            self.access = Access(None)
+
+    def add_port(self, server: grpc.aio.Server, address: str) -> None:
+        """Binds a server's port, and warns of what is open to others on the network.
+
+        Raises:
+          RuntimeError: If the address cannot be bound.
+        """
+        if self._tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, server_credentials(self._tls, clients_too=self._clients_too))
+        if stays_on_this_machine(address):
+            return
+        if self._tokens is not None and self._tls is None:
+            log.warning("tokens cross the network in plain text: %s has no TLS (--tls-cert)", address)
+        if self._tokens is None and not self._clients_too:
+            log.warning(
+                "whoever reaches %s may use and delete every model: there is neither --tokens-file nor "
+                "--tls-client-ca",
+                address,
+            )
+
+    async def watch(self) -> None:
+        """Reloads files as they change, for as long as it is awaited."""
+        await asyncio.gather(*(files.watch() for files in (self._tls, self._tokens) if files is not None))

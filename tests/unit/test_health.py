@@ -55,3 +55,28 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
         await server.stop(None)
 
     asyncio.run(scenario())
+
+
+def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
+    async def scenario() -> None:
+        server = grpc.aio.server()
+        port = server.add_insecure_port("127.0.0.1:0")
+        health = Health([CODING])
+        await health.register(server)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            stays, leaves = (stub.Watch(health_pb2.HealthCheckRequest(service=CODING)) for _ in range(2))
+            assert [(await watch.read()).status for watch in (stays, leaves)] == [NOT_SERVING] * 2
+            leaves.cancel()
+            # The server has seen it leave once a later call on the connection is answered.
+            await stub.Check(health_pb2.HealthCheckRequest(service=CODING))
+            await health.serving(CODING)
+            assert (await asyncio.wait_for(stays.read(), 60)).status == SERVING
+            await health.drain()
+            assert (await asyncio.wait_for(stays.read(), 60)).status == NOT_SERVING
+            unknown = stub.Watch(health_pb2.HealthCheckRequest(service="no.such.Service"))
+            assert (await unknown.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        await server.stop(None)
+
+    asyncio.run(scenario())

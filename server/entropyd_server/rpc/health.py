@@ -6,19 +6,20 @@ Owns the state of each service: starting, serving or draining. Invariant: a serv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entropyd.contract.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc
-
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _RETRY_AFTER_S = 0.5
 # Name of the health service for a liveness probe: it goes on SERVING while the server starts and drains.
 LIVENESS = "entropyd.liveness"
@@ -31,7 +32,7 @@ class Health:
         self._starting = set(services)
         self._services = tuple(services)
         self._draining = False
-        self._servicer = health.aio.HealthServicer()
+        self._servicer = _Servicer()
 
     async def register(self, server: grpc.aio.Server) -> None:
         """Adds the health service to a server, every service starting."""
@@ -70,3 +71,41 @@ class Health:
         if service not in self._starting:
             return None
         return UnavailableError(f"{service} is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)
+
+
+class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package carries no types
+    """The published protocol, statuses by service.
+
+    Not the one of grpcio-health-checking, in which a watcher that leaves takes the others' wake-up call with
+    it: they would never hear of a drain (seen in 1.62.3).
+    """
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+
+    async def set(self, service: str, status: int) -> None:
+        """Tells all watchers of a service."""
+        async with self._changed:
+            self._statuses[service] = status
+            self._changed.notify_all()
+
+    async def Check(  # noqa: N802 - gRPC's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        """See grpc/health/v1/health.proto."""
+        if request.service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    async def Watch(  # noqa: N802 - gRPC's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """See grpc/health/v1/health.proto."""
+        told = None
+        while True:
+            async with self._changed:
+                while (status := self._statuses.get(request.service, _UNKNOWN)) == told:
+                    await self._changed.wait()
+            told = status
+            await context.write(health_pb2.HealthCheckResponse(status=told))

@@ -15,11 +15,11 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health as health_service
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from entropyd.contract.errors import UnavailableError
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, model_pb2, model_pb2_grpc
@@ -44,7 +44,7 @@ from entropyd_server.rpc.library import ModelLibrary
 from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
-from entropyd_server.security.gate import Gate
+from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.model_store import ModelStore
@@ -63,6 +63,7 @@ log = logging.getLogger(__name__)
 
 CODING = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
 MODELING = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
 # What a message may be above max_message_bytes: shapes, ids and lengths around the array.
@@ -191,7 +192,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
         ],
     )
-    gate = Gate(server, protection.access, settings.max_concurrent_calls, boundary, metrics)
+    gate = Gate(server, metrics, Admission(protection.access, settings.max_concurrent_calls).refusal)
     store = ModelStore(settings.store)
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
@@ -216,9 +217,12 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     devices = () if plane is None else plane.devices
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
     info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), gate)
-    await health.register(server)
+    # Probes carry no token, and must be answered however much there is to do.
+    await health.register(cast("grpc.aio.Server", Gate(server, metrics)))
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(reflected, gate)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        boundary.enclose(reflection.aio.ReflectionServicer(reflected), REFLECTION), gate
+    )
     try:
         protection.add_port(server, settings.listen)
     except RuntimeError as error:

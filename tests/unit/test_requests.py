@@ -324,6 +324,7 @@ BOMBS: list[tuple[dict[str, Any], str]] = [
     ({"strings": [], "batch_shape": [0, 2**40]}, "max_message_bytes"),
     ({"strings": [b""] * 65, "batch_shape": [65], "broadcast_shape": [0]}, "max_units"),
     ({"units": [(0, 4)] * 17}, "max_units"),
+    ({"units": [(0, 0)] * 65}, "max_units"),
     ({"units": [(0, 4)] * 16, "broadcast_shape": [6]}, "max_message_bytes"),
     ({"strings": [b"x" * 2000], "batch_shape": [1], "units": [(0, 1)] * 3}, "max_message_bytes"),
 ]

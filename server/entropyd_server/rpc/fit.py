@@ -35,6 +35,8 @@ DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000
 # Fewer say nothing of a density, least of all of its tails.
 LEAST_ROWS = 100
+# What a message of samples counts as at least: what is kept of one takes memory even if it is empty.
+_LEAST_MESSAGE_BYTES = 256
 
 
 async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: Limits) -> FitTask:
@@ -58,7 +60,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
             options = request.configuration
             config = await asyncio.to_thread(config_from_message, options.config)
             continue
-        sample_bytes += len(request.samples.data)
+        sample_bytes += max(len(request.samples.data), _LEAST_MESSAGE_BYTES)
         if sample_bytes > limits.max_message_bytes:
             raise LimitExceededError(
                 f"samples exceed the server's max_message_bytes of {limits.max_message_bytes}; send fewer",

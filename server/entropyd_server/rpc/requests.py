@@ -244,6 +244,8 @@ def _damaged(
 
 
 def _selected(ranges: Sequence[coding_pb2.UnitRange], total: int, limits: Limits) -> npt.NDArray[np.int64]:
+    if len(ranges) > limits.max_units:
+        raise _limit_exceeded("max_units", limits.max_units, f"{len(ranges)} ranges of coding units")
     for number, run in enumerate(ranges):
         if run.start + run.count > total:
             found = f"is [{run.start}, {run.start + run.count}); the batch has {total} coding units"

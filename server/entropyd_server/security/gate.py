@@ -1,8 +1,8 @@
-"""Where calls come in: who may not, and what is too much, is refused before its message is read.
+"""Where calls come in: what may not or cannot be answered is refused before any of our code sees it.
 
-Owns the count of calls in hand. It must not know which call needs what (`access`) or what any call does.
-Invariant: a call that is refused costs the server its headers; however large the message behind them is, it
-is never assembled.
+Owns the count of calls in hand. It must not know which call needs what (`access`), what a message is
+(`reading`) or what any call does. Invariant: a call that is refused costs the server its headers; however
+large the message behind them is, it is never assembled.
 
 A handler is looked up once for every call, in the task of that call and before its message is received: so
 the gate stands around the look-up. An interceptor would stand there too, but costs every call a second
@@ -12,20 +12,52 @@ look-up (docs/adr/0006-batching.md).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from entropyd.contract.errors import EntropydError, OverloadedError
+from entropyd.contract.errors import EntropydError, OverloadedError, to_status
+from entropyd_server.rpc.reading import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from entropyd_server.metrics import Metrics
-    from entropyd_server.rpc.boundary import Boundary
     from entropyd_server.security.access import Access
 
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Refusal = Callable[[grpc.HandlerCallDetails], EntropydError | None]
+
 _RETRY_AFTER_S = 0.5
+
+
+class Admission:
+    """Decides which calls may pass.
+
+    Args:
+      access: Who may call what.
+      max_calls: Most calls in hand at a time.
+    """
+
+    def __init__(self, access: Access, max_calls: int) -> None:
+        self._access = access
+        self._max_calls = max_calls
+        self._calls = 0
+
+    def refusal(self, details: grpc.HandlerCallDetails) -> EntropydError | None:
+        """Why a call may not pass; None lets it pass and counts it until its task ends."""
+        try:
+            self._access.check(details.method, details.invocation_metadata)
+        except EntropydError as error:
+            return error
+        if self._calls >= self._max_calls:
+            return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
+        self._calls += 1
+        cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(self._ended)
+        return None
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:  # noqa: ARG002 - asyncio hands it over
+        self._calls -= 1
 
 
 class Gate:
@@ -33,61 +65,77 @@ class Gate:
 
     Args:
       server: What the services are added to.
-      access: Who may call what.
-      max_calls: Most calls in hand at a time.
-      boundary: Answers what is refused.
-      metrics: Where refusals are counted.
+      metrics: Where calls that end here are counted.
+      refusal: Says why a call may not pass; None lets every call pass.
     """
 
-    def __init__(
-        self, server: grpc.aio.Server, access: Access, max_calls: int, boundary: Boundary, metrics: Metrics
-    ) -> None:
+    def __init__(self, server: grpc.aio.Server, metrics: Metrics, refusal: Refusal | None = None) -> None:
         self._server = server
-        self._access = access
-        self._max_calls = max_calls
-        self._boundary = boundary
         self._metrics = metrics
-        self._calls = 0
+        self._refusal = refusal
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Adds a service, as grpc.aio.Server does."""
-        self._server.add_generic_rpc_handlers([_Gated(handler, self) for handler in handlers])
+        gated = [_Gated(handler, self._metrics, self._refusal) for handler in handlers]
+        self._server.add_generic_rpc_handlers(gated)
 
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Called by newer stubs besides; the generic handlers do, and nothing may go around the gate."""
-
-    def refusal(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """What answers a call that may not pass; None lets it pass and counts it until its task ends."""
-        try:
-            self._access.check(details.method, details.invocation_metadata)
-            if self._calls >= self._max_calls:
-                raise OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
-        except EntropydError as error:
-            name = details.method.rpartition("/")[2]
-            self._metrics.methods[name].calls_by_code[error.code] += 1
-            return self._boundary.refusing(name, error)
-        task = asyncio.current_task()
-        if task is not None:
-            self._calls += 1
-            task.add_done_callback(self._ended)
-        return None
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:  # noqa: ARG002 - asyncio hands it over
-        self._calls -= 1
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Newer stubs add their handlers this way too; nothing may go around the generic ones."""
 
 
 class _Gated(grpc.GenericRpcHandler):
     """The handlers of one service behind the gate."""
 
-    def __init__(self, handlers: grpc.GenericRpcHandler, gate: Gate) -> None:
+    def __init__(self, handlers: grpc.GenericRpcHandler, metrics: Metrics, refusal: Refusal | None) -> None:
         self._handlers = handlers
-        self._gate = gate
+        self._metrics = metrics
+        self._refusal = refusal
+        self._reading: dict[str, Handler] = {}
 
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """See base class."""
-        handler = self._handlers.service(handler_call_details)
-        if handler is None:  # another service's
-            return None
-        return self._gate.refusal(handler_call_details) or handler
+        method = handler_call_details.method
+        handler = self._reading.get(method)
+        if handler is None:
+            unread = self._handlers.service(handler_call_details)
+            if unread is None:
+                return None  # another service's, or nobody's
+            handler = self._reading[method] = self._with_care(unread, method)
+        refusal = None if self._refusal is None else self._refusal(handler_call_details)
+        if refusal is None:
+            return handler
+        self._count(method, refusal)
+
+        async def refuse(requests: Any, context: Any) -> None:  # noqa: ARG001 - no message is read
+            await _refuse(context, refusal)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    def _with_care(self, handler: Any, method: str) -> Handler:
+        """A handler that answers bytes that are no message as every other bad request."""
+        message_type = handler.request_deserializer.__self__
+        if handler.request_streaming:
+            changes: dict[str, Any] = {"request_deserializer": reader(message_type, raises=True)}
+        else:
+            kind = "unary_stream" if handler.response_streaming else "unary_unary"
+            behaviour = getattr(handler, kind)
+
+            async def answer(request: Any, context: Any) -> Any:
+                if isinstance(request, EntropydError):
+                    self._count(method, request)
+                    return await _refuse(context, request)
+                return await behaviour(request, context)
+
+            changes = {kind: answer, "request_deserializer": reader(message_type, raises=False)}
+        return cast("Handler", handler._replace(**changes))
+
+    def _count(self, method: str, error: EntropydError) -> None:
+        self._metrics.methods[method.rpartition("/")[2]].calls_by_code[error.code] += 1
+
+
+async def _refuse(context: Any, error: EntropydError) -> None:
+    """Ends a call as the boundary does, before it gets as far."""
+    trailing = [("grpc-status-details-bin", to_status(error).SerializeToString())]
+    if error.retry_after_s is not None:
+        trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000)).encode()))
+    await context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))

@@ -33,6 +33,7 @@ class LocalServer:
       flags: Flags of the command, as in `"--role", "coding"`.
       listen: Address to listen on, HOST:PORT; None for a Unix socket.
       store: URL of the store; None for a folder that lasts as long as the server.
+      credentials: What a client shows a server that its flags give TLS; None for plain text.
       wait: Whether entering the `with` block waits for the server to be SERVING.
 
     Attributes:
@@ -42,11 +43,17 @@ class LocalServer:
     """
 
     def __init__(
-        self, *flags: str, listen: str | None = None, store: str | None = None, wait: bool = True
+        self,
+        *flags: str,
+        listen: str | None = None,
+        store: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        wait: bool = True,
     ) -> None:
         self._flags = flags
         self._listen = listen
         self._store = store
+        self._credentials = credentials
         self._wait = wait
 
     def __enter__(self) -> Self:
@@ -85,7 +92,7 @@ class LocalServer:
         """
         until = time.monotonic() + timeout_s
         request = health_pb2.HealthCheckRequest(service=service)
-        with grpc.insecure_channel(self.target) as channel:
+        with self._channel() as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             while self.process.poll() is None and time.monotonic() < until:
                 # A watch of its own for each few seconds, so that a process that ends is noticed.
@@ -96,6 +103,11 @@ class LocalServer:
         status = self.process.poll()
         what = f"is not SERVING after {timeout_s:g} s" if status is None else f"ended with status {status}"
         raise RuntimeError(f"the server {what}:\n{self.log_path.read_text()}")
+
+    def _channel(self) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self.target)
+        return grpc.secure_channel(self.target, self._credentials)
 
     def stop(self) -> int:
         """Tells the server to drain and end, unless it has ended, and gives its exit status."""

@@ -17,12 +17,14 @@ from entropyd import (
     LimitExceededError,
     ModelNotFoundError,
     ModelStateError,
+    OverloadedError,
     UnavailableError,
     UniversalBatchedConfig,
     priors,
 )
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.metrics import Metrics
+from entropyd_server.rpc import creation
 from entropyd_server.rpc.creation import ModelCreator
 from entropyd_server.rpc.library import LoadedModel, ModelLibrary
 from entropyd_server.rpc.limits import Limits
@@ -322,5 +324,90 @@ def test_a_forgotten_model_is_read_again() -> None:
         await server.store.delete(config().model_id)
         with pytest.raises(ModelNotFoundError):
             await server.library.model(config().model_id)
+
+    asyncio.run(scenario())
+
+
+def numbered(number: int) -> UniversalBatchedConfig:
+    return config(prior=priors.NoisyNormal(float(number), [1.0, 2.0]))
+
+
+@pytest.mark.parametrize("url", ["memory:///", "folder"])
+def test_a_caller_makes_as_many_models_as_its_share_and_deleting_one_makes_room(
+    url: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        limits = Limits(**{**vars(LIMITS), "max_models_per_caller": 2})
+        store = ModelStore(tmp_path.as_uri() if url == "folder" else url)
+        server = Server(Builder(), store, limits)
+        for number in (0, 1):
+            await server.creator.create(numbered(number), "alice")
+        # What is there already takes no place, nor does what others make.
+        await server.creator.create(numbered(1), "alice")
+        await server.creator.create(numbered(2), "alice2")
+        await server.creator.create(numbered(2), "alice")
+        for restarted in (server, Server(Builder(), store, limits)):
+            with pytest.raises(LimitExceededError) as caught:
+                await restarted.creator.create(numbered(3), "alice")
+            assert caught.value.metadata == {"limit": "max_models_per_caller", "value": "2"}
+            with pytest.raises(LimitExceededError):
+                await restarted.creator.check_place("alice")
+        await store.delete(numbered(0).model_id)
+        await server.creator.check_place("alice")
+        await server.creator.create(numbered(3), "alice")
+        assert await store.list_ids(10) == sorted(numbered(number).model_id for number in (1, 2, 3))
+
+    asyncio.run(scenario())
+
+
+def test_models_that_are_being_made_take_places() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder, limits=Limits(**{**vars(LIMITS), "max_models_per_caller": 1}))
+        making = asyncio.create_task(server.creator.create(numbered(0), "alice"))
+        await until(lambda: builder.builds)
+        with pytest.raises(LimitExceededError):
+            await server.creator.create(numbered(1), "alice")
+        builder.go.set()
+        assert (await making)[1]
+
+    asyncio.run(scenario())
+
+
+def test_an_imported_model_takes_a_place_unless_it_is_there() -> None:
+    async def scenario() -> None:
+        elsewhere = Server(Builder())
+        blobs = []
+        for number in (0, 1):
+            await elsewhere.creator.create(numbered(number))
+            blobs.append(await elsewhere.store.read(numbered(number).model_id))
+        server = Server(Builder(), limits=Limits(**{**vars(LIMITS), "max_models_per_caller": 1}))
+        assert (await server.creator.add(blobs[0], "alice"))[1]
+        assert not (await server.creator.add(blobs[0], "alice"))[1]
+        with pytest.raises(LimitExceededError):
+            await server.creator.add(blobs[1], "alice")
+
+    asyncio.run(scenario())
+
+
+def test_builds_whose_callers_have_left_do_not_pile_up() -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder)
+        for number in range(creation._MOST_CREATIONS):
+            calling = asyncio.create_task(server.creator.create(numbered(number)))
+            await until(lambda number=number: len(builder.builds) > number)  # type: ignore[misc]
+            calling.cancel()
+            await asyncio.wait({calling})
+        with pytest.raises(OverloadedError) as caught:
+            await server.creator.create(numbered(-1))
+        assert caught.value.retry_after_s is not None
+        # A model that is being made may be waited for.
+        waiting = asyncio.create_task(server.creator.create(numbered(0)))
+        builder.go.set()
+        assert (await waiting)[0].codec is not None
+        await until(lambda: not server.creator._creations)
 
     asyncio.run(scenario())

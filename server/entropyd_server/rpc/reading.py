@@ -41,8 +41,7 @@ def read_message(message_type: type[Message], data: bytes) -> Message:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
     """
-    descriptor = cast("Descriptor", message_type.DESCRIPTOR)
-    if len(data) > _COUNTED_BYTES and _count_fields(data, descriptor) > MOST_FIELDS:
+    if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MOST_FIELDS:
         raise LimitExceededError(
             f"the message has more than {MOST_FIELDS} fields",
             metadata={"limit": "max_fields", "value": str(MOST_FIELDS)},
@@ -50,7 +49,7 @@ def read_message(message_type: type[Message], data: bytes) -> Message:
     try:
         return message_type.FromString(data)
     except DecodeError:
-        what = f"is no {descriptor.full_name}"
+        what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.of([Violation("message", what)]) from None
 
 
@@ -74,7 +73,7 @@ def reader(message_type: type[Message], *, raises: bool) -> Callable[[bytes], An
     return read
 
 
-def _count_fields(data: bytes, descriptor: Descriptor) -> int:
+def _count_fields(data: bytes, message_type: type[Message]) -> int:
     """Fields of a message, and of those within it that hold messages themselves; ends above MOST_FIELDS.
 
     Other messages within it have fields of numbers and bytes only, and these take memory in proportion.
@@ -82,7 +81,7 @@ def _count_fields(data: bytes, descriptor: Descriptor) -> int:
     """
     count = 0
     # Messages to look into: where their fields begin and end, of what type, how deep.
-    messages = [(0, len(data), descriptor, 0)]
+    messages = [(0, len(data), cast("Descriptor", message_type.DESCRIPTOR), 0)]
     while messages and count <= MOST_FIELDS:
         at, end, descriptor, depth = messages.pop()
         holders = _holders(descriptor) if depth < _MOST_DEPTH else {}

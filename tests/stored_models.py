@@ -1,0 +1,29 @@
+"""A model put into a store without a modeling plane, for servers that only code.
+
+Owns a small model with supplied tables. It must not know what a test does with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from entropyd import UniversalBatchedConfig, priors
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.store.model_store import ModelStore
+
+_ROW = [-8, 0, 16, 64, 192, 240, 256]
+CHANNELS = 3
+
+
+def put_model(store_url: str) -> str:
+    """Stores the model, whose bottleneck is float32 [..., n, CHANNELS], and gives its id."""
+    tables = CodingTables.parse(_ROW * CHANNELS, [-2] * CHANNELS)
+    config = UniversalBatchedConfig(
+        prior=priors.NoisyNormal(loc=0.0, scale=[1.0] * CHANNELS),
+        coding_rank=2,
+        num_noise_levels=1,
+        range_coder_precision=8,
+        tables=(tables.cdf, tables.cdf_offset),
+    )
+    asyncio.run(ModelStore(store_url).create(config, tables, {}))
+    return config.model_id

@@ -1,0 +1,84 @@
+"""Laws of tokens: who is in the file gets in, nobody else does, and nothing repeats a secret."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entropyd.cli.main import entropyd
+from entropyd_server.security.tokens import Caller, Scope, TokenBook
+
+SECRET = "entropyd_" + "s" * 43
+
+
+def line(name: str = "ci", scopes: str = "code", token: str = SECRET) -> str:
+    return f"{name} {scopes} {hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def test_a_token_of_the_command_line_is_known_by_its_line() -> None:
+    made = CliRunner().invoke(
+        entropyd, ["--json", "token", "new", "--scope", "model", "--scope", "code", "trainer"]
+    )
+    assert made.exit_code == 0
+    shown = json.loads(made.stdout)
+    assert shown["token"] not in shown["line"]
+    caller = TokenBook.parse(shown["line"].encode()).caller(shown["token"])
+    assert caller is not None
+    assert caller == Caller("trainer", frozenset({Scope.CODE, Scope.MODEL}))
+
+
+def test_two_tokens_are_never_the_same() -> None:
+    made = [CliRunner().invoke(entropyd, ["token", "new", "--scope", "code", "ci"]).stdout for _ in range(2)]
+    assert made[0] != made[1]
+
+
+@pytest.mark.parametrize("arguments", [["ci"], ["--scope", "all", "ci"], ["--scope", "code", "a/b"]])
+def test_a_token_without_scope_or_with_a_bad_name_is_not_made(arguments: list[str]) -> None:
+    assert CliRunner().invoke(entropyd, ["token", "new", *arguments]).exit_code == 2
+
+
+def test_comments_and_empty_lines_are_left_out() -> None:
+    book = TokenBook.parse(f"# who may call\n\n{line()}  # build machines\n".encode())
+    assert book.caller(SECRET) is not None
+
+
+@given(st.text(max_size=60))
+def test_nobody_else_gets_in(token: str) -> None:
+    book = TokenBook.parse(line().encode())
+    assert (book.caller(token) is not None) == (token == SECRET)
+
+
+def test_a_hash_that_begins_alike_is_not_enough() -> None:
+    digest = hashlib.sha256(SECRET.encode()).digest()
+    alike = digest[:-1] + bytes([digest[-1] ^ 1])
+    assert TokenBook.parse(f"ci code {alike.hex()}".encode()).caller(SECRET) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "holds no token"),
+        ("# nobody\n", "holds no token"),
+        (f"ci code {SECRET}", "line 1: its third field is no SHA-256"),
+        (SECRET, "line 1: has 1 fields; expected NAME SCOPES SHA256"),
+        (line() + "\n" + line("ci", token="other"), "ci is there twice"),  # noqa: S106
+        (line() + "\n" + line("cd"), "two names have the same token"),
+        (line("a/b"), "line 1: its name is not"),
+        (line("x" * 65), "line 1: its name is not"),
+        (line("_anybody"), "line 1: its name is not"),
+        (line("ci", "code,root"), "line 1: its scopes are not among code, model, admin"),
+        (line("ci", "code,"), "line 1: its scopes"),
+        (line().upper(), "line 1: its scopes"),
+        ("\n" + line("a/b") + "\n" + SECRET, "line 2: .*line 3: "),
+        ("\x00\xff", "line 1"),
+    ],
+)
+def test_a_bad_file_is_refused_by_line_without_what_it_holds(content: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as caught:
+        TokenBook.parse(content.encode("latin-1"))
+    assert SECRET not in str(caught.value)

@@ -39,9 +39,10 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.perturb
 
 .PHONY: fuzz
-fuzz: $(READY) ## Fuzzes each parser and coder for FUZZ_SECONDS (300), guided by coverage.
+fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
 	for target in decode encode wire archive; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
+	$(BIN)/python -m tests.fuzz.server --seconds $(FUZZ_SECONDS)
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.

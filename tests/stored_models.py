@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import ModelInfo, UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore
 
@@ -15,8 +15,8 @@ _ROW = [-8, 0, 16, 64, 192, 240, 256]
 CHANNELS = 3
 
 
-def put_model(store_url: str) -> str:
-    """Stores the model, whose bottleneck is float32 [..., n, CHANNELS], and gives its id."""
+def put_model(store_url: str) -> ModelInfo:
+    """Stores the model, whose bottleneck is float32 [..., n, CHANNELS], and says what GetModel would."""
     tables = CodingTables.parse(_ROW * CHANNELS, [-2] * CHANNELS)
     config = UniversalBatchedConfig(
         prior=priors.NoisyNormal(loc=0.0, scale=[1.0] * CHANNELS),
@@ -25,5 +25,13 @@ def put_model(store_url: str) -> str:
         range_coder_precision=8,
         tables=(tables.cdf, tables.cdf_offset),
     )
-    asyncio.run(ModelStore(store_url).create(config, tables, {}))
-    return config.model_id
+    stored, _ = asyncio.run(ModelStore(store_url).create(config, tables, {}))
+    return ModelInfo(
+        id=config.model_id,
+        config=config,
+        tables_digest=tables.digest,
+        table_rows=CHANNELS,
+        table_bytes=stored.table_bytes,
+        built_with={},
+        created_at=stored.created_at,
+    )

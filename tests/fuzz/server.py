@@ -1,0 +1,136 @@
+"""Fuzzes a whole server over gRPC: `python -m tests.fuzz.server --seconds N`.
+
+Owns the loop around hostile calls, and a neighbour that must not notice. It must not know what calls are made
+of. What must hold: every answer is one that a caller may get, the neighbour's are right to the bit, the
+process goes on, and its memory stays within a bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import psutil
+
+import entropyd
+import entropyd.aio
+from entropyd import priors
+from entropyd_server.local import LocalServer
+from tests.fuzz.calls import CALL_SECONDS, Method, draw, judge, methods, seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What a server may have more after any number of hostile calls: caches of models and plans fill up.
+MOST_GROWTH_BYTES = 200 * 1024 * 1024
+_CALLERS = 16
+# Work for a device rather than bytes to parse; calls of these are rarer.
+_SLOW = ("CreateModel", "FitModel", "ImportModel", "Perturb", "SetWeights")
+
+
+async def fuzz(
+    server: LocalServer,
+    model: entropyd.ModelInfo,
+    *,
+    seed: int,
+    goes_on: Callable[[int], bool],
+    exported: bytes | None = None,
+) -> Counter[str]:
+    """Makes hostile calls while a neighbour works.
+
+    Args:
+      server: With the coding role at least.
+      model: One of its models, of float32.
+      seed: Of what is drawn; the same seed draws the same calls.
+      goes_on: Told how many calls were made, says whether to make more.
+      exported: The model as an object, for ImportModel.
+
+    Returns:
+      How often calls ended in which way.
+
+    Raises:
+      AssertionError: If what must hold does not.
+    """
+    chance = random.Random(seed)  # noqa: S311 - what is drawn is no secret
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    good = seeds(model, exported)
+    weighted: list[Method] = [
+        method for method in methods() for _ in range(1 if method.path.endswith(_SLOW) else 6)
+    ]
+    ends: Counter[str] = Counter()
+    options = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
+    made = 0
+    async with entropyd.aio.Client(server.target) as client:
+        async with grpc.aio.insecure_channel(server.target, options) as channel:
+
+            async def caller() -> None:
+                nonlocal made
+                while goes_on(made):
+                    made += 1
+                    method = chance.choice(weighted)
+                    call = draw(chance, method, good[method.path])
+                    ends[await judge(channel, call)] += 1
+
+            done = asyncio.Event()
+            working = asyncio.create_task(_neighbour(client, model, done))
+            try:
+                await asyncio.gather(*(caller() for _ in range(_CALLERS)))
+            finally:
+                done.set()
+            ends["neighbour"] = await working
+    assert process.is_running()
+    assert server.process.poll() is None
+    growth = process.memory_info().rss - before
+    assert growth < MOST_GROWTH_BYTES, growth
+    return ends
+
+
+async def _neighbour(client: entropyd.aio.Client, model: entropyd.ModelInfo, done: asyncio.Event) -> int:
+    """Somebody whose answers must be right all the time; counts them."""
+    x = np.random.default_rng(1).normal(0, 2, (4, 30, *model.config.prior_shape)).astype(np.float32)
+    expected = await client.compress(model, x, timeout_s=CALL_SECONDS)
+    visits = 0
+    while not (done.is_set() and visits):
+        compressed = await client.compress(model, x, timeout_s=CALL_SECONDS)
+        assert compressed.payload == expected.payload
+        restored = await client.decompress(model, compressed, timeout_s=CALL_SECONDS)
+        assert np.abs(restored - x).max() <= 0.5 + 1e-5
+        visits += 1
+    return visits
+
+
+def main() -> None:
+    """Fuzzes a server of its own for a time, and prints how calls ended."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    arguments = parser.parse_args()
+    sys.stdout.write(f"seed {arguments.seed}\n")
+    with LocalServer("--max-build-seconds", "20") as server, entropyd.Client(server.target) as client:
+        prior = priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])
+        model = client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))
+        until = time.monotonic() + arguments.seconds
+        ends = asyncio.run(
+            fuzz(
+                server,
+                model.info,
+                seed=arguments.seed,
+                goes_on=lambda _: time.monotonic() < until,
+                exported=client.export_model(model.info),
+            )
+        )
+        assert "Traceback" not in server.log_path.read_text(), server.log_path.read_text()
+    for end, count in sorted(ends.items()):
+        sys.stdout.write(f"{count:8} {end}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 
 from entropyd.cli.main import entropyd
 from entropyd_server.security.tokens import Caller, Scope, TokenBook
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECRET = "entropyd_" + "s" * 43
 
@@ -30,6 +35,20 @@ def test_a_token_of_the_command_line_is_known_by_its_line() -> None:
     caller = TokenBook.parse(shown["line"].encode()).caller(shown["token"])
     assert caller is not None
     assert caller == Caller("trainer", frozenset({Scope.CODE, Scope.MODEL}))
+
+
+def test_a_token_goes_to_a_new_file_that_nobody_else_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "ci.token"
+    arguments = ["token", "new", "--scope", "code", "--output", str(path), "ci"]
+    made = CliRunner().invoke(entropyd, arguments)
+    token = path.read_text().strip()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert token not in made.output
+    assert TokenBook.parse(made.stdout.encode()).caller(token) is not None
+    again = CliRunner().invoke(entropyd, arguments)
+    assert again.exit_code == 1
+    assert "File exists" in again.output
+    assert path.read_text().strip() == token
 
 
 def test_two_tokens_are_never_the_same() -> None:

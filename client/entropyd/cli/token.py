@@ -1,14 +1,16 @@
 """`entropyd token`: makes tokens for servers that ask for one.
 
 Owns how a token looks and the line that a server keeps of it. It must not connect to anything. Invariant: a
-token is shown once and kept nowhere.
+token is shown once, or written once to a file that nobody else can read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,9 +40,15 @@ def token() -> None:
     help="What it allows: code (compress and decompress), model (make, fit and read models), admin (all of "
     "it, and deleting models). Repeatable.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="New file for the token, which only you can read; then nothing but the line is printed.",
+)
 @click.argument("name")
 @click.pass_obj
-def new(session: Session, /, scopes: tuple[str, ...], name: str) -> None:
+def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name: str) -> None:
     """Make a token for NAME, and the line for a server's --tokens-file.
 
     The line does not give the token away: it holds a hash of it. Whoever will use the token can make it, and
@@ -48,13 +56,19 @@ def new(session: Session, /, scopes: tuple[str, ...], name: str) -> None:
 
     \b
     Example:
-      entropyd token new --scope code ci
+      entropyd token new --scope code --output ci.token ci >> tokens
     """  # noqa: D301 - \b is click's mark for text to leave as it is
     if not _NAME.fullmatch(name):
         raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
     made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     digest = hashlib.sha256(made.encode()).hexdigest()
     line = f"{name} {','.join(sorted(set(scopes)))} {digest}"
+    if output is not None:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(made + "\n")
+        session.tell({"line": line}, line)
+        return
     session.tell(
         {"token": made, "line": line},
         f"token, shown only here:  {made}\nline of --tokens-file:   {line}",

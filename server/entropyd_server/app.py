@@ -192,7 +192,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
         ],
     )
-    gate = Gate(server, metrics, Admission(protection.access, settings.max_concurrent_calls).refusal)
+    gate = Gate(server, boundary.refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
     store = ModelStore(settings.store)
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
@@ -218,7 +218,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
     info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), gate)
     # Probes carry no token, and must be answered however much there is to do.
-    await health.register(cast("grpc.aio.Server", Gate(server, metrics)))
+    await health.register(cast("grpc.aio.Server", Gate(server, boundary.refuse)))
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         boundary.enclose(reflection.aio.ReflectionServicer(reflected), REFLECTION), gate

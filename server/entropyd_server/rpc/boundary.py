@@ -59,13 +59,10 @@ class Boundary:
             setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
         return servicer
 
-    def refusing(self, method: str, error: EntropydError) -> grpc.RpcMethodHandler[Any, Any]:
-        """A handler that answers with an error, whatever the method, and reads no message."""
-
-        async def refuse(requests: Any, context: Context) -> None:  # noqa: ARG001 - what gRPC hands over
-            await self._abort(method, context, error, error, time.perf_counter())
-
-        return grpc.stream_unary_rpc_method_handler(refuse)
+    async def refuse(self, method: str, error: EntropydError, context: Context) -> None:
+        """Ends a call that is refused before any servicer sees it."""
+        self._metrics.methods[method].calls_by_code[error.code] += 1
+        await self._abort(method, context, error, error, time.perf_counter())
 
     def _around_unary(self, service: str, method: str, behaviour: Any) -> Any:
         async def answer(request: Any, context: Context) -> Any:

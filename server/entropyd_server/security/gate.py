@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from entropyd.contract.errors import EntropydError, OverloadedError, to_status
+from entropyd.contract.errors import EntropydError, OverloadedError
 from entropyd_server.rpc.reading import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from entropyd_server.metrics import Metrics
     from entropyd_server.security.access import Access
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Refusal = Callable[[grpc.HandlerCallDetails], EntropydError | None]
+    Refuse = Callable[[str, EntropydError, Any], Awaitable[None]]
 
 _RETRY_AFTER_S = 0.5
 
@@ -65,18 +65,18 @@ class Gate:
 
     Args:
       server: What the services are added to.
-      metrics: Where calls that end here are counted.
+      refuse: Ends a call with an error, by its method's name and context.
       refusal: Says why a call may not pass; None lets every call pass.
     """
 
-    def __init__(self, server: grpc.aio.Server, metrics: Metrics, refusal: Refusal | None = None) -> None:
+    def __init__(self, server: grpc.aio.Server, refuse: Refuse, refusal: Refusal | None = None) -> None:
         self._server = server
-        self._metrics = metrics
+        self._refuse = refuse
         self._refusal = refusal
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Adds a service, as grpc.aio.Server does."""
-        gated = [_Gated(handler, self._metrics, self._refusal) for handler in handlers]
+        gated = [_Gated(handler, self._refuse, self._refusal) for handler in handlers]
         self._server.add_generic_rpc_handlers(gated)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
@@ -86,9 +86,9 @@ class Gate:
 class _Gated(grpc.GenericRpcHandler):
     """The handlers of one service behind the gate."""
 
-    def __init__(self, handlers: grpc.GenericRpcHandler, metrics: Metrics, refusal: Refusal | None) -> None:
+    def __init__(self, handlers: grpc.GenericRpcHandler, refuse: Refuse, refusal: Refusal | None) -> None:
         self._handlers = handlers
-        self._metrics = metrics
+        self._refuse = refuse
         self._refusal = refusal
         self._reading: dict[str, Handler] = {}
 
@@ -100,18 +100,17 @@ class _Gated(grpc.GenericRpcHandler):
             unread = self._handlers.service(handler_call_details)
             if unread is None:
                 return None  # another service's, or nobody's
-            handler = self._reading[method] = self._with_care(unread, method)
+            handler = self._reading[method] = self._with_care(unread, _name(method))
         refusal = None if self._refusal is None else self._refusal(handler_call_details)
         if refusal is None:
             return handler
-        self._count(method, refusal)
 
         async def refuse(requests: Any, context: Any) -> None:  # noqa: ARG001 - no message is read
-            await _refuse(context, refusal)
+            await self._refuse(_name(method), refusal, context)
 
         return grpc.stream_unary_rpc_method_handler(refuse)
 
-    def _with_care(self, handler: Any, method: str) -> Handler:
+    def _with_care(self, handler: Any, name: str) -> Handler:
         """A handler that answers bytes that are no message as every other bad request."""
         message_type = handler.request_deserializer.__self__
         if handler.request_streaming:
@@ -122,20 +121,13 @@ class _Gated(grpc.GenericRpcHandler):
 
             async def answer(request: Any, context: Any) -> Any:
                 if isinstance(request, EntropydError):
-                    self._count(method, request)
-                    return await _refuse(context, request)
+                    return await self._refuse(name, request, context)
                 return await behaviour(request, context)
 
             changes = {kind: answer, "request_deserializer": reader(message_type, raises=False)}
         return cast("Handler", handler._replace(**changes))
 
-    def _count(self, method: str, error: EntropydError) -> None:
-        self._metrics.methods[method.rpartition("/")[2]].calls_by_code[error.code] += 1
 
-
-async def _refuse(context: Any, error: EntropydError) -> None:
-    """Ends a call as the boundary does, before it gets as far."""
-    trailing = [("grpc-status-details-bin", to_status(error).SerializeToString())]
-    if error.retry_after_s is not None:
-        trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000)).encode()))
-    await context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))
+def _name(method: str) -> str:
+    """The last part of a method's path."""
+    return method.rpartition("/")[2]

@@ -5,7 +5,7 @@ Owns how files and names become a connection. It must not know who read them fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from entropyd._client import Client
@@ -34,7 +34,7 @@ class Connection:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     token_file: Path | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def client(self, timeout_s: float = 60.0) -> Client:
         """A client of that server; it connects when it is first used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -21,6 +22,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
+import entropyd.aio
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc
 from entropyd_server.local import LocalServer
@@ -73,6 +75,12 @@ def reached(target: str, credentials: grpc.ChannelCredentials | None, token: str
             ended = OK
     assert ended in REFUSED | {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, OK}
     return ended is OK
+
+
+def peak_bytes(server: LocalServer) -> int:
+    """Most memory that a server has had so far."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
 class Files:
@@ -199,11 +207,26 @@ def test_the_client_sends_its_token_and_raises_what_the_server_says(
         restored = client.decompress(files.model, client.compress(files.model, X))
     assert np.abs(restored - X).max() <= 0.5 + 1e-6
 
+    async def asynchronously() -> None:
+        async with entropyd.aio.Client(
+            server.target, credentials=files.trust, token=TOKENS[Scope.CODE]
+        ) as client:
+            compressed = await client.compress(files.model, X)
+            np.testing.assert_array_equal(await client.decompress(files.model, compressed), restored)
 
-def peak_bytes(server: LocalServer) -> int:
-    """Most memory that a server has had so far."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+    asyncio.run(asynchronously())
+
+
+def test_headers_without_end_are_refused(guarded: tuple[LocalServer, Files]) -> None:
+    server, files = guarded
+    before = peak_bytes(server)
+    with grpc.secure_channel(server.target, files.trust) as channel:
+        for entries in ((("padding", "x" * MIB),), tuple((f"h{n}", "x" * 100) for n in range(5000))):
+            info = untyped(channel).unary_unary("/entropyd.v1.InfoService/GetServerInfo")
+            with pytest.raises(grpc.RpcError) as caught:
+                info(b"", metadata=(*metadata(TOKENS[Scope.CODE]), *entries), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert peak_bytes(server) - before < 24 * MIB
 
 
 @pytest.mark.parametrize("token", [None, "entropyd_wrong", TOKENS[Scope.MODEL]])

@@ -98,6 +98,6 @@ class Reloaded(Generic[T]):
             contents[flag] = content
         try:
             return self._parse(contents)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             named = " and ".join(f"{flag} {path}" for flag, path in self._paths.items())
             raise FilesError(f"{named}: {error}") from error

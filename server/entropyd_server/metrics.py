@@ -100,6 +100,7 @@ class Metrics(Collector):
       stream_messages: Messages of streams that were answered, by method and code.
       inflight_requests: Calls that are being worked on.
       escaped_symbols: Symbols coded outside their row.
+      undecodable_units: Coding units whose bit string could not be decoded.
       excess_bits: Of each Compress, actual less modelled bits per symbol.
       shed: Calls refused or dropped before coding, by reason.
       models_loaded: Models whose tables are in memory.
@@ -120,6 +121,7 @@ class Metrics(Collector):
         self.stream_messages: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.inflight_requests = 0
         self.escaped_symbols = 0
+        self.undecodable_units = 0
         self.excess_bits = Distribution(_BITS)
         # Shown before they happen: nobody sees a first increment of what was not there.
         self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0)
@@ -175,6 +177,11 @@ class Metrics(Collector):
             yield _histograms(f"entropyd_{name}", text, "operation", by_operation)
         yield CounterMetricFamily(
             "entropyd_escaped_symbols", "Symbols coded outside their row.", self.escaped_symbols
+        )
+        yield CounterMetricFamily(
+            "entropyd_undecodable_units",
+            "Coding units whose bit string could not be decoded, or whose checksum failed.",
+            self.undecodable_units,
         )
         yield _histograms(
             "entropyd_excess_bits",

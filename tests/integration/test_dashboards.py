@@ -78,6 +78,9 @@ class Load:
             model.decompress(model.compress(x))
         with pytest.raises(entropyd.InvalidTensorError):
             model.compress(small * np.nan)
+        strings = model.compress(small).strings.copy()
+        strings[0] += b"more"
+        model.decompress(strings, (40,), on_error="skip")
         model(small)
 
     def _stream(self) -> None:

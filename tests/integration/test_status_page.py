@@ -42,7 +42,10 @@ def test_a_browser_shows_what_the_server_does(status_url: str, model: entropyd.M
 
 
 def test_metrics_are_what_prometheus_reads(status_url: str, model: entropyd.Model) -> None:
-    model.compress(np.zeros((2, 4, 3), np.float32))
+    strings = model.compress(np.zeros((2, 4, 3), np.float32)).strings.copy()
+    strings[1] += b"more"
+    _, damaged = model.decompress(strings, (4,), on_error="skip")
+    assert damaged.tolist() == [False, True]
     text = get(f"{status_url}metrics")[2].decode()
     values = {
         (sample.name, frozenset(sample.labels.values())): sample.value
@@ -51,6 +54,7 @@ def test_metrics_are_what_prometheus_reads(status_url: str, model: entropyd.Mode
     }
     assert values["entropyd_requests_total", frozenset({"Compress", "OK"})] >= 1
     assert values["entropyd_excess_bits_bucket", frozenset({"+Inf"})] >= 1
+    assert values["entropyd_undecodable_units_total", frozenset()] >= 1
     assert values["entropyd_worker_up", frozenset({"builder"})] == 1
     assert not any(model.id in label for _, labels in values for label in labels)
     _, headers, _ = get(f"{status_url}metrics", **{"Accept-Encoding": "gzip"})

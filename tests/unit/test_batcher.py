@@ -158,7 +158,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
         squares.gate.set()
         await asyncio.gather(*running, waiting)
 
-    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1}
+    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0}
 
 
 def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() -> None:
@@ -174,7 +174,7 @@ def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() ->
             await late
         assert squares.calls == [1]
 
-    assert run(scenario, threads=1).shed == {"expired": 1}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 0, "expired": 1}
 
 
 def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> None:
@@ -194,7 +194,7 @@ def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> Non
         squares.gate.set()
         await asyncio.gather(running, waiting)
 
-    assert run(scenario, threads=1).shed == {"deadline": 1}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0}
 
 
 def test_work_that_makes_no_progress_shows() -> None:

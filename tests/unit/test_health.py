@@ -45,9 +45,11 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
             assert await statuses() == [NOT_SERVING, SERVING, NOT_SERVING]
             assert health.unready(CODING) is None
             assert health.unready(MODELS) is not None
+            assert health.states == {CODING: "SERVING", MODELS: "STARTING"}
             await health.serving(MODELS)
             assert await statuses() == [SERVING, SERVING, SERVING]
             await health.drain()
+            assert set(health.states.values()) == {"DRAINING"}
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
             await health.serving(CODING)
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]

@@ -43,6 +43,7 @@ class Status:
       queue_symbols: Symbols that wait.
       stalled_seconds: How long no batch has ended while there is work.
       shed: Calls refused or dropped since the start, by reason.
+      undecodable_units: Coding units since the start whose bit string could not be decoded.
       models_loaded: Models whose tables are in memory.
       model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
@@ -57,6 +58,7 @@ class Status:
     queue_symbols: float
     stalled_seconds: float
     shed: Mapping[str, int]
+    undecodable_units: int
     models_loaded: int
     model_cache: Mapping[str, int]
     workers: Sequence[Worker]
@@ -102,6 +104,7 @@ class StatusSource:
             queue_symbols=metrics.queue_symbols(),
             stalled_seconds=metrics.batching_stalled_seconds(),
             shed=dict(metrics.shed),
+            undecodable_units=metrics.undecodable_units,
             models_loaded=metrics.models_loaded,
             model_cache=dict(metrics.model_cache),
             workers=[

@@ -21,7 +21,7 @@ _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 :root { --good: #1a7f37; --bad: #cf222e; --wait: #9a6700; }
 @media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149; --wait: #d29922; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 66rem; }
 header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: baseline; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
 p { margin: .4rem 0; } .soft, h2 small { opacity: .7; font-weight: normal; } a { color: inherit; }
@@ -85,6 +85,7 @@ def _tiles(status: Status) -> str:
         (count_text(status.inflight_requests), "calls in hand"),
         (count_text(status.queue_symbols), f"symbols wait{stalled}"),
         (count_text(shed), "calls shed since the start"),
+        (count_text(status.undecodable_units), "coding units undecodable since the start"),
         (count_text(status.models_loaded), f"models at hand, {hits}"),
     )
     shown = "".join(

@@ -52,6 +52,7 @@ _CAUSES = {
 }
 # An error names this many units; trailing metadata hold no more than a few kilobytes.
 _NAMED_UNITS = 100
+_NO_ROWS = np.empty(0, np.intp)
 # Plans of larger units are compiled on a thread.
 _INLINE_PLAN_SYMBOLS = 8192
 # What a symbol is taken to weigh in the queue, so that a long string of few symbols counts too.
@@ -163,9 +164,12 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         unit_bytes = len(call.strings.payload) // max(units, 1)
         unit_cost = max(call.unit_symbols, unit_bytes // _SYMBOL_BYTES)
         decoded = decoded_whole(await self._coded(key, call.strings, units, unit_cost, timeout_s))
-        _check_decoded(codec, plan, call, decoded)
+        failed = _failed_rows(call, decoded)
+        self._metrics.undecodable_units += len(failed)
+        if len(failed) and not call.skip_errors:
+            raise _corrupt(codec, plan, call, decoded, failed)
         self._count("decompress", decoded.values, call.strings.payload)
-        return _render_decompressed(codec, call, decoded)
+        return _render_decompressed(codec, call, decoded, failed)
 
     def _failed(
         self, method: str, context: Context, raised: Exception, started: float
@@ -231,10 +235,21 @@ def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: 
     raise InvalidTensorError(what, violations=violations)
 
 
-def _check_decoded(codec: Codec, plan: CodingPlan, call: DecompressCall, decoded: DecodedUnits) -> None:
-    if call.skip_errors or not (decoded.statuses.any() or call.damaged.any()):
-        return
-    failed = np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
+def _failed_rows(call: DecompressCall, decoded: DecodedUnits) -> npt.NDArray[np.intp]:
+    """Which of the units of a call cannot be decoded."""
+    if not (decoded.statuses.any() or call.damaged.any()):
+        return _NO_ROWS
+    return np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
+
+
+def _corrupt(
+    codec: Codec,
+    plan: CodingPlan,
+    call: DecompressCall,
+    decoded: DecodedUnits,
+    failed: npt.NDArray[np.intp],
+) -> CorruptStringError:
+    """The error that names the units that failed, at least one."""
     units = call.units[failed[:_NAMED_UNITS]].tolist()
     violations = []
     for row, unit in zip(failed.tolist(), units, strict=False):
@@ -248,7 +263,7 @@ def _check_decoded(codec: Codec, plan: CodingPlan, call: DecompressCall, decoded
     what = violations[0].description
     if len(failed) > 1:
         what += f"; {len(failed) - 1} more coding units cannot be decoded"
-    raise CorruptStringError(what, units=units, violations=violations)
+    return CorruptStringError(what, units=units, violations=violations)
 
 
 def _render_compressed(
@@ -276,14 +291,13 @@ def _render_compressed(
 
 
 def _render_decompressed(
-    codec: Codec, call: DecompressCall, decoded: DecodedUnits
+    codec: Codec, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
 ) -> coding_pb2.DecompressResponse:
     values = decoded.values
     shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
-    if not (decoded.statuses.any() or call.damaged.any()):
+    if not len(failed):
         tensor = tensor_to_message(values.reshape(shape), codec.bottleneck_dtype)
         return coding_pb2.DecompressResponse(tensor=tensor)
-    failed = np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
     if call.damaged.any():
         values = values.copy()
         values[call.damaged] = 0x7FC0 if codec.bottleneck_dtype == "bfloat16" else np.nan

@@ -165,7 +165,7 @@ class TestStatusPage:
         source = StatusSource("1.2.3", metrics, calls)
         source.services = lambda: {"entropyd.v1.CodingService": "SERVING"}
         busy(metrics, 6, 0.003)
-        metrics.models_loaded = 7
+        metrics.models_loaded, metrics.undecodable_units = 7, 31
         metrics.worker_up["gpu:0"] = lambda: False
         metrics.worker_restarts["gpu:0", "memory_limit"] += 2
         error = InternalError("of no concern")
@@ -177,6 +177,7 @@ class TestStatusPage:
                 "CodingService SERVING",
                 "Compress",
                 "gpu:0",
+                "31",
                 "down",
                 "2 memory limit",
                 "8.00",

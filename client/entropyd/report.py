@@ -31,7 +31,7 @@ class FitReport:
     """A report to be drawn at `path`.
 
     Raises:
-      InvalidRequestError: If the file's name ends in neither .html nor .png.
+      InvalidRequestError: If the file's name ends in neither .html nor .png, or its folder is none.
       ImportError: Without matplotlib.
     """
 
@@ -39,10 +39,13 @@ class FitReport:
         if path.suffix not in _FORMATS:
             found = f"is {path.name}; expected a name that ends in {' or '.join(_FORMATS)}"
             raise InvalidRequestError.of([Violation("report", found)])
+        if not path.parent.is_dir():
+            found = f"would be in {path.parent}, which is no folder"
+            raise InvalidRequestError.of([Violation("report", found)])
         try:
             import matplotlib as mpl  # noqa: PLC0415 - an optional dependency
         except ImportError as error:
-            raise ImportError("a report needs matplotlib: pip install matplotlib") from error
+            raise ImportError("a report needs matplotlib: pip install 'entropyd[report]'") from error
         mpl.use("Agg")
         self._path = path
 

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     "--prior",
     "family",
     type=click.Choice(list(FITTED_FAMILIES)),
-    default="NoisyDeepFactorized",
-    show_default=True,
-    help="Family of the prior.",
+    help="Family of the prior.  [default: one that suits the samples, see docs/priors.md]",
 )
 @click.option("--prior-rank", default=1, show_default=True, help="Innermost axes that have a density each.")
 @click.option("--coding-rank", type=int, required=True, help="Innermost axes that make one coding unit.")
@@ -42,14 +40,18 @@ if TYPE_CHECKING:
     "--laplace-tail-mass", default=0.0, show_default=True, help="Weight of a Laplace mixture in bit costs."
 )
 @click.option("--tail-mass", default=2**-8, help="Probability left to the escape.  [default: 2^-8]")
-@click.option("--report", type=click.Path(path_type=Path), help="Where to draw the fit: .html or .png.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Where to draw the fit: .html or .png; needs entropyd[report].",
+)
 @click.argument("samples", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def fit(
     session: Session,
     /,
     *,
-    family: str,
+    family: str | None,
     prior_rank: int,
     coding_rank: int,
     max_steps: int,
@@ -60,7 +62,10 @@ def fit(
     samples: tuple[Path, ...],
 ) -> None:
     """Fit a prior to SAMPLES (.npy files) and make the model. Prints its id."""
-    drawn = None if report is None else FitReport(report)
+    try:
+        drawn = None if report is None else FitReport(report)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
     arrays = [read_array(path) for path in samples]
     if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
         raise click.UsageError("the files differ in their innermost axes")

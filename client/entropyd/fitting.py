@@ -22,25 +22,30 @@ if TYPE_CHECKING:
     from entropyd.contract.prior import Prior
 
 _COMPONENTS = 3
+# Values of an element up to which each gets a component of its own.
+_MOST_VALUES = 16
 # Narrower than this, a density is a point to uniform noise of width 1.
 _LEAST_SCALE = 0.02
+# Where a component is a point: Cauchy's tails leave 1.3 times this to other integers.
+_POINT_SCALE = 0.005
 # softplus(x) is x to float32's precision from here on.
 _LINEAR = 20.0
 
 
-def starting_prior(samples: Any, family: str = "NoisyDeepFactorized", prior_rank: int = 1) -> Prior:
+def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1) -> Prior:
     """A prior of a family that is centred on samples and about as wide.
 
     Args:
       samples: Finite floats; any leading axes, then prior_shape.
-      family: One of `FITTED_FAMILIES`.
+      family: One of `FITTED_FAMILIES`. By default NoisyMixtureSameFamily where no element has more than 16
+        values, else NoisyRoundedDeepFactorized where all samples are integers, else NoisyDeepFactorized.
       prior_rank: Number of axes of prior_shape.
 
     Raises:
       InvalidConfigError: If the family is not one of them.
       InvalidTensorError: If the samples have too few axes, none of them, or numbers that are not finite.
     """
-    if family not in FITTED_FAMILIES:
+    if family is not None and family not in FITTED_FAMILIES:
         found = f"is {family!s:.80}; expected one of: {', '.join(FITTED_FAMILIES)}"
         raise InvalidConfigError.of([Violation("prior.family", found)])
     array = np.asarray(samples)
@@ -49,8 +54,14 @@ def starting_prior(samples: Any, family: str = "NoisyDeepFactorized", prior_rank
     if array.ndim < prior_rank or not array.size or not np.isfinite(array).all():
         found = f"has shape {array.shape}; expected finite numbers with at least {prior_rank} axes"
         raise InvalidTensorError.of([Violation("samples", found)])
-    shape = array.shape[array.ndim - prior_rank :]
-    return FITTED_FAMILIES[family](array.reshape(-1, *shape))
+    rows = array.reshape(-1, *array.shape[array.ndim - prior_rank :])
+    return FITTED_FAMILIES[family or _suited(rows)](rows)
+
+
+def _suited(rows: npt.NDArray[Any]) -> str:
+    if _values(rows) is not None:
+        return "NoisyMixtureSameFamily"
+    return "NoisyRoundedDeepFactorized" if (rows == np.rint(rows)).all() else "NoisyDeepFactorized"
 
 
 def _deep_factorized(family: Callable[..., Prior]) -> Callable[[npt.NDArray[Any]], Prior]:
@@ -86,16 +97,53 @@ def _location_scale(family: Callable[..., Prior], ratio: float) -> Callable[[npt
 
 
 def _mixture(family: Callable[..., Prior], ratio: float) -> Callable[[npt.NDArray[Any]], Prior]:
-    """Components over the quantiles of each element."""
+    return lambda rows: family(*_spread(rows, ratio))
 
-    def start(rows: npt.NDArray[Any]) -> Prior:
-        levels = (np.arange(_COMPONENTS) + 0.5) / _COMPONENTS
-        loc = np.moveaxis(np.quantile(rows, levels, axis=0), 0, -1)
-        scale = np.repeat(_width(rows)[..., None], _COMPONENTS, axis=-1) / ratio
-        weight = np.full(loc.shape, 1 / _COMPONENTS, rows.dtype)
-        return family(loc.astype(rows.dtype), scale.astype(rows.dtype), weight)
 
-    return start
+def _spread(rows: npt.NDArray[Any], ratio: float) -> tuple[npt.NDArray[Any], ...]:
+    """Locations, scales and weights of components over the quantiles of each element."""
+    levels = (np.arange(_COMPONENTS) + 0.5) / _COMPONENTS
+    loc = np.moveaxis(np.quantile(rows, levels, axis=0), 0, -1)
+    scale = np.repeat(_width(rows)[..., None], _COMPONENTS, axis=-1) / ratio
+    weight = np.full(loc.shape, 1 / _COMPONENTS, rows.dtype)
+    return loc.astype(rows.dtype), scale.astype(rows.dtype), weight
+
+
+def _points(rows: npt.NDArray[Any]) -> Prior:
+    """A narrow component at each value of an element, or components over its quantiles if these are many.
+
+    Cauchy's tails reach into the gaps between values, where TFC's search for the tails of the mixture would
+    stand still without a slope.
+    """
+    values = _values(rows)
+    if values is None:
+        loc, scale, weight = _spread(rows, 1.0)
+    else:
+        most = max(len(found) for found in values)
+        # An element with fewer values has components of no weight besides.
+        loc = np.stack([np.pad(found, (0, most - len(found)), mode="edge") for found in values])
+        scale = np.full_like(loc, _POINT_SCALE)
+        columns = rows.reshape(len(rows), -1).T
+        counts = [
+            np.bincount(np.searchsorted(found, column), minlength=most)
+            for found, column in zip(values, columns, strict=True)
+        ]
+        weight = (np.stack(counts) / len(rows)).astype(rows.dtype)
+        loc, scale, weight = (part.reshape(*rows.shape[1:], most) for part in (loc, scale, weight))
+    return priors.NoisyMixtureSameFamily(weight, priors.tfp("Cauchy", loc=loc, scale=scale))
+
+
+def _values(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
+    """The values of each element, rising; None if one has more than `_MOST_VALUES`."""
+    values = []
+    for column in rows.reshape(len(rows), -1).T:
+        # The first rows mostly tell, which saves sorting all of them.
+        for part in (column[: 4 * _MOST_VALUES], column):
+            found = np.unique(part)
+            if len(found) > _MOST_VALUES:
+                return None
+        values.append(found)
+    return values
 
 
 def _width(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -112,4 +160,5 @@ FITTED_FAMILIES: dict[str, Callable[[Any], Prior]] = {
     "NoisyLaplace": _location_scale(priors.NoisyLaplace, 1.4),
     "NoisyNormalMixture": _mixture(priors.NoisyNormalMixture, 1.0),
     "NoisyLogisticMixture": _mixture(priors.NoisyLogisticMixture, 1.8),
+    "NoisyMixtureSameFamily": _points,
 }

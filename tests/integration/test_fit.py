@@ -68,8 +68,8 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 def entropy(source: Source, levels: int) -> float:
     """Bits that a sample costs at the least, once quantized universally.
 
-    What is coded is round(x - offset), and the decoder knows the offset: the entropy of that integer, as a mean
-    over the noise levels.
+    What is coded is round(x - offset), and the decoder knows the offset: the entropy of that integer, as a
+    mean over the noise levels.
     """
     offsets = (np.arange(levels) + 1) / (levels + 1) - 0.5
     edges = np.arange(-REACH, REACH + 1) + 0.5 + offsets[:, None]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import pytest
 
 import entropyd
 from entropyd import priors
 from entropyd._calls import numpy_dtype
-from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,55 +97,6 @@ def test_a_bottleneck_that_does_not_fit_is_refused_by_name(
     x = RNG.normal(0, 3, (2, 4, 3)).astype(np.float32)
     with pytest.raises(entropyd.InvalidTensorError, match=message):
         model.perturb(spoil(x), training=False)
-
-
-def test_killing_workers_under_load_costs_their_own_calls_only() -> None:
-    """Two devices and the builder die in turn; every call ends with its answer or a clear UNAVAILABLE."""
-    with LocalServer("--devices", "cpu,cpu:1") as server, entropyd.Client(server.target) as client:
-        assert client.server_info().devices == ("cpu", "cpu:1")
-        models = [
-            client.create_model(
-                entropyd.UniversalBatchedConfig(prior=priors.NoisyNormal(0.0, 1.0 + i), coding_rank=1)
-            )
-            for i in range(6)
-        ]
-        x = RNG.normal(0, 3, (4, 30)).astype(np.float32)
-        expected = [model(x, training=False)[1].tobytes() for model in models]
-        stop, lost, answered = threading.Event(), [], [0] * len(models)
-
-        def load(number: int) -> None:
-            while not stop.is_set():
-                try:
-                    assert models[number](x, training=False)[1].tobytes() == expected[number]
-                    assert models[number].decompress(models[number].compress(x)).shape == x.shape
-                    answered[number] += 1
-                except entropyd.UnavailableError as error:
-                    lost.append(error)
-
-        workers = [
-            child
-            for child in psutil.Process(server.process.pid).children()
-            if "entropyd_server.modeling.worker" in child.cmdline()
-        ]
-        assert len(workers) == 3
-        with ThreadPoolExecutor(len(models)) as pool:
-            running = [pool.submit(load, number) for number in range(len(models))]
-            for worker in workers:
-                time.sleep(0.5)
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.kill()
-            time.sleep(0.5)
-            before = list(answered)
-            time.sleep(8)
-            stop.set()
-            for future in running:
-                future.result()
-        assert all(later > earlier for later, earlier in zip(answered, before, strict=True))
-        assert {error.reason for error in lost} <= {"WORKER_LOST"}
-        assert len(lost) <= 3 * len(models)
-        # The builder is back as well.
-        prior = priors.NoisyNormal(0.0, 99.0)
-        client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1))
 
 
 def test_a_long_build_does_not_delay_bit_costs(client: entropyd.Client, model: entropyd.Model) -> None:

@@ -32,6 +32,7 @@ _NEXT = {
     "MODEL_NOT_COMPRESSING": "create a model without --no-compression",
     "OVERLOADED": "wait a moment and repeat the command",
     "DRAINING": "the server is going away; repeat the command when another is there",
+    "WORKER_LOST": "another worker is starting; repeat the command",
     "STARTING": "the server is starting; repeat the command in a few seconds",
     "DEADLINE": "give calls more time with --timeout-s",
     "MISSING_CREDENTIALS": "give one with --token-file, or in ENTROPYD_TOKEN",

@@ -80,7 +80,8 @@ class ModelServiceServicer(object):
         """Makes a model and builds its coding tables, or finds the one that has this configuration already: the
         same configuration always has the same id. A configuration that cannot make a model is refused with
         INVALID_CONFIG, naming every field that is wrong; one whose tables would exceed a limit, with
-        LIMIT_EXCEEDED. WORKER_LOST means that the process that built the tables died; the call may be retried.
+        LIMIT_EXCEEDED. WORKER_LOST means that two processes died while building the tables; the call may be
+        retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,8 +151,8 @@ class ModelServiceServicer(object):
     def Perturb(self, request, context):
         """The class's __call__: perturbs a bottleneck and estimates its bit cost. Without `training` it is the noise
         of Compress, and the same array always gets the same answer, to the bit. A bottleneck that does not fit the
-        model, or holds NaN or infinities, is refused with INVALID_TENSOR. WORKER_LOST means that the process that
-        computed died; the call may be retried.
+        model, or holds NaN or infinities, is refused with INVALID_TENSOR. WORKER_LOST means that two processes
+        died while computing; the call may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +161,8 @@ class ModelServiceServicer(object):
     def FitModel(self, request_iterator, context):
         """Fits a prior to samples and makes the model: minimises the bits that the class estimates in training, with
         its laplace_tail_mass and expected_grads. Cancelling the call ends the fit. A fit that diverges is refused
-        with INVALID_CONFIG naming the prior.
+        with INVALID_CONFIG naming the prior. WORKER_LOST means that the process that fitted died, and the fit with it;
+        a new call begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

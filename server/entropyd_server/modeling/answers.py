@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from entropyd.contract.errors import EntropydError, InternalError, LimitExceededError, OverloadedError
+from entropyd.contract.errors import (
+    EntropydError,
+    InternalError,
+    LimitExceededError,
+    OverloadedError,
+    UnavailableError,
+)
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.modeling.building import BUILD_TABLES, config_of
 from entropyd_server.modeling.entropy_model import build_tables
@@ -22,6 +28,7 @@ from entropyd_server.modeling.fit_frames import FIT_ADVANCE, FIT_END, FIT_START,
 from entropyd_server.modeling.live_model import LiveModel
 from entropyd_server.modeling.perturbation import PERTURB, UNKNOWN_MODEL, perturb_of
 from entropyd_server.modeling.protocol import Frame, FrameError, error_frame
+from entropyd_server.modeling.work import WORKER_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +100,9 @@ class Answers:
         return fit.advance(0).to_frame(task.config)
 
     def _fit_advance(self, request: Frame) -> Frame:
+        if request.metadata["fit_id"] not in self._fits:
+            # It lived in a worker before this one, which was lost between two turns.
+            raise UnavailableError("the modeling worker was lost, and the fit with it", reason=WORKER_LOST)
         fit, config = self._fits[request.metadata["fit_id"]]
         return fit.advance(float(request.metadata["seconds"])).to_frame(config)
 

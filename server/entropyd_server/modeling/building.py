@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd_server.modeling.protocol import Frame, expect
-from entropyd_server.modeling.work import Work
+from entropyd_server.modeling.work import Work, once_more_if_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,14 +82,17 @@ class TableBuilder:
         self._worker = worker
 
     async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
-        """Builds the coding tables of a configuration from its prior.
+        """Builds the coding tables of a configuration from its prior, on a second worker if one is lost.
 
         Raises:
           InvalidConfigError: If TFC cannot build them.
           LimitExceededError: If the tables are too large, or took too long or too much memory; `metadata`
             names the limit.
-          UnavailableError: WORKER_LOST, if the worker died; DRAINING, if the server is stopping.
+          UnavailableError: WORKER_LOST, if the second died too; DRAINING, if the server is stopping.
         """
-        async with self._worker.turn() as exchange:
-            answer = await exchange(build_tables_frame(config), BUILDING)
-        return BuiltTables.from_frame(answer)
+
+        async def attempt() -> Frame:
+            async with self._worker.turn() as exchange:
+                return await exchange(build_tables_frame(config), BUILDING)
+
+        return BuiltTables.from_frame(await once_more_if_lost(attempt))

@@ -74,6 +74,10 @@ class ModelingPlane:
         """Ends the workers at once, and with them the calls in flight."""
         await asyncio.gather(*(worker.close() for worker in self.workers.values()))
 
+    def ready_besides(self, device: str) -> bool:
+        """Whether another device answers now."""
+        return any(self.workers[name].ready for name in self.devices if name != device)
+
     @contextmanager
     def placed(self, model_id: str) -> Iterator[str]:
         """Chooses a model's device for one call, and counts the call until the block ends.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -99,8 +100,10 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Ends the process at once, whatever it does; no harm if it has ended."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        # Its own `kill` looks first whether the process has ended, and then asyncio cannot learn how.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> str:
         """Waits until the process has ended and its pipes are read to the end; tells how it ended."""

@@ -19,7 +19,7 @@ from entropyd.contract.errors import UnavailableError
 from entropyd_server.modeling.devices import BUILDER, Device
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
 from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
-from entropyd_server.modeling.work import MEMORY_LIMIT, TIME_LIMIT, Work, WorkLimits
+from entropyd_server.modeling.work import MEMORY_LIMIT, TIME_LIMIT, WORKER_LOST, Work, WorkLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,8 +108,11 @@ class WorkerSupervisor:
         await self._ready_process()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Exchange]:
+    async def turn(self, *, only_if_ready: bool = False) -> AsyncIterator[Exchange]:
         """Waits for the worker, and has it to oneself inside the `async with` block.
+
+        Args:
+          only_if_ready: Whether to raise if there is no worker when the turn comes, not wait for the next.
 
         Yields:
           A function that sends a request and waits for its answer, which may be an `error` frame. It raises
@@ -117,9 +120,11 @@ class WorkerSupervisor:
           UnavailableError with WORKER_LOST if the worker died.
 
         Raises:
-          UnavailableError: DRAINING, if the supervisor is closed.
+          UnavailableError: DRAINING, if the supervisor is closed; WORKER_LOST, with `only_if_ready`.
         """
         async with self._queue:
+            if only_if_ready and not self.ready:
+                raise self._lost("was lost")
             yield partial(self._exchange, await self._ready_process())
 
     async def close(self) -> None:
@@ -142,7 +147,8 @@ class WorkerSupervisor:
             return await self._limited(process, request, work)
         except (ProcessEndedError, FrameError) as cause:
             self._discard(process, DIED)
-            raise self._lost(cause, work) from cause
+            how = str(cause) if isinstance(cause, ProcessEndedError) else "broke the protocol"
+            raise self._lost(f"{how} while {work.doing}") from cause
 
     async def _limited(self, process: WorkerProcess, request: Frame, work: Work) -> Frame:
         """Exchanges frames within the limits of time and memory."""
@@ -171,13 +177,12 @@ class WorkerSupervisor:
             if not self._closed:
                 self._settled.clear()
 
-    def _lost(self, cause: Exception, work: Work) -> UnavailableError:
+    def _lost(self, how: str) -> UnavailableError:
         if self._closed:
             return UnavailableError("the server is stopping", reason="DRAINING")
-        how = str(cause) if isinstance(cause, ProcessEndedError) else "broke the protocol"
         return UnavailableError(
-            f"the modeling worker {how} while {work.doing}; another one is starting",
-            reason="WORKER_LOST",
+            f"the modeling worker {how}; another one is starting",
+            reason=WORKER_LOST,
             retry_after_s=_RESTART_SECONDS,
         )
 

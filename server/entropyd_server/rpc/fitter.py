@@ -48,22 +48,23 @@ class Fitter:
                 state = FitState.from_frame(await _turn(worker, task.to_frame(fit_id)))
                 yield state
                 while not state.done:
-                    answer = await _turn(worker, advance_frame(fit_id, _TURN_SECONDS))
+                    # Another worker would not know this fit: there is nothing to wait for.
+                    answer = await _turn(worker, advance_frame(fit_id, _TURN_SECONDS), only_if_ready=True)
                     state = FitState.from_frame(answer)
                     yield state
             finally:
                 with suppress(EntropydError):  # a worker that is gone has forgotten already
-                    await _turn(worker, end_frame(fit_id))
+                    await _turn(worker, end_frame(fit_id), only_if_ready=True)
 
 
-async def _turn(worker: WorkerSupervisor, request: Frame) -> Frame:
+async def _turn(worker: WorkerSupervisor, request: Frame, *, only_if_ready: bool = False) -> Frame:
     """One exchange, which runs to its end even if its caller leaves.
 
     Cancelling it would kill the worker, and with it what others have there.
     """
 
     async def exchanged() -> Frame:
-        async with worker.turn() as exchange:
+        async with worker.turn(only_if_ready=only_if_ready) as exchange:
             return await exchange(request, FITTING)
 
     turn = asyncio.ensure_future(exchanged())

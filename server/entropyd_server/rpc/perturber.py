@@ -2,7 +2,8 @@
 
 Owns the queue before each device. It must not know how bits are estimated or how a request looks on the wire.
 Invariant: every caller settles exactly once; a call that came alone waits for nobody, and what gathers while
-its device is busy is computed together; who has left by then is not computed.
+its device is busy is computed together; who has left by then is not computed; a call whose worker is lost is
+placed once more, whether it was in hand or waited.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +30,11 @@ from entropyd_server.modeling.perturbation import (
     Perturbed,
     perturb_frame,
 )
+from entropyd_server.modeling.work import WORKER_LOST, once_more_if_lost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.batching.queue import Batch
     from entropyd_server.metrics import Metrics
@@ -84,7 +89,10 @@ class Perturber:
     def __init__(self, plane: ModelingPlane, max_queue_symbols: int, metrics: Metrics) -> None:
         self._plane = plane
         self._lanes = {
-            device: _Lane(plane.workers[device], max_queue_symbols, metrics) for device in plane.devices
+            device: _Lane(
+                plane.workers[device], partial(plane.ready_besides, device), max_queue_symbols, metrics
+            )
+            for device in plane.devices
         }
 
     async def perturb(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
@@ -93,33 +101,43 @@ class Perturber:
         Raises:
           OverloadedError: If too much waits already; says when to come again.
           DeadlineExceededError: If `timeout_s` seconds pass while the call is queued.
-          UnavailableError: WORKER_LOST, if the worker died; DRAINING, if the server is stopping.
+          UnavailableError: WORKER_LOST, if two workers died in turn; DRAINING, if the server is stopping.
           LimitExceededError: If it took too long or too much memory.
         """
-        with self._plane.placed(call.key.model_id) as device:
-            return await self._lanes[device].submit(call, timeout_s)
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+
+        async def attempt() -> Perturbed:
+            with self._plane.placed(call.key.model_id) as device:
+                return await self._lanes[device].submit(call, deadline)
+
+        return await once_more_if_lost(attempt)
 
 
 class _Lane:
-    """The queue before one device."""
+    """The queue before one device; `elsewhere` says whether another device is up."""
 
-    def __init__(self, worker: WorkerSupervisor, max_queue_symbols: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        worker: WorkerSupervisor,
+        elsewhere: Callable[[], bool],
+        max_queue_symbols: int,
+        metrics: Metrics,
+    ) -> None:
         self._worker = worker
+        self._elsewhere = elsewhere
         self._queue: BatchQueue[_Caller] = BatchQueue(max_queue_symbols)
         self._metrics = metrics
         self._draining: asyncio.Task[None] | None = None
 
-    async def submit(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
+    async def submit(self, call: PerturbCall, deadline: float) -> Perturbed:
         cost = max(call.unit_symbols, 1)
         if not self._queue.has_room(len(call.units) * cost):
             self._metrics.shed["queue_full"] += 1
             message = f"{self._queue.symbols} symbols wait to be perturbed, and more would be too many"
             raise OverloadedError(message, retry_after_s=_RETRY_S)
-        now = time.monotonic()
-        deadline = float("inf") if timeout_s is None else now + timeout_s
         caller = _Caller(call, asyncio.get_running_loop().create_future())
         entry = Entry(call.key, caller, len(call.units), cost, deadline)
-        self._queue.append(entry, now)
+        self._queue.append(entry, time.monotonic())
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
         try:
@@ -132,11 +150,11 @@ class _Lane:
         while self._queue.symbols:
             try:
                 # Only once the worker is free is it decided who is computed together.
-                async with self._worker.turn() as exchange:
+                async with self._worker.turn(only_if_ready=self._elsewhere()) as exchange:
                     batch = self._next_batch()
                     if batch is not None:
                         await self._compute(exchange, batch)
-            except EntropydError as error:  # there is no worker, and there will be none
+            except EntropydError as error:  # the worker is lost; what waited for it may be placed anew
                 while (batch := self._next_batch()) is not None:
                     _fail(batch, error)
 
@@ -160,6 +178,8 @@ class _Lane:
             answer = await _exchanged(exchange, batch)
         except EntropydError as error:
             _fail(batch, error)
+            if error.reason == WORKER_LOST:
+                raise
             return
         except Exception:
             log.exception("a batch of calls to perturb failed")

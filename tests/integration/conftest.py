@@ -26,7 +26,7 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def server(store_url: str) -> Iterator[LocalServer]:
     """A server with both roles that tests share; a test that harms a server starts its own."""
-    flags = ["--max-build-seconds", "20", "--metrics-listen", "127.0.0.1:0"]
+    flags = ["--max-build-seconds", "60", "--metrics-listen", "127.0.0.1:0"]
     with LocalServer(*flags, store=store_url) as running:
         yield running
         # Whatever tests sent, it served to the end.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -99,16 +98,20 @@ def test_a_bottleneck_that_does_not_fit_is_refused_by_name(
         model.perturb(spoil(x), training=False)
 
 
-def test_a_long_build_does_not_delay_bit_costs(client: entropyd.Client, model: entropyd.Model) -> None:
+def test_bit_costs_are_answered_while_tables_are_built(
+    client: entropyd.Client, model: entropyd.Model
+) -> None:
     x = np.zeros((1, 3), np.float32)
     model(x, training=False)
-    slow = entropyd.UniversalBatchedConfig(prior=priors.NoisyDeepFactorized((96,)), coding_rank=1)
+    slow = entropyd.UniversalBatchedConfig(
+        prior=priors.NoisyDeepFactorized((8,), init_scale=3), coding_rank=1
+    )
+    answered = 0
     with ThreadPoolExecutor(1) as pool:
         build = pool.submit(client.create_model, slow)
-        slowest = 0.0
         while not build.done():
-            started = time.perf_counter()
             model(x, training=False)
-            slowest = max(slowest, time.perf_counter() - started)
+            answered += 1
         build.result()
-    assert slowest < 1
+    # Behind the build there would have been one.
+    assert answered > 3

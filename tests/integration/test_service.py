@@ -312,4 +312,4 @@ class TestSurroundings:
         assert info.roles == ("coding", "modeling")
         assert info.devices == ("cpu",)
         assert info.max_message_bytes == 64 * 1024 * 1024
-        assert info.max_build_seconds == 20
+        assert info.max_build_seconds == 60

@@ -18,6 +18,7 @@ from tests.tfc_models import tfc_model, tfc_strings
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+QUICK = ("NoisyNormal", "NoisyLogistic", "NoisyLaplace")
 COMPUTE_DTYPE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 
 
@@ -27,21 +28,12 @@ def any_prior(draw: st.DrawFn) -> entropyd.Prior:
     shape = draw(array_shapes(min_dims=0, max_dims=2, min_side=1, max_side=3))
     dtype = draw(st.sampled_from(["float32", "float64"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    family = draw(
-        st.sampled_from(
-            [
-                "NoisyNormal",
-                "NoisyLogistic",
-                "NoisyLaplace",
-                "NoisyNormalMixture",
-                "NoisyLogisticMixture",
-                "Deep",
-            ]
-        )
-    )
+    # What mixtures and networks take is TFC's search for their tails. test_prior_families compares that for
+    # each of them; what else a configuration has meets them in one example of three.
+    family = draw(st.sampled_from([*2 * QUICK, "NoisyNormalMixture", "NoisyLogisticMixture", "Deep"]))
     if family == "Deep":
         initial = priors.NoisyDeepFactorized(
-            shape, num_filters=draw(st.sampled_from([(3, 3), (2,)])), dtype=dtype
+            shape, num_filters=draw(st.sampled_from([(3, 3), (2,)])), init_scale=3, dtype=dtype
         )
         trained = {
             name: value + rng.normal(0, 0.2, value.shape).astype(dtype)
@@ -52,8 +44,8 @@ def any_prior(draw: st.DrawFn) -> entropyd.Prior:
     components = (draw(st.integers(1, 3)),) if family.endswith("Mixture") else ()
     loc = rng.uniform(-4, 4, shape + components).astype(dtype)
     # TFC searches the tails of a mixture by gradient from 0 on, for ever where the density there underflows.
-    narrowest = 0 if components else -2
-    scale = np.exp(rng.uniform(narrowest, 2, shape + components)).astype(dtype)
+    narrowest, widest = (0, 1) if components else (-2, 2)
+    scale = np.exp(rng.uniform(narrowest, widest, shape + components)).astype(dtype)
     if not components:
         return entropyd.Prior(family, {"loc": loc, "scale": scale})
     weight = rng.dirichlet(np.ones(components), shape).astype(dtype)

@@ -217,6 +217,8 @@ class Client:
           InvalidTensorError: For samples of wrong dtype or shape, not finite, too few, or all the same.
           InvalidConfigError: If the fit diverges, or no tables can be built from its result.
           LimitExceededError: If the samples exceed a limit of the server.
+          UnavailableError: WORKER_LOST, if the fit was lost with the process that ran it. Whether to begin
+            anew is up to the caller.
         """
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
         with self._spans.around("FitModel", _channel.metadata(self._token)) as metadata:

@@ -275,6 +275,19 @@ def test_a_build_that_loses_two_workers_fails_and_no_other_does(rig: Rig) -> Non
     assert rig.reasons[-1] == "died"
 
 
+def test_a_turn_that_cannot_wait_is_refused_while_there_is_no_worker() -> None:
+    rig = Rig()  # whose worker is never started
+
+    async def take_turn() -> None:
+        async with rig.supervisor.turn(only_if_ready=True):
+            raise AssertionError("there is no worker")
+
+    with pytest.raises(UnavailableError, match="was lost") as caught:
+        rig.await_(take_turn())
+    assert caught.value.reason == "WORKER_LOST"
+    rig.close()
+
+
 def test_a_fit_that_a_worker_does_not_know_was_lost_with_the_one_before(rig: Rig) -> None:
     async def advance() -> Frame:
         async with rig.supervisor.turn() as exchange:

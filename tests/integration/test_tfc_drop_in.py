@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+import re
 import unittest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +58,16 @@ def test_tfcs_own_tests_pass_with_the_remote_class(
 
 def test_their_tests_were_found() -> None:
     assert len(THEIR_TESTS) >= 9
+
+
+def test_the_page_on_the_class_names_all_of_it_and_has_no_empty_cell() -> None:
+    page = (Path(__file__).parents[2] / "docs/tfc-api.md").read_text()
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    assert all(cell.strip() for row in rows for cell in row)
+    named = {match[1] for row in rows if (match := re.match(r" `(\w+)", row[0]))}
+    the_class = tfc.UniversalBatchedEntropyModel
+    assert named >= {name for name in dir(the_class) if not name.startswith("_")}
+    assert named >= set(inspect.signature(the_class.__init__).parameters) - {"self"}
 
 
 def _x() -> np.ndarray[Any, Any]:

@@ -193,7 +193,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         ],
     )
     gate = Gate(server, boundary.refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
-    store = ModelStore(settings.store)
+    store = ModelStore(settings.store, settings.store_timeout_seconds)
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
     if "coding" in settings.roles:

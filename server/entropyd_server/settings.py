@@ -31,6 +31,7 @@ class Settings:
     listen: str
     metrics_listen: str
     store: str
+    store_timeout_seconds: float
     roles: frozenset[str]
     devices: tuple[Device, ...]
     codec_threads: int
@@ -104,6 +105,12 @@ _OPTIONS = [
         "Where models live: file:///folder, memory:///, s3://bucket/prefix, gs://... or az://...  "
         "[default: a folder in the user's data folder]",
         default=default_store,
+    ),
+    _option(
+        "--store-timeout-seconds",
+        "Longest time for one operation on the store, in seconds; then the call fails as UNAVAILABLE.",
+        type=_Number(min=0, min_open=True),
+        default=20.0,
     ),
     _option(
         "--role",

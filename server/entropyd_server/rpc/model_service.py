@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import timestamp_pb2
 
-from entropyd.contract.errors import DataLossError, InvalidRequestError, Violation
+from entropyd.contract.errors import DataLossError, InvalidRequestError, ModelNotFoundError, Violation
 from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.rpc.fit import read_task
@@ -93,20 +93,23 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         more, model_ids = len(model_ids) > page_size, model_ids[:page_size]
         reads = asyncio.Semaphore(_PAGE_READS)
 
+        damaged = []
+
         async def read(model_id: str) -> StoredModel | None:
             async with reads:
                 try:
                     return await self._store.load(model_id)
+                except ModelNotFoundError:
+                    return None  # deleted since its name was read
                 except DataLossError:
+                    damaged.append(model_id)
                     return None
 
         models = await asyncio.gather(*(read(model_id) for model_id in model_ids))
         return model_pb2.ListModelsResponse(
             models=[_render(model) for model in models if model is not None],
             next_page_token=model_ids[-1] if more else "",
-            damaged_model_ids=[
-                model_id for model_id, model in zip(model_ids, models, strict=True) if model is None
-            ],
+            damaged_model_ids=sorted(damaged),
         )
 
     async def DeleteModel(

@@ -9,23 +9,28 @@ other tables.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import from_url
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore, MemoryStore, from_url
 
-from entropyd.contract.errors import DataLossError, ModelNotFoundError, UnavailableError
+from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
+from entropyd_server.store.answers import answer, unavailable
 from entropyd_server.store.model_object import ObjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
+
+    from obstore.store import BackoffConfig, ObjectStore, RetryConfig
 
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.coding.tables import CodingTables
@@ -36,6 +41,8 @@ _PREFIX = "models/"
 _SUFFIX = ".safetensors"
 # An empty object for each model of a caller whose models are counted: callers/NAME/MODEL_ID.
 _CALLERS = "callers/"
+# A model may be deleted between its creation and its first reading, but hardly again and again.
+_CREATE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +71,29 @@ class ModelStore:
     """Models in a folder, in memory, or in an object store.
 
     Args:
-      url: `file:///folder` (made if missing), `memory:///`, or what obstore opens: `s3://`, `gs://`, `az://`.
+      url: `file:///folder` (made if missing), `memory:///`, or what obstore opens: `s3://`, `gs://`, `az://`,
+        with credentials, endpoint and region in the environment, under each provider's own names.
+      timeout_s: Longest time for one operation, in seconds, retries included.
 
     Raises:
-      UnavailableError: From every method, STORE_UNAVAILABLE, when the store cannot be reached.
+      UnavailableError: From every method, STORE_UNAVAILABLE, when the store cannot be used: it is out of
+        reach, too slow, full or read-only. The message says which.
     """
 
-    def __init__(self, url: str) -> None:
-        # obstore's stubs type each backend's options apart; `mkdir` belongs to the local one.
-        options: dict[str, Any] = {"mkdir": True} if url.startswith("file:") else {}
-        self._backend = from_url(url, **options)
+    def __init__(self, url: str, timeout_s: float = 20.0) -> None:
+        self._timeout_s = timeout_s
+        self._backend = _open(url, timeout_s)
+        # A thread of its own: a file system that hangs must not take those that others need.
+        self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 
     async def probe(self) -> None:
         """Asks the store for one listing, to learn whether it answers."""
-        with _reachable():
-            async for _ in obstore.list(self._backend, _PREFIX, chunk_size=1):
-                return
+        await answer(self._list_one(), "list models", self._timeout_s)
+
+    async def _list_one(self) -> None:
+        await self._check_folder()
+        async for _ in obstore.list(self._backend, _PREFIX, chunk_size=1):
+            return
 
     async def create(
         self, config: UniversalBatchedConfig, tables: CodingTables | None, built_with: Mapping[str, str]
@@ -94,14 +108,21 @@ class ModelStore:
           DataLossError: If the model is there already and damaged.
         """
         blob = model_object.serialise(config, tables, built_with)
-        with _reachable():
-            try:
-                await obstore.put_async(self._backend, _key(config.model_id), blob, mode="create")
-            except AlreadyExistsError:
-                created = False
-            else:
-                created = True
-        return await self.load(config.model_id), created
+        for _ in range(_CREATE_ATTEMPTS):
+            created = await answer(self._put(config.model_id, blob), "write a model", self._timeout_s)
+            # It is not there only if somebody deleted it meanwhile; this call then counts as the later one.
+            with contextlib.suppress(ModelNotFoundError):
+                return await self.load(config.model_id), created
+        raise unavailable("the model store does not keep the model that it was given", retry_after_s=1.0)
+
+    async def _put(self, model_id: str, blob: bytes) -> bool:
+        """Whether the object is new."""
+        await self._check_folder()
+        try:
+            await obstore.put_async(self._backend, _key(model_id), blob, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
 
     async def load(self, model_id: str) -> StoredModel:
         """Reads a model and checks it against its digests.
@@ -121,12 +142,7 @@ class ModelStore:
         return (await self._read(model_id))[1]
 
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
-        with _reachable():
-            try:
-                answer = await obstore.get_async(self._backend, _key(model_id))
-            except FileNotFoundError:
-                raise _not_found(model_id) from None
-            blob = bytes(await answer.bytes_async())
+        blob, created_at = await answer(self._get(model_id), "read a model", self._timeout_s)
         try:
             config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
             if config.model_id != model_id:
@@ -136,18 +152,29 @@ class ModelStore:
             raise DataLossError(
                 f"stored model {model_id} does not match its digests", metadata={"model_id": model_id}
             ) from error
-        return StoredModel(config, tables, built_with, answer.meta["last_modified"]), blob
+        return StoredModel(config, tables, built_with, created_at), blob
+
+    async def _get(self, model_id: str) -> tuple[bytes, datetime]:
+        try:
+            found = await obstore.get_async(self._backend, _key(model_id))
+        except FileNotFoundError:
+            raise await self._missing(model_id) from None
+        return bytes(await found.bytes_async()), found.meta["last_modified"]
 
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
         """The smallest `page_size` model ids above `after`, in rising order."""
-        with _reachable():
+
+        async def list_all() -> list[str]:
+            await self._check_folder()
             # Local folders list in no order, so all names are read; they are short.
-            names = [
+            return [
                 meta["path"].removeprefix(_PREFIX).removesuffix(_SUFFIX)
                 async for page in obstore.list(self._backend, _PREFIX)
                 for meta in page
                 if meta["path"].endswith(_SUFFIX)
             ]
+
+        names = await answer(list_all(), "list models", self._timeout_s)
         return heapq.nsmallest(page_size, (name for name in names if name > after))
 
     async def delete(self, model_id: str) -> None:
@@ -156,44 +183,69 @@ class ModelStore:
         Raises:
           ModelNotFoundError: If there is none of that id.
         """
-        with _reachable():
+
+        async def remove() -> None:
             try:
                 await obstore.head_async(self._backend, _key(model_id))
                 await obstore.delete_async(self._backend, _key(model_id))
             except FileNotFoundError:
-                raise _not_found(model_id) from None
+                raise await self._missing(model_id) from None
             async for page in obstore.list(self._backend, _CALLERS):
                 for meta in page:
                     if meta["path"].endswith(f"/{model_id}"):
                         await obstore.delete_async(self._backend, meta["path"])
 
+        await answer(remove(), "delete a model", self._timeout_s)
+
     async def charge(self, caller: str, model_id: str) -> None:
         """Notes that a caller made a model, until it is deleted."""
-        with _reachable():
-            await obstore.put_async(self._backend, f"{_CALLERS}{caller}/{model_id}", b"")
+        put = obstore.put_async(self._backend, f"{_CALLERS}{caller}/{model_id}", b"")
+        await answer(put, "write whose a model is", self._timeout_s)
 
     async def count_charged(self, caller: str) -> int:
         """The models that a caller made and that were not deleted."""
-        with _reachable():
-            pages = obstore.list(self._backend, f"{_CALLERS}{caller}")
-            return sum([len(page) async for page in pages])
+
+        async def count() -> int:
+            return sum([len(page) async for page in obstore.list(self._backend, f"{_CALLERS}{caller}")])
+
+        return await answer(count(), "list a caller's models", self._timeout_s)
+
+    async def _missing(self, model_id: str) -> ModelNotFoundError:
+        """The error for an object that is not there, once the store has shown that it is there itself."""
+        await self._list_one()
+        return ModelNotFoundError(f"no model {model_id} in the store", metadata={"model_id": model_id})
+
+    async def _check_folder(self) -> None:
+        """A folder that is gone, as when its volume is not mounted, is neither empty nor made anew."""
+        folder = self._backend.prefix if isinstance(self._backend, LocalStore) else None
+        if folder is None:
+            return
+        loop = asyncio.get_running_loop()
+        if not await loop.run_in_executor(self._lookups, folder.is_dir):
+            log.error("model store: %s is gone", folder)
+            raise unavailable("the model store's folder is gone", retry_after_s=1.0)
+
+
+def _open(url: str, timeout_s: float) -> ObjectStore:
+    scheme = url.partition(":")[0]
+    if scheme == "file":
+        return LocalStore.from_url(url, mkdir=True)
+    if scheme == "memory":
+        return MemoryStore()
+    # Few and quick: who waits is a caller. `client_options` are left alone, for they would replace what the
+    # environment says (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT) as of obstore 0.12.
+    backoff: BackoffConfig = {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=1),
+        "base": 2,
+    }
+    retries: RetryConfig = {
+        "max_retries": 3,
+        "retry_timeout": timedelta(seconds=timeout_s),
+        "backoff": backoff,
+    }
+    return from_url(url, retry_config=retries)
 
 
 def _key(model_id: str) -> str:
     return f"{_PREFIX}{model_id}{_SUFFIX}"
-
-
-def _not_found(model_id: str) -> ModelNotFoundError:
-    return ModelNotFoundError(f"no model {model_id} in the store", metadata={"model_id": model_id})
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    """Turns a backend's failure into an error without its internals, which go to the log."""
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        log.error("model store: %s: %s", type(error).__name__, error)
-        raise UnavailableError(
-            "the model store cannot be reached", reason="STORE_UNAVAILABLE", retry_after_s=1.0
-        ) from error

@@ -1,0 +1,231 @@
+"""A store that is slow, silent, full, read-only or gone: errors that say which, in time, without paths."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import grpc
+import numpy as np
+import pytest
+
+import entropyd
+from entropyd import priors
+from entropyd._channel import to_error
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.local import LocalServer
+from entropyd_server.store.model_store import ModelStore
+from tests.s3_server import S3Server, environment
+from tests.tcp_gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+TABLES = CodingTables.parse([-4, 0, 3, 16, -4, 0, 1, 2, 16], [-1, 5])
+STORE = "s3://models/team/a"
+
+
+def config(rank: int = 1) -> entropyd.UniversalBatchedConfig:
+    return entropyd.UniversalBatchedConfig(
+        prior=priors.NoisyNormal(0.0, [1.0, 2.0]),
+        coding_rank=rank,
+        num_noise_levels=1,
+        range_coder_precision=4,
+    )
+
+
+def calls(store: ModelStore) -> list[Callable[[], Coroutine[Any, Any, Any]]]:
+    """Every way to use a store."""
+    model_id = config().model_id
+    return [
+        store.probe,
+        lambda: store.create(config(), TABLES, {}),
+        lambda: store.load(model_id),
+        lambda: store.list_ids(10),
+        lambda: store.delete(model_id),
+    ]
+
+
+def refusal(call: Callable[[], Coroutine[Any, Any, Any]]) -> entropyd.UnavailableError:
+    with pytest.raises(entropyd.UnavailableError) as caught:
+        asyncio.run(call())
+    assert caught.value.reason == "STORE_UNAVAILABLE"
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server("models", "closed") as running:
+        yield running
+
+
+@contextmanager
+def reached_over(address: tuple[str, int]) -> Iterator[None]:
+    """The environment in which `s3://` URLs lead to an address."""
+    with mock.patch.dict(os.environ, environment(f"http://127.0.0.1:{address[1]}")):
+        yield
+
+
+@pytest.fixture
+def gate(s3: S3Server) -> Iterator[Gate]:
+    """What stands between a store and its S3 server."""
+    with Gate(s3.address) as standing, reached_over(standing.address):
+        yield standing
+
+
+def test_a_store_that_is_slow_gives_right_answers(gate: Gate) -> None:
+    store = ModelStore(STORE)
+    gate.delay_s = 0.2
+    stored, _ = asyncio.run(store.create(config(), TABLES, {}))
+    assert stored.tables is not None
+    assert stored.tables.digest == TABLES.digest
+    asyncio.run(store.delete(config().model_id))
+
+
+def test_a_store_that_never_answers_fails_every_call_in_its_time(gate: Gate) -> None:
+    gate.stall()
+    for call in calls(ModelStore(STORE, timeout_s=0.3)):
+        started = time.monotonic()
+        error = refusal(call)
+        assert "did not answer within 0.3 s" in error.message
+        assert error.retry_after_s is not None
+        assert time.monotonic() - started < 10  # obstore's own limit is 30 s, and then it would try again
+
+
+def test_a_store_that_is_gone_fails_every_call_and_keeps_its_address_to_itself() -> None:
+    with S3Server("models") as gone:
+        pass
+    with reached_over(gone.address):
+        for call in calls(ModelStore(STORE)):
+            error = refusal(call)
+            assert error.message == "the model store cannot be reached"
+            assert error.retry_after_s is not None
+
+
+def test_a_bucket_that_does_not_exist_is_no_empty_store(s3: S3Server) -> None:
+    with reached_over(s3.address):
+        for call in calls(ModelStore("s3://nowhere")):
+            assert "nowhere" not in refusal(call).message
+
+
+def test_a_bucket_that_may_only_be_read_is_said_so_and_is_read(s3: S3Server) -> None:
+    with reached_over(s3.address):
+        store = ModelStore("s3://closed")
+        asyncio.run(store.create(config(), TABLES, {}))
+        rule = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
+        statement = [{**rule, "Resource": "arn:aws:s3:::closed/*"}]
+        s3.put("closed?policy", json.dumps({"Version": "2012-10-17", "Statement": statement}).encode())
+        error = refusal(lambda: store.create(config(2), TABLES, {}))
+        assert "refused to write a model" in error.message
+        assert error.retry_after_s is None
+        assert asyncio.run(store.list_ids(10)) == [config().model_id]
+        assert asyncio.run(store.load(config().model_id)).tables is not None
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for a few small models."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mounting = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounting.returncode:
+        pytest.skip(f"needs the right to mount a file system: {mounting.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_folder_without_space_is_said_so_and_is_read(volume: Path) -> None:
+    store = ModelStore((volume / "store").as_uri())
+    asyncio.run(store.create(config(), TABLES, {}))
+    filler = volume / "filler"
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}"], capture_output=True, check=False)
+    error = refusal(lambda: store.create(config(2), TABLES, {}))
+    assert "is full" in error.message
+    assert str(volume) not in error.message
+    assert asyncio.run(store.list_ids(10)) == [config().model_id]
+    assert asyncio.run(store.load(config().model_id)).tables is not None
+    filler.unlink()
+    assert asyncio.run(store.create(config(2), TABLES, {}))[1]
+
+
+def test_a_folder_that_may_only_be_read_is_said_so_and_is_read(volume: Path) -> None:
+    store = ModelStore((volume / "store").as_uri())
+    asyncio.run(store.create(config(), TABLES, {}))
+    subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
+    for call, done in (
+        (lambda: store.create(config(2), TABLES, {}), "write"),
+        (lambda: store.delete(config().model_id), "delete"),
+    ):
+        error = refusal(call)
+        assert f"refused to {done} a model" in error.message
+        assert str(volume) not in error.message
+    assert asyncio.run(store.list_ids(10)) == [config().model_id]
+    assert asyncio.run(store.load(config().model_id)).tables is not None
+
+
+def test_a_folder_that_is_gone_is_no_empty_store_and_is_not_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = ModelStore(folder.as_uri())
+    folder.rmdir()
+    for call in calls(store):
+        assert refusal(call).message == "the model store's folder is gone"
+    assert not folder.exists()
+
+
+def test_loaded_models_serve_on_while_the_store_is_silent_and_when_it_is_gone() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 30, 2)).astype(np.float32)
+    with S3Server("models") as s3, Gate(s3.address) as gate, reached_over(gate.address):
+        store = ModelStore(STORE)
+        loaded, other = [asyncio.run(store.create(config(rank), TABLES, {}))[0] for rank in (1, 2)]
+        flags = ["--role", "coding", "--store-timeout-seconds", "1"]
+        with LocalServer(*flags, store=STORE) as server, unretried(server.target) as stub:
+            payload = stub.Compress(request(loaded.config, x)).compressed.payload
+            gate.stall()
+            error = refused(stub, request(other.config, x))
+            assert error.message == "the model store did not answer within 1 s"
+            assert stub.Compress(request(loaded.config, x)).compressed.payload == payload
+            gate.open()
+            assert stub.Compress(request(other.config, x)).compressed.payload
+            s3.stop()
+            error = refused(stub, request(config(3), x[None]))
+            assert error.message == "the model store cannot be reached"
+            for each in (loaded, other):
+                assert stub.Compress(request(each.config, x)).compressed.payload
+
+
+@contextmanager
+def unretried(target: str) -> Iterator[Any]:
+    """A stub whose first failure is seen."""
+    with grpc.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
+        yield coding_pb2_grpc.CodingServiceStub(channel)
+
+
+def request(config: entropyd.UniversalBatchedConfig, x: npt.NDArray[np.float32]) -> Any:
+    return coding_pb2.CompressRequest(model_id=config.model_id, bottleneck=tensor_to_message(x))
+
+
+def refused(stub: Any, message: Any) -> entropyd.EntropydError:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Compress(message)
+    error = to_error(caught.value)
+    assert isinstance(error, entropyd.UnavailableError)
+    assert error.reason == "STORE_UNAVAILABLE"
+    return error

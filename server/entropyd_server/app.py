@@ -74,6 +74,9 @@ _STALLED_S = 30.0
 _WATCH_S = 1.0
 # Handing work to a thread and back costs about as much as coding this many symbols where it is.
 _INLINE_SYMBOLS = 16384
+# At the end of the drain time, calls are refused for this long: gRPC cancels those that reach a server which
+# stops, and callers that are told to come again later are not among them.
+_TURN_AWAY_S = 0.5
 # Calls in hand at the end of the drain time may take this long.
 _GRACE_SECONDS = 30.0
 # gRPC's name for no time limit, in milliseconds.
@@ -131,8 +134,9 @@ async def _serve(settings: Settings) -> None:
     starting.cancel()
     watching.cancel()
     await parts.health.drain()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(hurry.wait(), settings.drain_seconds)
+    await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
+    parts.health.turn_away()
+    await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
     await parts.server.stop(0 if hurry.is_set() else _GRACE_SECONDS)
     if parts.plane is not None:
         await parts.plane.close()
@@ -143,6 +147,12 @@ async def _serve(settings: Settings) -> None:
     if _failed(starting):
         await starting
     log.info("stopped")
+
+
+async def _pause(hurry: asyncio.Event, seconds: float) -> None:
+    """Waits that long, or until there is no time left for it."""
+    with contextlib.suppress(asyncio.TimeoutError):  # not the built-in one before Python 3.11
+        await asyncio.wait_for(hurry.wait(), seconds)
 
 
 async def _watch(parts: _Parts) -> None:

@@ -9,6 +9,7 @@ import pytest
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
+from tests.integration.replicas import Replica, start_replicas
 from tests.operations import status_page_of
 
 if TYPE_CHECKING:
@@ -52,3 +53,21 @@ def model(client: entropyd.Client) -> entropyd.Model:
     """A model with a prior_shape of one axis and escapes within easy reach."""
     prior = priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])
     return client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))
+
+
+@pytest.fixture(scope="session")
+def started_replicas(store_url: str) -> Iterator[list[Replica]]:
+    """Three servers with the coding role on the store of the shared server."""
+    with start_replicas(3, store_url) as started:
+        yield started
+
+
+@pytest.fixture
+def replicas(started_replicas: list[Replica], server: LocalServer) -> list[Replica]:
+    """The three, all serving, whatever the test before did to them."""
+    ended = [replica for replica in started_replicas if replica.ended]
+    for replica in ended:
+        replica.start()
+    for replica in ended:
+        replica.wait()
+    return started_replicas

@@ -1,94 +1,82 @@
-"""Two servers on one store behind a client that takes turns: losing one costs nobody an answer."""
+"""Servers on one store behind a client that takes turns: losing or restarting one costs nobody an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
-import entropyd
-import entropyd.aio
+from entropyd._channel import to_error
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
+from tests.integration.load import under_load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listening = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [taken.getsockname()[1] for taken in listening]
+    import entropyd
+    from tests.integration.replicas import Replica
 
 
 @pytest.fixture
-def pair(store_url: str, server: LocalServer) -> Iterator[tuple[list[LocalServer], str]]:
-    """Two servers with the coding role, and a target that names both."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                LocalServer("--role", "coding", "--drain-seconds", "1", listen=address, store=store_url)
-            )
-            for address in addresses
-        ]
-        yield servers, f"ipv4:{','.join(addresses)}"
+def target(replicas: list[Replica]) -> str:
+    """A target that names all replicas."""
+    return f"ipv4:{','.join(replica.address for replica in replicas)}"
 
 
-async def under_load(model: entropyd.Model, target: str, event: asyncio.Event, visits: int) -> int:
-    """Keeps 16 callers busy; sets the event when a third is done; counts right answers."""
-    x = np.random.default_rng(0).normal(0, 3, (3, 40, 3)).astype(np.float32)
-    right = 0
-    async with entropyd.aio.Client(target, timeout_s=30) as client:
-        expected = (await client.compress(model.info, x)).payload
-
-        async def caller() -> None:
-            nonlocal right
-            for _ in range(visits):
-                compressed = await client.compress(model.info, x)
-                assert compressed.payload == expected
-                values = await client.decompress(model.info, compressed)
-                assert np.abs(values - x).max() <= 0.5 + 1e-6
-                right += 1
-                if right == 16 * visits // 3:
-                    event.set()
-
-        await asyncio.gather(*(caller() for _ in range(16)))
-    return right
-
-
-def test_a_killed_server_costs_no_answer(pair: tuple[list[LocalServer], str], model: entropyd.Model) -> None:
-    servers, target = pair
-
+def test_a_killed_server_costs_no_answer(replicas: list[Replica], target: str, model: entropyd.Model) -> None:
     async def main() -> None:
-        event = asyncio.Event()
-        loading = asyncio.create_task(under_load(model, target, event, 150))
-        await event.wait()
-        servers[0].process.send_signal(signal.SIGKILL)
-        assert await loading == 16 * 150
+        async with under_load([model], target) as load:
+            await load.answers(500)
+            replicas[0].kill()
+            await load.answers(1000)
 
     asyncio.run(main())
 
 
-def test_a_server_that_is_told_to_stop_fails_no_call(
-    pair: tuple[list[LocalServer], str], model: entropyd.Model
+def test_a_rolling_restart_fails_no_call(replicas: list[Replica], target: str, model: entropyd.Model) -> None:
+    async def main() -> None:
+        async with under_load([model], target) as load:
+            for replica in replicas:
+                await load.answers(100)
+                await asyncio.to_thread(replica.restart)
+                # The new process has an empty cache; the next one goes only once this one has work again.
+                await asyncio.to_thread(replica.wait_for_calls)
+
+    asyncio.run(main())
+
+
+def test_calls_that_reach_a_server_in_its_last_moment_are_told_to_come_again(
+    store_url: str, model: entropyd.Model
 ) -> None:
-    servers, target = pair
+    x = np.zeros((1, 40, 3), np.float32)
+    request = coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(x))
 
-    async def main() -> None:
-        event = asyncio.Event()
-        loading = asyncio.create_task(under_load(model, target, event, 250))
-        await event.wait()
-        servers[1].process.send_signal(signal.SIGTERM)
-        assert await loading == 16 * 250
+    async def main(running: LocalServer) -> list[str]:
+        # Without retries, health or another server to go to: what each caller was told at last.
+        async with grpc.aio.insecure_channel(running.target, [("grpc.enable_retries", 0)]) as channel:
+            stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+            busy = asyncio.Event()
 
-    asyncio.run(main())
-    assert servers[1].process.wait() == 0
+            async def caller() -> str:
+                while True:
+                    try:
+                        await stub.Compress(request)
+                    except grpc.aio.AioRpcError as failure:
+                        return to_error(failure).reason
+                    busy.set()
+
+            callers = [asyncio.ensure_future(caller()) for _ in range(32)]
+            await busy.wait()
+            running.process.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*callers)
+
+    with LocalServer("--role", "coding", "--drain-seconds", "1", store=store_url) as running:
+        assert set(asyncio.run(main(running))) == {"DRAINING"}
 
 
 def test_a_second_signal_ends_a_drain_at_once(store_url: str) -> None:

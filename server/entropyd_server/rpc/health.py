@@ -21,6 +21,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _RETRY_AFTER_S = 0.5
+# Later than the end of the server, so that nobody comes back in that moment.
+_TURNED_AWAY_RETRY_AFTER_S = 1.0
 # Name of the health service for a liveness probe: it goes on SERVING while the server starts and drains.
 LIVENESS = "entropyd.liveness"
 
@@ -33,6 +35,7 @@ class Health:
         self._services = tuple(services)
         self._draining = False
         self._servicer = _Servicer()
+        self._turning_away = False
 
     async def register(self, server: grpc.aio.Server) -> None:
         """Adds the health service to a server, every service starting."""
@@ -66,8 +69,16 @@ class Health:
         ready = "DRAINING" if self._draining else "SERVING"
         return {name: "STARTING" if name in self._starting else ready for name in self._services}
 
+    def turn_away(self) -> None:
+        """Has further calls refused: the server is about to end."""
+        self._turning_away = True
+
     def unready(self, service: str) -> UnavailableError | None:
-        """The error for a call of a service that cannot be served yet."""
+        """The error for a call of a service that cannot be served yet, or no more."""
+        if self._turning_away:
+            return UnavailableError(
+                "the server is draining", reason="DRAINING", retry_after_s=_TURNED_AWAY_RETRY_AFTER_S
+            )
         if service not in self._starting:
             return None
         return UnavailableError(f"{service} is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)

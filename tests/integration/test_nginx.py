@@ -1,0 +1,212 @@
+"""deploy/nginx/entropyd.conf, in a real nginx before three coding replicas and a modeling one."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import entropyd
+from entropyd import priors
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from tests.integration.load import free_ports, under_load
+from tests.machine import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entropyd_server.local import LocalServer
+    from tests.integration.replicas import Replica
+
+CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "entropyd.conf"
+MAIN = """
+user {user};
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+worker_processes 2;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder};
+    proxy_temp_path {folder};
+    fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder};
+    scgi_temp_path {folder};
+    include {folder}/entropyd.conf;
+}}
+"""
+TABLES = (
+    np.array([-4, 0, 3, 16, -4, 0, 1, 2, 16], np.int32),
+    np.array([-1, 5], np.int32),
+)
+
+
+@pytest.fixture(scope="module")
+def target(
+    tmp_path_factory: pytest.TempPathFactory, started_replicas: list[Replica], server: LocalServer
+) -> Iterator[str]:
+    """nginx with the configuration as it is published, but for addresses."""
+    folder = tmp_path_factory.mktemp("nginx")
+    listen = f"127.0.0.1:{free_ports(1)[0]}"
+    conf = CONF.read_text().replace("listen 7070 http2;", f"listen {listen} http2;")
+    for number, replica in enumerate(started_replicas):
+        conf = conf.replace(f"server coding-{number}.entropyd:7070", f"server {replica.address}")
+    conf = conf.replace("server modeling-0.entropyd:7070", f"server {server.target}")
+    assert not re.search(r"^[^#]*7070", conf, re.MULTILINE)
+    (folder / "entropyd.conf").write_text(conf)
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=getpass.getuser()))
+    command = [program("nginx", "nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", f"{folder}/error.log"]
+    process = subprocess.Popen(command)
+    try:
+        yield listen
+        # It must have lived until now.
+        assert process.poll() is None, (folder / "error.log").read_text()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def proxied(target: str, replicas: list[Replica]) -> Iterator[entropyd.Client]:
+    """A client that knows nginx only."""
+    with entropyd.Client(target) as connected:
+        yield connected
+
+
+def supplied(number: int) -> entropyd.UniversalBatchedConfig:
+    """One of many models that need no building."""
+    return entropyd.UniversalBatchedConfig(
+        prior=priors.NoisyNormal(0.0, [1.0, 2.0 + number]),
+        coding_rank=2,
+        num_noise_levels=1,
+        range_coder_precision=4,
+        tables=TABLES,
+    )
+
+
+def answered(replicas: list[Replica], method: str) -> list[float]:
+    """The calls of a method that each replica has answered."""
+    return [replica.sample("entropyd_requests_total", method=method, code="OK") for replica in replicas]
+
+
+def test_calls_go_to_their_roles(proxied: entropyd.Client, replicas: list[Replica]) -> None:
+    before = sum(answered(replicas, "Compress"))
+    prior = priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])
+    # The coding replicas have no ModelService.
+    model = proxied.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))
+    x = np.random.default_rng(0).normal(0, 3, (2, 40, 3)).astype(np.float32)
+    assert np.abs(model.decompress(model.compress(x)) - x).max() <= 0.5 + 1e-6
+    assert sum(answered(replicas, "Compress")) == before + 1
+    assert proxied.server_info().roles == ("coding",)
+
+
+def test_the_calls_of_a_model_go_to_one_replica(proxied: entropyd.Client, replicas: list[Replica]) -> None:
+    models = [proxied.create_model(supplied(rank)) for rank in range(24)]
+    misses = sum(replica.sample("entropyd_model_cache_total", result="miss") for replica in replicas)
+    before = answered(replicas, "Compress")
+    for _ in range(4):
+        for model in models:
+            model.compress(np.zeros((1, 5, 2), np.float32))
+    after = answered(replicas, "Compress")
+    assert sum(after) - sum(before) == 4 * len(models)
+    loads = sum(replica.sample("entropyd_model_cache_total", result="miss") for replica in replicas) - misses
+    assert loads == len(models)
+    assert sum(now > then for now, then in zip(after, before, strict=True)) > 1
+
+
+def test_a_message_of_many_megabytes_passes(proxied: entropyd.Client, model: entropyd.Model) -> None:
+    # One coding unit, so that the client cannot cut it.
+    x = np.random.default_rng(0).normal(0, 3, (1, 2_000_000, 3)).astype(np.float32)
+    compressed = proxied.compress(model.info, x)
+    assert np.abs(proxied.decompress(model.info, compressed) - x).max() <= 0.5 + 1e-5
+
+
+def test_streams_pass_in_both_directions(
+    target: str, proxied: entropyd.Client, model: entropyd.Model
+) -> None:
+    x = np.random.default_rng(0).normal(0, 3, (2, 40, 3)).astype(np.float32)
+    expected = model.compress(x).payload
+    request = coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(x))
+
+    async def main() -> None:
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+            call = stub.CompressStream(metadata=[("entropyd-model", model.id)])
+            # Each answer before the next message: nothing on the way may wait for the end of either side.
+            for number in range(50):
+                await call.write(coding_pb2.CompressStreamRequest(request_id=str(number), request=request))
+                answer = await call.read()
+                assert answer.request_id == str(number)
+                assert answer.response.compressed.payload == expected
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+
+    asyncio.run(main())
+
+
+def test_errors_keep_their_details(proxied: entropyd.Client, model: entropyd.Model) -> None:
+    x = np.zeros((3, 40, 3), np.float32)
+    x[1, 0, 0] = np.nan
+    with pytest.raises(entropyd.InvalidTensorError, match="coding unit 1"):
+        proxied.compress(model.info, x)
+    many = proxied.compress(model.info, np.zeros((120, 40, 3), np.float32)).strings
+    with pytest.raises(entropyd.CorruptStringError) as caught:
+        proxied.decompress(model.info, np.array([bytes(string) + b"more" for string in many]), (40,))
+    assert len(caught.value.units) >= 100
+    with pytest.raises(entropyd.ModelNotFoundError) as missing:
+        proxied.model("0" * 64)
+    assert missing.value.metadata == {"model_id": "0" * 64}
+
+
+def test_a_client_that_watches_health_is_told_that_it_cannot(target: str, proxied: entropyd.Client) -> None:
+    with grpc.insecure_channel(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(health.Watch(health_pb2.HealthCheckRequest()))
+    code: Any = caught.value
+    assert code.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_replicas_that_are_killed_and_restarted_fail_no_call(
+    target: str, proxied: entropyd.Client, replicas: list[Replica]
+) -> None:
+    # Enough models that every replica has some.
+    models = [proxied.create_model(supplied(rank)) for rank in range(16)]
+
+    async def main() -> None:
+        async with under_load(models, target) as load:
+            await load.answers(100)
+            await asyncio.to_thread(replicas[0].kill)
+            await load.answers(300)
+            await asyncio.to_thread(replicas[0].start)
+            await asyncio.to_thread(replicas[0].wait)
+            for replica in replicas[1:]:
+                await load.answers(100)
+                await asyncio.to_thread(replica.restart)
+            await load.answers(300)
+
+    asyncio.run(main())
+
+
+def test_one_replica_with_an_empty_cache_serves_every_model(
+    proxied: entropyd.Client, replicas: list[Replica]
+) -> None:
+    models = [proxied.create_model(supplied(rank)) for rank in range(8)]
+    for replica in replicas[:2]:
+        replica.kill()
+    replicas[2].restart()
+    for model in models:
+        x = np.zeros((1, 5, 2), np.float32)
+        assert np.abs(model.decompress(model.compress(x))).max() <= 0.5
+    assert replicas[2].sample("entropyd_model_cache_total", result="miss") == len(models)

@@ -6,13 +6,13 @@ import asyncio
 import random
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
-from entropyd_server.batching.batcher import Batcher
-from entropyd_server.batching.queue import BatchQueue
+from entropyd_server.batching.batcher import Batcher, _Caller
+from entropyd_server.batching.queue import BatchQueue, Entry
 from entropyd_server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -195,6 +195,28 @@ def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> Non
         await asyncio.gather(running, waiting)
 
     assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0}
+
+
+def test_the_time_of_a_tiny_batch_is_not_taken_for_the_rate_of_large_ones() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        running = asyncio.create_task(square(batcher, list(range(2000))))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(square(batcher, list(range(100_000))))
+        await asyncio.sleep(0)
+        # One symbol, in the time of a pause of the machine.
+        alone: BatchQueue[Any] = BatchQueue(1)
+        tiny = _Caller([1], asyncio.get_running_loop().create_future())
+        alone.append(Entry(Key("tiny"), tiny, 1, 1, float("inf")), 0.0)
+        batch, _ = alone.next_batch(0.0, 1)
+        assert batch is not None
+        batcher._settle(batch, [[1]], 0.1)
+        accepted = asyncio.create_task(square(batcher, [1], timeout_s=30.0))
+        await asyncio.sleep(0)
+        squares.gate.set()
+        await asyncio.gather(running, waiting, accepted)
+
+    assert not run(scenario, threads=1, inline_symbols=1000, max_batch_symbols=10**6).shed
 
 
 def test_work_that_makes_no_progress_shows() -> None:

@@ -237,7 +237,8 @@ class Batcher(Generic[W, R]):
     def _settle(self, batch: Batch[_Caller[W, R]], outcomes: list[R | Exception], seconds: float) -> None:
         self._progress_at = time.monotonic()
         self._metrics.operations[batch.key.operation].kernel_seconds.observe(seconds)
-        newest = seconds / batch.symbols
+        # A batch of a few symbols is all overhead; taken for a rate, it would have large calls wait for ever.
+        newest = seconds / max(batch.symbols, self._inline_symbols)
         self._seconds_per_symbol += (
             _NEWEST * (newest - self._seconds_per_symbol) if self._seconds_per_symbol else newest
         )

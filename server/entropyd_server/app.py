@@ -47,7 +47,7 @@ from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
-from entropyd_server.store.model_store import ModelStore
+from entropyd_server.store.model_store import ModelStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
 
     Raises:
-      StartError: If an address cannot be bound.
+      StartError: If an address cannot be bound or the store cannot be opened.
     """
     keep_freed_memory()
     asyncio.run(_serve(settings))
@@ -203,7 +203,10 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         ],
     )
     gate = Gate(server, boundary.refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
-    store = ModelStore(settings.store, settings.store_timeout_seconds)
+    try:
+        store = ModelStore(settings.store, settings.store_timeout_seconds)
+    except StoreError as error:
+        raise StartError(f"cannot open the store {error}") from error
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
     if "coding" in settings.roles:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,14 @@ def test_a_folder_that_is_gone_is_no_empty_store_and_is_not_made_anew(tmp_path: 
     for call in calls(store):
         assert refusal(call).message == "the model store's folder is gone"
     assert not folder.exists()
+
+
+def test_a_store_that_cannot_be_opened_is_said_so_at_the_start() -> None:
+    command = [sys.executable, "-m", "entropyd_server", "--role", "coding", "--metrics-listen", ""]
+    ended = subprocess.run([*command, "--store", "nfs://folder"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "cannot open the store nfs://folder" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_loaded_models_serve_on_while_the_store_is_silent_and_when_it_is_gone() -> None:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
@@ -43,6 +43,10 @@ _SUFFIX = ".safetensors"
 _CALLERS = "callers/"
 # A model may be deleted between its creation and its first reading, but hardly again and again.
 _CREATE_ATTEMPTS = 3
+
+
+class StoreError(Exception):
+    """A store that cannot be opened: its URL, or what the environment says of it, is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +80,18 @@ class ModelStore:
       timeout_s: Longest time for one operation, in seconds, retries included.
 
     Raises:
+      StoreError: If it cannot be opened. Whether it answers, `probe` tells.
       UnavailableError: From every method, STORE_UNAVAILABLE, when the store cannot be used: it is out of
         reach, too slow, full or read-only. The message says which.
     """
 
     def __init__(self, url: str, timeout_s: float = 20.0) -> None:
         self._timeout_s = timeout_s
-        self._backend = _open(url, timeout_s)
+        try:
+            self._backend = _open(url, timeout_s)
+        except (BaseError, OSError, ValueError) as error:
+            cause, _, _ = str(error).partition("\n")  # what follows is a debug print of the same
+            raise StoreError(f"{url}: {cause}") from error
         # A thread of its own: a file system that hangs must not take those that others need.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 

@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 300
+SOAK_MINUTES ?= 3
 PROTOS := $(wildcard proto/entropyd/v1/*.proto)
 
 .PHONY: help
@@ -37,12 +38,17 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.coder
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.perturb
+	$(BIN)/python -m benchmarks.replicas
 
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
 	for target in decode encode wire archive; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
 	$(BIN)/python -m tests.fuzz.server --seconds $(FUZZ_SECONDS)
+
+.PHONY: soak
+soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says whether anything grew.
+	$(BIN)/python -m tests.soak.run --minutes $(SOAK_MINUTES) $(if $(SOAK_PLOT),--plot $(SOAK_PLOT))
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.

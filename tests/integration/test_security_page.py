@@ -12,7 +12,7 @@ import pytest
 
 import entropyd
 from entropyd_server.local import LocalServer
-from tests.integration.test_failover import free_ports
+from tests.integration.load import free_ports
 from tests.machine import program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"

@@ -1,0 +1,106 @@
+"""Whether what processes hold grows.
+
+Owns the samples and the verdict. It must not know what the processes do. Invariant: the verdict compares the
+medians of the second and the last third of the time, so neither a warm-up nor a moment's peak decides it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that must not grow.
+
+    Attributes:
+      name: What it is, with its unit.
+      read: Measures it now; None where its process is being replaced.
+      allowed: How much larger its median may be in the last third of the time than in the second.
+      allowed_ratio: The same, as a part of the earlier median; the larger of both counts.
+    """
+
+    name: str
+    read: Callable[[], float | None]
+    allowed: float
+    allowed_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a quantity did."""
+
+    name: str
+    second_third: float
+    last_third: float
+    allowed: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether it grew by no more than is allowed."""
+        return self.last_third - self.second_third <= self.allowed
+
+
+class Watch:
+    """Samples of quantities over time."""
+
+    def __init__(self, quantities: Iterable[Quantity]) -> None:
+        self.quantities = tuple(quantities)
+        self.samples: dict[str, list[tuple[float, float]]] = {each.name: [] for each in self.quantities}
+
+    def sample(self, at_s: float) -> None:
+        """Measures every quantity."""
+        for quantity in self.quantities:
+            value = quantity.read()
+            if value is not None:
+                self.samples[quantity.name].append((at_s, value))
+
+    def growths(self) -> list[Growth]:
+        """How each quantity did; needs samples in both thirds."""
+        end_s = max(at_s for samples in self.samples.values() for at_s, _ in samples)
+        return [self._growth(quantity, end_s) for quantity in self.quantities]
+
+    def _growth(self, quantity: Quantity, end_s: float) -> Growth:
+        samples = self.samples[quantity.name]
+        second = median(value for at_s, value in samples if end_s / 3 <= at_s < 2 * end_s / 3)
+        last = median(value for at_s, value in samples if at_s >= 2 * end_s / 3)
+        allowed = max(quantity.allowed, quantity.allowed_ratio * second)
+        return Growth(quantity.name, second, last, allowed)
+
+
+def of_process(
+    name: str, pid: Callable[[], int], *, mib: float, descriptors: int, threads: int
+) -> list[Quantity]:
+    """What a process holds.
+
+    Args:
+      name: What it is called.
+      pid: Tells its process id, which may change.
+      mib: Growth of its memory that is no leak, in MiB; 3 % is none either.
+      descriptors: Growth in file descriptors that is no leak.
+      threads: Growth in threads that is no leak.
+    """
+
+    def read(of: Callable[[psutil.Process], float]) -> Callable[[], float | None]:
+        def measure() -> float | None:
+            try:
+                return of(psutil.Process(pid()))
+            except psutil.NoSuchProcess:
+                return None
+
+        return measure
+
+    return [
+        Quantity(f"{name}: memory, MiB", read(lambda process: process.memory_info().rss / MIB), mib, 0.03),
+        Quantity(f"{name}: file descriptors", read(lambda process: process.num_fds()), descriptors),
+        Quantity(f"{name}: threads", read(lambda process: process.num_threads()), threads),
+    ]

@@ -1,0 +1,43 @@
+"""The short form of the soak, and whether its verdict can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.soak.flatness import Quantity, Watch
+from tests.soak.run import soak
+
+
+def test_a_server_under_everything_ends_every_visit_as_it_must_and_holds_no_more() -> None:
+    # So short that memory has hardly settled; what leaks with every call shows all the same.
+    outcome = soak(12, seed=0, kill_every_s=2, allowed_mib=64)
+    assert not outcome.failures
+    assert [growth for growth in outcome.growths if not growth.flat] == []
+    assert outcome.kills
+    kinds = {
+        "compress",
+        "stream",
+        "archive",
+        "poisoned",
+        "corrupt",
+        "cancelled",
+        "unknown",
+        "damaged",
+        "churned",
+    }
+    assert kinds <= set(outcome.ends)
+
+
+@pytest.mark.parametrize(("slope", "flat"), [(0.0, True), (0.01, True), (1.0, False)])
+def test_only_what_grows_is_said_to_grow(slope: float, flat: bool) -> None:
+    seconds = 0.0
+
+    def held() -> float:
+        # A warm-up, a peak now and then, and a slope.
+        return min(seconds, 20) * 10 + (500 if seconds % 7 == 0 else 0) + slope * seconds
+
+    watch = Watch([Quantity("held", held, allowed=5)])
+    while seconds < 90:
+        watch.sample(seconds)
+        seconds += 1
+    assert [growth.flat for growth in watch.growths()] == [flat]

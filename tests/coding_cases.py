@@ -144,6 +144,8 @@ def decode_integers(
         tables.rows,
         tables.bounds,
         tables.buckets,
+        tables.hints,
+        tables.reciprocals,
         tables.precision,
         sanity_check,
         np.empty(LANE_STATE),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,10 +27,11 @@ def test_legal_tables_are_kept_as_they_are_and_cannot_be_changed() -> None:
     assert tables.cdf_offset.tolist() == [-1, 5]
     assert tables.cdf.dtype == tables.cdf_offset.dtype == np.int32
     assert tables.precision == 4
-    assert tables.nbytes == sum(
-        array.nbytes for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.bounds, tables.buckets)
-    )
-    for array in (tables.cdf, tables.cdf_offset, tables.rows, tables.bounds, tables.buckets):
+    derived: list[npt.NDArray[Any]]
+    derived = [tables.rows, tables.bounds, tables.buckets, tables.hints, tables.reciprocals]
+    arrays = [tables.cdf, tables.cdf_offset, *derived]
+    assert tables.nbytes == sum(array.nbytes for array in arrays)
+    for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -75,6 +78,23 @@ def test_a_bucket_knows_the_interval_of_its_first_probability(rows: list[tuple[l
         for bucket, found in enumerate(buckets):
             first = bucket << int(record[Row.BUCKET_SHIFT])
             assert cumulative[found] <= first < cumulative[found + 1]
+
+
+@given(
+    st.integers(1, 7).flatmap(lambda p: st.lists(table_rows(p, empty_intervals=True), min_size=1, max_size=5))
+)
+def test_a_hint_is_the_interval_that_holds_most_of_its_part(rows: list[tuple[list[int], int]]) -> None:
+    tables = tables_of(rows[0][0][-1].bit_length() - 1, rows)
+    ends = np.append(tables.rows[1:, Row.HINT_START], len(tables.hints))
+    for (cumulative, _), record, end in zip(rows, tables.rows, ends, strict=True):
+        assert cumulative[record[Row.FIRST]] == 0 < cumulative[record[Row.FIRST] + 1]
+        hints = tables.hints[record[Row.HINT_START] : end].tolist()
+        assert len(hints) == 1 << (64 - int(record[Row.HINT_SHIFT]))
+        width = (1 << tables.precision) // len(hints)
+        for part, hint in enumerate(hints):
+            first, last = part * width, part * width + width
+            shares = [min(upper, last) - max(lower, first) for lower, upper in itertools.pairwise(cumulative)]
+            assert shares[hint] == max(shares)
 
 
 @pytest.mark.parametrize(

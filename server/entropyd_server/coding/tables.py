@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd_server.kernels.lone_decoder import reciprocals_of
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class CodingTables:
         in `kernels.range_coder`.
       buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
         the interval in the row that holds the first of them.
+      hints: uint16 [...], read-only: for each row and equal part of it, a power of two of them, the interval
+        in the row that holds most of that part.
+      reciprocals: uint32 [...], read-only: as `kernels.lone_decoder` wants them.
     """
 
     cdf: npt.NDArray[np.int32]
@@ -57,12 +61,14 @@ class CodingTables:
     rows: npt.NDArray[np.int32]
     bounds: npt.NDArray[np.uint16]
     buckets: npt.NDArray[np.uint16]
+    hints: npt.NDArray[np.uint16]
+    reciprocals: npt.NDArray[np.uint32]
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        arrays = (self.cdf, self.cdf_offset, self.rows, self.bounds, self.buckets)
-        return sum(array.nbytes for array in arrays)
+        derived = (self.rows, self.bounds, self.buckets, self.hints, self.reciprocals)
+        return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
     def parse(cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike) -> CodingTables:
@@ -87,11 +93,13 @@ class CodingTables:
 
         precision = -int(cdf_values[0])
         rows, buckets = _lookup(cdf_values, offset_values, precision)
+        hints = _hints(cdf_values, rows, precision)
         bounds = _bounds(cdf_values, precision)
-        for array in (cdf_values, offset_values, rows, bounds, buckets):
+        reciprocals = reciprocals_of(precision)
+        for array in (cdf_values, offset_values, rows, bounds, buckets, hints, reciprocals):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
-        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets)
+        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, reciprocals)
 
 
 def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
@@ -228,3 +236,37 @@ def _lookup(
     lifted = (np.cumsum(is_head) - 1) * (2 * total) + np.where(is_head, 0, cdf)
     found = np.searchsorted(lifted, bucket_row * (2 * total) + first_q, side="right") - 1
     return rows, (found - heads[bucket_row] - 1).astype(np.uint16)
+
+
+def _hints(cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16]:
+    """Cuts each row of n intervals into n to 2n parts; completes its record by where they are.
+
+    Fewer than the precision allows, and a power of two, at least 2. The hint of a part is the interval that
+    holds most of it, the first of equals; so it is right for at least half of a part that two intervals
+    share, whichever of them comes first.
+    """
+    total = 1 << precision
+    parts = np.clip(np.ceil(np.log2(rows[:, Row.ESCAPE] + 1)).astype(np.int64), 1, precision)
+    hint_start = np.cumsum(1 << parts) - (1 << parts)
+    rows[:, Row.HINT_START] = hint_start
+    rows[:, Row.HINT_SHIFT] = 64 - parts
+
+    # All rows on one axis, row r from r * total on, cut wherever an interval or a part begins. Of several
+    # intervals that begin at one place, all but the last are empty.
+    is_interval = (cdf >= 0) & (cdf < total)
+    begins = cdf[is_interval] + (np.cumsum(cdf < 0) - 1)[is_interval] * total
+    first = np.searchsorted(begins, np.arange(len(rows)) * total, side="right") - 1
+    rows[:, Row.FIRST] = first - rows[:, Row.START]
+    part_row = np.repeat(np.arange(len(rows)), 1 << parts)
+    width = total >> parts
+    part_begins = part_row * total + (np.arange(len(part_row)) - hint_start[part_row]) * width[part_row]
+    cuts = np.union1d(begins, part_begins)
+    lengths = np.diff(cuts, append=len(rows) * total)
+    part = np.searchsorted(part_begins, cuts, side="right") - 1
+    longest = np.maximum.reduceat(lengths, np.searchsorted(cuts, part_begins))
+    # From the last to the first, so that the first of equals is what remains.
+    chosen = np.flatnonzero(lengths == longest[part])[::-1]
+    hints = np.empty(len(part_begins), np.int64)
+    hints[part[chosen]] = np.searchsorted(begins, cuts[chosen], side="right") - 1
+    vector: npt.NDArray[np.uint16] = (hints - rows[part_row, Row.START]).astype(np.uint16)
+    return vector

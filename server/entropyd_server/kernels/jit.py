@@ -51,32 +51,67 @@ def inlined(function: F) -> F:
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _llvm_prefetch(_typing: Any, array: Any, index: Any) -> Any:
+def _llvm_prefetch(_typing: Any, array: Any, start: Any, byte: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        element = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        address = builder.gep(element, [arguments[2]])
         # LLVM's language reference: to read (0), to keep in all levels of the cache (3), data (1).
         signature_of_llvm = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, signature_of_llvm, "llvm.prefetch.p0")
         builder.call(function, [address, word(0), word(3), word(1)])
         return context.get_dummy_value()
 
-    return types.void(array, index), generate
+    return types.void(array, start, byte), generate
 
 
-def prefetch(array: npt.NDArray[Any], start: int, lines: int) -> None:
-    """Asks for `lines` cache lines of a vector from `start` on; changes no result, and any index is safe.
+def prefetch(array: npt.NDArray[Any], start: int, line: int) -> None:
+    """Asks for a cache line of a vector, `line` lines behind element `start`; any place is safe.
 
-    A processor without such an instruction does nothing here, and neither does Python.
+    Changes no result. A processor without such an instruction does nothing here, and neither does Python.
     """
 
 
 @overload(prefetch, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_prefetch(array: Any, start: Any, lines: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(array: Any, start: Any, lines: Any) -> None:
-        for line in range(lines):
-            _llvm_prefetch(array, start + line * (_CACHE_LINE_BYTES // array.itemsize))
+def _compiled_prefetch(array: Any, start: Any, line: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    # Counted in bytes: an array's item size is no constant to the compiler, so lines would be divisions.
+    def compiled(array: Any, start: Any, line: Any) -> None:
+        _llvm_prefetch(array, start, line * _CACHE_LINE_BYTES)
+
+    return compiled
+
+
+@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _llvm_leading_zeros(_typing: Any, _number: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.IntType(1)(0))
+
+    return types.int64(types.int64), generate
+
+
+def leading_zeros(number: int) -> int:
+    """Counts the zeros before the first one among the 64 bits of a positive integer."""
+    return int64(64 - int(number).bit_length())
+
+
+@overload(leading_zeros, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_leading_zeros(number: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(number: Any) -> Any:
+        return _llvm_leading_zeros(number)
+
+    return compiled
+
+
+def low_product(first: int, second: int) -> int:
+    """The low 64 bits of a product, as uint64: what a machine's product is, and Python's is not."""
+    return at(int(first) * int(second) & (2**64 - 1))
+
+
+@overload(low_product, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_low_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(first: Any, second: Any) -> Any:
+        return np.uint64(first * second)
 
     return compiled
 

@@ -7,7 +7,7 @@ another.
 
 Bound. A symbol takes one step for its interval and, if that is the escape, at most MAX_GAMMA_BITS zeros, as
 many bits again less one, and a sign: at most 61 steps in all, whatever the bytes are. The search for an
-interval takes _SHORT_SCAN steps and then as many as bisecting the row. Past its end a string reads as zeros.
+interval takes a few steps and then as many as bisecting the row. Past its end a string reads as zeros.
 
 The symbol. Let value be the 32 bits of the string that stand against [base, base + size), and
 ahead = value - base, 0 <= ahead < size. Base itself is not needed to decode: narrowing subtracts a from
@@ -19,8 +19,8 @@ which is
 so one exact division gives the cumulative probability q that the row is searched for. As ahead < size,
 q < 2^p, and the search ends inside the row.
 
-Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. A unit
-alone cannot be faster, only its table lines be fetched ahead of time. Units of a batch share the plan, so
+Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. For a unit
+alone `kernels.lone_decoder` takes the division out of that chain. Units of a batch share the plan, so
 several of them are decoded symbol by symbol: their chains overlap, and a row is read once for all. QUAD of
 them keep their state in registers; LANES of them are decoded in lockstep, where the arithmetic is the same
 for every lane, so that the compiler makes vector instructions of it.
@@ -33,8 +33,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd_server.kernels.decoder_steps import (
+    decode_escape,
+    escaped_integer,
+    is_at_end,
+    load_word,
+    narrow,
+    quotient,
+    search,
+)
 from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
-from entropyd_server.kernels.range_coder import FULL_SIZE, MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row, Status
+from entropyd_server.kernels.lone_decoder import decode_alone
+from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,169 +70,21 @@ MIN_QUAD = 3
 # Symbols in lockstep between two transfers to `values`, whose units lie far apart.
 BLOCK_SYMBOLS = 64
 
-_LOW_32 = (1 << 32) - 1
-# Steps of linear search before bisection takes over.
-_SHORT_SCAN = 8
-# How early the tables of a symbol are fetched, and how much of them: most rows are no longer.
+# How early the tables of a symbol are fetched.
 _PREFETCH_SYMBOLS = 8
-_PREFETCH_LINES = 3
-
-
-@inlined
-def _word(payload: Uint8s, position: int, end: int) -> int:
-    """The 16 bits at `position` of a string that ends at `end`."""
-    if position + 1 < end:
-        return (int64(payload[at(position)]) << 8) | int64(payload[at(position + 1)])
-    if position < end:
-        return int64(payload[at(position)]) << 8
-    return int64(0)
 
 
 @inlined
 def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
     row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
-    prefetch(buckets, int64(records[at(row + Row.BUCKET_START)]), _PREFETCH_LINES)
-    prefetch(bounds, 2 * int64(records[at(row + Row.START)]), _PREFETCH_LINES)
-
-
-@inlined
-def _quotient(ahead: int, size: int, precision: int) -> int:
-    """The cumulative probability q."""
-    # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
-    # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
-    low = ((1 << precision) - 1) << 16
-    return int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))
-
-
-@inlined
-def _search(bounds: Uint16s, found: int, escape: int, q: int) -> tuple[int, int]:
-    """Gives the first interval from `found` to `escape` that does not end before q, and where it ends."""
-    last = int64(bounds[at(2 * found + 1)])
-    for _ in range(_SHORT_SCAN):
-        if last >= q:
-            return found, last
-        found += 1
-        last = int64(bounds[at(2 * found + 1)])
-    while found < escape:
-        middle = (found + escape) >> 1
-        if int64(bounds[at(2 * middle + 1)]) >= q:
-            escape = middle
-        else:
-            found = middle + 1
-    return found, int64(bounds[at(2 * found + 1)])
-
-
-@inlined
-def _narrow(payload: Uint8s, position: int, end: int, ahead: int, a: int, size: int) -> tuple[int, int, int]:
-    """Takes over the interval [a, a + size); loads a word in any case, and uses it if it is due."""
-    word = _word(payload, position, end)
-    ahead -= a
-    if size <= WORD_SIZE:
-        return position + 2, (ahead << 16) | word, size << 16
-    return position, ahead, size
-
-
-@inlined
-def _decode_bit(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> tuple[int, int, int, int]:
-    """Decodes one bit of probability 1/2."""
-    half = size >> 1
-    if ahead < half:
-        position, ahead, size = _narrow(payload, position, end, ahead, 0, half)
-        return position, ahead, size, 0
-    position, ahead, size = _narrow(payload, position, end, ahead, half, size - half)
-    return position, ahead, size, 1
-
-
-@kernel
-def _decode_escape(
-    payload: Uint8s, position: int, end: int, ahead: int, size: int
-) -> tuple[int, int, int, int]:
-    """Decodes an Elias gamma code and a sign, as a signed magnitude; 0 for a code that no encoder writes."""
-    zeros = 0
-    bit = 0
-    while zeros < MAX_GAMMA_BITS:
-        position, ahead, size, bit = _decode_bit(payload, position, end, ahead, size)
-        if bit:
-            break
-        zeros += 1
-    if zeros == MAX_GAMMA_BITS:
-        return position, ahead, size, int64(0)
-    magnitude = int64(1)
-    for _ in range(zeros):
-        position, ahead, size, bit = _decode_bit(payload, position, end, ahead, size)
-        magnitude = (magnitude << 1) | bit
-    position, ahead, size, sign = _decode_bit(payload, position, end, ahead, size)
-    return position, ahead, size, -magnitude if sign else magnitude
-
-
-@inlined
-def _escaped(magnitude: int, escape: int) -> int:
-    """The integer, relative to the row, that an escape stands for."""
-    return magnitude if magnitude < 0 else escape - 1 + magnitude
-
-
-@inlined
-def _is_at_end(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> bool:
-    """Says whether an encoder could have ended here (`RangeDecoder::Finalize`).
-
-    All bytes must have been read, and value must be the number that the encoder picks from the interval.
-    """
-    if position < end:
-        return False
-    value = (_word(payload, position - 4, end) << 16) | _word(payload, position - 2, end)
-    base = (value - ahead) & _LOW_32
-    upper = base + size - 1
-    if base == 0 or upper > _LOW_32:
-        return value == 0
-    shift = 24 if (base - 1) >> 24 < upper >> 24 else 16
-    return (((base - 1) >> shift) + 1) << shift == value
-
-
-@kernel
-def _decode_alone(
-    payload: Uint8s,
-    begin: int,
-    end: int,
-    offsets: Floats,
-    row_index: Int32s,
-    records: Int32s,
-    bounds: Uint16s,
-    buckets: Uint16s,
-    precision: int,
-    sanity_check: bool,
-    values: Floats,
-) -> tuple[int, int]:
-    """Decodes one unit into a row of `values`; gives its status and position."""
-    # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
-    # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
-    low = ((1 << precision) - 1) << 16
-    ahead = (_word(payload, begin, end) << 16) | _word(payload, begin + 2, end)
-    position = begin + 4
-    size = int64(FULL_SIZE)
-    for symbol in range(len(row_index)):
-        _fetch_ahead(row_index, symbol, records, bounds, buckets)
-        row = ROW_FIELDS * int64(row_index[symbol])
-        start = int64(records[at(row + Row.START)])
-        escape = int64(records[at(row + Row.ESCAPE)])
-        q = int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))
-        bucket = int64(records[at(row + Row.BUCKET_START)]) + (
-            q >> int64(records[at(row + Row.BUCKET_SHIFT)])
-        )
-        found, last = _search(bounds, start + int64(buckets[at(bucket)]), start + escape, q)
-        a = (size * int64(bounds[at(2 * found)])) >> precision
-        b = (size * last + size) >> precision
-        position, ahead, size = _narrow(payload, position, end, ahead, a, b - a)
-        integer = found - start
-        if integer == escape:
-            position, ahead, size, magnitude = _decode_escape(payload, position, end, ahead, size)
-            if magnitude == 0:
-                return int64(Status.ESCAPE_TOO_LONG), symbol
-            integer = _escaped(magnitude, escape)
-        integer += int64(records[at(row + Row.CDF_OFFSET)])
-        values[symbol] = values.dtype.type(integer) + offsets[symbol]
-    if sanity_check and not _is_at_end(payload, position, end, ahead, size):
-        return int64(Status.NOT_AT_END), int64(-1)
-    return int64(Status.OK), int64(-1)
+    first_bucket, first_bound = (
+        int64(records[at(row + Row.BUCKET_START)]),
+        2 * int64(records[at(row + Row.START)]),
+    )
+    # Most rows are no longer.
+    for line in (0, 1, 2):
+        prefetch(buckets, first_bucket, line)
+        prefetch(bounds, first_bound, line)
 
 
 # A quad: four chains that do not depend on one another, step by step beside each other, so that the processor
@@ -232,7 +94,7 @@ def _decode_alone(
 @inlined
 def _open(payload: Uint8s, begin: int, end: int) -> Lane:
     """A lane at the beginning of a string."""
-    ahead = (_word(payload, begin, end) << 16) | _word(payload, begin + 2, end)
+    ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     return begin + 4, ahead, int64(FULL_SIZE)
 
 
@@ -249,11 +111,11 @@ def _step(lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, buckets: Ui
     """Decodes the index of a symbol in its row; `_refill` has to follow."""
     position, ahead, size = lane
     start, escape, bucket_start, bucket_shift = row
-    q = _quotient(ahead, size, precision)
+    q = quotient(ahead, size, precision)
     found = start + int64(buckets[at(bucket_start + (q >> bucket_shift))])
     # The first step without a branch: whether it is taken cannot be predicted.
     found += int64(int64(bounds[at(2 * found + 1)]) < q)
-    found, last = _search(bounds, found, start + escape, q)
+    found, last = search(bounds, found, start + escape, q)
     a = (size * int64(bounds[at(2 * found)])) >> precision
     b = (size * last + size) >> precision
     return (position, ahead - a, b - a), found - start
@@ -262,7 +124,7 @@ def _step(lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, buckets: Ui
 @inlined
 def _refill(payload: Uint8s, end: int, lane: Lane) -> Lane:
     """Appends a word if it is due."""
-    return _narrow(payload, lane[0], end, lane[1], 0, lane[2])
+    return narrow(payload, lane[0], end, lane[1], 0, lane[2])
 
 
 @inlined
@@ -278,17 +140,17 @@ def _after_escape(
 ) -> tuple[Lane, int]:
     """Decodes what follows an escape. A lane that fails goes on with what it finds, which is discarded."""
     position, ahead, size = lane
-    position, ahead, size, magnitude = _decode_escape(payload, position, end, ahead, size)
+    position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
     if magnitude == 0 and statuses[unit] == Status.OK:
         statuses[unit], positions[unit] = Status.ESCAPE_TOO_LONG, symbol
-    return (position, ahead, size), _escaped(magnitude, escape)
+    return (position, ahead, size), escaped_integer(magnitude, escape)
 
 
 @inlined
 def _close(payload: Uint8s, end: int, lane: Lane, unit: int, statuses: Uint8s) -> None:
     """Checks the end of a unit that has not failed."""
     position, ahead, size = lane
-    if statuses[unit] == Status.OK and not _is_at_end(payload, position, end, ahead, size):
+    if statuses[unit] == Status.OK and not is_at_end(payload, position, end, ahead, size):
         statuses[unit] = Status.NOT_AT_END
 
 
@@ -415,7 +277,7 @@ def _lane_escapes(
     for lane in range(len(integers)):
         if int64(integers[lane]) - cdf_offset != escape:
             continue
-        places[_POSITION + lane], ahead, size, magnitude = _decode_escape(
+        places[_POSITION + lane], ahead, size, magnitude = decode_escape(
             payload,
             places[_POSITION + lane],
             places[_END + lane],
@@ -423,7 +285,7 @@ def _lane_escapes(
             int64(state[_SIZE + lane]),
         )
         state[_AHEAD + lane], state[_SIZE + lane] = float(ahead), float(size)
-        integers[lane] = _escaped(magnitude, escape) + cdf_offset
+        integers[lane] = escaped_integer(magnitude, escape) + cdf_offset
         # A lane that failed goes on with what it finds, which is discarded at the end.
         if magnitude == 0 and statuses[lane] == Status.OK:
             statuses[lane], positions[lane] = Status.ESCAPE_TOO_LONG, symbol
@@ -457,7 +319,9 @@ def _decode_lockstep(
         end = begin + (int64(lengths[lane]) if lane < lanes else 0)
         places[_POSITION + lane] = begin + 4
         places[_END + lane] = end
-        state[_AHEAD + lane] = float((_word(payload, begin, end) << 16) | _word(payload, begin + 2, end))
+        state[_AHEAD + lane] = float(
+            (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
+        )
         state[_SIZE + lane] = float(FULL_SIZE)
         state[_LOWER + lane], state[_UPPER + lane], state[_WORD + lane] = 0.0, total, 0.0
         begin = end
@@ -483,11 +347,11 @@ def _decode_lockstep(
                 found = start + int64(buckets[at(bucket_start + (q >> bucket_shift))])
                 # The first step without a branch: whether it is taken cannot be predicted.
                 found += int64(int64(bounds[at(2 * found + 1)]) < q)
-                found, last = _search(bounds, found, start + escape, q)
+                found, last = search(bounds, found, start + escape, q)
                 state[at(_LOWER + lane)] = float(bounds[at(2 * found)])
                 state[at(_UPPER + lane)] = float(last + 1)
                 state[at(_WORD + lane)] = float(
-                    _word(payload, places[at(_POSITION + lane)], places[at(_END + lane)])
+                    load_word(payload, places[at(_POSITION + lane)], places[at(_END + lane)])
                 )
                 escapes += int64(found - start == escape)
                 integers[at(first + lane)] = found - start + cdf_offset
@@ -508,7 +372,7 @@ def _decode_lockstep(
         if (
             statuses[lane] == Status.OK
             and sanity_check
-            and not _is_at_end(payload, places[_POSITION + lane], places[_END + lane], ahead, size)
+            and not is_at_end(payload, places[_POSITION + lane], places[_END + lane], ahead, size)
         ):
             statuses[lane] = Status.NOT_AT_END
 
@@ -522,6 +386,8 @@ def decode_units(
     rows: Int32s,
     bounds: Uint16s,
     buckets: Uint16s,
+    hints: Uint16s,
+    reciprocals: Uint32s,
     precision: int,
     sanity_check: bool,
     state: Float64s,
@@ -543,6 +409,8 @@ def decode_units(
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       buckets: uint16 [...], where to begin the search of a row.
+      hints: uint16 [...], where an interval is looked for first.
+      reciprocals: uint32 [...], as `lone_decoder.reciprocals_of` gives them.
       precision: 1 to 16.
       sanity_check: Whether a unit must end as an encoder would have ended it.
       state: float64 [LANE_STATE], scratch.
@@ -561,7 +429,7 @@ def decode_units(
         if lanes < MIN_QUAD:
             lanes = 1
             end = begin + int64(lengths[unit])
-            status, position = _decode_alone(
+            status, position = decode_alone(
                 payload,
                 begin,
                 end,
@@ -569,7 +437,8 @@ def decode_units(
                 row_index,
                 records,
                 bounds,
-                buckets,
+                hints,
+                reciprocals,
                 precision,
                 sanity_check,
                 values[unit],

@@ -238,8 +238,8 @@ def report(outcome: Outcome, console: Console) -> None:
             f"{growth.second_third:.1f}",
             f"{growth.last_third:.1f}",
             f"{growth.last_third - growth.second_third:+.1f}",
-            f"{growth.allowed:.1f}",
-            "flat" if growth.flat else "GROWS",
+            f"{growth.allowed:.1f}" if math.isfinite(growth.allowed) else "",
+            _judgement(growth),
         )
     console.print(table)
     ends = ", ".join(f"{count} {end}" for end, count in sorted(outcome.ends.items()))
@@ -247,6 +247,12 @@ def report(outcome: Outcome, console: Console) -> None:
     for failure, count in _counted(outcome.failures):
         console.print(f"FAILED {count} times: {failure}", markup=False)
     console.print("PASS: every visit ended as it must, and nothing grew" if outcome.passed else "FAIL")
+
+
+def _judgement(growth: Growth) -> str:
+    if not math.isfinite(growth.allowed):
+        return "not judged"
+    return "flat" if growth.flat else "GROWS"
 
 
 def _counted(failures: list[str]) -> list[tuple[str, int]]:

@@ -51,7 +51,8 @@ class CodingTables:
         the interval in the row that holds the first of them.
       hints: uint16 [...], read-only: for each row and equal part of it, a power of two of them, the interval
         in the row that holds most of that part.
-      reciprocals: uint32 [...], read-only: as `kernels.lone_decoder` wants them.
+      reciprocals: uint32 [...], read-only: as `kernels.lone_decoder` wants them, the same array for all
+        tables of a precision.
     """
 
     cdf: npt.NDArray[np.int32]
@@ -66,8 +67,8 @@ class CodingTables:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory."""
-        derived = (self.rows, self.bounds, self.buckets, self.hints, self.reciprocals)
+        """Bytes held in memory for these tables alone."""
+        derived = (self.rows, self.bounds, self.buckets, self.hints)
         return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
@@ -95,10 +96,10 @@ class CodingTables:
         rows, buckets = _lookup(cdf_values, offset_values, precision)
         hints = _hints(cdf_values, rows, precision)
         bounds = _bounds(cdf_values, precision)
-        reciprocals = reciprocals_of(precision)
-        for array in (cdf_values, offset_values, rows, bounds, buckets, hints, reciprocals):
+        for array in (cdf_values, offset_values, rows, bounds, buckets, hints):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
+        reciprocals = reciprocals_of(precision)
         return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, reciprocals)
 
 

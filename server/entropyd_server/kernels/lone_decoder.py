@@ -37,6 +37,7 @@ processor that finishes four per cycle has nothing left to gain from a shorter c
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,10 +74,13 @@ _EXCESS_BITS = 11
 _SCALED_SHIFT = 67
 
 
+@lru_cache(maxsize=16)  # all precisions
 def reciprocals_of(precision: int) -> npt.NDArray[np.uint32]:
-    """Gives uint32 [...], floor((2^32 - 1) / n) at n, for any width of an interval; 0 at 0."""
+    """Gives uint32 [...], read-only, floor((2^32 - 1) / n) at n, for any width of an interval; 0 at 0."""
     numbers = np.arange(max(1 << precision, 1 << _SIZE_BITS) + 1)
-    return np.where(numbers, (2**32 - 1) // np.maximum(numbers, 1), 0).astype(np.uint32)
+    reciprocals = np.where(numbers, (2**32 - 1) // np.maximum(numbers, 1), 0).astype(np.uint32)
+    reciprocals.flags.writeable = False
+    return reciprocals
 
 
 @inlined

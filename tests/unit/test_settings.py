@@ -54,6 +54,15 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
     assert settings.max_cache_bytes == 4096
 
 
+def test_a_server_traces_where_the_environment_names_a_collector_unless_it_is_told_otherwise() -> None:
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    assert not settings_of().tracing
+    assert settings_of(env=collector).tracing
+    assert settings_of("--tracing").tracing
+    assert not settings_of("--no-tracing", env=collector).tracing
+    assert not settings_of(env={**collector, "ENTROPYD_TRACING": "false"}).tracing
+
+
 def test_every_setting_has_a_flag_and_an_environment_variable_in_the_help() -> None:
     result, served = invoke("--help")
     assert served == []
@@ -81,6 +90,8 @@ def test_every_setting_has_a_flag_and_an_environment_variable_in_the_help() -> N
         ("--tls-cert", "server.crt"),
         ("--tls-key", "server.key"),
         ("--tls-client-ca", "ca.crt"),
+        ("--log-format", "xml"),
+        ("--log-level", "chatty"),
         ("--max-model-bytes", "8192", "--max-message-bytes", "4096"),
         ("--no-such-flag",),
     ],

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
 from entropyd_server.observe.status_page import render
 
@@ -62,7 +62,7 @@ def serve(address: str, metrics: Collector, status: Callable[[], Status]) -> str
 
     Args:
       address: `HOST:PORT`; port 0 for any that is free.
-      metrics: What /metrics shows.
+      metrics: What /metrics shows, besides the memory and the processor time of this process.
       status: What / shows.
 
     Returns:
@@ -73,6 +73,7 @@ def serve(address: str, metrics: Collector, status: Callable[[], Status]) -> str
     """
     registry = CollectorRegistry()
     registry.register(metrics)
+    ProcessCollector(registry=registry)
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     server = (_Server6 if ":" in host else _Server)((host, int(port)), _Handler)

@@ -86,8 +86,16 @@ def methods() -> list[Method]:
     ]
 
 
-def seeds(model: entropyd.ModelInfo, exported: bytes | None = None) -> dict[str, list[bytes]]:
-    """Good messages for the methods that take more than an id, by path."""
+def seeds(
+    model: entropyd.ModelInfo, compressed: entropyd.CompressedTensor, exported: bytes
+) -> dict[str, list[bytes]]:
+    """Good messages by path. Of several, the last is the one to make others of, and may follow on the first.
+
+    Args:
+      model: A model of the server, of float32.
+      compressed: What the model compressed.
+      exported: The model as an object.
+    """
     x = np.random.default_rng(0).normal(0, 2, (3, 4, *model.config.prior_shape)).astype(np.float32)
     compress = coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(x))
     bits = types_pb2.BitStrings(
@@ -95,6 +103,8 @@ def seeds(model: entropyd.ModelInfo, exported: bytes | None = None) -> dict[str,
     )
     units = [coding_pb2.UnitRange(start=1, count=2)]
     decompress = coding_pb2.DecompressRequest(bit_strings=bits, units=units)
+    whole = coding_pb2.DecompressRequest(compressed=compressed.to_message())
+    fit = model_pb2.FitConfiguration(config=config_to_message(model.config), max_steps=2)
     by_id = b"\x0a\x40" + model.id.encode()
     perturb = model_pb2.PerturbRequest(model_id=model.id, bottleneck=tensor_to_message(x))
     create = model_pb2.CreateModelRequest(config=config_to_message(model.config))
@@ -102,13 +112,20 @@ def seeds(model: entropyd.ModelInfo, exported: bytes | None = None) -> dict[str,
     found: dict[str, list[Message]] = {
         "Compress": [compress],
         "CompressStream": [coding_pb2.CompressStreamRequest(request_id="1", request=compress)],
-        "Decompress": [decompress],
-        "DecompressStream": [coding_pb2.DecompressStreamRequest(request_id="1", request=decompress)],
+        "Decompress": [decompress, whole],
+        "DecompressStream": [
+            coding_pb2.DecompressStreamRequest(request_id="1", request=request)
+            for request in (decompress, whole)
+        ],
         "CreateModel": [create],
         "Perturb": [perturb],
         "SetWeights": [weights],
-        "FitModel": [model_pb2.FitModelRequest(samples=tensor_to_message(x))],
-        "ImportModel": [model_pb2.ImportModelRequest(object=exported or b"")],
+        # Few samples, so that none of it is fitted in earnest.
+        "FitModel": [
+            model_pb2.FitModelRequest(configuration=fit),
+            model_pb2.FitModelRequest(samples=tensor_to_message(x)),
+        ],
+        "ImportModel": [model_pb2.ImportModelRequest(object=exported)],
         "ServerReflectionInfo": [reflection_pb2.ServerReflectionRequest(list_services="")],
         # Not the model's own: it is still needed.
         "DeleteModel": [model_pb2.DeleteModelRequest(model_id="0" * 64)],
@@ -120,15 +137,17 @@ def seeds(model: entropyd.ModelInfo, exported: bytes | None = None) -> dict[str,
     }
 
 
-def draw(chance: random.Random, method: Method, good: list[bytes]) -> Call:
+def draw(chance: random.Random, method: Method, good: list[bytes], model_id: str) -> Call:
     """A call of a method, hostile in one of many ways."""
-    return Call(
-        method,
-        [
-            _message(chance, method.request, chance.choice(good))
-            for _ in range(chance.choice([0, 1, 1, 2, 5]) if method.streaming else 1)
-        ],
-    )
+    count = chance.choice([0, 1, 1, 2, 5]) if method.streaming else 1
+    messages = [_message(chance, method.request, good[-1], model_id) for _ in range(count)]
+    if len(good) > 1 and chance.random() < 0.5:
+        messages = (
+            [good[0], *messages]
+            if method.streaming
+            else [_message(chance, method.request, good[0], model_id)]
+        )
+    return Call(method, messages)
 
 
 async def judge(channel: grpc.aio.Channel, call: Call) -> str:
@@ -198,17 +217,17 @@ def _name(method: Method) -> str:
     return method.path.rpartition("/")[2]
 
 
-def _message(chance: random.Random, message_type: type[Message], good: bytes) -> bytes:
+def _message(chance: random.Random, message_type: type[Message], good: bytes, model_id: str) -> bytes:
     kind = chance.randrange(6)
     if kind == 0:
         return chance.randbytes(chance.randrange(64))
     if kind == 1:
-        return _drawn(chance, message_type, 0).SerializeToString()
+        return _drawn(chance, message_type, model_id).SerializeToString()
     data = bytearray(good)
     if kind == 2:
         return bytes(data[: chance.randrange(len(data) + 1)])
     if kind == 3:  # the fields twice: repeated ones join, the last of the others counts
-        return bytes(data) + _drawn(chance, message_type, 0).SerializeToString()
+        return bytes(data) + _drawn(chance, message_type, model_id).SerializeToString()
     for _ in range(chance.choice([1, 1, 3, 10])):
         if data:
             at = chance.randrange(len(data))
@@ -216,7 +235,7 @@ def _message(chance: random.Random, message_type: type[Message], good: bytes) ->
     return bytes(data)
 
 
-def _drawn(chance: random.Random, message_type: type[Message], depth: int) -> Message:
+def _drawn(chance: random.Random, message_type: type[Message], model_id: str, depth: int = 0) -> Message:
     """A message with any values in some of its fields."""
     message: Any = message_type()
     fields: Any = message_type.DESCRIPTOR.fields
@@ -225,10 +244,14 @@ def _drawn(chance: random.Random, message_type: type[Message], depth: int) -> Me
             continue
         entry = field.message_type is not None and field.message_type.GetOptions().map_entry
         for _ in range(chance.choice([1, 1, 3]) if field.label == FieldDescriptor.LABEL_REPEATED else 1):
-            if entry:
+            if field.name == "model_id" and "Delete" not in message_type.__name__:
+                message.model_id = chance.choice([model_id, model_id, model_id[:-1], "g" * 64])
+            elif entry:
                 continue  # random bytes reach what is in maps
-            if field.message_type is not None:
-                inner = _drawn(chance, message_factory.GetMessageClass(field.message_type), depth + 1)
+            elif field.message_type is not None:
+                inner = _drawn(
+                    chance, message_factory.GetMessageClass(field.message_type), model_id, depth + 1
+                )
                 if field.label == FieldDescriptor.LABEL_REPEATED:
                     getattr(message, field.name).append(inner)
                 else:

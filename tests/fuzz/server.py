@@ -28,6 +28,8 @@ from tests.fuzz.calls import CALL_SECONDS, Method, draw, judge, methods, seeds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
+
 # What a server may have more after any number of hostile calls: caches of models and plans fill up.
 MOST_GROWTH_BYTES = 200 * 1024 * 1024
 _CALLERS = 16
@@ -41,7 +43,7 @@ async def fuzz(
     *,
     seed: int,
     goes_on: Callable[[int], bool],
-    exported: bytes | None = None,
+    exported: bytes,
 ) -> Counter[str]:
     """Makes hostile calls while a neighbour works.
 
@@ -61,7 +63,6 @@ async def fuzz(
     chance = random.Random(seed)  # noqa: S311 - what is drawn is no secret
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
-    good = seeds(model, exported)
     weighted: list[Method] = [
         method for method in methods() for _ in range(1 if method.path.endswith(_SLOW) else 6)
     ]
@@ -69,6 +70,7 @@ async def fuzz(
     options = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
     made = 0
     async with entropyd.aio.Client(server.target) as client:
+        good = seeds(model, await client.compress(model, _array(model)), exported)
         async with grpc.aio.insecure_channel(server.target, options) as channel:
 
             async def caller() -> None:
@@ -76,7 +78,7 @@ async def fuzz(
                 while goes_on(made):
                     made += 1
                     method = chance.choice(weighted)
-                    call = draw(chance, method, good[method.path])
+                    call = draw(chance, method, good[method.path], model.id)
                     ends[await judge(channel, call)] += 1
 
             done = asyncio.Event()
@@ -93,9 +95,14 @@ async def fuzz(
     return ends
 
 
+def _array(model: entropyd.ModelInfo) -> npt.NDArray[np.float32]:
+    shape = (4, 30, *model.config.prior_shape)
+    return np.random.default_rng(1).normal(0, 2, shape).astype(np.float32)
+
+
 async def _neighbour(client: entropyd.aio.Client, model: entropyd.ModelInfo, done: asyncio.Event) -> int:
     """Somebody whose answers must be right all the time; counts them."""
-    x = np.random.default_rng(1).normal(0, 2, (4, 30, *model.config.prior_shape)).astype(np.float32)
+    x = _array(model)
     expected = await client.compress(model, x, timeout_s=CALL_SECONDS)
     visits = 0
     while not (done.is_set() and visits):

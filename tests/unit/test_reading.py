@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 from entropyd_server.rpc import reading
-from entropyd_server.rpc.reading import MOST_FIELDS, read_message, reader
+from entropyd_server.rpc.limits import MAX_FIELDS
+from entropyd_server.rpc.reading import read_message, reader
 
 REQUEST = coding_pb2.DecompressRequest(
     compressed=types_pb2.CompressedTensor(
@@ -43,16 +44,16 @@ def test_fields_are_counted_where_messages_hold_messages() -> None:
 
 def nested(inner: bytes) -> bytes:
     """`inner` as field 1 of a message, so often that each holder stays small."""
-    return b"".join(b"\x0a" + bytes([len(inner)]) + inner for _ in range(MOST_FIELDS // 10))
+    return b"".join(b"\x0a" + bytes([len(inner)]) + inner for _ in range(MAX_FIELDS // 10))
 
 
 @pytest.mark.parametrize(
     ("message_type", "data"),
     [
-        (coding_pb2.DecompressRequest, b"\x1a\0" * (MOST_FIELDS + 1)),  # units
+        (coding_pb2.DecompressRequest, b"\x1a\0" * (MAX_FIELDS + 1)),  # units
         (coding_pb2.DecompressRequest, nested(b"\x4a\0" * 12)),  # compressed.blocks, merged
-        (model_pb2.SetWeightsRequest, b"\x12\0" * (MOST_FIELDS + 1)),  # weights
-        (coding_pb2.CompressRequest, b"\x78\0" * (MOST_FIELDS + 1)),  # a field that nobody knows
+        (model_pb2.SetWeightsRequest, b"\x12\0" * (MAX_FIELDS + 1)),  # weights
+        (coding_pb2.CompressRequest, b"\x78\0" * (MAX_FIELDS + 1)),  # a field that nobody knows
     ],
 )
 def test_a_message_that_swells_when_it_is_read_is_refused_before(
@@ -60,7 +61,7 @@ def test_a_message_that_swells_when_it_is_read_is_refused_before(
 ) -> None:
     with pytest.raises(LimitExceededError) as caught:
         read_message(message_type, data)
-    assert caught.value.metadata == {"limit": "max_fields", "value": str(MOST_FIELDS)}
+    assert caught.value.metadata == {"limit": "max_fields", "value": str(MAX_FIELDS)}
 
 
 def test_the_largest_selection_of_units_is_read() -> None:

@@ -26,7 +26,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., devices: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., format_versions: _Optional[_Iterable[int]] = ..., bottleneck_dtypes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_model_bytes", "max_units", "max_rank", "max_page_size", "max_build_seconds", "max_stream_inflight", "max_concurrent_calls", "max_models_per_caller")
+    __slots__ = ("max_message_bytes", "max_model_bytes", "max_units", "max_rank", "max_page_size", "max_build_seconds", "max_stream_inflight", "max_concurrent_calls", "max_models_per_caller", "max_fields")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_UNITS_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Limits(_message.Message):
     MAX_STREAM_INFLIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
     MAX_MODELS_PER_CALLER_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELDS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_model_bytes: int
     max_units: int
@@ -45,4 +46,5 @@ class Limits(_message.Message):
     max_stream_inflight: int
     max_concurrent_calls: int
     max_models_per_caller: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., max_units: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_page_size: _Optional[int] = ..., max_build_seconds: _Optional[float] = ..., max_stream_inflight: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ..., max_models_per_caller: _Optional[int] = ...) -> None: ...
+    max_fields: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., max_units: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_page_size: _Optional[int] = ..., max_build_seconds: _Optional[float] = ..., max_stream_inflight: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ..., max_models_per_caller: _Optional[int] = ..., max_fields: _Optional[int] = ...) -> None: ...

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
+MAX_FIELDS = 5 << 18
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -21,3 +24,4 @@ class Limits:
     max_rank: int = 32
     max_page_size: int = 100
     max_stream_inflight: int = 64
+    max_fields: int = MAX_FIELDS

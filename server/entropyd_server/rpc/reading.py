@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from google.protobuf.message import DecodeError
 
 from entropyd.contract.errors import EntropydError, InvalidRequestError, LimitExceededError, Violation
+from entropyd_server.rpc.limits import MAX_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 # A message below this cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20
-# A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
-MOST_FIELDS = 5 << 18
 _MOST_DEPTH = 100
 # Wire types: https://protobuf.dev/programming-guides/encoding/
 _VARINT, _DELIMITED = 0, 2
@@ -41,10 +40,10 @@ def read_message(message_type: type[Message], data: bytes) -> Message:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
     """
-    if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MOST_FIELDS:
+    if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MAX_FIELDS:
         raise LimitExceededError(
-            f"the message has more than {MOST_FIELDS} fields",
-            metadata={"limit": "max_fields", "value": str(MOST_FIELDS)},
+            f"the message has more than {MAX_FIELDS} fields",
+            metadata={"limit": "max_fields", "value": str(MAX_FIELDS)},
         )
     try:
         return message_type.FromString(data)
@@ -74,7 +73,7 @@ def reader(message_type: type[Message], *, raises: bool) -> Callable[[bytes], An
 
 
 def _count_fields(data: bytes, message_type: type[Message]) -> int:
-    """Fields of a message, and of those within it that hold messages themselves; ends above MOST_FIELDS.
+    """Fields of a message, and of those within it that hold messages themselves; ends above MAX_FIELDS.
 
     Other messages within it have fields of numbers and bytes only, and these take memory in proportion.
     Where the bytes are no message it stops, as reading them will.
@@ -82,10 +81,10 @@ def _count_fields(data: bytes, message_type: type[Message]) -> int:
     count = 0
     # Messages to look into: where their fields begin and end, of what type, how deep.
     messages = [(0, len(data), cast("Descriptor", message_type.DESCRIPTOR), 0)]
-    while messages and count <= MOST_FIELDS:
+    while messages and count <= MAX_FIELDS:
         at, end, descriptor, depth = messages.pop()
         holders = _holders(descriptor) if depth < _MOST_DEPTH else {}
-        while at < end and count <= MOST_FIELDS:
+        while at < end and count <= MAX_FIELDS:
             count += 1
             tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at, end)
             wire_type = tag & 7

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from entropyd_server.rpc.requests import (
 from entropyd_server.rpc.streams import answers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     import grpc
     import numpy.typing as npt
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from entropyd_server.rpc.requests import CompressCall, DecompressCall
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+A = TypeVar("A")
 
 _CAUSES = {
     Status.ESCAPE_TOO_LONG: coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG,
@@ -102,37 +104,39 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Context
     ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
         """See coding.proto."""
-
-        async def answer(message: coding_pb2.CompressStreamRequest) -> coding_pb2.CompressStreamResponse:
-            request_id, started = message.request_id, time.perf_counter()
-            try:
-                response = await self._compress(message.request, context.time_remaining())
-            except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
-                status = self._failed("CompressStream", context, raised, started)
-                return coding_pb2.CompressStreamResponse(request_id=request_id, status=status)
-            self._metrics.stream_messages["CompressStream", "OK"] += 1
-            return coding_pb2.CompressStreamResponse(request_id=request_id, response=response)
-
-        async for response in answers(requests, answer, self._limits.max_stream_inflight):
-            yield response
+        response = coding_pb2.CompressStreamResponse
+        async for answer in self._answers(requests, context, "CompressStream", self._compress, response):
+            yield answer
 
     async def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Context
     ) -> AsyncIterator[coding_pb2.DecompressStreamResponse]:
         """See coding.proto."""
+        response = coding_pb2.DecompressStreamResponse
+        async for answer in self._answers(requests, context, "DecompressStream", self._decompress, response):
+            yield answer
 
-        async def answer(message: coding_pb2.DecompressStreamRequest) -> coding_pb2.DecompressStreamResponse:
+    def _answers(
+        self,
+        requests: AsyncIterator[Any],
+        context: Context,
+        method: str,
+        unary: Callable[[Any, float | None], Awaitable[Any]],
+        response: Callable[..., A],
+    ) -> AsyncIterator[A]:
+        """Answers each message of a stream with `unary`; one that fails does not end the stream."""
+
+        async def answer(message: Any) -> A:
             request_id, started = message.request_id, time.perf_counter()
             try:
-                response = await self._decompress(message.request, context.time_remaining())
+                answered = await unary(message.request, context.time_remaining())
             except Exception as raised:  # noqa: BLE001 - one bad message must not end the stream
-                status = self._failed("DecompressStream", context, raised, started)
-                return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
-            self._metrics.stream_messages["DecompressStream", "OK"] += 1
-            return coding_pb2.DecompressStreamResponse(request_id=request_id, response=response)
+                status = self._failed(method, context, raised, started)
+                return response(request_id=request_id, status=status)
+            self._metrics.stream_messages[method, "OK"] += 1
+            return response(request_id=request_id, response=answered)
 
-        async for response in answers(requests, answer, self._limits.max_stream_inflight):
-            yield response
+        return answers(requests, answer, self._limits.max_stream_inflight)
 
     async def _compress(
         self, request: coding_pb2.CompressRequest, timeout_s: float | None

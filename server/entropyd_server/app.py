@@ -123,6 +123,7 @@ async def _serve(settings: Settings) -> None:
     parts = await _build(settings, metrics, calls, tracing)
     source.services = lambda: parts.health.states
     stop, hurry = _signals()
+    probed = await _probed(settings.health_listen, parts.health)
     await parts.server.start()
     log.info("listening on %s with roles %s", settings.listen, ", ".join(sorted(settings.roles)))
     starting = asyncio.create_task(_start(parts, started))
@@ -138,6 +139,8 @@ async def _serve(settings: Settings) -> None:
     parts.health.turn_away()
     await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
     await parts.server.stop(0 if hurry.is_set() else _GRACE_SECONDS)
+    if probed is not None:
+        await probed.stop(0)
     if parts.plane is not None:
         await parts.plane.close()
     if parts.batcher is not None:
@@ -341,3 +344,17 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
     return stop, hurry
+
+
+async def _probed(address: str, health: Health) -> grpc.aio.Server | None:
+    """Answers health, and nothing else, on an address of its own; without one, does nothing."""
+    if not address:
+        return None
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    await health.register(server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}: is another server there?") from error
+    await server.start()
+    return server

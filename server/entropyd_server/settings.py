@@ -30,6 +30,7 @@ class Settings:
 
     listen: str
     metrics_listen: str
+    health_listen: str
     store: str
     store_timeout_seconds: float
     roles: frozenset[str]
@@ -99,6 +100,12 @@ _OPTIONS = [
         "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "
         "none. Whoever reaches it can read it.",
         default="127.0.0.1:9464",
+    ),
+    _option(
+        "--health-listen",
+        "Second address for gRPC health alone, HOST:PORT, never with TLS: for probes that have none, as "
+        "Kubernetes's; empty for none.",
+        default="",
     ),
     _option(
         "--store",

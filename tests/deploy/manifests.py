@@ -1,0 +1,69 @@
+"""Overlays as `kubectl kustomize` renders them.
+
+Owns the rendering and the look-up in what comes out. It must not know what is right. Invariant: each overlay
+is rendered once in a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.dockerfile import REPOSITORY
+from tests.machine import program
+
+FOLDER = REPOSITORY / "deploy" / "kubernetes"
+OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
+# The first kubectl whose kustomize knows components and patches as they are written here.
+_OLDEST = (1, 27)
+
+Manifest = dict[str, Any]
+
+
+@functools.cache
+def _rendered(overlay: str) -> list[Manifest]:
+    kubectl = program("kubectl", "kubernetes-client")
+    version = subprocess.run([kubectl, "version", "--client"], capture_output=True, text=True, check=False)
+    found = re.search(r"v(\d+)\.(\d+)|Major:\"(\d+)\", Minor:\"(\d+)", version.stdout)
+    assert found, version.stdout
+    if (numbers := tuple(int(number) for number in found.groups() if number)) < _OLDEST:
+        pytest.skip(f"kubectl is {numbers}; its kustomize is too old, 1.27 is needed")
+    rendering = [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)]
+    rendered = subprocess.run(rendering, capture_output=True, text=True, check=False)
+    assert (rendered.returncode, rendered.stderr) == (0, "")  # warnings of deprecated fields too
+    return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]
+
+
+def manifests(overlay: str, kind: str | None = None) -> list[Manifest]:
+    """What an overlay renders to, of one kind or of all."""
+    return [manifest for manifest in _rendered(overlay) if kind in {None, manifest["kind"]}]
+
+
+def name_of(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def container(deployment: Manifest) -> Manifest:
+    """The one container of a deployment."""
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def settings_of(overlay: str, deployment: Manifest) -> dict[str, str]:
+    """What a deployment's container finds in its environment, as far as the manifests say."""
+    maps = {name_of(found): found["data"] for found in manifests(overlay, "ConfigMap")}
+    found: dict[str, str] = {}
+    for source in container(deployment)["envFrom"]:
+        if "configMapRef" in source:
+            found |= maps[source["configMapRef"]["name"]]
+    return found | {entry["name"]: str(entry.get("value", "")) for entry in container(deployment)["env"]}
+
+
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()

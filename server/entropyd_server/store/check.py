@@ -1,0 +1,53 @@
+"""Checks every model of a store against its digests: `python -m entropyd_server.store.check URL`.
+
+Owns the command, for operators who want to know of damage, in a store or a backup, before a caller does. It
+must not change anything. Invariant: it reads every object in full, and its exit status is 0 only if all are
+whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd_server.store.model_store import ModelStore
+
+_PAGE_MODELS = 1000
+
+
+async def check(store: ModelStore) -> tuple[int, list[str]]:
+    """Reads every model; gives how many are whole, and the ids of those that are not.
+
+    Raises:
+      UnavailableError: As the store.
+    """
+    whole, damaged, after = 0, list[str](), ""
+    while page := await store.list_ids(_PAGE_MODELS, after):
+        for model_id in page:
+            try:
+                await store.load(model_id)
+                whole += 1
+            except DataLossError:
+                damaged.append(model_id)
+            except ModelNotFoundError:
+                continue  # deleted since it was listed
+        after = page[-1]
+    return whole, damaged
+
+
+@click.command()
+@click.argument("url")
+def main(url: str) -> None:
+    """Check every model of the store at URL (file:///folder, s3://bucket/prefix, ...) against its digests."""
+    whole, damaged = asyncio.run(check(ModelStore(url)))
+    for model_id in damaged:
+        click.echo(f"{model_id}: damaged")
+    click.echo(f"{whole} whole, {len(damaged)} damaged")
+    if damaged:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

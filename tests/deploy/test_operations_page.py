@@ -1,0 +1,42 @@
+"""What docs/operations.md says, compared with what there is."""
+
+from __future__ import annotations
+
+import re
+
+from tests.deploy.dockerfile import REPOSITORY, stages
+from tests.deploy.flags import flags
+from tests.deploy.manifests import OVERLAYS
+from tests.deploy.write_flags import PAGE, written
+
+TEXT = PAGE.read_text()
+
+
+def test_the_table_of_flags_is_that_of_the_command() -> None:
+    assert written(TEXT) == TEXT, "run: python -m tests.deploy.write_flags"
+
+
+def test_flags_and_variables_in_the_text_exist() -> None:
+    known = flags()
+    assert set(re.findall(r"ENTROPYD_[A-Z_]+[A-Z]", TEXT)) <= set(known)
+    options = {name for option in known.values() for name in option.opts}
+    ours = re.compile(r"`(--(?:max|codec|health|metrics|drain|role|store|devices)[a-z-]*)")
+    assert set(ours.findall(TEXT)) <= options
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    linked = set(re.findall(r"\]\(#([\w-]+)\)", TEXT))
+    assert linked
+    assert linked <= anchors
+
+
+def test_targets_and_overlays_in_the_text_are_all_there_are() -> None:
+    assert (
+        set(re.findall(r"docker build --target (\S+)", TEXT))
+        == {"coding", "server", "server-gpu"}
+        <= set(stages())
+    )
+    assert set(re.findall(r"^\| `([a-z0-9]+)` \| ", TEXT, re.MULTILINE)) == set(OVERLAYS)
+    assert (REPOSITORY / "deploy" / "systemd" / "entropyd.service").exists()

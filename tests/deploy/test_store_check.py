@@ -1,0 +1,42 @@
+"""The check of a whole store, as an operator runs it on a backup."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from entropyd import UniversalBatchedConfig, priors
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.store.model_store import ModelStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TABLES = CodingTables.parse([-4, 0, 3, 16], [-1])
+
+
+def config(scale: float) -> UniversalBatchedConfig:
+    prior = priors.NoisyNormal(0.0, scale)
+    return UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=1, range_coder_precision=4)
+
+
+def check(folder: Path) -> tuple[int, list[str]]:
+    command = [sys.executable, "-m", "entropyd_server.store.check", folder.as_uri()]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return checked.returncode, checked.stdout.splitlines()
+
+
+def test_damage_anywhere_in_a_store_is_found_and_named(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path.as_uri())
+    configs = [config(scale) for scale in (1.0, 2.0, 3.0)]
+    for one in configs:
+        asyncio.run(store.create(one, TABLES, {}))
+    assert check(tmp_path) == (0, ["3 whole, 0 damaged"])
+
+    damaged = tmp_path / "models" / f"{configs[1].model_id}.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-3] ^= 1
+    damaged.write_bytes(content)
+    assert check(tmp_path) == (1, [f"{configs[1].model_id}: damaged", "2 whole, 1 damaged"])

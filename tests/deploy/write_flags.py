@@ -1,0 +1,39 @@
+"""Writes the table of flags in docs/operations.md: `python -m tests.deploy.write_flags`.
+
+Owns how the table looks. Invariant: it says what `entropyd-server --help` says, of every flag.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tests.deploy.dockerfile import REPOSITORY
+from tests.deploy.flags import flags
+
+PAGE = REPOSITORY / "docs" / "operations.md"
+BEGIN, END = "<!-- flags:begin -->\n", "<!-- flags:end -->"
+
+
+def table() -> str:
+    """A line for each flag, in the order of the help."""
+    lines = ["| flag | environment | default | what |", "|---|---|---|---|"]
+    for variable, option in flags().items():
+        what = re.sub(r"\s+", " ", (option.help or "").partition("[default:")[0]).strip().replace("|", "\\|")
+        lines.append(f"| `{option.opts[0]}` | `{variable}` | {_default(option.default)} | {what} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if callable(value):
+        return "of the machine"
+    return "none" if value in {None, ""} else f"`{value}`"
+
+
+def written(page: str) -> str:
+    """The page with the table as it should be."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))

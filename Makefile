@@ -66,6 +66,11 @@ check: $(READY) ## Formatting, lint, types, import contracts, proto lint and bre
 proto: $(READY) ## Regenerates the stubs in client/entropyd/v1.
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
 
+.PHONY: manifests
+manifests: $(READY) ## Rewrites what manifests and docs/operations.md repeat: rules, dashboard, flags.
+	$(BIN)/python -m tests.deploy.write_monitoring
+	$(BIN)/python -m tests.deploy.write_flags
+
 .PHONY: lock
 lock: ## Resolves the newest versions that fit into constraints.txt (needs uv).
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --quiet \

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from tests.deploy.dockerfile import REPOSITORY, stages
 from tests.deploy.flags import flags
-from tests.deploy.manifests import OVERLAYS
+from tests.deploy.manifests import FOLDER, OVERLAYS, manifests
 from tests.deploy.write_flags import PAGE, written
 
 TEXT = PAGE.read_text()
@@ -40,3 +41,23 @@ def test_targets_and_overlays_in_the_text_are_all_there_are() -> None:
     )
     assert set(re.findall(r"^\| `([a-z0-9]+)` \| ", TEXT, re.MULTILINE)) == set(OVERLAYS)
     assert (REPOSITORY / "deploy" / "systemd" / "entropyd.service").exists()
+
+
+def test_the_example_of_an_own_overlay_renders_to_what_it_says(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", TEXT, re.DOTALL)
+    to_root = Path("/".join([".."] * (len(tmp_path.parts) - 1))) / FOLDER.relative_to("/")
+    (tmp_path / "kustomization.yaml").write_text(example.replace("../../", f"{to_root}/"))
+    found = manifests(str(tmp_path))
+    images = {
+        container["image"].rpartition(":")[0]
+        for deployment in found
+        if deployment["kind"] == "Deployment"
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+    }
+    assert images == {"registry.example/entropyd-coding", "registry.example/entropyd-server-gpu"}
+    stores = {
+        manifest["data"]["ENTROPYD_STORE"]
+        for manifest in found
+        if "ENTROPYD_STORE" in str(manifest.get("data"))
+    }
+    assert stores == {"s3://my-bucket/entropyd"}

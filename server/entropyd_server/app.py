@@ -134,6 +134,8 @@ async def _serve(settings: Settings) -> None:
     log.info("draining for %g s", settings.drain_seconds)
     starting.cancel()
     watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching  # or its end would be logged as an error that nobody looked at
     await parts.health.drain()
     await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
     parts.health.turn_away()

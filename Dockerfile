@@ -31,10 +31,10 @@ COPY deploy/image deploy/image
 COPY --from=wheel /dist /dist
 
 FROM build AS coding-build
-RUN deploy/image/install.sh /opt/entropyd coding /dist/*.whl
+RUN deploy/image/install.sh /opt/entropyd coding,tracing /dist/*.whl
 
 FROM build AS server-build
-RUN deploy/image/install.sh /opt/entropyd server /dist/*.whl
+RUN deploy/image/install.sh /opt/entropyd server,tracing /dist/*.whl
 
 # What the images that start have in common.
 FROM ${PYTHON_IMAGE} AS runtime
@@ -88,7 +88,7 @@ WORKDIR /src
 COPY constraints.txt ./
 COPY deploy/image deploy/image
 COPY --from=wheel /dist /dist
-RUN PIP_NO_CACHE_DIR=1 deploy/image/install.sh /opt/entropyd server /dist/*.whl \
+RUN PIP_NO_CACHE_DIR=1 deploy/image/install.sh /opt/entropyd server,tracing /dist/*.whl \
  && install -d -o 65532 -g 65532 /var/lib/entropyd
 EXPOSE 7070 9464
 STOPSIGNAL SIGTERM

@@ -1,17 +1,17 @@
 #!/bin/sh
-# Installs entropyd at the versions of ./constraints.txt and compiles its kernels: install.sh PREFIX EXTRA WHEEL
+# Installs entropyd at the versions of ./constraints.txt and compiles its kernels: install.sh PREFIX EXTRAS WHEEL
 #
 # The environment gets no pip, and everything in it comes from wheels, so there is no compiler to remove.
 # Machine code is for the processor of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES. Both have to be set, here and when the
 # server starts: by itself, Numba takes the features of the machine at hand even where the name is given, and then
 # the code compiled here would fit no other machine.
 set -eu
-prefix=$1 extra=$2 wheel=$3
+prefix=$1 extras=$2 wheel=$3
 : "${NUMBA_CPU_NAME?}" "${NUMBA_CPU_FEATURES?}"
 
 python3 -m venv --without-pip "$prefix"
 in_prefix() { python3 -m pip --python "$prefix/bin/python3" "$@"; }
-in_prefix install --quiet --only-binary :all: --constraint constraints.txt "$wheel[$extra]"
+in_prefix install --quiet --only-binary :all: --constraint constraints.txt "$wheel[$extras]"
 in_prefix check
 install "$(dirname "$0")/start.sh" "$prefix/bin/entropyd-start"
 

@@ -123,7 +123,7 @@ def test_the_image_serves_to_anybody_without_compiling(root: dockerfile.Root) ->
     before = files(root.folder / "opt")
     target = root.path("unix:/tmp/socket")
     command, variables = root.start("coding")
-    variables |= {"ENTROPYD_LISTEN": target, "ENTROPYD_METRICS_LISTEN": "", "ENTROPYD_DRAIN_SECONDS": "0"}
+    command += ["--listen", target, "--metrics-listen", "", "--drain-seconds", "0"]
     variables["NUMBA_DEBUG_CACHE"] = "1"
     pipe = subprocess.PIPE
     server = subprocess.Popen([*unprivileged(), *command], env=variables, stdout=pipe, stderr=pipe, text=True)

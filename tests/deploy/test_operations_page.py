@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from entropyd_server.metrics import Metrics
 from tests.deploy.dockerfile import REPOSITORY, stages
 from tests.deploy.flags import flags
 from tests.deploy.manifests import FOLDER, OVERLAYS, manifests
@@ -23,6 +24,13 @@ def test_flags_and_variables_in_the_text_exist() -> None:
     options = {name for option in known.values() for name in option.opts}
     ours = re.compile(r"`(--(?:max|codec|health|metrics|drain|role|store|devices)[a-z-]*)")
     assert set(ours.findall(TEXT)) <= options
+
+
+def test_metrics_in_the_text_exist() -> None:
+    families = {family.name for family in Metrics("0").collect()}
+    suffixes = "_(total|bucket|sum|count|info)$"
+    named = {re.sub(suffixes, "", name) for name in re.findall(r"`(entropyd_[a-z_]+)", TEXT)}
+    assert named - {"entropyd_server"} <= families
 
 
 def test_links_within_the_page_lead_somewhere() -> None:

@@ -19,7 +19,8 @@ def table() -> str:
     lines = ["| flag | environment | default | what |", "|---|---|---|---|"]
     for variable, option in flags().items():
         what = re.sub(r"\s+", " ", (option.help or "").partition("[default:")[0]).strip().replace("|", "\\|")
-        lines.append(f"| `{option.opts[0]}` | `{variable}` | {_default(option.default)} | {what} |")
+        default = _default(option.to_info_dict()["default"])
+        lines.append(f"| `{option.opts[0]}` | `{variable}` | {default} | {what} |")
     return "\n".join(lines) + "\n"
 
 

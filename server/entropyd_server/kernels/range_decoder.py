@@ -62,11 +62,11 @@ if TYPE_CHECKING:
 # Units in lockstep: two vectors of eight float64, which keeps an AVX-512 machine's units busy.
 LANES = 16
 # With fewer units than this, QUAD of them side by side are as fast.
-MIN_LANES = 10
+MIN_LANES = 12
 # Units side by side: their state still fits the registers.
 QUAD = 4
-# With fewer units than this, one after the other is as fast.
-MIN_QUAD = 3
+# A unit alone is decoded faster on its own.
+MIN_QUAD = 2
 # Symbols in lockstep between two transfers to `values`, whose units lie far apart.
 BLOCK_SYMBOLS = 64
 
@@ -176,6 +176,9 @@ def _decode_quad(
     # A lane without a unit decodes the last one once more.
     last = len(lengths) - 1
     unit_b, unit_c, unit_d = min(1, last), min(2, last), min(3, last)
+    # Two units are decoded without the other two lanes.
+    wide = last > 1
+    index_c = index_d = int64(0)
     begin, end_a = _string(lengths, 0, begin, begin)
     a = _open(payload, begin, end_a)
     begin, end_b = _string(lengths, 1, begin, end_a)
@@ -196,32 +199,36 @@ def _decode_quad(
         )
         a, index_a = _step(a, row, precision, bounds, buckets)
         b, index_b = _step(b, row, precision, bounds, buckets)
-        c, index_c = _step(c, row, precision, bounds, buckets)
-        d, index_d = _step(d, row, precision, bounds, buckets)
+        if wide:
+            c, index_c = _step(c, row, precision, bounds, buckets)
+            d, index_d = _step(d, row, precision, bounds, buckets)
         # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
         a = _refill(payload, end_a, a)
         b = _refill(payload, end_b, b)
-        c = _refill(payload, end_c, c)
-        d = _refill(payload, end_d, d)
         if index_a == escape:
             a, index_a = _after_escape(payload, end_a, a, escape, symbol, 0, statuses, positions)
         if index_b == escape:
             b, index_b = _after_escape(payload, end_b, b, escape, symbol, unit_b, statuses, positions)
-        if index_c == escape:
-            c, index_c = _after_escape(payload, end_c, c, escape, symbol, unit_c, statuses, positions)
-        if index_d == escape:
-            d, index_d = _after_escape(payload, end_d, d, escape, symbol, unit_d, statuses, positions)
         cdf_offset = int64(records[at(record + Row.CDF_OFFSET)])
         offset = offsets[symbol]
         values[0, symbol] = values.dtype.type(index_a + cdf_offset) + offset
         values[unit_b, symbol] = values.dtype.type(index_b + cdf_offset) + offset
+        if not wide:
+            continue
+        c = _refill(payload, end_c, c)
+        d = _refill(payload, end_d, d)
+        if index_c == escape:
+            c, index_c = _after_escape(payload, end_c, c, escape, symbol, unit_c, statuses, positions)
+        if index_d == escape:
+            d, index_d = _after_escape(payload, end_d, d, escape, symbol, unit_d, statuses, positions)
         values[unit_c, symbol] = values.dtype.type(index_c + cdf_offset) + offset
         values[unit_d, symbol] = values.dtype.type(index_d + cdf_offset) + offset
     if sanity_check:
         _close(payload, end_a, a, 0, statuses)
         _close(payload, end_b, b, unit_b, statuses)
-        _close(payload, end_c, c, unit_c, statuses)
-        _close(payload, end_d, d, unit_d, statuses)
+        if wide:
+            _close(payload, end_c, c, unit_c, statuses)
+            _close(payload, end_d, d, unit_d, statuses)
 
 
 # Lockstep. All of a lane's arithmetic is in float64, where it is exact: the numbers are integers below 2^53

@@ -105,7 +105,6 @@ def serve(settings: Settings) -> None:
     Raises:
       StartError: If an address cannot be bound or the store cannot be opened.
     """
-    keep_freed_memory()
     asyncio.run(_serve(settings))
 
 
@@ -309,6 +308,7 @@ async def _start(parts: _Parts, started: float) -> None:
 
 async def _start_coding(parts: _Parts, started: float) -> None:
     await asyncio.to_thread(codec.warm_up)
+    keep_freed_memory()
     await _store_answers(parts.store)
     await parts.health.serving(CODING.full_name)
     log.info("%s is SERVING after %.1f s", CODING.full_name, time.perf_counter() - started)

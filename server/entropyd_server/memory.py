@@ -17,12 +17,14 @@ _TRIM_THRESHOLD_BYTES = 64 * 2**20
 
 
 def keep_freed_memory() -> None:
-    """Keeps up to 64 MiB of freed memory per arena, instead of giving arrays back after every call.
+    """Keeps up to 64 MiB per arena of what is freed from now on, and gives back what was freed before.
 
     By default glibc maps each large array anew, and the kernel clears it page by page: for arrays of 1 MiB
-    that was half of the system time of a call. Other C libraries are left as they are.
+    that was half of the system time of a call. To be called once starting has freed what it used. Other C
+    libraries are left as they are.
     """
     with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)

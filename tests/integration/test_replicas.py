@@ -45,12 +45,6 @@ def test_the_coding_role_offers_no_models(replica: LocalServer, model: entropyd.
             other.model(model.id)
 
 
-def test_the_coding_role_stays_below_200_mb_before_traffic(store_url: str) -> None:
-    with LocalServer("--role", "coding", store=store_url) as running:
-        memory = psutil.Process(running.process.pid).memory_info()
-    assert memory.rss < 200e6
-
-
 def test_the_coding_role_imports_no_tensorflow(replica: LocalServer) -> None:
     maps = Path(f"/proc/{replica.process.pid}/maps")
     if not maps.exists():

@@ -25,7 +25,7 @@ from tests.collector import Collector, Span
 from tests.operations import status_page_of, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 SERVER, CLIENT = 2, 3
 COMPRESS = "entropyd.v1.CodingService/Compress"
@@ -138,14 +138,10 @@ def test_a_refusal_is_told_by_both_ends_and_blamed_on_the_caller(
 def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(
     collector: Collector, patient: LocalServer, model: entropyd.Model
 ) -> None:
-    def symbols_wait() -> bool:
-        with urllib.request.urlopen(f"{status_page_of(patient)}metrics") as page:  # noqa: S310 - our own server
-            return b"\nentropyd_queue_symbols 12.0" in page.read()
-
     async def main() -> None:
         async with entropyd.aio.Client(patient.target, tracing=True) as client:
             call = asyncio.ensure_future(client.compress(model.info, np.zeros((4, 3), np.float32)))
-            await asyncio.to_thread(until, symbols_wait, "symbols wait")
+            await asyncio.to_thread(until, lambda: symbols_wait(patient, 12), "symbols wait")
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
@@ -157,25 +153,50 @@ def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(
     assert (called.failed, served.failed) == (True, False)
 
 
-@pytest.mark.parametrize(("ends", "code"), [("half-close", 0), ("cancel", 1)])
 def test_a_stream_is_one_span_and_begins_a_trace_of_its_own(
-    collector: Collector, traced: LocalServer, model: entropyd.Model, ends: str, code: int
+    collector: Collector, traced: LocalServer, model: entropyd.Model
 ) -> None:
-    message = coding_pb2.CompressStreamRequest(
-        request=next(Compression(model.info, np.zeros((4, 3), np.float32)).requests())[0]
-    )
-
     async def main() -> None:
         async with grpc.aio.insecure_channel(traced.target) as channel:
             stream: Any = coding_pb2_grpc.CodingServiceStub(channel).CompressStream()
             for _ in range(3):
-                await stream.write(message)
+                await stream.write(stream_message(model))
                 await stream.read()
-            if ends == "cancel":
-                stream.cancel()
-            else:
-                await stream.done_writing()
-                assert await stream.read() is grpc.aio.EOF
+            await stream.done_writing()
+            assert await stream.read() is grpc.aio.EOF
+
+    stream = span_of_stream(collector, main)
+    assert (stream.parent_id, stream.attributes["rpc.grpc.status_code"]) == ("", 0)
+
+    def kernels() -> int:
+        return sum(span.name == "kernel" and span.parent_id == stream.span_id for span in collector.spans)
+
+    until(lambda: kernels() == 3, "the kernels of a stream")
+
+
+def test_a_stream_that_is_cancelled_while_messages_wait_ends_its_span(
+    collector: Collector, patient: LocalServer, model: entropyd.Model
+) -> None:
+    async def main() -> None:
+        async with grpc.aio.insecure_channel(patient.target) as channel:
+            stream: Any = coding_pb2_grpc.CodingServiceStub(channel).CompressStream()
+            for _ in range(3):
+                await stream.write(stream_message(model))
+            await asyncio.to_thread(until, lambda: symbols_wait(patient, 36), "symbols wait")
+            stream.cancel()
+
+    stream = span_of_stream(collector, main)
+    assert (stream.parent_id, stream.attributes["rpc.grpc.status_code"]) == ("", 1)
+
+
+def stream_message(model: entropyd.Model) -> coding_pb2.CompressStreamRequest:
+    """A message of 12 symbols."""
+    request = next(Compression(model.info, np.zeros((4, 3), np.float32)).requests())[0]
+    return coding_pb2.CompressStreamRequest(request=request)
+
+
+def span_of_stream(collector: Collector, main: Callable[[], Coroutine[Any, Any, None]]) -> Span:
+    """The span of the one stream that `main` opens."""
 
     def streams() -> list[Span]:
         return [span for span in collector.spans if span.name.endswith("/CompressStream")]
@@ -184,12 +205,13 @@ def test_a_stream_is_one_span_and_begins_a_trace_of_its_own(
     asyncio.run(main())
     until(lambda: len(streams()) > before, "the span of a stream")
     (stream,) = streams()[before:]
-    assert (stream.parent_id, stream.attributes["rpc.grpc.status_code"]) == ("", code)
+    return stream
 
-    def kernels() -> int:
-        return sum(span.name == "kernel" and span.parent_id == stream.span_id for span in collector.spans)
 
-    until(lambda: kernels() == 3, "the kernels of a stream")
+def symbols_wait(server: LocalServer, symbols: int) -> bool:
+    """Whether so many symbols wait in a server's queue."""
+    with urllib.request.urlopen(f"{status_page_of(server)}metrics") as page:  # noqa: S310 - our own server
+        return f"\nentropyd_queue_symbols {symbols}.0".encode() in page.read()
 
 
 def test_a_collector_that_is_away_costs_no_call(

@@ -107,7 +107,7 @@ def encode_values(
     lengths, statuses = np.zeros(count, np.uint32), np.zeros(count, np.uint8)
     positions = np.zeros(count, np.int64)
     payload = np.empty(encoded_capacity(values.size), np.uint8)
-    done, end = encode_units(
+    done, end, _ = encode_units(
         kernel_input(values),
         kernel_input(np.zeros(len(row_index))),
         kernel_input(np.array(row_index, np.int32)),
@@ -120,7 +120,6 @@ def encode_values(
         lengths,
         statuses,
         positions,
-        np.empty(count, np.uint32),
     )
     assert done == count
     ends = PAYLOAD_GUARD_BYTES + np.cumsum(lengths, dtype=np.int64)

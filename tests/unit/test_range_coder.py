@@ -191,11 +191,11 @@ def test_a_short_payload_stops_encoding_between_units(units: int, symbols: int, 
     values = np.full((units, symbols), float(integer))
     lengths, statuses = np.zeros(units, np.uint32), np.zeros(units, np.uint8)
     positions = np.zeros(units, np.int64)
-    unit, capacity, written = 0, room, b""
+    unit, capacity, written, escaped = 0, room, b"", 0
     for _ in range(units + 1):
         # One byte more than the kernel may know of, to see that it stays inside.
         payload = np.full(capacity + 1, 0xA5, np.uint8)
-        unit, end = encode_units(
+        unit, end, escapes = encode_units(
             kernel_input(values),
             kernel_input(np.zeros(symbols)),
             kernel_input(np.zeros(symbols, np.int32)),
@@ -208,11 +208,12 @@ def test_a_short_payload_stops_encoding_between_units(units: int, symbols: int, 
             lengths,
             statuses,
             positions,
-            np.empty(units, np.uint32),
         )
         assert payload[capacity] == 0xA5
         written += payload[PAYLOAD_GUARD_BYTES:end].tobytes()
         assert written == expected * unit
+        escaped += escapes
+        assert escaped == symbols * unit
         if unit == units:
             break
         capacity = encoded_capacity(symbols)

@@ -22,6 +22,8 @@ BLOCK_BYTES = 64 * 1024
 # Keeps what a block holds bounded where bit strings are empty.
 MAX_BLOCK_UNITS = 65536
 
+_LENGTH = np.dtype("<u4")
+
 
 def make_blocks(payload: bytes, lengths: npt.NDArray[np.uint32]) -> list[types_pb2.Block]:
     """Groups whole coding units into blocks of about 64 KiB and computes their checksums.
@@ -74,5 +76,5 @@ def damaged_units(
 
 def checksum(payload: bytes, lengths: npt.NDArray[np.uint32]) -> int:
     """CRC32C of one block: the units' lengths, each as 4 bytes little-endian, then their bit strings."""
-    over_lengths = google_crc32c.value(lengths.astype("<u4", copy=False).tobytes())
+    over_lengths = google_crc32c.value(lengths.astype(_LENGTH, copy=False).tobytes())
     return int(google_crc32c.extend(over_lengths, payload))

@@ -107,7 +107,7 @@ def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:
     shape = tuple(axes)
     if len(shape) > MAX_RANK:
         raise InvalidTensorError.of([Violation(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")])
-    if any(axis < 0 for axis in shape):
+    if min(shape, default=0) < 0:
         raise InvalidTensorError.of([Violation(field, f"is {shape}; expected no negative axis")])
     if prod(axis or 1 for axis in shape) > MAX_ELEMENTS:
         raise InvalidTensorError.of([Violation(field, f"is {shape}; expected at most 2^59 elements")])

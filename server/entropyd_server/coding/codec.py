@@ -57,6 +57,15 @@ _DTYPES: dict[str, tuple[np.dtype[Any], np.dtype[Any]]] = {
 }
 
 
+def none_set(flags: npt.NDArray[Any]) -> bool:
+    """Whether all of a vector of single bytes are zero.
+
+    NumPy's own reductions pass through code that a small call uses for nothing else, which costs it more
+    than to parse its array.
+    """
+    return not flags.tobytes().strip(b"\0")
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedUnits:
     """Bit strings of coding units, in order.
@@ -66,14 +75,19 @@ class EncodedUnits:
       lengths: uint32 [units], bytes of each string; 0 for a unit that failed.
       statuses: uint8 [units], a `kernels.range_coder.Status`; 0 is OK.
       positions: int64 [units], element of the unit that failed first; -1 if none did.
-      escapes: uint32 [units], symbols that were coded as escapes; 0 for a unit that failed.
+      escapes: Symbols that were coded as escapes, in units that did not fail.
     """
 
     payload: bytes
     lengths: npt.NDArray[np.uint32]
     statuses: npt.NDArray[np.uint8]
     positions: npt.NDArray[np.int64]
-    escapes: npt.NDArray[np.uint32]
+    escapes: int
+
+    @property
+    def all_ok(self) -> bool:
+        """Whether no unit failed."""
+        return none_set(self.statuses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +103,11 @@ class DecodedUnits:
     values: npt.NDArray[Any]
     statuses: npt.NDArray[np.uint8]
     positions: npt.NDArray[np.int64]
+
+    @property
+    def all_ok(self) -> bool:
+        """Whether no unit failed."""
+        return none_set(self.statuses)
 
 
 class Codec:
@@ -212,11 +231,10 @@ class Codec:
         capacity = encoded_capacity(0) + (2 * plan.symbols + PAYLOAD_SLACK_BYTES) * units
         lookahead = np.empty(LOOKAHEAD, np.int64)
         pieces: list[bytes] = []
-        escapes = np.empty(units, np.uint32)
-        unit = 0
+        unit = escapes = 0
         while unit < units:
             payload = np.empty(capacity, np.uint8)
-            unit, end = encode_units(
+            unit, end, escaped = encode_units(
                 values,
                 plan.offsets,
                 plan.row_index,
@@ -229,8 +247,8 @@ class Codec:
                 lengths,
                 statuses,
                 positions,
-                escapes,
             )
+            escapes += escaped
             pieces.append(payload[PAYLOAD_GUARD_BYTES:end].tobytes())
             capacity = encoded_capacity((units - unit) * plan.symbols)
         return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)

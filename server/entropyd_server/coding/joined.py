@@ -64,7 +64,7 @@ def encoded_whole(pieces: Sequence[EncodedUnits]) -> EncodedUnits:
         np.concatenate([piece.lengths for piece in pieces]),
         np.concatenate([piece.statuses for piece in pieces]),
         np.concatenate([piece.positions for piece in pieces]),
-        np.concatenate([piece.escapes for piece in pieces]),
+        sum(piece.escapes for piece in pieces),
     )
 
 

@@ -232,8 +232,7 @@ def encode_units(
     lengths: Uint32s,
     statuses: Uint8s,
     positions: Int64s,
-    escapes: Uint32s,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Quantizes and encodes units [first_unit, units), one string after the other.
 
     symbol = rint(value - offset) in the dtype of `values`, ties to even; then integers.
@@ -251,16 +250,16 @@ def encode_units(
       lengths: uint32 [units], written: bytes of each string, 0 for a unit that failed.
       statuses: uint8 [units], written: a Status.
       positions: int64 [units], written: first element that failed, else -1.
-      escapes: uint32 [units], written: symbols that were escaped, 0 for a unit that failed.
 
     Returns:
-      (next_unit, end): the first unit not yet encoded, which is `units` unless the payload was too short for
-      it; the end of the last string.
+      (next_unit, end, escapes): the first unit not yet encoded, which is `units` unless the payload was too
+      short for it; the end of the last string; symbols that were escaped in units that did not fail.
       A payload of `encoded_capacity(symbols)` bytes always holds one more unit.
     """
     units, symbols = values.shape
     records = rows.reshape(-1)
     end = int64(PAYLOAD_GUARD_BYTES)
+    escapes = 0
     for unit in range(first_unit, units):
         begin = end
         base = _load_word(payload, begin - 2) << 32
@@ -274,7 +273,7 @@ def encode_units(
         block = 0
         while block < symbols and status == Status.OK:
             if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
-                return unit, begin
+                return unit, begin, escapes
             block_end = min(block + BLOCK_SYMBOLS, symbols)
             for symbol in range(block, block_end):
                 pair = lookahead[at(symbol & (LOOKAHEAD - 1))]
@@ -306,13 +305,13 @@ def encode_units(
         if status == Status.OK:
             # The finish stores three words at most beyond `end`.
             if end + PAYLOAD_SLACK_BYTES > len(payload):
-                return unit, begin
+                return unit, begin, escapes
             end = _finish(payload, base, size, end)
         else:
             end = begin
             escaped = 0
+        escapes += escaped
         lengths[unit] = end - begin
         statuses[unit] = status
         positions[unit] = position
-        escapes[unit] = escaped
-    return units, end
+    return units, end, escapes

@@ -17,6 +17,7 @@ from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorErr
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
+from entropyd_server.coding.codec import none_set
 from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.boundary import as_error
@@ -219,7 +220,7 @@ async def _plan(codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: in
 
 
 def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: EncodedUnits) -> None:
-    if not encoded.statuses.any():
+    if encoded.all_ok:
         return
     failed = np.flatnonzero(encoded.statuses)
     violations = []
@@ -241,7 +242,7 @@ def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: 
 
 def _failed_rows(call: DecompressCall, decoded: DecodedUnits) -> npt.NDArray[np.intp]:
     """Which of the units of a call cannot be decoded."""
-    if not (decoded.statuses.any() or call.damaged.any()):
+    if decoded.all_ok and none_set(call.damaged):
         return _NO_ROWS
     return np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
 
@@ -287,7 +288,7 @@ def _render_compressed(
         ),
         rate=coding_pb2.RateReport(
             symbols=call.values.size,
-            escaped_symbols=int(encoded.escapes.sum()),
+            escaped_symbols=encoded.escapes,
             uncompressed_bytes=call.bottleneck_bytes,
             compressed_bytes=len(encoded.payload),
         ),

@@ -119,8 +119,9 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
     units, symbols = _checked_size(batch_shape, broadcast_shape, codec, limits)
     bottleneck_bytes = array.nbytes
     if innermost != codec.prior_shape:
-        array = np.broadcast_to(array, batch_shape + broadcast_shape + codec.prior_shape)
-    values = np.ascontiguousarray(array).reshape(units, symbols)
+        repeated = np.broadcast_to(array, batch_shape + broadcast_shape + codec.prior_shape)
+        array = np.ascontiguousarray(repeated)
+    values = array.reshape(units, symbols)
     return CompressCall(values, batch_shape, broadcast_shape, request.first_unit, bottleneck_bytes)
 
 

@@ -122,8 +122,11 @@ def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Numba compiles a kernel anew for arrays that differ in any of these, which takes seconds. So whatever a
     kernel only reads goes through here, and warming up needs one call per dtype.
     """
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         array = np.require(array, requirements=("C", "A"))
+    elif not flags.writeable:
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

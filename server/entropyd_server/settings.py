@@ -63,7 +63,7 @@ def default_store() -> str:
 
 
 def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any]:
-    return click.option(name, help=help_text, show_default=True, show_envvar=True, **attributes)
+    return click.option(name, help=help_text, show_envvar=True, **{"show_default": True, **attributes})
 
 
 class _Number(click.FloatRange):
@@ -109,9 +109,9 @@ _OPTIONS = [
     ),
     _option(
         "--store",
-        "Where models live: file:///folder, memory:///, s3://bucket/prefix, gs://... or az://...  "
-        "[default: a folder in the user's data folder]",
+        "Where models live: file:///folder, memory:///, s3://bucket/prefix, gs://... or az://...",
         default=default_store,
+        show_default="a folder in the user's data folder",
     ),
     _option(
         "--store-timeout-seconds",
@@ -138,6 +138,7 @@ _OPTIONS = [
         "Threads that encode and decode.",
         type=click.IntRange(1, 1024),
         default=lambda: os.cpu_count() or 1,
+        show_default="one per core",
     ),
     _option(
         "--max-batch-symbols",
@@ -225,8 +226,9 @@ _OPTIONS = [
     _option(
         "--tracing/--no-tracing",
         "Whether calls are traced to an OpenTelemetry collector, over OTLP/HTTP as the OTEL_ variables say. "
-        "Needs entropyd[tracing].  [default: on where OTEL_EXPORTER_OTLP_ENDPOINT is set]",
+        "Needs entropyd[tracing].",
         default=lambda: any(os.environ.get(name) for name in _TRACING_VARIABLES),
+        show_default="on where OTEL_EXPORTER_OTLP_ENDPOINT is set",
     ),
     _option(
         "--tls-cert",

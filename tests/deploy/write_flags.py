@@ -18,15 +18,14 @@ def table() -> str:
     """A line for each flag, in the order of the help."""
     lines = ["| flag | environment | default | what |", "|---|---|---|---|"]
     for variable, option in flags().items():
-        what = re.sub(r"\s+", " ", (option.help or "").partition("[default:")[0]).strip().replace("|", "\\|")
-        default = _default(option.to_info_dict()["default"])
+        what = re.sub(r"\s+", " ", option.help or "").strip().replace("|", "\\|")
+        shown = option.show_default
+        default = shown if isinstance(shown, str) else _default(option.to_info_dict()["default"])
         lines.append(f"| `{option.opts[0]}` | `{variable}` | {default} | {what} |")
     return "\n".join(lines) + "\n"
 
 
 def _default(value: object) -> str:
-    if callable(value):
-        return "of the machine"
     return "none" if value in {None, ""} else f"`{value}`"
 
 

@@ -263,8 +263,10 @@ def _hints(cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: i
     part_begins = part_row * total + (np.arange(len(part_row)) - hint_start[part_row]) * width[part_row]
     cuts = np.union1d(begins, part_begins)
     lengths = np.diff(cuts, append=len(rows) * total)
-    part = np.searchsorted(part_begins, cuts, side="right") - 1
-    longest = np.maximum.reduceat(lengths, np.searchsorted(cuts, part_begins))
+    cut_row = cuts >> precision
+    part = hint_start[cut_row] + ((cuts & (total - 1)) >> (precision - parts)[cut_row])
+    # A part begins with a cut of its own.
+    longest = np.maximum.reduceat(lengths, np.flatnonzero(np.diff(part, prepend=-1)))
     # From the last to the first, so that the first of equals is what remains.
     chosen = np.flatnonzero(lengths == longest[part])[::-1]
     hints = np.empty(len(part_begins), np.int64)

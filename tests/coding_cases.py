@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.lockstep_decoder import BLOCK_SYMBOLS, LANE_PLACES, LANE_STATE, LANES
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.range_decoder import (
-    BLOCK_SYMBOLS,
-    LANE_PLACES,
-    LANE_STATE,
-    LANES,
-    decode_units,
-)
+from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
     LOOKAHEAD,
     PAYLOAD_GUARD_BYTES,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entropyd_server.kernels.lockstep_decoder import BLOCK_SYMBOLS, LANES, MIN_LANES
+from entropyd_server.kernels.quad_decoder import MIN_QUAD, QUAD
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.range_decoder import BLOCK_SYMBOLS, LANES, MIN_LANES, MIN_QUAD, QUAD
 from tests import reference_coder
 from tests.coding_cases import MAX_MAGNITUDE, Case, cases, decode_integers, encode_integers, tables_of
 

@@ -22,14 +22,9 @@ from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Vio
 from entropyd_server.coding.entropy import row_bits
 from entropyd_server.coding.plan import CodingPlan, PlanCache, Shape
 from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.lockstep_decoder import BLOCK_SYMBOLS, LANE_PLACES, LANE_STATE, LANES
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.range_decoder import (
-    BLOCK_SYMBOLS,
-    LANE_PLACES,
-    LANE_STATE,
-    LANES,
-    decode_units,
-)
+from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
     LOOKAHEAD,
     PAYLOAD_GUARD_BYTES,

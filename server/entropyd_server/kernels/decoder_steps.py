@@ -12,18 +12,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.jit import at, inlined, int64, kernel
-from entropyd_server.kernels.range_coder import MAX_GAMMA_BITS, WORD_SIZE
+from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
+from entropyd_server.kernels.range_coder import MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Uint8s = npt.NDArray[np.uint8]
-    Uint16s = npt.NDArray[np.uint16]
+    from entropyd_server.kernels.arrays import Int32s, Uint8s, Uint16s
 
 _LOW_32 = (1 << 32) - 1
 # Steps of linear search before bisection takes over.
 _SHORT_SCAN = 8
+# How early the tables of a symbol are fetched.
+_PREFETCH_SYMBOLS = 8
+
+
+@inlined
+def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
+    """Asks for the tables of the symbol that is decoded _PREFETCH_SYMBOLS later."""
+    row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
+    first_bucket, first_bound = (
+        int64(records[at(row + Row.BUCKET_START)]),
+        2 * int64(records[at(row + Row.START)]),
+    )
+    # Most rows are no longer.
+    for line in (0, 1, 2):
+        prefetch(buckets, first_bucket, line)
+        prefetch(bounds, first_bound, line)
 
 
 @inlined

@@ -38,7 +38,7 @@ processor that finishes four per cycle has nothing left to gain from a shorter c
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -56,11 +56,7 @@ from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Uint8s = npt.NDArray[np.uint8]
-    Uint16s = npt.NDArray[np.uint16]
-    Uint32s = npt.NDArray[np.uint32]
-    Int32s = npt.NDArray[np.int32]
-    Floats = npt.NDArray[np.floating[Any]]
+    from entropyd_server.kernels.arrays import Floats, Int32s, Uint8s, Uint16s, Uint32s
 
 # Intervals that are tried beside the first one before dividing.
 _MAX_STEPS = 4

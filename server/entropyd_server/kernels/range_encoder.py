@@ -16,7 +16,7 @@ cache has arrived when it is needed.
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,14 +31,7 @@ from entropyd_server.kernels.range_coder import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Uint8s = npt.NDArray[np.uint8]
-    Uint16s = npt.NDArray[np.uint16]
-    Uint32s = npt.NDArray[np.uint32]
-    Int32s = npt.NDArray[np.int32]
-    Int64s = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.floating[Any]]
+    from entropyd_server.kernels.arrays import Floats, Int32s, Int64s, Uint8s, Uint16s, Uint32s
 
 # One word for the escape symbol, and 61 single bits: size at least halves at each, less 2^-16 of a bit of
 # rounding, so a word leaves on every 15th of them at the most often, and one more may have been due.

@@ -1,0 +1,19 @@
+"""Names for the arrays that kernels take, for readers and type checkers.
+
+Owns these names. It must not be imported at run time: Numba sees the arrays themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Uint8s = npt.NDArray[np.uint8]
+Uint16s = npt.NDArray[np.uint16]
+Uint32s = npt.NDArray[np.uint32]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.lockstep_decoder import BLOCK_SYMBOLS, LANE_PLACES, LANE_STATE, LANES
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
-    LOOKAHEAD,
     PAYLOAD_GUARD_BYTES,
     encode_units,
     encoded_capacity,
@@ -110,7 +108,6 @@ def encode_values(
         tables.bounds,
         tables.precision,
         0,
-        np.empty(LOOKAHEAD, np.int64),
         payload,
         lengths,
         statuses,
@@ -142,9 +139,6 @@ def decode_integers(
         tables.reciprocals,
         tables.precision,
         sanity_check,
-        np.empty(LANE_STATE),
-        np.empty(LANE_PLACES, np.int64),
-        np.empty(BLOCK_SYMBOLS * LANES, np.int32),
         values,
         statuses,
         positions,

@@ -11,7 +11,6 @@ from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_encoder import (
     BLOCK_SYMBOLS,
-    LOOKAHEAD,
     MAX_SYMBOL_BYTES,
     PAYLOAD_GUARD_BYTES,
     encode_units,
@@ -203,7 +202,6 @@ def test_a_short_payload_stops_encoding_between_units(units: int, symbols: int, 
             tables.bounds,
             tables.precision,
             unit,
-            np.empty(LOOKAHEAD, np.int64),
             payload[:capacity],
             lengths,
             statuses,

@@ -7,8 +7,7 @@ callers overlap; encoding gains nothing from it and would copy the arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from entropyd_server.coding.plan import CodingPlan
 
 
-@dataclass(frozen=True, eq=False)
-class Strings:
+class Strings(NamedTuple):
     """Bit strings of coding units.
 
     Attributes:

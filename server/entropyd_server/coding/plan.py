@@ -101,7 +101,8 @@ class PlanCache:
         self._build = build
         self._max_plans = max_plans
         self._max_bytes = max_bytes
-        self._plans: OrderedDict[Shape, Future[CodingPlan]] = OrderedDict()
+        self._plans: OrderedDict[Shape, CodingPlan] = OrderedDict()
+        self._builds: dict[Shape, Future[CodingPlan]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -112,8 +113,7 @@ class PlanCache:
 
     def holds(self, broadcast_shape: Shape) -> bool:
         """Says whether the plan is compiled and at hand."""
-        plan = self._plans.get(broadcast_shape)
-        return plan is not None and plan.done()
+        return broadcast_shape in self._plans
 
     def get(self, broadcast_shape: Shape) -> CodingPlan:
         """Gives the plan, compiling it unless it is held; raises what compiling raises."""
@@ -121,26 +121,31 @@ class PlanCache:
             plan = self._plans.get(broadcast_shape)
             if plan is not None:
                 self._plans.move_to_end(broadcast_shape)
-            else:
-                mine = self._plans[broadcast_shape] = Future()
-        if plan is not None:
-            return plan.result()
+                return plan
+            theirs = self._builds.get(broadcast_shape)
+            if theirs is None:
+                mine = self._builds[broadcast_shape] = Future()
+        if theirs is not None:
+            return theirs.result()
         try:
-            mine.set_result(self._build(broadcast_shape))
+            plan = self._build(broadcast_shape)
         except BaseException as error:
             with self._lock:
-                self._plans.pop(broadcast_shape, None)
+                del self._builds[broadcast_shape]
             mine.set_exception(error)
             raise
         with self._lock:
+            del self._builds[broadcast_shape]
+            self._plans[broadcast_shape] = plan
             self._evict()
-        return mine.result()
+        mine.set_result(plan)
+        return plan
 
     def _nbytes(self) -> int:
-        return sum(plan.result().nbytes for plan in self._plans.values() if plan.done())
+        return sum(plan.nbytes for plan in self._plans.values())
 
     def _evict(self) -> None:
-        # The newest entry stays; one that is still being compiled leaves the cache but not its callers.
+        # The newest entry stays.
         while len(self._plans) > 1 and (
             len(self._plans) > self._max_plans or self._nbytes() > self._max_bytes
         ):

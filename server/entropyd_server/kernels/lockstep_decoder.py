@@ -46,9 +46,6 @@ BLOCK_SYMBOLS = 64
 _AHEAD, _SIZE, _Q, _LOWER, _UPPER, _WORD, _FIELDS = (field * LANES for field in range(7))
 _POSITION, _END = 0, LANES
 
-LANE_STATE = _FIELDS
-LANE_PLACES = 2 * LANES
-
 
 @inlined
 def _lane_quotients(state: Float64s, width: int, total: float) -> None:
@@ -113,15 +110,14 @@ def decode_lockstep(
     buckets: Uint16s,
     precision: int,
     sanity_check: bool,
-    state: Float64s,
-    places: Int64s,
-    integers: Int32s,
     values: Floats,
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
     """Decodes 1 to LANES units, as `decode_units` would each of them."""
     lanes, symbols = values.shape
+    state, places = np.empty(_FIELDS, np.float64), np.empty(2 * LANES, np.int64)
+    integers = np.empty(BLOCK_SYMBOLS * LANES, np.int32)
     width = len(places) // 2
     total = float(1 << precision)
     # A lane without a unit keeps its whole interval for ever.

@@ -2,8 +2,8 @@
 
 Owns the decoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
 shapes or requests. Invariant: for every byte string the kernel ends within the bound below, touches no
-memory but its arguments, and leaves one status per coding unit; a unit that fails changes no value of
-another.
+memory but its arguments and its own, and leaves one status per coding unit; a unit that fails changes no
+value of another.
 
 Bound. A symbol takes one step for its interval and, if that is the escape, at most MAX_GAMMA_BITS zeros, as
 many bits again less one, and a sign: at most 61 steps in all, whatever the bytes are. The search for an
@@ -40,7 +40,7 @@ from entropyd_server.kernels.quad_decoder import MIN_QUAD, QUAD, decode_quad
 from entropyd_server.kernels.range_coder import Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Float64s, Floats, Int32s, Int64s, Uint8s, Uint16s, Uint32s
+    from entropyd_server.kernels.arrays import Floats, Int32s, Int64s, Uint8s, Uint16s, Uint32s
 
 
 @kernel
@@ -56,9 +56,6 @@ def decode_units(
     reciprocals: Uint32s,
     precision: int,
     sanity_check: bool,
-    state: Float64s,
-    places: Int64s,
-    integers: Int32s,
     values: Floats,
     statuses: Uint8s,
     positions: Int64s,
@@ -79,9 +76,6 @@ def decode_units(
       reciprocals: uint32 [...], as `lone_decoder.reciprocals_of` gives them.
       precision: 1 to 16.
       sanity_check: Whether a unit must end as an encoder would have ended it.
-      state: float64 [LANE_STATE], scratch.
-      places: int64 [LANE_PLACES], scratch.
-      integers: int32 [BLOCK_SYMBOLS * LANES], scratch.
       values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
       statuses: uint8 [units], written: a Status.
       positions: int64 [units], written: first element that failed; -1 if none did or the end is wrong.
@@ -141,9 +135,6 @@ def decode_units(
                 buckets,
                 precision,
                 sanity_check,
-                state,
-                places,
-                integers,
                 values[group],
                 statuses[group],
                 positions[group],

@@ -2,7 +2,7 @@
 
 Owns the encoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
 shapes or requests. Invariant: for every array of values the kernel ends, touches no memory but its
-arguments, and leaves one status per coding unit; a unit that fails changes no byte of another.
+arguments and its own, and leaves one status per coding unit; a unit that fails changes no byte of another.
 
 Bounds. At most one word (16 bits) for an interval and, with the escape of 2 * 30 + 1 bits at most,
 MAX_SYMBOL_BYTES per symbol. All state is int64: base below 2^49, size * upper at most 2^48.
@@ -220,7 +220,6 @@ def encode_units(
     bounds: Uint16s,
     precision: int,
     first_unit: int,
-    lookahead: Int64s,
     payload: Uint8s,
     lengths: Uint32s,
     statuses: Uint8s,
@@ -238,7 +237,6 @@ def encode_units(
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       precision: 1 to 16.
       first_unit: Where to begin.
-      lookahead: int64 [LOOKAHEAD], scratch.
       payload: uint8 [capacity], written from byte PAYLOAD_GUARD_BYTES on.
       lengths: uint32 [units], written: bytes of each string, 0 for a unit that failed.
       statuses: uint8 [units], written: a Status.
@@ -251,6 +249,7 @@ def encode_units(
     """
     units, symbols = values.shape
     records = rows.reshape(-1)
+    lookahead = np.empty(LOOKAHEAD, np.int64)
     end = int64(PAYLOAD_GUARD_BYTES)
     escapes = 0
     for unit in range(first_unit, units):

@@ -17,7 +17,7 @@ from entropyd import _calls
 from entropyd.archive import CompressedTensor, RateReport
 from entropyd.contract.errors import InvalidRequestError, Violation
 from entropyd.contract.integrity import damaged_units, make_blocks
-from entropyd.contract.wire import tensor_to_message
+from entropyd.contract.wire import tensor_fields
 from entropyd.v1 import coding_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -71,15 +71,17 @@ class Compression:
         """Compress requests, one for an array of up to PIECE_BYTES."""
         step = max(PIECE_BYTES // max(self._unit_bytes, 1), 1)
         if self.units <= step:
-            tensor = tensor_to_message(self._array)
-            yield coding_pb2.CompressRequest(model_id=self.model.id, bottleneck=tensor), self.units
+            yield self._request(self._array), self.units
             return
         flat = self._array.reshape(self.units, *self._array.shape[len(self._batch_shape) :])
         for first in range(0, self.units, step):
             piece = flat[first : first + step]
-            tensor = tensor_to_message(piece)
-            request = coding_pb2.CompressRequest(model_id=self.model.id, bottleneck=tensor, first_unit=first)
-            yield request, len(piece)
+            yield self._request(piece, first), len(piece)
+
+    def _request(self, array: npt.NDArray[Any], first_unit: int = 0) -> coding_pb2.CompressRequest:
+        return coding_pb2.CompressRequest(
+            model_id=self.model.id, bottleneck=tensor_fields(array), first_unit=first_unit
+        )
 
     def add(self, reply: coding_pb2.CompressResponse) -> None:
         """Takes the next reply."""

@@ -62,7 +62,8 @@ def damaged_units(
       Boolean vector, True for each unit of a damaged block.
     """
     if len(blocks) == 1:
-        return np.full(len(lengths), checksum(payload, lengths) != blocks[0].crc32c)
+        make = np.zeros if checksum(payload, lengths) == blocks[0].crc32c else np.ones
+        return make(len(lengths), np.bool_)
     damaged = np.zeros(len(lengths), np.bool_)
     ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     first = 0

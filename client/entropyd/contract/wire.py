@@ -51,7 +51,14 @@ def dtype_name(number: int) -> str | None:
 
 
 def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tensor:
-    """Renders an array.
+    """Renders an array; see `tensor_fields`."""
+    return types_pb2.Tensor(**tensor_fields(array, dtype))
+
+
+def tensor_fields(array: Array, dtype: str | None = None) -> dict[str, Any]:
+    """Renders an array as the fields of a Tensor.
+
+    For the constructor of a message that holds the Tensor: given a message, it would copy it.
 
     Args:
       array: Any shape. A bfloat16 array is either one of the ml_dtypes package or uint16 bit patterns.
@@ -67,7 +74,7 @@ def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tenso
     number, wire = _DTYPES[name]
     elements = array.view(np.uint16) if array.dtype.kind == "V" else array
     data = elements.astype(wire, copy=False).tobytes()
-    return types_pb2.Tensor(dtype=number, shape=array.shape, data=data)
+    return {"dtype": number, "shape": array.shape, "data": data}
 
 
 def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:
@@ -104,12 +111,12 @@ def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:
     Raises:
       InvalidTensorError: If it has too many axes, a negative one, or too large ones.
     """
-    shape = tuple(axes)
+    shape = tuple(axes[:])  # protobuf's containers are slow to iterate over
     if len(shape) > MAX_RANK:
         raise InvalidTensorError.of([Violation(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")])
-    if min(shape, default=0) < 0:
+    if shape and min(shape) < 0:
         raise InvalidTensorError.of([Violation(field, f"is {shape}; expected no negative axis")])
-    if prod(axis or 1 for axis in shape) > MAX_ELEMENTS:
+    if (prod(shape) or prod(axis or 1 for axis in shape)) > MAX_ELEMENTS:
         raise InvalidTensorError.of([Violation(field, f"is {shape}; expected at most 2^59 elements")])
     return shape
 

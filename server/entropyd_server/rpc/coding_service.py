@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
-from entropyd.contract.wire import dtype_number, tensor_to_message
-from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
+from entropyd.contract.wire import dtype_number, tensor_fields
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.codec import none_set
 from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.boundary import as_error
 from entropyd_server.rpc.requests import (
     FORMAT_VERSION,
-    checked_model_id,
     decompress_source,
     parse_compress,
     parse_decompress,
@@ -62,8 +60,7 @@ _INLINE_PLAN_SYMBOLS = 8192
 _SYMBOL_BYTES = 8
 
 
-@dataclass(frozen=True)
-class CodingKey:
+class CodingKey(NamedTuple):
     """What coding units of different callers must have in common to be coded together."""
 
     codec: Codec
@@ -142,7 +139,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     async def _compress(
         self, request: coding_pb2.CompressRequest, timeout_s: float | None
     ) -> coding_pb2.CompressResponse:
-        codec = await self._library.codec(checked_model_id(request.model_id))
+        codec = await self._library.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
         plan = await _plan(codec, call.broadcast_shape, call.values.shape[1])
         key = CodingKey(codec, plan, "compress")
@@ -161,7 +158,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     async def _decompress(
         self, request: coding_pb2.DecompressRequest, timeout_s: float | None
     ) -> coding_pb2.DecompressResponse:
-        codec = await self._library.codec(checked_model_id(decompress_source(request).model_id))
+        codec = await self._library.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
         plan = await _plan(codec, call.broadcast_shape, call.unit_symbols)
         key = CodingKey(codec, plan, "decompress")
@@ -275,23 +272,24 @@ def _render_compressed(
     codec: Codec, call: CompressCall, encoded: EncodedUnits
 ) -> coding_pb2.CompressResponse:
     return coding_pb2.CompressResponse(
-        compressed=types_pb2.CompressedTensor(
-            format_version=FORMAT_VERSION,
-            model_id=codec.model_id,
-            tables_digest=codec.tables.digest,
-            dtype=dtype_number(codec.bottleneck_dtype),
-            batch_shape=call.batch_shape,
-            broadcast_shape=call.broadcast_shape,
-            payload=encoded.payload,
-            lengths=encoded.lengths.tolist(),
-            blocks=make_blocks(encoded.payload, encoded.lengths),
-        ),
-        rate=coding_pb2.RateReport(
-            symbols=call.values.size,
-            escaped_symbols=encoded.escapes,
-            uncompressed_bytes=call.bottleneck_bytes,
-            compressed_bytes=len(encoded.payload),
-        ),
+        # Fields, because a message that holds a message copies it.
+        compressed={
+            "format_version": FORMAT_VERSION,
+            "model_id": codec.model_id,
+            "tables_digest": codec.tables.digest,
+            "dtype": dtype_number(codec.bottleneck_dtype),
+            "batch_shape": call.batch_shape,
+            "broadcast_shape": call.broadcast_shape,
+            "payload": encoded.payload,
+            "lengths": encoded.lengths.tolist(),
+            "blocks": make_blocks(encoded.payload, encoded.lengths),
+        },
+        rate={
+            "symbols": call.values.size,
+            "escaped_symbols": encoded.escapes,
+            "uncompressed_bytes": call.bottleneck_bytes,
+            "compressed_bytes": len(encoded.payload),
+        },
     )
 
 
@@ -301,7 +299,7 @@ def _render_decompressed(
     values = decoded.values
     shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
     if not len(failed):
-        tensor = tensor_to_message(values.reshape(shape), codec.bottleneck_dtype)
+        tensor = tensor_fields(values.reshape(shape), codec.bottleneck_dtype)
         return coding_pb2.DecompressResponse(tensor=tensor)
     if call.damaged.any():
         values = values.copy()
@@ -316,5 +314,5 @@ def _render_decompressed(
         )
         for row in failed.tolist()
     ]
-    tensor = tensor_to_message(values.reshape(shape), codec.bottleneck_dtype)
+    tensor = tensor_fields(values.reshape(shape), codec.bottleneck_dtype)
     return coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)

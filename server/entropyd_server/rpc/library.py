@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from entropyd.contract.errors import ModelStateError
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.codec import Codec
+from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.single_flight import SingleFlight
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ class ModelLibrary:
         """The codec of a model.
 
         Raises:
+          InvalidRequestError: If it is no model id.
           ModelNotFoundError, DataLossError, UnavailableError: As the store.
           ModelStateError: If the model was made without compression.
         """
-        model = await self.model(model_id)
+        model = self._at_hand(model_id) or await self._from_store(model_id)
         if model.codec is None:
             raise ModelStateError(
                 f"model {model_id} was made with compression=False and has no coding tables",
@@ -57,14 +59,10 @@ class ModelLibrary:
         """A model, from memory or from the store.
 
         Raises:
+          InvalidRequestError: If it is no model id.
           ModelNotFoundError, DataLossError, UnavailableError: As the store.
         """
-        cached = self._cache.get(model_id)
-        if cached is not None:
-            self._metrics.model_cache["hit"] += 1
-            return cached
-        self._metrics.model_cache["miss"] += 1
-        return await self._loads.run(model_id, lambda: self._load(model_id))
+        return self._at_hand(model_id) or await self._from_store(model_id)
 
     def add(self, stored: StoredModel) -> LoadedModel:
         """Puts a model that was just read or written at hand."""
@@ -78,6 +76,17 @@ class ModelLibrary:
         self._forgotten += 1
         self._cache.drop(model_id)
         self._metrics.models_loaded = len(self._cache)
+
+    def _at_hand(self, model_id: str) -> LoadedModel | None:
+        cached = self._cache.get(model_id)
+        if cached is not None:
+            self._metrics.model_cache["hit"] += 1
+        return cached
+
+    async def _from_store(self, model_id: str) -> LoadedModel:
+        checked_model_id(model_id)
+        self._metrics.model_cache["miss"] += 1
+        return await self._loads.run(model_id, lambda: self._load(model_id))
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()

@@ -77,7 +77,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.GetModelRequest, context: Context
     ) -> model_pb2.GetModelResponse:
         """See model.proto."""
-        model = await self._library.model(checked_model_id(request.model_id))
+        model = await self._library.model(request.model_id)
         return model_pb2.GetModelResponse(model=_render(model.stored))
 
     async def ListModels(
@@ -124,7 +124,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.GetTablesRequest, context: Context
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
-        tables = (await self._library.codec(checked_model_id(request.model_id))).tables
+        tables = (await self._library.codec(request.model_id)).tables
         return model_pb2.GetTablesResponse(
             tables=types_pb2.Tables(
                 cdf=tensor_to_message(tables.cdf),
@@ -137,7 +137,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.GetWeightsRequest, context: Context
     ) -> model_pb2.GetWeightsResponse:
         """See model.proto."""
-        model = await self._library.model(checked_model_id(request.model_id))
+        model = await self._library.model(request.model_id)
         return model_pb2.GetWeightsResponse(
             weights=[
                 model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
@@ -149,7 +149,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.SetWeightsRequest, context: Context
     ) -> model_pb2.SetWeightsResponse:
         """See model.proto."""
-        stored = (await self._library.model(checked_model_id(request.model_id))).stored
+        stored = (await self._library.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
         model, _ = await self._creator.create(config, self._caller(context))
@@ -172,7 +172,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> model_pb2.PerturbResponse:
         """See model.proto."""
-        model = await self._library.model(checked_model_id(request.model_id))
+        model = await self._library.model(request.model_id)
         call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)

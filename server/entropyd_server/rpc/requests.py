@@ -8,10 +8,9 @@ behind it checks again.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +24,13 @@ from entropyd.contract.errors import (
 )
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import array_from_message, dtype_name, shape_from_message
+from entropyd.v1 import types_pb2
 from entropyd_server.coding.joined import Strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from entropyd.v1 import coding_pb2, types_pb2
+    from entropyd.v1 import coding_pb2
     from entropyd_server.coding.codec import Codec
     from entropyd_server.rpc.limits import Limits
 
@@ -40,8 +40,8 @@ DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, eq=False)
-class CompressCall:
+# Tuples, as one is made for each call: see coding.codec.
+class CompressCall(NamedTuple):
     """An array to compress.
 
     Attributes:
@@ -59,8 +59,7 @@ class CompressCall:
     bottleneck_bytes: int
 
 
-@dataclass(frozen=True, eq=False)
-class DecompressCall:
+class DecompressCall(NamedTuple):
     """Bit strings to decode.
 
     Attributes:
@@ -134,8 +133,8 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
       LimitExceededError: If decoding would make too large an array.
     """
     source = decompress_source(request)
-    if request.WhichOneof("source") == "compressed":
-        _check_identity(request.compressed, codec)
+    if isinstance(source, types_pb2.CompressedTensor):
+        _check_identity(source, codec)
     batch_shape = _checked_shape(source.batch_shape, "batch_shape")
     broadcast_shape = _checked_shape(source.broadcast_shape, "broadcast_shape")
     expected_rank = codec.coding_rank - len(codec.prior_shape)
@@ -152,7 +151,7 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
             "lengths", f"has {len(lengths)} entries; batch_shape {batch_shape} needs {total}"
         )
     payload = source.payload  # protobuf copies a field of bytes each time that it is read
-    if (payload_bytes := int(lengths.sum(dtype=np.uint64))) != len(payload):
+    if (payload_bytes := sum(lengths.tolist())) != len(payload):  # faster for few than NumPy's sum
         raise _invalid_request("payload", f"has {len(payload)} bytes; lengths sum to {payload_bytes}")
     damaged = _damaged(request, payload, lengths)
     units = np.arange(total)
@@ -222,7 +221,9 @@ def _checked_size(
     if units > limits.max_units:
         raise _limit_exceeded("max_units", limits.max_units, f"{units} coding units")
     # An empty axis counts as 1: nothing is allocated for the others, but NumPy multiplies them all the same.
-    elements = prod(axis or 1 for axis in (*batch_shape, *broadcast_shape, *codec.prior_shape))
+    elements = units * symbols or prod(
+        axis or 1 for axis in (*batch_shape, *broadcast_shape, *codec.prior_shape)
+    )
     array_bytes = elements * DTYPE_BYTES[codec.bottleneck_dtype]
     if array_bytes > limits.max_message_bytes:
         raise _limit_exceeded(
@@ -237,8 +238,9 @@ def _damaged(
     blocks = request.compressed.blocks
     if not blocks:
         return np.zeros(len(lengths), np.bool_)
-    covered = sum(block.units for block in blocks)
-    if covered != len(lengths) or not all(block.units for block in blocks):
+    units = [block.units for block in blocks]
+    covered = sum(units)
+    if covered != len(lengths) or 0 in units:
         found = f"cover {covered} coding units; expected each of {len(lengths)} once, at least 1 a block"
         raise _invalid_request("compressed.blocks", found)
     return damaged_units(payload, lengths, blocks)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.kernels.lone_decoder import reciprocals_of
+from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ MAX_ROW_INTERVALS = 2**16
 MAX_CDF_LENGTH = 2**27
 DIGEST_TAG = b"entropyd tables\x01"
 _MAX_REPORTED = 8
-# Rows whose hints are derived at a time.
-_BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +94,8 @@ class CodingTables:
             raise InvalidConfigError.of(problems)
 
         precision = -int(cdf_values[0])
-        rows, buckets = _lookup(cdf_values, offset_values, precision)
-        hints = _hints(cdf_values, rows, precision)
         bounds = _bounds(cdf_values, precision)
+        rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
         for array in (cdf_values, offset_values, rows, bounds, buckets, hints):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
@@ -209,89 +206,36 @@ def _bounds(cdf: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16
 
 
 def _lookup(
-    cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32], precision: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
-    """Derives row records and decoding buckets.
+    cdf: npt.NDArray[np.int32],
+    cdf_offset: npt.NDArray[np.int32],
+    bounds: npt.NDArray[np.uint16],
+    precision: int,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    """Derives row records, decoding buckets and hints.
 
     A decoder knows a cumulative probability q below 2^precision and wants the last interval that begins at
     or before q. A row of n intervals is cut into the power of two from 2n to 4n of equal buckets (fewer if
     the precision does not allow as many), each of which knows where the search for its smallest q ends.
     From there the search meets n intervals at most over all buckets, so less than 1/2 on average whatever
     the row's shape, where q is uniform; and it is uniform if the symbols are drawn from the row.
+
+    Hints are for parts, n to 2n of them, at least 2.
     """
-    total = 1 << precision
     heads = np.flatnonzero(cdf < 0)
-    tops = np.add.reduceat((cdf == total).astype(np.int64), heads)
+    tops = np.add.reduceat((cdf == 1 << precision).astype(np.int64), heads)
     intervals = np.diff(heads, append=len(cdf)) - 1 - tops
     bucket_bits = np.minimum(np.ceil(np.log2(2 * intervals)).astype(np.int64), precision)
-    bucket_start = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
+    hint_bits = np.clip(np.ceil(np.log2(intervals)).astype(np.int64), 1, precision)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
     rows[:, Row.START] = np.cumsum(intervals) - intervals
     rows[:, Row.ESCAPE] = intervals - 1
     rows[:, Row.CDF_OFFSET] = cdf_offset
-    rows[:, Row.BUCKET_START] = bucket_start
+    rows[:, Row.BUCKET_START] = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
     rows[:, Row.BUCKET_SHIFT] = precision - bucket_bits
-
-    # One sorted search over all rows: row r lifts its values by r * 2 * total, above all those before it.
-    bucket_row = np.repeat(np.arange(len(heads)), 1 << bucket_bits)
-    first_q = (np.arange(len(bucket_row)) - bucket_start[bucket_row]) << (precision - bucket_bits[bucket_row])
-    is_head = cdf < 0
-    lifted = (np.cumsum(is_head) - 1) * (2 * total) + np.where(is_head, 0, cdf)
-    found = np.searchsorted(lifted, bucket_row * (2 * total) + first_q, side="right") - 1
-    return rows, (found - heads[bucket_row] - 1).astype(np.uint16)
-
-
-def _hints(cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16]:
-    """Derives the hints of all rows; completes the records by where they are.
-
-    Block by block, so that what is computed in between stays in the processor's caches.
-    """
-    heads = [*np.flatnonzero(cdf < 0)[::_BLOCK_ROWS].tolist(), len(cdf)]
-    blocks: list[npt.NDArray[np.uint16]] = []
-    derived = 0
-    for number, (begin, end) in enumerate(pairwise(heads)):
-        records = rows[number * _BLOCK_ROWS : (number + 1) * _BLOCK_ROWS]
-        blocks.append(_block_hints(cdf[begin:end], records, precision))
-        records[:, Row.HINT_START] += derived
-        derived += len(blocks[-1])
-    return np.concatenate(blocks)
-
-
-def _block_hints(
-    cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int
-) -> npt.NDArray[np.uint16]:
-    """Cuts each row of n intervals into n to 2n parts; completes its record by where they are.
-
-    Fewer than the precision allows, and a power of two, at least 2. The hint of a part is the interval that
-    holds most of it, the first of equals; so it is right for at least half of a part that two intervals
-    share, whichever of them comes first.
-    """
-    total = 1 << precision
-    parts = np.clip(np.ceil(np.log2(rows[:, Row.ESCAPE] + 1)).astype(np.int64), 1, precision)
-    hint_start = np.cumsum(1 << parts) - (1 << parts)
-    rows[:, Row.HINT_START] = hint_start
-    rows[:, Row.HINT_SHIFT] = 64 - parts
-
-    # All rows on one axis, row r from r * total on, cut wherever an interval or a part begins. Of several
-    # intervals that begin at one place, all but the last are empty.
-    is_interval = (cdf >= 0) & (cdf < total)
-    begins = cdf[is_interval] + (np.cumsum(cdf < 0) - 1)[is_interval] * total
-    starts = rows[:, Row.START] - rows[0, Row.START]
-    first = np.searchsorted(begins, np.arange(len(rows)) * total, side="right") - 1
-    rows[:, Row.FIRST] = first - starts
-    part_row = np.repeat(np.arange(len(rows)), 1 << parts)
-    width = total >> parts
-    part_begins = part_row * total + (np.arange(len(part_row)) - hint_start[part_row]) * width[part_row]
-    cuts = np.union1d(begins, part_begins)
-    lengths = np.diff(cuts, append=len(rows) * total)
-    cut_row = cuts >> precision
-    part = hint_start[cut_row] + ((cuts & (total - 1)) >> (precision - parts)[cut_row])
-    # A part begins with a cut of its own.
-    longest = np.maximum.reduceat(lengths, np.flatnonzero(np.diff(part, prepend=-1)))
-    # From the last to the first, so that the first of equals is what remains.
-    chosen = np.flatnonzero(lengths == longest[part])[::-1]
-    hints = np.empty(len(part_begins), np.int64)
-    hints[part[chosen]] = np.searchsorted(begins, cuts[chosen], side="right") - 1
-    vector: npt.NDArray[np.uint16] = (hints - starts[part_row]).astype(np.uint16)
-    return vector
+    rows[:, Row.HINT_START] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
+    rows[:, Row.HINT_SHIFT] = 64 - hint_bits
+    buckets = np.empty(int((1 << bucket_bits).sum()), np.uint16)
+    hints = np.empty(int((1 << hint_bits).sum()), np.uint16)
+    fill_lookup(rows, bounds, precision, buckets, hints)
+    return rows, buckets, hints

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 METHODS = ("Compress", "Decompress")
-PEERS = ("echo", "eager", "function")
+PEERS = ("echo", "bare", "eager", "function")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 PLOTS = PAGE.with_suffix("")
 # What the batching issue asks for: of echo (Compress, Decompress), over eager, over tf.function.
@@ -110,9 +110,9 @@ def table(options: argparse.Namespace, model: entropyd.Model, server: LocalServe
         f"Concurrency {options.concurrency}, unary calls, medians of {options.rounds} rounds of "
         f"{options.seconds:g} s; ratios are medians of the ratios within a round.",
         "",
-        "| latents | call | echo/s | entropyd/s | of echo (must) | over eager (must) "
+        "| latents | call | echo/s | entropyd/s | of echo (must) | bare, of echo | over eager (must) "
         "| over tf.function (must) | p50 ms | p99 ms | server CPU us (echo's) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for latents in track(options.latents, "throughput", disable=not sys.stdout.isatty()):
         loads = prepare(model, server.target, tuple(int(axis) for axis in latents.split("x")))
@@ -130,10 +130,10 @@ def _row(latents: str, method: str, found: dict[str, list[Measurement]]) -> str:
     must = MUST.get(latents, (0, 0, 0, 0))
     of_echo_must = must[METHODS.index(method)]
 
-    def ratio(kind: str) -> str:
-        if kind not in found:
+    def ratio(kind: str, name: str = "entropyd") -> str:
+        if kind not in found or name not in found:
             return "-"
-        pairs = zip(found["entropyd"], found[kind], strict=True)
+        pairs = zip(found[name], found[kind], strict=True)
         return f"{median(a.calls_per_s / b.calls_per_s for a, b in pairs):.2f}"
 
     ours = found["entropyd"]
@@ -141,32 +141,36 @@ def _row(latents: str, method: str, found: dict[str, list[Measurement]]) -> str:
     return (
         f"| {latents} | {method} | {median(m.calls_per_s for m in echo):.0f} "
         f"| {median(m.calls_per_s for m in ours):.0f} | {ratio('echo')} ({of_echo_must}) "
-        f"| {ratio('eager')} ({must[2]}) | {ratio('function')} ({must[3]}) "
+        f"| {ratio('echo', 'bare')} | {ratio('eager')} ({must[2]}) | {ratio('function')} ({must[3]}) "
         f"| {median(m.p50_ms for m in ours):.2f} | {median(m.p99_ms for m in ours):.2f} "
         f"| {median(m.server_cpu_us for m in ours):.0f} ({median(m.server_cpu_us for m in echo):.0f}) |"
     )
 
 
 def latency(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
-    """Latency of one caller at a time, against the echo's."""
+    """Latency of one caller at a time, against the echo's and that of the bare codec."""
     one = argparse.Namespace(**{**vars(options), "concurrency": 1})
     rows = [
         "Concurrency 1, 4x4x192; must: within 1.3 of echo.",
         "",
-        "| call | echo p50 ms | entropyd p50 ms | ratio |",
-        "|---|---|---|---|",
+        "| call | echo p50 ms | entropyd p50 ms | of echo | bare, of echo |",
+        "|---|---|---|---|---|",
     ]
     loads = prepare(model, server.target, (4, 4, 192))
-    with peer("echo", loads, model) as echo:
+    with peer("echo", loads, model) as echo, peer("bare", loads, model) as bare:
+        servers = {"entropyd": (server.target, server.process.pid), "echo": echo, "bare": bare}
         for method in METHODS:
-            found = rounds(
-                {"entropyd": (server.target, server.process.pid), "echo": echo}, loads[method], one
-            )
-            pairs = list(zip(found["entropyd"], found["echo"], strict=True))
-            ratio = median(a.p50_ms / b.p50_ms for a, b in pairs)
+            p50_ms = {
+                kind: [measured.p50_ms for measured in found]
+                for kind, found in rounds(servers, loads[method], one).items()
+            }
+            ratios = [
+                median(a / b for a, b in zip(p50_ms[kind], p50_ms["echo"], strict=True))
+                for kind in ("entropyd", "bare")
+            ]
             rows.append(
-                f"| {method} | {median(b.p50_ms for _, b in pairs):.3f} "
-                f"| {median(a.p50_ms for a, _ in pairs):.3f} | {ratio:.2f} |"
+                f"| {method} | {median(p50_ms['echo']):.3f} | {median(p50_ms['entropyd']):.3f} "
+                f"| {ratios[0]:.2f} | {ratios[1]:.2f} |"
             )
     return "\n".join(rows)
 
@@ -238,6 +242,8 @@ def peer(kind: str, loads: dict[str, Load], model: entropyd.Model) -> Iterator[t
         for method, load in loads.items():
             Path(folder, method).write_bytes(load.answer.SerializeToString())
         Path(folder, "config.json").write_text(json.dumps(model.config.to_dict()))
+        np.save(Path(folder, "cdf"), model.cdf)
+        np.save(Path(folder, "cdf_offset"), model.cdf_offset)
         target = f"unix:{folder}/socket"
         command = [sys.executable, "-m", "benchmarks.peers", target, kind, folder]
         log = Path(folder, "log")

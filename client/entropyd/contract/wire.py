@@ -56,9 +56,18 @@ def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tenso
 
 
 def tensor_fields(array: Array, dtype: str | None = None) -> dict[str, Any]:
-    """Renders an array as the fields of a Tensor.
+    """Renders an array as the fields of a Tensor; see `tensor_parts`.
 
     For the constructor of a message that holds the Tensor: given a message, it would copy it.
+    """
+    fields, elements = tensor_parts(array, dtype)
+    return {**fields, "data": elements.tobytes()}
+
+
+def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any], Array]:
+    """Renders an array as the fields of a Tensor but for `data`, and the array whose bytes that is.
+
+    The second one is C-contiguous and little-endian.
 
     Args:
       array: Any shape. A bfloat16 array is either one of the ml_dtypes package or uint16 bit patterns.
@@ -73,8 +82,8 @@ def tensor_fields(array: Array, dtype: str | None = None) -> dict[str, Any]:
         raise InvalidTensorError.of([Violation("tensor", f"has dtype {name}; expected one of {expected}")])
     number, wire = _DTYPES[name]
     elements = array.view(np.uint16) if array.dtype.kind == "V" else array
-    data = elements.astype(wire, copy=False).tobytes()
-    return {"dtype": number, "shape": array.shape, "data": data}
+    fields = {"dtype": number, "shape": array.shape}
+    return fields, np.ascontiguousarray(elements.astype(wire, copy=False))
 
 
 def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:

@@ -14,12 +14,13 @@ import numpy as np
 
 from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
-from entropyd.contract.wire import dtype_number, tensor_fields
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.contract.wire import dtype_number, tensor_parts
+from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.coding.codec import none_set
 from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.boundary import as_error
+from entropyd_server.rpc.large_message import LargeMessage
 from entropyd_server.rpc.requests import (
     FORMAT_VERSION,
     decompress_source,
@@ -51,6 +52,8 @@ _CAUSES = {
     Status.ESCAPE_TOO_LONG: coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG,
     Status.NOT_AT_END: coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK,
 }
+# Where a DecompressResponse has its array.
+_VALUES = (coding_pb2.DecompressResponse.TENSOR_FIELD_NUMBER, types_pb2.Tensor.DATA_FIELD_NUMBER)
 # An error names this many units; trailing metadata hold no more than a few kilobytes.
 _NAMED_UNITS = 100
 _NO_ROWS = np.empty(0, np.intp)
@@ -92,9 +95,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         """See coding.proto."""
         return await self._compress(request, context.time_remaining())
 
-    async def Decompress(
-        self, request: coding_pb2.DecompressRequest, context: Context
-    ) -> coding_pb2.DecompressResponse:
+    async def Decompress(self, request: coding_pb2.DecompressRequest, context: Context) -> LargeMessage:
         """See coding.proto."""
         return await self._decompress(request, context.time_remaining())
 
@@ -108,9 +109,9 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
     async def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Context
-    ) -> AsyncIterator[coding_pb2.DecompressStreamResponse]:
+    ) -> AsyncIterator[coding_pb2.DecompressStreamResponse | LargeMessage]:
         """See coding.proto."""
-        response = coding_pb2.DecompressStreamResponse
+        response = _decompress_stream_response
         async for answer in self._answers(requests, context, "DecompressStream", self._decompress, response):
             yield answer
 
@@ -157,7 +158,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
     async def _decompress(
         self, request: coding_pb2.DecompressRequest, timeout_s: float | None
-    ) -> coding_pb2.DecompressResponse:
+    ) -> LargeMessage:
         codec = await self._library.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
         plan = await _plan(codec, call.broadcast_shape, call.unit_symbols)
@@ -295,13 +296,9 @@ def _render_compressed(
 
 def _render_decompressed(
     codec: Codec, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
-) -> coding_pb2.DecompressResponse:
+) -> LargeMessage:
     values = decoded.values
-    shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
-    if not len(failed):
-        tensor = tensor_fields(values.reshape(shape), codec.bottleneck_dtype)
-        return coding_pb2.DecompressResponse(tensor=tensor)
-    if call.damaged.any():
+    if len(failed) and call.damaged.any():
         values = values.copy()
         values[call.damaged] = 0x7FC0 if codec.bottleneck_dtype == "bfloat16" else np.nan
     unit_errors = [
@@ -314,5 +311,16 @@ def _render_decompressed(
         )
         for row in failed.tolist()
     ]
-    tensor = tensor_fields(values.reshape(shape), codec.bottleneck_dtype)
-    return coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)
+    shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
+    tensor, elements = tensor_parts(values.reshape(shape), codec.bottleneck_dtype)
+    message = coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)
+    return LargeMessage(message, _VALUES, elements)
+
+
+def _decompress_stream_response(
+    *, request_id: str, status: coding_pb2.StreamStatus | None = None, response: LargeMessage | None = None
+) -> coding_pb2.DecompressStreamResponse | LargeMessage:
+    if response is None:
+        return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
+    whole = coding_pb2.DecompressStreamResponse(request_id=request_id, response=response.message)
+    return LargeMessage(whole, (whole.RESPONSE_FIELD_NUMBER, *response.path), response.data)

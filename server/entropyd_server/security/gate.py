@@ -12,6 +12,7 @@ look-up (docs/adr/0006-batching.md).
 from __future__ import annotations
 
 import asyncio
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -111,10 +112,14 @@ class _Gated(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _with_care(self, handler: Any, name: str) -> Handler:
-        """A handler that answers bytes that are no message as every other bad request."""
+        """A handler that answers bytes that are no message as every other bad request.
+
+        And that may answer with whatever serialises as a message of its type does.
+        """
         message_type = handler.request_deserializer.__self__
+        changes: dict[str, Any] = {"response_serializer": methodcaller("SerializeToString")}
         if handler.request_streaming:
-            changes: dict[str, Any] = {"request_deserializer": reader(message_type, raises=True)}
+            changes["request_deserializer"] = reader(message_type, raises=True)
         else:
             kind = "unary_stream" if handler.response_streaming else "unary_unary"
             behaviour = getattr(handler, kind)
@@ -124,7 +129,7 @@ class _Gated(grpc.GenericRpcHandler):
                     return await self._refuse(name, request, context)
                 return await behaviour(request, context)
 
-            changes = {kind: answer, "request_deserializer": reader(message_type, raises=False)}
+            changes |= {kind: answer, "request_deserializer": reader(message_type, raises=False)}
         return cast("Handler", handler._replace(**changes))
 
 

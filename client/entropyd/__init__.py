@@ -12,8 +12,9 @@ with entropyd.Client("localhost:7070") as client:
 """
 
 from entropyd._calls import ModelInfo, ServerInfo
-from entropyd._client import Client, Model
+from entropyd._client import Client
 from entropyd._credentials import tls_credentials
+from entropyd._model import Model
 from entropyd._modeling_calls import FitProgress, Perturbed
 from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, EmbeddedModel, RateReport
 from entropyd.contract.config import UniversalBatchedConfig

@@ -1,7 +1,7 @@
 """The blocking client.
 
-Owns the public classes `Client` and `Model`. It must not know how messages are built (`_calls`) or what a
-gRPC failure means (`_channel`).
+Owns the public class `Client`, which makes every call. It must not know how arrays become messages (`_calls`,
+`_pieces`) or what a gRPC failure means (`_channel`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
 from entropyd._credentials import check_token
-from entropyd._model import ModelAttributes
+from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd._tracing import spans
-from entropyd.contract.errors import CorruptStringError, InternalError
+from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
@@ -339,188 +338,3 @@ class Client:
                 )
             except grpc.RpcError as failure:
                 raise _channel.to_error(failure) from None
-
-
-class Model(ModelAttributes):
-    """A stored entropy model, with the attributes and methods of TFC's UniversalBatchedEntropyModel.
-
-    Made by `Client.create_model` and `Client.model`. It never changes.
-    """
-
-    def __init__(self, client: Client, info: ModelInfo) -> None:
-        super().__init__(info)
-        self._client = client
-
-    def compress(
-        self,
-        bottleneck: Any,
-        *,
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> CompressedTensor:
-        """Compresses an array; each coding unit becomes one bit string.
-
-        An array larger than one message is cut on coding units and sent in pieces, several at a time.
-
-        Args:
-          bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
-            repeated); of bottleneck_dtype, or nested lists of numbers.
-          timeout_s: Longest time for the call, in seconds.
-          progress: Called with the coding units that are done, and with all there are.
-
-        Returns:
-          The bit strings, in `.strings`, and what is needed to decode them.
-
-        Raises:
-          InvalidTensorError: For NaN, infinities, values too far outside their row, wrong rank, shape or
-            dtype; names the element.
-          ModelStateError: If the model was made without compression.
-          LimitExceededError: If the array exceeds a limit of the server.
-        """
-        return self._client.compress(self.info, bottleneck, timeout_s, progress)
-
-    @overload
-    def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["raise"] = "raise",
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> npt.NDArray[Any]: ...
-
-    @overload
-    def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["skip"],
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]: ...
-
-    def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["raise", "skip"] = "raise",
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Restores an array from its bit strings.
-
-        Args:
-          strings: A CompressedTensor; or, as in TFC, `bytes` or an array of them shaped like the batch.
-          broadcast_shape: With bare strings, the axes between the batch and prior_shape.
-          on_error: `skip` restores what can be decoded.
-          timeout_s: Longest time for the call, in seconds.
-          progress: Called with the coding units that are done, and with all there are.
-
-        Returns:
-          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only. With
-          `on_error="skip"`, that array with NaN in the coding units that cannot be decoded, and a boolean
-          array shaped like the batch that is True for those units.
-
-        Raises:
-          CorruptStringError: If units cannot be decoded; `.units` names them, `.partial` has the others.
-          TablesMismatchError: If the strings were made with other tables than the server has.
-          InvalidRequestError: If the arguments do not fit together or to the model.
-          LimitExceededError: If the array would exceed a limit of the server.
-        """
-        try:
-            array = self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
-        except CorruptStringError as error:
-            if on_error == "raise" or error.partial is None:
-                raise
-            return error.partial, _calls.damaged_mask(strings, error.units)
-        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
-
-    def __call__(
-        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Perturbs an array with uniform noise and estimates what it would cost.
-
-        Args:
-          bottleneck: As for `compress`.
-          training: True for continuous noise and differential entropy; False for the noise of compression,
-            where the perturbed array is what `decompress` would restore.
-          timeout_s: Longest time for the call, in seconds.
-
-        Returns:
-          The perturbed array, and the bits of each coding unit, shaped like the batch.
-
-        Raises:
-          InvalidTensorError: For NaN, infinities, wrong rank, shape or dtype; names the element.
-          LimitExceededError: If the array exceeds a limit of the server.
-        """
-        return self.perturb(bottleneck, training=training, timeout_s=timeout_s)[:2]
-
-    def perturb(
-        self,
-        bottleneck: Any,
-        *,
-        training: bool = True,
-        gradient: bool = False,
-        timeout_s: float | None = None,
-    ) -> Perturbed:
-        """As calling the model, and on request with the gradient of the summed bits.
-
-        The gradient is of the very noise that was drawn, or expected over it where the model was made with
-        `expected_grads`; without `training` it is 0, as rounding is flat.
-
-        Raises:
-          InvalidTensorError, LimitExceededError: As calling the model.
-        """
-        return self._client.perturb(
-            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
-        )
-
-    def get_weights(self) -> list[npt.NDArray[Any]]:
-        """The variables in TFC's order: cdf, cdf_offset, then the prior's own, if it has any.
-
-        Tables of a stateless model are no variables, so they are left out.
-        """
-        return self._client.weights(self.info)
-
-    def set_weights(self, weights: Sequence[Any]) -> Model:
-        """The model that has other variables; this one stays as it is.
-
-        Args:
-          weights: One array per variable, as `get_weights` returns them. The tables may have another length.
-
-        Raises:
-          InvalidTensorError: If their number, or the shape or dtype of one, is wrong; names it.
-        """
-        return self._client.set_weights(self.info, weights)
-
-    def export(self) -> bytes:
-        """The model as one file for another store: configuration, tables and digests.
-
-        `Client.import_model` brings it there, under the same id.
-        """
-        return self._client.export_model(self.info)
-
-    @property
-    def cdf(self) -> npt.NDArray[np.int32]:
-        """The quantized CDFs: rows of `-precision, 0, ..., 2^precision`, one after the other.
-
-        Raises:
-          ModelStateError: If the model was made without compression.
-        """
-        return self._tables[0]
-
-    @property
-    def cdf_offset(self) -> npt.NDArray[np.int32]:
-        """The smallest integer that each row covers.
-
-        Raises:
-          ModelStateError: If the model was made without compression.
-        """
-        return self._tables[1]
-
-    @cached_property
-    def _tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        return self._client.tables(self.id)

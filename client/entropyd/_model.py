@@ -1,136 +1,210 @@
-"""What a model knows without asking the server.
+"""A stored model, as the blocking client gives it.
 
-Owns the attributes that the blocking and the asynchronous `Model` share. It must not know a channel.
+Owns the public class `Model`: TFC's calling conventions, and what its methods answer. It must not know how a
+call is made: its client does that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from entropyd import _calls
+from entropyd._attributes import ModelAttributes
+from entropyd.contract.errors import CorruptStringError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from entropyd._calls import ModelInfo
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.contract.prior import Prior
+    from entropyd._client import Client
+    from entropyd._modeling_calls import Perturbed
+    from entropyd.archive import CompressedTensor
 
 
-class ModelAttributes:
-    """The attributes of TFC's UniversalBatchedEntropyModel that need no call.
+class Model(ModelAttributes):
+    """A stored entropy model, with the attributes and methods of TFC's UniversalBatchedEntropyModel.
 
-    Attributes:
-      info: What the server said of the model.
-      name: TFC's name of such a model.
+    Made by `Client.create_model` and `Client.model`. It never changes.
     """
 
-    name = "universal_batched_entropy_model"
+    def __init__(self, client: Client, info: ModelInfo) -> None:
+        super().__init__(info)
+        self._client = client
 
-    def __init__(self, info: ModelInfo) -> None:
-        self.info = info
+    def compress(
+        self,
+        bottleneck: Any,
+        *,
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompressedTensor:
+        """Compresses an array; each coding unit becomes one bit string.
 
-    def __repr__(self) -> str:
-        return (
-            f"<Model {self.id[:12]} {self.prior.family} "
-            f"prior_shape={self.prior_shape} coding_rank={self.coding_rank}>"
-        )
+        An array larger than one message is cut on coding units and sent in pieces, several at a time.
 
-    def get_config(self) -> dict[str, Any]:
-        """The configuration as a JSON-serialisable dictionary; see UniversalBatchedConfig.from_dict.
+        Args:
+          bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
+            repeated); of bottleneck_dtype, or nested lists of numbers.
+          timeout_s: Longest time for the call, in seconds.
+          progress: Called with the coding units that are done, and with all there are.
+
+        Returns:
+          The bit strings, in `.strings`, and what is needed to decode them.
 
         Raises:
-          RuntimeError: As TFC's class does, with compression=False or stateless=True.
+          InvalidTensorError: For NaN, infinities, values too far outside their row, wrong rank, shape or
+            dtype; names the element.
+          ModelStateError: If the model was made without compression.
+          LimitExceededError: If the array exceeds a limit of the server.
         """
-        if not self.compression or self.stateless:
-            raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
-        return self.config.to_dict()
+        return self._client.compress(self.info, bottleneck, timeout_s, progress)
+
+    @overload
+    def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["skip"],
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]: ...
+
+    def decompress(
+        self,
+        strings: CompressedTensor | npt.ArrayLike,
+        broadcast_shape: Sequence[int] | None = None,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        timeout_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Restores an array from its bit strings.
+
+        Args:
+          strings: A CompressedTensor; or, as in TFC, `bytes` or an array of them shaped like the batch.
+          broadcast_shape: With bare strings, the axes between the batch and prior_shape.
+          on_error: `skip` restores what can be decoded.
+          timeout_s: Longest time for the call, in seconds.
+          progress: Called with the coding units that are done, and with all there are.
+
+        Returns:
+          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only. With
+          `on_error="skip"`, that array with NaN in the coding units that cannot be decoded, and a boolean
+          array shaped like the batch that is True for those units.
+
+        Raises:
+          CorruptStringError: If units cannot be decoded; `.units` names them, `.partial` has the others.
+          TablesMismatchError: If the strings were made with other tables than the server has.
+          InvalidRequestError: If the arguments do not fit together or to the model.
+          LimitExceededError: If the array would exceed a limit of the server.
+        """
+        try:
+            array = self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
+        except CorruptStringError as error:
+            if on_error == "raise" or error.partial is None:
+                raise
+            return error.partial, _calls.damaged_mask(strings, error.units)
+        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
+
+    def __call__(
+        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Perturbs an array with uniform noise and estimates what it would cost.
+
+        Args:
+          bottleneck: As for `compress`.
+          training: True for continuous noise and differential entropy; False for the noise of compression,
+            where the perturbed array is what `decompress` would restore.
+          timeout_s: Longest time for the call, in seconds.
+
+        Returns:
+          The perturbed array, and the bits of each coding unit, shaped like the batch.
+
+        Raises:
+          InvalidTensorError: For NaN, infinities, wrong rank, shape or dtype; names the element.
+          LimitExceededError: If the array exceeds a limit of the server.
+        """
+        return self.perturb(bottleneck, training=training, timeout_s=timeout_s)[:2]
+
+    def perturb(
+        self,
+        bottleneck: Any,
+        *,
+        training: bool = True,
+        gradient: bool = False,
+        timeout_s: float | None = None,
+    ) -> Perturbed:
+        """As calling the model, and on request with the gradient of the summed bits.
+
+        The gradient is of the very noise that was drawn, or expected over it where the model was made with
+        `expected_grads`; without `training` it is 0, as rounding is flat.
+
+        Raises:
+          InvalidTensorError, LimitExceededError: As calling the model.
+        """
+        return self._client.perturb(
+            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
+        )
+
+    def get_weights(self) -> list[npt.NDArray[Any]]:
+        """The variables in TFC's order: cdf, cdf_offset, then the prior's own, if it has any.
+
+        Tables of a stateless model are no variables, so they are left out.
+        """
+        return self._client.weights(self.info)
+
+    def set_weights(self, weights: Sequence[Any]) -> Model:
+        """The model that has other variables; this one stays as it is.
+
+        Args:
+          weights: One array per variable, as `get_weights` returns them. The tables may have another length.
+
+        Raises:
+          InvalidTensorError: If their number, or the shape or dtype of one, is wrong; names it.
+        """
+        return self._client.set_weights(self.info, weights)
+
+    def export(self) -> bytes:
+        """The model as one file for another store: configuration, tables and digests.
+
+        `Client.import_model` brings it there, under the same id.
+        """
+        return self._client.export_model(self.info)
 
     @property
-    def id(self) -> str:
-        """Config hash: SHA-256 of the canonical configuration, in hex."""
-        return self.info.id
+    def cdf(self) -> npt.NDArray[np.int32]:
+        """The quantized CDFs: rows of `-precision, 0, ..., 2^precision`, one after the other.
+
+        Raises:
+          ModelStateError: If the model was made without compression.
+        """
+        return self._tables[0]
 
     @property
-    def config(self) -> UniversalBatchedConfig:
-        """The configuration, every default filled in."""
-        return self.info.config
+    def cdf_offset(self) -> npt.NDArray[np.int32]:
+        """The smallest integer that each row covers.
 
-    @property
-    def tables_digest(self) -> bytes:
-        """SHA-256 of the coding tables, 32 bytes; empty without compression."""
-        return self.info.tables_digest
+        Raises:
+          ModelStateError: If the model was made without compression.
+        """
+        return self._tables[1]
 
-    @property
-    def built_with(self) -> Mapping[str, str]:
-        """Versions of the libraries that built the tables."""
-        return self.info.built_with
-
-    @property
-    def prior(self) -> Prior:
-        """Prior distribution, used for deriving the coding tables."""
-        return self.config.prior
-
-    @property
-    def prior_shape(self) -> tuple[int, ...]:
-        """Batch shape of the prior: dimensions that are not assumed i.i.d."""
-        return self.config.prior_shape
-
-    @property
-    def prior_shape_tensor(self) -> npt.NDArray[np.int32]:
-        """prior_shape as an int32 vector."""
-        return np.array(self.prior_shape, np.int32)
-
-    @property
-    def coding_rank(self) -> int:
-        """Number of innermost dimensions that make one coding unit."""
-        return self.config.coding_rank
-
-    @property
-    def bottleneck_dtype(self) -> np.dtype[Any]:
-        """Data type of the bottleneck."""
-        return _calls.numpy_dtype(self.config.bottleneck_dtype)
-
-    @property
-    def compression(self) -> bool:
-        """Whether the model has coding tables."""
-        return self.config.compression
-
-    @property
-    def expected_grads(self) -> bool:
-        """Whether gradients with respect to the noise are analytical expectations."""
-        return self.config.expected_grads
-
-    @property
-    def laplace_tail_mass(self) -> float:
-        """Weight of the Laplace mixture in bit costs."""
-        return self.config.laplace_tail_mass
-
-    @property
-    def range_coder_precision(self) -> int:
-        """Rows of the coding tables rise to 2^precision."""
-        return self.config.range_coder_precision
-
-    @property
-    def tail_mass(self) -> float:
-        """Approximate probability left to the escape."""
-        return self.config.tail_mass
-
-    @property
-    def num_noise_levels(self) -> int:
-        """Number of levels of the discretised dither."""
-        return self.config.num_noise_levels
-
-    @property
-    def stateless(self) -> bool:
-        """TFC's flag for tables that are not variables."""
-        return self.config.stateless
-
-    @property
-    def decode_sanity_check(self) -> bool:
-        """Whether decoding checks the decoder's state at the end of each bit string."""
-        return self.config.decode_sanity_check
+    @cached_property
+    def _tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        return self._client.tables(self.id)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from entropyd._client import Model
+    from entropyd._model import Model
 
 METADATA_NAME = "entropyd.bounded"
 # Half the distance between neighbours of 1: the largest relative error of rounding to the dtype.

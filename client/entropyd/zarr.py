@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
-    from entropyd._client import Client, Model
+    from entropyd._client import Client
+    from entropyd._model import Model
 
 NAME = "entropyd"
 DEFAULT_SERVER = "127.0.0.1:7070"

@@ -10,14 +10,14 @@ from types import ModuleType
 import pytest
 
 import entropyd
-from entropyd import _calls, _client, _modeling_calls, priors
+from entropyd import _calls, _client, _model, _modeling_calls, aio, priors
 from entropyd.archive import embedded, reader, tensor, writer
 from entropyd.contract import config, errors
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
 
 # Everything public in these modules is for users.
-PUBLIC_MODULES = (_client, _modeling_calls, config, embedded, errors, reader, tensor, writer)
+PUBLIC_MODULES = (_client, _model, _modeling_calls, config, embedded, errors, reader, tensor, writer)
 
 
 def own_classes(module: ModuleType) -> set[str]:
@@ -28,7 +28,7 @@ def own_classes(module: ModuleType) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", [entropyd, priors])
+@pytest.mark.parametrize("module", [entropyd, aio, priors])
 def test_exports_are_sorted_unique_and_exist(module: ModuleType) -> None:
     names = list(module.__all__)
     assert names == sorted(set(names))

@@ -6,6 +6,7 @@ async with entropyd.aio.Client("localhost:7070") as client:
     restored = await model.decompress(compressed)
 """
 
-from entropyd._aio import Client, Model
+from entropyd.aio._client import Client
+from entropyd.aio._model import Model
 
 __all__ = ["Client", "Model"]

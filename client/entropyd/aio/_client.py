@@ -1,24 +1,24 @@
 """The asynchronous client.
 
-Owns the public classes `entropyd.aio.Client` and `entropyd.aio.Model`, the twins of those in `_client`: the
-same names and arguments, with awaitables. It must not know how messages are built (`_calls`, `_pieces`) or
-what a gRPC failure means (`_channel`).
+Owns the public class `entropyd.aio.Client`, the twin of `entropyd.Client`: the same names and arguments, with
+awaitables. It must not know how arrays become messages (`_calls`, `_pieces`) or what a gRPC failure means
+(`_channel`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
 from entropyd._credentials import check_token
-from entropyd._model import ModelAttributes
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd._tracing import spans
-from entropyd.contract.errors import CorruptStringError, InternalError
+from entropyd.aio._model import Model
+from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
@@ -280,97 +280,3 @@ class Client:
                 )
             except grpc.RpcError as failure:
                 raise _channel.to_error(failure) from None
-
-
-class Model(ModelAttributes):
-    """`entropyd.Model` with awaitables; `tables` stands for its `cdf` and `cdf_offset`."""
-
-    def __init__(self, client: Client, info: ModelInfo) -> None:
-        super().__init__(info)
-        self._client = client
-
-    async def compress(
-        self,
-        bottleneck: Any,
-        *,
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> CompressedTensor:
-        """See entropyd.Model.compress."""
-        return await self._client.compress(self.info, bottleneck, timeout_s, progress)
-
-    @overload
-    async def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["raise"] = "raise",
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> npt.NDArray[Any]: ...
-
-    @overload
-    async def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["skip"],
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]: ...
-
-    async def decompress(
-        self,
-        strings: CompressedTensor | npt.ArrayLike,
-        broadcast_shape: Sequence[int] | None = None,
-        *,
-        on_error: Literal["raise", "skip"] = "raise",
-        timeout_s: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """See entropyd.Model.decompress."""
-        try:
-            array = await self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
-        except CorruptStringError as error:
-            if on_error == "raise" or error.partial is None:
-                raise
-            return error.partial, _calls.damaged_mask(strings, error.units)
-        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
-
-    async def __call__(
-        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """See entropyd.Model.__call__."""
-        perturbed = await self.perturb(bottleneck, training=training, timeout_s=timeout_s)
-        return perturbed[:2]
-
-    async def perturb(
-        self,
-        bottleneck: Any,
-        *,
-        training: bool = True,
-        gradient: bool = False,
-        timeout_s: float | None = None,
-    ) -> Perturbed:
-        """See entropyd.Model.perturb."""
-        return await self._client.perturb(
-            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
-        )
-
-    async def get_weights(self) -> list[npt.NDArray[Any]]:
-        """See entropyd.Model.get_weights."""
-        return await self._client.weights(self.info)
-
-    async def set_weights(self, weights: Sequence[Any]) -> Model:
-        """See entropyd.Model.set_weights."""
-        return await self._client.set_weights(self.info, weights)
-
-    async def export(self) -> bytes:
-        """See entropyd.Model.export."""
-        return await self._client.export_model(self.info)
-
-    async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
-        return await self._client.tables(self.id)

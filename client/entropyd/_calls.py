@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,12 +185,13 @@ def tensor_array(tensor: types_pb2.Tensor) -> npt.NDArray[Any]:
     return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
 
 
-def damaged_mask(source: Any, units: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """True for each of the coding units of what was to be decoded, in the shape of its batch."""
-    shape = source.batch_shape if isinstance(source, CompressedTensor) else _bit_strings(source)[0]
-    mask = np.zeros(prod(shape), np.bool_)
-    mask[list(units)] = True
-    return mask.reshape(shape)
+def damaged_mask(
+    model: ModelInfo, array: npt.NDArray[Any], units: Sequence[int] = ()
+) -> npt.NDArray[np.bool_]:
+    """True for the named coding units of a restored array, in the shape of its batch."""
+    mask = np.zeros(array.shape[: array.ndim - model.config.coding_rank], np.bool_)
+    mask.reshape(-1)[list(units)] = True
+    return mask
 
 
 def check_size(message: Any, info: ServerInfo) -> None:

@@ -119,8 +119,8 @@ class Model(ModelAttributes):
         except CorruptStringError as error:
             if on_error == "raise" or error.partial is None:
                 raise
-            return error.partial, _calls.damaged_mask(strings, error.units)
-        return array if on_error == "raise" else (array, _calls.damaged_mask(strings, ()))
+            return error.partial, _calls.damaged_mask(self.info, error.partial, error.units)
+        return array if on_error == "raise" else (array, _calls.damaged_mask(self.info, array))
 
     def __call__(
         self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None

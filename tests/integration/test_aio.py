@@ -74,3 +74,26 @@ def test_both_clients_give_the_same_bytes(server: LocalServer, model: entropyd.M
             return (await (await client.model(model.id)).compress(x)).payload
 
     assert asyncio.run(main()) == model.compress(x).payload
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_both_clients_skip_the_same_units(
+    server: LocalServer, model: entropyd.Model, batch: tuple[int, ...]
+) -> None:
+    strings = np.array(model.compress(np.zeros((*batch, 5, 3), np.float32)).strings)
+    strings.reshape(-1)[-1] += b"\x01\x02\x03\x04\x05\x06\x07\x08"
+    restored, damaged = model.decompress(strings, (5,), on_error="skip")
+    assert damaged.shape == batch
+    assert np.flatnonzero(damaged).tolist() == [damaged.size - 1]
+    np.testing.assert_array_equal(np.isnan(restored).all((-2, -1)), damaged)
+
+    async def main() -> None:
+        async with entropyd.aio.Client(server.target) as client:
+            same = await client.model(model.id)
+            twins = await same.decompress(strings, (5,), on_error="skip")
+            np.testing.assert_array_equal(twins[0], restored)
+            np.testing.assert_array_equal(twins[1], damaged)
+            with pytest.raises(entropyd.CorruptStringError):
+                await same.decompress(strings, (5,))
+
+    asyncio.run(main())

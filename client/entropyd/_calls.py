@@ -194,6 +194,11 @@ def damaged_mask(
     return mask
 
 
+def method_of(request: Any) -> str:
+    """The method whose request a message is, as in `GetModel`."""
+    return type(request).__name__.removesuffix("Request")
+
+
 def check_size(message: Any, info: ServerInfo) -> None:
     """Refuses a message that the server would.
 

@@ -68,21 +68,6 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def metadata(token: str | None, model_id: str | None = None) -> list[tuple[str, str]]:
-    """Request metadata: the bearer token, and the model id for proxies that route by it."""
-    entries = []
-    if token is not None:
-        entries.append(("authorization", f"Bearer {token}"))
-    if model_id is not None:
-        entries.append(("entropyd-model", model_id))
-    return entries
-
-
-def method_of(request: Any) -> str:
-    """The method whose request a message is, as in `GetModel`."""
-    return type(request).__name__.removesuffix("Request")
-
-
 def to_error(failure: grpc.RpcError) -> EntropydError:
     """The entropyd error of a failed call."""
     call: Any = failure  # grpc raises errors that are calls too; its types do not say so

@@ -1,25 +1,24 @@
 """The blocking client.
 
 Owns the public class `Client`, which makes every call. It must not know how arrays become messages (`_calls`,
-`_pieces`) or what a gRPC failure means (`_channel`).
+`_pieces`) or what a gRPC failure means (`_caller`).
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
+from entropyd._caller import Caller
 from entropyd._credentials import check_token
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
-from entropyd._tracing import spans
 from entropyd.contract.errors import InternalError
-from entropyd.contract.wire import array_from_message, config_to_message
+from entropyd.contract.wire import config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
     info_pb2,
@@ -30,7 +29,6 @@ from entropyd.v1 import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
@@ -76,9 +74,7 @@ class Client:
             if credentials is None
             else grpc.secure_channel(target, credentials, _channel.OPTIONS)
         )
-        self._token = token
-        self._spans = spans(tracing=tracing)
-        self._timeout_s = timeout_s
+        self._caller = Caller(token, timeout_s, tracing=tracing)
         self._coding = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
         self._info = info_pb2_grpc.InfoServiceStub(self._channel)
@@ -88,12 +84,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -104,7 +95,7 @@ class Client:
         """Version, roles, devices and limits of the server; asked for once."""
         with self._server_info_lock:
             if self._server_info is None:
-                reply = self._call(self._info.GetServerInfo, info_pb2.GetServerInfoRequest())
+                reply = self._call(self._info, info_pb2.GetServerInfoRequest())
                 self._server_info = _calls.server_info(reply)
             return self._server_info
 
@@ -119,7 +110,7 @@ class Client:
           LimitExceededError: If its tables exceed a limit of the server.
         """
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
-        reply = self._call(self._models.CreateModel, request, config.model_id, timeout_s)
+        reply = self._call(self._models, request, config.model_id, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     def model(self, model_id: str) -> Model:
@@ -129,14 +120,14 @@ class Client:
           ModelNotFoundError: If the server has none.
           DataLossError: If the stored model is damaged.
         """
-        reply = self._call(self._models.GetModel, model_pb2.GetModelRequest(model_id=model_id), model_id)
+        reply = self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
     def models(self) -> Iterator[Model]:
         """All models in order of their ids, read page by page; damaged ones are left out."""
         page_token = ""
         while True:
-            reply = self._call(self._models.ListModels, model_pb2.ListModelsRequest(page_token=page_token))
+            reply = self._call(self._models, model_pb2.ListModelsRequest(page_token=page_token))
             for message in reply.models:
                 yield Model(self, _calls.model_info(message))
             page_token = reply.next_page_token
@@ -149,8 +140,7 @@ class Client:
         Raises:
           ModelNotFoundError: If the server has none.
         """
-        request = model_pb2.DeleteModelRequest(model_id=model_id)
-        self._call(self._models.DeleteModel, request, model_id)
+        self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     def compress(
         self,
@@ -161,7 +151,7 @@ class Client:
     ) -> CompressedTensor:
         """See Model.compress."""
         work = Compression(model, bottleneck)
-        self._code(self._coding.Compress, work, model.id, timeout_s, progress)
+        self._code(work, timeout_s, progress)
         return work.result()
 
     def decompress(
@@ -174,7 +164,7 @@ class Client:
     ) -> npt.NDArray[Any]:
         """See Model.decompress."""
         work = Decompression(model, source, broadcast_shape)
-        self._code(self._coding.Decompress, work, model.id, timeout_s, progress)
+        self._code(work, timeout_s, progress)
         return work.result()
 
     def perturb(
@@ -188,7 +178,7 @@ class Client:
     ) -> Perturbed:
         """See Model.perturb."""
         request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
-        reply = self._call(self._models.Perturb, request, model.id, timeout_s)
+        reply = self._call(self._models, request, model.id, timeout_s)
         return _modeling_calls.perturbed(reply)
 
     def fit_model(
@@ -220,16 +210,14 @@ class Client:
             anew is up to the caller.
         """
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        with self._spans.around("FitModel", _channel.metadata(self._token)) as metadata:
-            call = self._models.FitModel(requests, timeout=timeout_s, metadata=metadata)
+        with self._caller.call("FitModel", None, timeout_s) as options:
+            call = self._models.FitModel(requests, **options())
             try:
                 for reply in call:
                     if reply.HasField("model"):
                         return Model(self, _calls.model_info(reply.model))
                     if progress is not None:
                         progress(_modeling_calls.fit_progress(reply.progress))
-            except grpc.RpcError as failure:
-                raise _channel.to_error(failure) from None
             finally:
                 call.cancel()
             raise InternalError("the server ended a fit without a model")
@@ -245,56 +233,33 @@ class Client:
           InvalidRequestError: If it is no exported model, or was damaged.
           TablesMismatchError: If this server has the model with other tables.
         """
-        request = model_pb2.ImportModelRequest(object=exported)
-        reply = self._call(self._models.ImportModel, request, None, timeout_s)
+        reply = self._call(self._models, model_pb2.ImportModelRequest(object=exported), None, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     def export_model(self, model: ModelInfo) -> bytes:
         """See Model.export."""
-        request = model_pb2.ExportModelRequest(model_id=model.id)
-        reply = self._call(self._models.ExportModel, request, model.id)
+        reply = self._call(self._models, model_pb2.ExportModelRequest(model_id=model.id), model.id)
         return bytes(reply.object)
 
     def weights(self, model: ModelInfo) -> list[npt.NDArray[Any]]:
         """See Model.get_weights."""
         request = model_pb2.GetWeightsRequest(model_id=model.id)
-        return _modeling_calls.weights(self._call(self._models.GetWeights, request, model.id))
+        return _modeling_calls.weights(self._call(self._models, request, model.id))
 
     def set_weights(self, model: ModelInfo, weights: Sequence[Any]) -> Model:
         """See Model.set_weights."""
         request = _modeling_calls.set_weights_request(model, weights)
-        reply = self._call(self._models.SetWeights, request, model.id)
+        reply = self._call(self._models, request, model.id)
         return Model(self, _calls.model_info(reply.model))
 
     def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The coding tables of a model: see Model.cdf and Model.cdf_offset."""
-        reply = self._call(self._models.GetTables, model_pb2.GetTablesRequest(model_id=model_id), model_id)
-        return (
-            array_from_message(reply.tables.cdf, "tables.cdf")[1],
-            array_from_message(reply.tables.cdf_offset, "tables.cdf_offset")[1],
-        )
+        request = model_pb2.GetTablesRequest(model_id=model_id)
+        return _modeling_calls.tables(self._call(self._models, request, model_id))
 
-    def _code(
-        self,
-        method: Any,
-        work: Work,
-        model_id: str,
-        timeout_s: float | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
+    def _code(self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None) -> None:
         """Makes the calls of some work, up to WINDOW at a time, under one span."""
-        with self._spans.around(work.method, _channel.metadata(self._token, model_id)) as metadata:
-            self._code_pieces(method, work, metadata, timeout_s, progress)
-
-    def _code_pieces(
-        self,
-        method: Any,
-        work: Work,
-        metadata: list[tuple[str, str]],
-        timeout_s: float | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        method = getattr(self._coding, work.method)
         meter = Progress(progress, work.units)
         flying: deque[tuple[Any, int]] = deque()
 
@@ -303,38 +268,30 @@ class Client:
             work.add(call.result())
             meter.add(units)
 
-        try:
-            for request, units in work.requests():
-                self._check_size(request)
-                if units == work.units:  # one call needs no pipeline
-                    work.add(method(request, timeout=until - time.monotonic(), metadata=metadata))
-                    return meter.add(units)
-                if len(flying) == WINDOW:
+        with self._caller.call(work.method, work.model.id, timeout_s) as options:
+            try:
+                for request, units in work.requests():
+                    self._check_size(request)
+                    if units == work.units:  # one call needs no pipeline
+                        work.add(method(request, **options()))
+                        return meter.add(units)
+                    if len(flying) == WINDOW:
+                        land()
+                    flying.append((method.future(request, **options()), units))
+                while flying:
                     land()
-                flying.append(
-                    (method.future(request, timeout=until - time.monotonic(), metadata=metadata), units)
-                )
-            while flying:
-                land()
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
-        finally:
-            for call, _ in flying:
-                call.cancel()
+            finally:
+                for call, _ in flying:
+                    call.cancel()
 
     def _check_size(self, request: Any) -> None:
         if request.ByteSize() > _calls.UNCHECKED_BYTES:
             _calls.check_size(request, self.server_info())
 
     def _call(
-        self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
+        self, stub: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
         self._check_size(request)
-        entries = _channel.metadata(self._token, model_id)
-        with self._spans.around(_channel.method_of(request), entries) as metadata:
-            try:
-                return method(
-                    request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata
-                )
-            except grpc.RpcError as failure:
-                raise _channel.to_error(failure) from None
+        method = _calls.method_of(request)
+        with self._caller.call(method, model_id, timeout_s) as options:
+            return getattr(stub, method)(request, **options())

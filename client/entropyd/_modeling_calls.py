@@ -1,4 +1,4 @@
-"""Requests and replies of the modeling plane: bit costs, weights, fits.
+"""Requests and replies of the modeling plane: bit costs, weights, tables, fits.
 
 Owns the conversion between the public values and the messages, for the blocking and the asynchronous client
 alike. It must not know a channel. Invariant: what can be refused before sending is.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from entropyd._calls import bottleneck_array, numpy_dtype, tensor_array
 from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd.contract.wire import config_to_message, tensor_to_message
+from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2
 
 if TYPE_CHECKING:
@@ -81,6 +81,15 @@ def perturbed(reply: model_pb2.PerturbResponse) -> Perturbed:
 def weights(reply: model_pb2.GetWeightsResponse) -> list[Array]:
     """Reads a GetWeights reply."""
     return [tensor_array(weight.tensor) for weight in reply.weights]
+
+
+def tables(reply: model_pb2.GetTablesResponse) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Reads a GetTables reply: `cdf` and `cdf_offset`."""
+    tables = reply.tables
+    return (
+        array_from_message(tables.cdf, "tables.cdf")[1],
+        array_from_message(tables.cdf_offset, "tables.cdf_offset")[1],
+    )
 
 
 def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.SetWeightsRequest:

@@ -39,6 +39,7 @@ class Work(Protocol):
     """Something that takes several calls of one method."""
 
     method: ClassVar[str]
+    model: ModelInfo
     units: int
 
     def requests(self) -> Iterator[tuple[Any, int]]:

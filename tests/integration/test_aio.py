@@ -11,6 +11,7 @@ import pytest
 
 import entropyd
 import entropyd.aio
+from entropyd import priors
 
 if TYPE_CHECKING:
     from entropyd_server.local import LocalServer
@@ -95,5 +96,21 @@ def test_both_clients_skip_the_same_units(
             np.testing.assert_array_equal(twins[1], damaged)
             with pytest.raises(entropyd.CorruptStringError):
                 await same.decompress(strings, (5,))
+
+    asyncio.run(main())
+
+
+def test_a_fit_tells_its_progress_and_gives_a_model(server: LocalServer) -> None:
+    samples = np.random.default_rng(2).normal(5, 3, (400, 2)).astype(np.float32)
+    start = entropyd.UniversalBatchedConfig(prior=priors.NoisyNormal([0.0, 0.0], [1.0, 1.0]), coding_rank=1)
+
+    async def main() -> None:
+        async with entropyd.aio.Client(server.target) as client:
+            told: list[entropyd.FitProgress] = []
+            model = await client.fit_model(start, samples, max_steps=100, progress=told.append)
+            assert isinstance(model, entropyd.aio.Model)
+            assert told[-1].bits_per_element < told[0].bits_per_element
+            with pytest.raises(entropyd.InvalidRequestError, match="max_steps"):
+                await client.fit_model(start, samples, max_steps=10**6)
 
     asyncio.run(main())

@@ -2,24 +2,23 @@
 
 Owns the public class `entropyd.aio.Client`, the twin of `entropyd.Client`: the same names and arguments, with
 awaitables. It must not know how arrays become messages (`_calls`, `_pieces`) or what a gRPC failure means
-(`_channel`).
+(`_caller`).
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
+from entropyd._caller import Caller
 from entropyd._credentials import check_token
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
-from entropyd._tracing import spans
 from entropyd.aio._model import Model
 from entropyd.contract.errors import InternalError
-from entropyd.contract.wire import array_from_message, config_to_message
+from entropyd.contract.wire import config_to_message
 from entropyd.v1 import (
     coding_pb2_grpc,
     info_pb2,
@@ -30,7 +29,6 @@ from entropyd.v1 import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
@@ -64,9 +62,7 @@ class Client:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, _channel.OPTIONS)
         )
-        self._token = token
-        self._spans = spans(tracing=tracing)
-        self._timeout_s = timeout_s
+        self._caller = Caller(token, timeout_s, tracing=tracing)
         self._coding: Any = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
         self._info: Any = info_pb2_grpc.InfoServiceStub(self._channel)
@@ -75,12 +71,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -90,28 +81,26 @@ class Client:
     async def server_info(self) -> ServerInfo:
         """See entropyd.Client.server_info."""
         if self._server_info is None:
-            reply = await self._call(self._info.GetServerInfo, info_pb2.GetServerInfoRequest())
+            reply = await self._call(self._info, info_pb2.GetServerInfoRequest())
             self._server_info = _calls.server_info(reply)
         return self._server_info
 
     async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float = 600.0) -> Model:
         """See entropyd.Client.create_model."""
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
-        reply = await self._call(self._models.CreateModel, request, config.model_id, timeout_s)
+        reply = await self._call(self._models, request, config.model_id, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     async def model(self, model_id: str) -> Model:
         """See entropyd.Client.model."""
-        request = model_pb2.GetModelRequest(model_id=model_id)
-        reply = await self._call(self._models.GetModel, request, model_id)
+        reply = await self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
     async def models(self) -> AsyncIterator[Model]:
         """See entropyd.Client.models."""
         page_token = ""
         while True:
-            request = model_pb2.ListModelsRequest(page_token=page_token)
-            reply = await self._call(self._models.ListModels, request)
+            reply = await self._call(self._models, model_pb2.ListModelsRequest(page_token=page_token))
             for message in reply.models:
                 yield Model(self, _calls.model_info(message))
             page_token = reply.next_page_token
@@ -120,8 +109,7 @@ class Client:
 
     async def delete_model(self, model_id: str) -> None:
         """See entropyd.Client.delete_model."""
-        request = model_pb2.DeleteModelRequest(model_id=model_id)
-        await self._call(self._models.DeleteModel, request, model_id)
+        await self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     async def compress(
         self,
@@ -132,7 +120,7 @@ class Client:
     ) -> CompressedTensor:
         """See Model.compress."""
         work = Compression(model, bottleneck)
-        await self._code(self._coding.Compress, work, model.id, timeout_s, progress)
+        await self._code(work, timeout_s, progress)
         return work.result()
 
     async def decompress(
@@ -145,7 +133,7 @@ class Client:
     ) -> npt.NDArray[Any]:
         """See Model.decompress."""
         work = Decompression(model, source, broadcast_shape)
-        await self._code(self._coding.Decompress, work, model.id, timeout_s, progress)
+        await self._code(work, timeout_s, progress)
         return work.result()
 
     async def perturb(
@@ -159,7 +147,7 @@ class Client:
     ) -> Perturbed:
         """See Model.perturb."""
         request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
-        reply = await self._call(self._models.Perturb, request, model.id, timeout_s)
+        reply = await self._call(self._models, request, model.id, timeout_s)
         return _modeling_calls.perturbed(reply)
 
     async def fit_model(
@@ -174,73 +162,49 @@ class Client:
     ) -> Model:
         """See entropyd.Client.fit_model."""
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        with self._spans.around("FitModel", _channel.metadata(self._token)) as metadata:
-            call = self._models.FitModel(requests, timeout=timeout_s, metadata=metadata)
+        with self._caller.call("FitModel", None, timeout_s) as options:
+            call = self._models.FitModel(requests, **options())
             try:
                 async for reply in call:
                     if reply.HasField("model"):
                         return Model(self, _calls.model_info(reply.model))
                     if progress is not None:
                         progress(_modeling_calls.fit_progress(reply.progress))
-            except grpc.RpcError as failure:
-                raise _channel.to_error(failure) from None
             finally:
                 call.cancel()
             raise InternalError("the server ended a fit without a model")
 
     async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
         """See entropyd.Client.import_model."""
-        request = model_pb2.ImportModelRequest(object=exported)
-        reply = await self._call(self._models.ImportModel, request, None, timeout_s)
+        reply = await self._call(self._models, model_pb2.ImportModelRequest(object=exported), None, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     async def export_model(self, model: ModelInfo) -> bytes:
         """See Model.export."""
-        request = model_pb2.ExportModelRequest(model_id=model.id)
-        reply = await self._call(self._models.ExportModel, request, model.id)
+        reply = await self._call(self._models, model_pb2.ExportModelRequest(model_id=model.id), model.id)
         return bytes(reply.object)
 
     async def weights(self, model: ModelInfo) -> list[npt.NDArray[Any]]:
         """See Model.get_weights."""
         request = model_pb2.GetWeightsRequest(model_id=model.id)
-        return _modeling_calls.weights(await self._call(self._models.GetWeights, request, model.id))
+        return _modeling_calls.weights(await self._call(self._models, request, model.id))
 
     async def set_weights(self, model: ModelInfo, weights: Sequence[Any]) -> Model:
         """See Model.set_weights."""
         request = _modeling_calls.set_weights_request(model, weights)
-        reply = await self._call(self._models.SetWeights, request, model.id)
+        reply = await self._call(self._models, request, model.id)
         return Model(self, _calls.model_info(reply.model))
 
     async def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The coding tables of a model: `cdf` and `cdf_offset` of entropyd.Model."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
-        reply = await self._call(self._models.GetTables, request, model_id)
-        return (
-            array_from_message(reply.tables.cdf, "tables.cdf")[1],
-            array_from_message(reply.tables.cdf_offset, "tables.cdf_offset")[1],
-        )
+        return _modeling_calls.tables(await self._call(self._models, request, model_id))
 
     async def _code(
-        self,
-        method: Any,
-        work: Work,
-        model_id: str,
-        timeout_s: float | None,
-        progress: Callable[[int, int], None] | None,
+        self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> None:
         """Makes the calls of some work, up to WINDOW at a time, under one span."""
-        with self._spans.around(work.method, _channel.metadata(self._token, model_id)) as metadata:
-            await self._code_pieces(method, work, metadata, timeout_s, progress)
-
-    async def _code_pieces(
-        self,
-        method: Any,
-        work: Work,
-        metadata: list[tuple[str, str]],
-        timeout_s: float | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        method = getattr(self._coding, work.method)
         meter = Progress(progress, work.units)
         flying: deque[tuple[Any, int]] = deque()
 
@@ -249,34 +213,27 @@ class Client:
             work.add(await call)
             meter.add(units)
 
-        try:
-            for request, units in work.requests():
-                await self._check_size(request)
-                if len(flying) == WINDOW:
+        with self._caller.call(work.method, work.model.id, timeout_s) as options:
+            try:
+                for request, units in work.requests():
+                    await self._check_size(request)
+                    if len(flying) == WINDOW:
+                        await land()
+                    flying.append((method(request, **options()), units))
+                while flying:
                     await land()
-                call = method(request, timeout=until - time.monotonic(), metadata=metadata)
-                flying.append((call, units))
-            while flying:
-                await land()
-        except grpc.RpcError as failure:
-            raise _channel.to_error(failure) from None
-        finally:
-            for call, _ in flying:
-                call.cancel()
+            finally:
+                for call, _ in flying:
+                    call.cancel()
 
     async def _check_size(self, request: Any) -> None:
         if request.ByteSize() > _calls.UNCHECKED_BYTES:
             _calls.check_size(request, await self.server_info())
 
     async def _call(
-        self, method: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
+        self, stub: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
         await self._check_size(request)
-        entries = _channel.metadata(self._token, model_id)
-        with self._spans.around(_channel.method_of(request), entries) as metadata:
-            try:
-                return await method(
-                    request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata
-                )
-            except grpc.RpcError as failure:
-                raise _channel.to_error(failure) from None
+        method = _calls.method_of(request)
+        with self._caller.call(method, model_id, timeout_s) as options:
+            return await getattr(stub, method)(request, **options())

@@ -83,7 +83,7 @@ def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any]
     number, wire = _DTYPES[name]
     elements = array.view(np.uint16) if array.dtype.kind == "V" else array
     fields = {"dtype": number, "shape": array.shape}
-    return fields, np.ascontiguousarray(elements.astype(wire, copy=False))
+    return fields, elements.astype(wire, order="C", copy=False)
 
 
 def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:

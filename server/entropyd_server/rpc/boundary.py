@@ -69,7 +69,8 @@ class Boundary:
             started = self._begin()
             code = "CANCELLED"  # unless it ends otherwise: cancellation is no Exception
             try:
-                self._check_ready(service)
+                if (unready := self._unready(service)) is not None:
+                    raise unready
                 response = await behaviour(request, context)
                 code = "OK"
             except Exception as raised:  # noqa: BLE001 - the boundary: nothing may pass it unconverted
@@ -88,7 +89,8 @@ class Boundary:
             started = self._begin()
             code = "CANCELLED"
             try:
-                self._check_ready(service)
+                if (unready := self._unready(service)) is not None:
+                    raise unready
                 async for response in behaviour(requests, context):
                     yield response
                 code = "OK"
@@ -101,10 +103,6 @@ class Boundary:
                 await self._abort(method, context, error, cause, started)
 
         return answer
-
-    def _check_ready(self, service: str) -> None:
-        if (unready := self._unready(service)) is not None:
-            raise unready
 
     def _begin(self) -> float:
         self._metrics.inflight_requests += 1

@@ -40,9 +40,8 @@ class LargeMessage(NamedTuple):
 
 
 def _varint(value: int) -> bytes:
-    digits = bytearray()
+    digits = []
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)
         value >>= 7
-    digits.append(value)
-    return bytes(digits)
+    return bytes((*digits, value))

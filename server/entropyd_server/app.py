@@ -211,6 +211,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         store = ModelStore(settings.store, settings.store_timeout_seconds)
     except StoreError as error:
         raise StartError(f"cannot open the store {error}") from error
+    metrics.store_operations = store.operations
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     batcher = plane = None
     if "coding" in settings.roles:

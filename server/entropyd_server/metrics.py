@@ -24,7 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -106,6 +106,7 @@ class Metrics(Collector):
       models_loaded: Models whose tables are in memory.
       model_cache: Look-ups of a model in memory, by result.
       model_load_seconds: Times to read and check a model of the store.
+      store_operations: Operations on the store that ended, by operation and result.
       table_build_seconds: Times to build the tables of a model.
       worker_restarts: Starts of a worker after its first, by device and reason.
       worker_up: By device, what tells whether its worker answers.
@@ -128,6 +129,7 @@ class Metrics(Collector):
         self.models_loaded = 0
         self.model_cache: dict[str, int] = {"hit": 0, "miss": 0}
         self.model_load_seconds = Distribution(_SECONDS)
+        self.store_operations: Mapping[tuple[str, str], int] = {}
         self.table_build_seconds = Distribution(_BUILD_SECONDS)
         self.worker_restarts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.worker_up: dict[str, Callable[[], bool]] = {}
@@ -230,6 +232,12 @@ class Metrics(Collector):
             None,
             {"": self.model_load_seconds},
         )
+        stored = CounterMetricFamily(
+            "entropyd_store_operations", "Operations on the store that ended.", labels=["operation", "result"]
+        )
+        for labels, count in self.store_operations.items():
+            stored.add_metric(list(labels), count)
+        yield stored
         yield _histograms(
             "entropyd_table_build_seconds",
             "Time to build the tables of a model.",

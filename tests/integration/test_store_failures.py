@@ -24,6 +24,8 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.local import LocalServer
 from entropyd_server.store.model_store import ModelStore
+from tests.operations import status_page_of, until
+from tests.prometheus import Prometheus
 from tests.s3_server import S3Server, environment
 from tests.tcp_gate import Gate
 
@@ -65,6 +67,16 @@ def refusal(call: Callable[[], Coroutine[Any, Any, Any]]) -> entropyd.Unavailabl
     return caught.value
 
 
+def failures(store: ModelStore) -> dict[tuple[str, str], int]:
+    """What a store counted of operations that failed."""
+    return {pair: count for pair, count in store.operations.items() if count and pair[1] != "ok"}
+
+
+def one_of_each(result: str) -> dict[tuple[str, str], int]:
+    """What a store counts of `calls` that all fail in one way; two of them list."""
+    return {("list", result): 2, ("write", result): 1, ("read", result): 1, ("delete", result): 1}
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
     with S3Server("models", "closed") as running:
@@ -96,22 +108,26 @@ def test_a_store_that_is_slow_gives_right_answers(gate: Gate) -> None:
 
 def test_a_store_that_never_answers_fails_every_call_in_its_time(gate: Gate) -> None:
     gate.stall()
-    for call in calls(ModelStore(STORE, timeout_s=0.3)):
+    store = ModelStore(STORE, timeout_s=0.3)
+    for call in calls(store):
         started = time.monotonic()
         error = refusal(call)
         assert "did not answer within 0.3 s" in error.message
         assert error.retry_after_s is not None
         assert time.monotonic() - started < 10  # obstore's own limit is 30 s, and then it would try again
+    assert failures(store) == one_of_each("silent")
 
 
 def test_a_store_that_is_gone_fails_every_call_and_keeps_its_address_to_itself() -> None:
     with S3Server("models") as gone:
         pass
     with reached_over(gone.address):
-        for call in calls(ModelStore(STORE)):
+        store = ModelStore(STORE)
+        for call in calls(store):
             error = refusal(call)
             assert error.message == "the model store cannot be reached"
             assert error.retry_after_s is not None
+    assert failures(store) == one_of_each("unreachable")
 
 
 def test_a_bucket_that_does_not_exist_is_no_empty_store(s3: S3Server) -> None:
@@ -130,6 +146,7 @@ def test_a_bucket_that_may_only_be_read_is_said_so_and_is_read(s3: S3Server) -> 
         error = refusal(lambda: store.create(config(2), TABLES, {}))
         assert "refused to write a model" in error.message
         assert error.retry_after_s is None
+        assert failures(store) == {("write", "refused"): 1}
         assert asyncio.run(store.list_ids(10)) == [config().model_id]
         assert asyncio.run(store.load(config().model_id)).tables is not None
 
@@ -160,6 +177,7 @@ def test_a_folder_without_space_is_said_so_and_is_read(volume: Path) -> None:
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}"], capture_output=True, check=False)
     error = refusal(lambda: store.create(config(2), TABLES, {}))
     assert "is full" in error.message
+    assert failures(store) == {("write", "full"): 1}
     assert str(volume) not in error.message
     assert asyncio.run(store.list_ids(10)) == [config().model_id]
     assert asyncio.run(store.load(config().model_id)).tables is not None
@@ -178,6 +196,7 @@ def test_a_folder_that_may_only_be_read_is_said_so_and_is_read(volume: Path) -> 
         error = refusal(call)
         assert f"refused to {done} a model" in error.message
         assert str(volume) not in error.message
+    assert failures(store) == {("write", "refused"): 1, ("delete", "refused"): 1}
     assert asyncio.run(store.list_ids(10)) == [config().model_id]
     assert asyncio.run(store.load(config().model_id)).tables is not None
 
@@ -188,6 +207,7 @@ def test_a_folder_that_is_gone_is_no_empty_store_and_is_not_made_anew(tmp_path: 
     folder.rmdir()
     for call in calls(store):
         assert refusal(call).message == "the model store's folder is gone"
+    assert failures(store) == one_of_each("gone")
     assert not folder.exists()
 
 
@@ -218,6 +238,44 @@ def test_loaded_models_serve_on_while_the_store_is_silent_and_when_it_is_gone() 
             assert error.message == "the model store cannot be reached"
             for each in (loaded, other):
                 assert stub.Compress(request(each.config, x)).compressed.payload
+
+
+def test_an_alert_tells_of_a_store_that_fails_and_how() -> None:
+    x = np.zeros((2, 30, 2), np.float32)
+    with S3Server("models") as s3, Gate(s3.address) as gate, reached_over(gate.address):
+        stored, _ = asyncio.run(ModelStore(STORE).create(config(), TABLES, {}))
+        flags = ["--role", "coding", "--store-timeout-seconds", "1", "--metrics-listen", "127.0.0.1:0"]
+        with (
+            LocalServer(*flags, store=STORE) as server,
+            unretried(server.target) as stub,
+            Prometheus(status_page_of(server)) as prometheus,
+        ):
+            assert stub.Compress(request(stored.config, x)).compressed.payload
+            until(lambda: counted(prometheus, "read", "ok") == 1, "a read that does well is scraped")
+            assert counted(prometheus, "read", "silent") == 0
+            assert alerting(prometheus) == set()
+            gate.stall()
+            refused(stub, request(config(2), x))
+            until(lambda: alerting(prometheus) == {("read", "silent")}, "the alert of a silent store")
+            assert counted(prometheus, "read", "silent") == 1
+            gate.open()
+            s3.stop()
+            refused(stub, request(config(3), x[None]))
+            both = {("read", "silent"), ("read", "unreachable")}
+            until(lambda: alerting(prometheus) == both, "the alert of a store that is gone")
+
+
+def counted(prometheus: Prometheus, operation: str, result: str) -> float | None:
+    """Operations on the store as they were scraped last; None before that."""
+    of = f'entropyd_store_operations_total{{operation="{operation}", result="{result}"}}'
+    series = prometheus.query(of)
+    return float(series[0]["value"][1]) if series else None
+
+
+def alerting(prometheus: Prometheus) -> set[tuple[str, str]]:
+    """Operations and results of which the alert tells."""
+    series = prometheus.query('ALERTS{alertname="EntropydStoreFails", alertstate="firing"}')
+    return {(one["metric"]["operation"], one["metric"]["result"]) for one in series}
 
 
 @contextmanager

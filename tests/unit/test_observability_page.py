@@ -21,6 +21,7 @@ def registered() -> dict[str, tuple[str, frozenset[str]]]:
     metrics.methods["Compress"].calls_by_code["OK"] += 1
     metrics.stream_messages["CompressStream", "OK"] += 1
     metrics.worker_restarts["cpu", "died"] += 1
+    metrics.store_operations = {("read", "ok"): 1}
     metrics.reloads["tokens", "ok"] += 1
     metrics.worker_up["cpu"] = lambda: True
     found = {}

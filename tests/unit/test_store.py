@@ -204,6 +204,18 @@ def test_a_damaged_model_is_named_and_not_created_over(store: ModelStore) -> Non
         assert caught.value.metadata == {"model_id": model_id}
 
 
+def test_what_a_store_answers_counts_as_ok_also_that_there_is_no_such_model(store: ModelStore) -> None:
+    assert set(store.operations.values()) == {0}
+    run(store.create(config(), TABLES, BUILT_WITH))
+    run(store.list_ids(10))
+    run(store.delete(config().model_id))
+    for call in (store.load(config().model_id), store.delete(config().model_id)):
+        with pytest.raises(ModelNotFoundError):
+            run(call)
+    counted = {pair: count for pair, count in store.operations.items() if count}
+    assert counted == {("read", "ok"): 2, ("write", "ok"): 1, ("list", "ok"): 1, ("delete", "ok"): 2}
+
+
 def test_an_object_is_a_safetensors_file_with_the_documented_metadata(store: ModelStore) -> None:
     run(store.create(config(), TABLES, BUILT_WITH))
     content = bytes(obstore.get(store._backend, key(config().model_id)).bytes())

@@ -23,7 +23,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
-from entropyd_server.store.answers import answer, unavailable
+from entropyd_server.store.answers import Answers, GoneError, unavailable
 from entropyd_server.store.model_object import ObjectError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ModelStore:
     """
 
     def __init__(self, url: str, timeout_s: float = 20.0) -> None:
-        self._timeout_s = timeout_s
+        self._answers = Answers(timeout_s)
         try:
             self._backend = _open(url, timeout_s)
         except (BaseError, OSError, ValueError) as error:
@@ -95,9 +95,14 @@ class ModelStore:
         # A thread of its own: a file system that hangs must not take those that others need.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 
+    @property
+    def operations(self) -> Mapping[tuple[str, str], int]:
+        """How many operations ended, by operation and result; every pair is there from the start."""
+        return self._answers.counts
+
     async def probe(self) -> None:
         """Asks the store for one listing, to learn whether it answers."""
-        await answer(self._list_one(), "list models", self._timeout_s)
+        await self._answers.of(self._list_one(), "list", "models")
 
     async def _list_one(self) -> None:
         await self._check_folder()
@@ -118,7 +123,7 @@ class ModelStore:
         """
         blob = model_object.serialise(config, tables, built_with)
         for _ in range(_CREATE_ATTEMPTS):
-            created = await answer(self._put(config.model_id, blob), "write a model", self._timeout_s)
+            created = await self._answers.of(self._put(config.model_id, blob), "write", "a model")
             # It is not there only if somebody deleted it meanwhile; this call then counts as the later one.
             with contextlib.suppress(ModelNotFoundError):
                 return await self.load(config.model_id), created
@@ -151,7 +156,7 @@ class ModelStore:
         return (await self._read(model_id))[1]
 
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
-        blob, created_at = await answer(self._get(model_id), "read a model", self._timeout_s)
+        blob, created_at = await self._answers.of(self._get(model_id), "read", "a model")
         try:
             config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
             if config.model_id != model_id:
@@ -183,7 +188,7 @@ class ModelStore:
                 if meta["path"].endswith(_SUFFIX)
             ]
 
-        names = await answer(list_all(), "list models", self._timeout_s)
+        names = await self._answers.of(list_all(), "list", "models")
         return heapq.nsmallest(page_size, (name for name in names if name > after))
 
     async def delete(self, model_id: str) -> None:
@@ -204,12 +209,12 @@ class ModelStore:
                     if meta["path"].endswith(f"/{model_id}"):
                         await obstore.delete_async(self._backend, meta["path"])
 
-        await answer(remove(), "delete a model", self._timeout_s)
+        await self._answers.of(remove(), "delete", "a model")
 
     async def charge(self, caller: str, model_id: str) -> None:
         """Notes that a caller made a model, until it is deleted."""
         put = obstore.put_async(self._backend, f"{_CALLERS}{caller}/{model_id}", b"")
-        await answer(put, "write whose a model is", self._timeout_s)
+        await self._answers.of(put, "write", "whose a model is")
 
     async def count_charged(self, caller: str) -> int:
         """The models that a caller made and that were not deleted."""
@@ -217,7 +222,7 @@ class ModelStore:
         async def count() -> int:
             return sum([len(page) async for page in obstore.list(self._backend, f"{_CALLERS}{caller}")])
 
-        return await answer(count(), "list a caller's models", self._timeout_s)
+        return await self._answers.of(count(), "list", "a caller's models")
 
     async def _missing(self, model_id: str) -> ModelNotFoundError:
         """The error for an object that is not there, once the store has shown that it is there itself."""
@@ -231,8 +236,7 @@ class ModelStore:
             return
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._lookups, folder.is_dir):
-            log.error("model store: %s is gone", folder)
-            raise unavailable("the model store's folder is gone", retry_after_s=1.0)
+            raise GoneError(f"{folder} is gone")
 
 
 def _open(url: str, timeout_s: float) -> ObjectStore:

@@ -206,7 +206,8 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
         ],
     )
-    gate = Gate(server, boundary.refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
+    refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
+    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds)
     except StoreError as error:
@@ -236,7 +237,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
     info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), gate)
     # Probes carry no token, and must be answered however much there is to do.
-    await health.register(cast("grpc.aio.Server", Gate(server, boundary.refuse)))
+    await health.register(cast("grpc.aio.Server", Gate(server, refuse)))
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         boundary.enclose(reflection.aio.ReflectionServicer(reflected), REFLECTION), gate

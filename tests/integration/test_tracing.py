@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import subprocess
 import sys
+import threading
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 SERVER, CLIENT = 2, 3
 COMPRESS = "entropyd.v1.CodingService/Compress"
+TOKEN = "entropyd_" + "0123456789" * 4
+# A connection of its own, whose first failure is seen.
+ALONE = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,16 @@ def patient(environment: None, store_url: str) -> Iterator[LocalServer]:
     """A server that traces, on which every call waits for company that does not come."""
     flags = ["--role", "coding", "--max-batch-delay-ms", "600000", "--metrics-listen", "127.0.0.1:0"]
     with LocalServer(*flags, store=store_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A server that traces, asks for a token and has room for one call."""
+    tokens = tmp_path_factory.mktemp("guarded") / "tokens"
+    tokens.write_text(f"tests code {hashlib.sha256(TOKEN.encode()).hexdigest()}\n")
+    flags = ["--role", "coding", "--tokens-file", str(tokens), "--max-concurrent-calls", "1"]
+    with LocalServer(*flags) as running:
         yield running
 
 
@@ -133,6 +150,63 @@ def test_a_refusal_is_told_by_both_ends_and_blamed_on_the_caller(
     assert called.attributes["entropyd.reason"] == "INVALID_TENSOR"
     assert called.attributes["rpc.grpc.status_code"] == served.attributes["rpc.grpc.status_code"] == 3
     assert served.attributes["entropyd.request_id"] == refused[0].metadata["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("code", "token", "crowd"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, "entropyd_wrong", 0),
+        (grpc.StatusCode.INVALID_ARGUMENT, TOKEN, 0),  # the bytes are no message
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, TOKEN, 1),
+    ],
+)
+def test_a_call_that_is_refused_before_it_is_read_has_its_span(
+    collector: Collector, guarded: LocalServer, code: grpc.StatusCode, token: str, crowd: int
+) -> None:
+    refused: list[Any] = []
+
+    def call() -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        inject(headers)
+        with grpc.insecure_channel(guarded.target, ALONE) as channel:
+            compress: Any = channel.unary_unary(f"/{COMPRESS}")
+            with pytest.raises(grpc.RpcError) as caught:
+                compress(b"\xff", metadata=tuple(headers.items()), timeout=60)
+        refused.append(caught.value)
+
+    with contextlib.ExitStack() as held:
+        for _ in range(crowd):
+            held.enter_context(call_in_hand(guarded))
+        spans = traced_call(collector, call, 1)
+    (served,) = spans[COMPRESS]
+    assert (served.kind, served.failed) == (SERVER, False)
+    assert refused[0].code() is code
+    told = dict(refused[0].trailing_metadata())
+    assert served.attributes == {
+        "rpc.system": "grpc",
+        "rpc.service": "entropyd.v1.CodingService",
+        "rpc.method": "Compress",
+        "rpc.grpc.status_code": code.value[0],
+        "entropyd.request_id": told["entropyd-request-id"],
+    }
+
+
+@contextlib.contextmanager
+def call_in_hand(server: LocalServer) -> Iterator[None]:
+    """A stream that the server has in hand for sure: it has answered a message of it."""
+    done = threading.Event()
+
+    def messages() -> Iterator[coding_pb2.CompressStreamRequest]:
+        yield coding_pb2.CompressStreamRequest(request_id="held")
+        done.wait()
+
+    with grpc.insecure_channel(server.target, ALONE) as channel:
+        stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+        stream = stub.CompressStream(messages(), metadata=[("authorization", f"Bearer {TOKEN}")])
+        assert next(stream).request_id == "held"
+        yield
+        done.set()
+        assert list(stream) == []
 
 
 def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(

@@ -26,12 +26,15 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from entropyd_server.observe.call_log import REQUEST_ID_KEY, model_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from google.protobuf.descriptor import ServiceDescriptor
     from opentelemetry.trace import Span, Tracer
 
+    from entropyd.contract.errors import EntropydError
+
     Context = grpc.aio.ServicerContext[Any, Any]
+    Refuse = Callable[[str, EntropydError, Context], Awaitable[None]]
 
 S = TypeVar("S")
 
@@ -63,6 +66,16 @@ class Tracing:
             behaviour = getattr(servicer, method.name)
             setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
         return servicer
+
+    def enclose_refusal(self, refuse: Refuse) -> Refuse:
+        """Puts a span around what ends a call that no servicer sees."""
+
+        async def refused(path: str, error: EntropydError, context: Context) -> None:
+            _, service, method = path.split("/")
+            with self._call(service, method, context):
+                await refuse(path, error, context)
+
+        return refused
 
     def close(self) -> None:
         """Exports what is left, unless the collector keeps it waiting."""

@@ -59,8 +59,9 @@ class Boundary:
             setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
         return servicer
 
-    async def refuse(self, method: str, error: EntropydError, context: Context) -> None:
-        """Ends a call that is refused before any servicer sees it."""
+    async def refuse(self, path: str, error: EntropydError, context: Context) -> None:
+        """Ends a call that is refused before any servicer sees it, by its method's path."""
+        _, _, method = path.rpartition("/")
         self._metrics.methods[method].calls_by_code[error.code] += 1
         await self._abort(method, context, error, error, time.perf_counter())
 

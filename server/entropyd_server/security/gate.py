@@ -66,7 +66,7 @@ class Gate:
 
     Args:
       server: What the services are added to.
-      refuse: Ends a call with an error, by its method's name and context.
+      refuse: Ends a call with an error, by its method's path and context.
       refusal: Says why a call may not pass; None lets every call pass.
     """
 
@@ -101,17 +101,17 @@ class _Gated(grpc.GenericRpcHandler):
             unread = self._handlers.service(handler_call_details)
             if unread is None:
                 return None  # another service's, or nobody's
-            handler = self._reading[method] = self._with_care(unread, _name(method))
+            handler = self._reading[method] = self._with_care(unread, method)
         refusal = None if self._refusal is None else self._refusal(handler_call_details)
         if refusal is None:
             return handler
 
         async def refuse(requests: Any, context: Any) -> None:  # noqa: ARG001 - no message is read
-            await self._refuse(_name(method), refusal, context)
+            await self._refuse(method, refusal, context)
 
         return grpc.stream_unary_rpc_method_handler(refuse)
 
-    def _with_care(self, handler: Any, name: str) -> Handler:
+    def _with_care(self, handler: Any, method: str) -> Handler:
         """A handler that answers bytes that are no message as every other bad request.
 
         And that may answer with whatever serialises as a message of its type does.
@@ -126,13 +126,8 @@ class _Gated(grpc.GenericRpcHandler):
 
             async def answer(request: Any, context: Any) -> Any:
                 if isinstance(request, EntropydError):
-                    return await self._refuse(name, request, context)
+                    return await self._refuse(method, request, context)
                 return await behaviour(request, context)
 
             changes |= {kind: answer, "request_deserializer": reader(message_type, raises=False)}
         return cast("Handler", handler._replace(**changes))
-
-
-def _name(method: str) -> str:
-    """The last part of a method's path."""
-    return method.rpartition("/")[2]

@@ -220,14 +220,13 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         coding = CodingService(library, batcher, limits, metrics, calls)
         coding_pb2_grpc.add_CodingServiceServicer_to_server(enclose(coding, CODING), gate)
     if "modeling" in settings.roles:
-        plane = _plane(settings, metrics)
+        plane = _plane(settings, metrics, tracing)
         creator = ModelCreator(store, library, plane.builder, limits, metrics)
-        perturber = Perturber(plane, settings.max_queue_symbols, metrics)
         models = ModelService(
             store=store,
             library=library,
             creator=creator,
-            perturber=perturber,
+            perturber=_perturber(plane, settings, metrics, tracing),
             fitter=Fitter(plane),
             limits=limits,
             caller=lambda context: protection.access.caller(context.invocation_metadata() or ()).name,
@@ -282,7 +281,7 @@ def _batcher(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> B
     return batcher
 
 
-def _plane(settings: Settings, metrics: Metrics) -> ModelingPlane:
+def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> ModelingPlane:
     def restarted(device: str, reason: str) -> None:
         metrics.worker_restarts[device, reason] += 1
 
@@ -295,7 +294,23 @@ def _plane(settings: Settings, metrics: Metrics) -> ModelingPlane:
     for name, worker in plane.workers.items():
         metrics.worker_up[name] = partial(getattr, worker, "ready")
         metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
+    if tracing is not None:
+        from entropyd_server.observe.traced_turns import trace_turns  # noqa: PLC0415
+
+        for name, worker in plane.workers.items():
+            trace_turns(tracing.tracer, worker, "fit" if name in plane.devices else "build")
     return plane
+
+
+def _perturber(
+    plane: ModelingPlane, settings: Settings, metrics: Metrics, tracing: Tracing | None
+) -> Perturber:
+    make: Callable[..., Perturber] = Perturber
+    if tracing is not None:
+        from entropyd_server.rpc.traced_perturber import TracedPerturber  # noqa: PLC0415
+
+        make = partial(TracedPerturber, tracing.tracer)
+    return make(plane, settings.max_queue_symbols, metrics)
 
 
 async def _start(parts: _Parts, started: float) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import entropyd
 import entropyd.aio
+from entropyd import priors
 from entropyd._pieces import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 SERVER, CLIENT = 2, 3
 COMPRESS = "entropyd.v1.CodingService/Compress"
+MODELS = "entropyd.v1.ModelService"
 TOKEN = "entropyd_" + "0123456789" * 4
 # A connection of its own, whose first failure is seen.
 ALONE = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
@@ -71,6 +74,13 @@ def patient(environment: None, store_url: str) -> Iterator[LocalServer]:
     """A server that traces, on which every call waits for company that does not come."""
     flags = ["--role", "coding", "--max-batch-delay-ms", "600000", "--metrics-listen", "127.0.0.1:0"]
     with LocalServer(*flags, store=store_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def modeling(environment: None, store_url: str) -> Iterator[LocalServer]:
+    """A server that traces what its workers do."""
+    with LocalServer("--role", "modeling", "--devices", "cpu", store=store_url) as running:
         yield running
 
 
@@ -207,6 +217,61 @@ def call_in_hand(server: LocalServer) -> Iterator[None]:
         yield
         done.set()
         assert list(stream) == []
+
+
+def test_the_trace_of_a_new_model_tells_how_long_its_tables_took(
+    collector: Collector, modeling: LocalServer
+) -> None:
+    prior = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.5])
+    config = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1)
+    with entropyd.Client(modeling.target, tracing=True) as client:
+        spans = traced_call(collector, lambda: client.create_model(config), 4)
+    (served,), (queue,), (build,) = (spans[name] for name in (f"{MODELS}/CreateModel", "queue", "build"))
+    assert queue.parent_id == build.parent_id == served.span_id
+    assert served.begin_ns <= queue.begin_ns <= queue.end_ns == build.begin_ns < build.end_ns <= served.end_ns
+    assert queue.attributes == build.attributes == {"entropyd.device": "builder"}
+
+
+def test_each_of_many_calls_to_perturb_has_spans_of_its_own(
+    collector: Collector, modeling: LocalServer, model: entropyd.Model
+) -> None:
+    def perturb(units: int) -> dict[str, list[Span]]:
+        x = np.zeros((units, 5, 3), np.float32)
+        return traced_call(collector, lambda: known.perturb(x), 4)
+
+    with entropyd.Client(modeling.target, tracing=True) as client, ThreadPoolExecutor(8) as pool:
+        known = client.model(model.id)
+        known.perturb(np.zeros((1, 5, 3), np.float32))
+        for units, spans in zip(range(1, 9), pool.map(perturb, range(1, 9)), strict=True):
+            (served,), (queue,), (kernel,) = spans[f"{MODELS}/Perturb"], spans["queue"], spans["kernel"]
+            assert queue.parent_id == kernel.parent_id == served.span_id
+            assert served.begin_ns <= queue.begin_ns <= queue.end_ns == kernel.begin_ns < kernel.end_ns
+            assert kernel.end_ns <= served.end_ns
+            assert kernel.attributes["entropyd.operation"] == "perturb"
+            assert kernel.attributes["entropyd.units"] == units
+
+
+def test_the_trace_of_a_fit_has_each_of_its_turns(collector: Collector, modeling: LocalServer) -> None:
+    config = entropyd.UniversalBatchedConfig(prior=priors.NoisyNormal(loc=0.0, scale=1.0), coding_rank=1)
+    samples = np.random.default_rng(0).normal(0, 3, 4096).astype(np.float32)
+    fit = f"{MODELS}/FitModel"
+
+    def served() -> list[Span]:
+        return [span for span in collector.spans if span.name == fit]
+
+    with entropyd.Client(modeling.target) as client:
+        client.fit_model(config, samples, max_steps=100)
+    until(lambda: bool(served()), "the span of a fit")
+    (parent,) = served()
+    children = sorted(
+        (span for span in collector.spans if span.parent_id == parent.span_id), key=lambda span: span.begin_ns
+    )
+    names = [span.name for span in children]
+    assert names == ["queue", "fit"] * (names.count("fit")) + ["queue", "build"]
+    assert names.count("fit") >= 3  # its beginning, what it computed, its end
+    assert [span.attributes["entropyd.device"] for span in children[1:-2:2]] == ["cpu"] * names.count("fit")
+    for queue, work in zip(children[::2], children[1::2], strict=True):
+        assert queue.end_ns == work.begin_ns
 
 
 def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(

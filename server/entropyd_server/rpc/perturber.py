@@ -9,11 +9,12 @@ placed once more, whether it was in hand or waited.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from entropyd.contract.errors import (
     InternalError,
     OverloadedError,
 )
-from entropyd_server.batching.queue import BatchQueue, Entry
+from entropyd_server.batching.queue import Batch, BatchQueue, Entry
 from entropyd_server.modeling.perturbation import (
     PERTURBING,
     UNKNOWN_MODEL,
@@ -33,10 +34,9 @@ from entropyd_server.modeling.perturbation import (
 from entropyd_server.modeling.work import WORKER_LOST, once_more_if_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.batching.queue import Batch
     from entropyd_server.metrics import Metrics
     from entropyd_server.modeling.perturbation import Array, PerturbKey
     from entropyd_server.modeling.plane import ModelingPlane
@@ -77,6 +77,25 @@ class _Caller:
             self.answered.set_exception(error)
 
 
+PerturbBatch: TypeAlias = Batch[_Caller]
+Exchanged: TypeAlias = "Callable[[Exchange, PerturbBatch], Awaitable[Perturbed]]"
+
+
+async def exchanged(exchange: Exchange, batch: PerturbBatch) -> Perturbed:
+    """What a worker makes of a batch.
+
+    Raises:
+      EntropydError: As the worker, or its supervisor.
+    """
+    call = batch.shares[0].entry.work.call
+    pieces = [share.entry.work.call.units[share.start : share.stop] for share in batch.shares]
+    units = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    answer = await exchange(perturb_frame(call.key, units, None), PERTURBING)
+    if answer.kind == UNKNOWN_MODEL:
+        answer = await exchange(perturb_frame(call.key, units, call.config), PERTURBING)
+    return Perturbed.from_frame(answer)
+
+
 class Perturber:
     """Perturbs bottlenecks on the devices of a plane.
 
@@ -84,13 +103,24 @@ class Perturber:
       plane: The devices.
       max_queue_symbols: Most symbols that may wait before one device.
       metrics: Where waits and batches are counted.
+      exchanged: Has a worker perturb a batch.
     """
 
-    def __init__(self, plane: ModelingPlane, max_queue_symbols: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        plane: ModelingPlane,
+        max_queue_symbols: int,
+        metrics: Metrics,
+        exchanged: Exchanged = exchanged,
+    ) -> None:
         self._plane = plane
         self._lanes = {
             device: _Lane(
-                plane.workers[device], partial(plane.ready_besides, device), max_queue_symbols, metrics
+                plane.workers[device],
+                partial(plane.ready_besides, device),
+                max_queue_symbols,
+                metrics,
+                exchanged,
             )
             for device in plane.devices
         }
@@ -122,11 +152,13 @@ class _Lane:
         elsewhere: Callable[[], bool],
         max_queue_symbols: int,
         metrics: Metrics,
+        exchanged: Exchanged,
     ) -> None:
         self._worker = worker
         self._elsewhere = elsewhere
         self._queue: BatchQueue[_Caller] = BatchQueue(max_queue_symbols)
         self._metrics = metrics
+        self._exchanged = exchanged
         self._draining: asyncio.Task[None] | None = None
 
     async def submit(self, call: PerturbCall, deadline: float) -> Perturbed:
@@ -139,7 +171,8 @@ class _Lane:
         entry = Entry(call.key, caller, len(call.units), cost, deadline)
         self._queue.append(entry, time.monotonic())
         if self._draining is None or self._draining.done():
-            self._draining = asyncio.create_task(self._drain())
+            # In no caller's context, for it works for all of them.
+            self._draining = contextvars.Context().run(asyncio.create_task, self._drain())
         try:
             return await caller.answered
         finally:
@@ -158,14 +191,14 @@ class _Lane:
                 while (batch := self._next_batch()) is not None:
                     _fail(batch, error)
 
-    def _next_batch(self) -> Batch[_Caller] | None:
+    def _next_batch(self) -> PerturbBatch | None:
         batch, expired = self._queue.next_batch(time.monotonic(), _MAX_BATCH_SYMBOLS)
         for entry in expired:
             self._metrics.shed["expired"] += 1
             entry.work.fail(DeadlineExceededError("the deadline passed while the call was queued"))
         return batch
 
-    async def _compute(self, exchange: Exchange, batch: Batch[_Caller]) -> None:
+    async def _compute(self, exchange: Exchange, batch: PerturbBatch) -> None:
         started = time.monotonic()
         figures = self._metrics.operations[batch.key.operation]
         figures.symbols += batch.symbols
@@ -175,7 +208,7 @@ class _Lane:
             if share.start == 0:
                 figures.queue_wait_seconds.observe(started - share.entry.queued_at)
         try:
-            answer = await _exchanged(exchange, batch)
+            answer = await self._exchanged(exchange, batch)
         except EntropydError as error:
             _fail(batch, error)
             if error.reason == WORKER_LOST:
@@ -196,16 +229,6 @@ class _Lane:
                 caller.answered.set_result(Perturbed.joined(pieces))
 
 
-async def _exchanged(exchange: Exchange, batch: Batch[_Caller]) -> Perturbed:
-    call = batch.shares[0].entry.work.call
-    pieces = [share.entry.work.call.units[share.start : share.stop] for share in batch.shares]
-    units = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    answer = await exchange(perturb_frame(call.key, units, None), PERTURBING)
-    if answer.kind == UNKNOWN_MODEL:
-        answer = await exchange(perturb_frame(call.key, units, call.config), PERTURBING)
-    return Perturbed.from_frame(answer)
-
-
-def _fail(batch: Batch[_Caller], error: EntropydError) -> None:
+def _fail(batch: PerturbBatch, error: EntropydError) -> None:
     for share in batch.shares:
         share.entry.work.fail(error)

@@ -6,7 +6,7 @@ as `kernels.range_decoder` defines, whatever its neighbours are, and within the 
 does the same for more lanes, but their state goes through memory; here it stays in registers.
 """
 
-# ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
+# ruff: noqa: PLR0912, PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -41,14 +41,6 @@ def _open(payload: Uint8s, begin: int, end: int) -> Lane:
     """A lane at the beginning of a string."""
     ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     return begin + 4, ahead, int64(FULL_SIZE)
-
-
-@inlined
-def _string(lengths: Uint32s, unit: int, begin: int, end: int) -> tuple[int, int]:
-    """Where a unit's string lies, behind one in [begin, end); if there is no such unit, that one again."""
-    if unit < len(lengths):
-        return end, end + int64(lengths[unit])
-    return begin, end
 
 
 @inlined
@@ -115,23 +107,18 @@ def decode_quad(
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
-    """Decodes 1 to QUAD units, as `decode_units` would each of them."""
+    """Decodes 2 to QUAD units, as `decode_units` would each of them."""
     for unit in range(len(lengths)):
         statuses[unit], positions[unit] = Status.OK, -1
-    # A lane without a unit decodes the last one once more.
-    last = len(lengths) - 1
-    unit_b, unit_c, unit_d = min(1, last), min(2, last), min(3, last)
-    # Two units are decoded without the other two lanes.
-    wide = last > 1
+    third, fourth = len(lengths) > 2, len(lengths) > 3
     index_c = index_d = int64(0)
-    begin, end_a = _string(lengths, 0, begin, begin)
-    a = _open(payload, begin, end_a)
-    begin, end_b = _string(lengths, 1, begin, end_a)
-    b = _open(payload, begin, end_b)
-    begin, end_c = _string(lengths, 2, begin, end_b)
-    c = _open(payload, begin, end_c)
-    begin, end_d = _string(lengths, 3, begin, end_c)
-    d = _open(payload, begin, end_d)
+    end_a = begin + int64(lengths[0])
+    end_b = end_a + int64(lengths[1])
+    # A lane without a unit has an empty string, and stays where it begins.
+    end_c = end_b + (int64(lengths[2]) if third else 0)
+    end_d = end_c + (int64(lengths[3]) if fourth else 0)
+    a, b = _open(payload, begin, end_a), _open(payload, end_a, end_b)
+    c, d = _open(payload, end_b, end_c), _open(payload, end_c, end_d)
     for symbol in range(len(row_index)):
         fetch_ahead(row_index, symbol, records, bounds, buckets)
         record = ROW_FIELDS * int64(row_index[symbol])
@@ -144,8 +131,9 @@ def decode_quad(
         )
         a, index_a = _step(a, row, precision, bounds, buckets)
         b, index_b = _step(b, row, precision, bounds, buckets)
-        if wide:
+        if third:
             c, index_c = _step(c, row, precision, bounds, buckets)
+        if fourth:
             d, index_d = _step(d, row, precision, bounds, buckets)
         # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
         a = _refill(payload, end_a, a)
@@ -153,24 +141,27 @@ def decode_quad(
         if index_a == escape:
             a, index_a = _after_escape(payload, end_a, a, escape, symbol, 0, statuses, positions)
         if index_b == escape:
-            b, index_b = _after_escape(payload, end_b, b, escape, symbol, unit_b, statuses, positions)
+            b, index_b = _after_escape(payload, end_b, b, escape, symbol, 1, statuses, positions)
         cdf_offset = int64(records[at(record + Row.CDF_OFFSET)])
         offset = offsets[symbol]
         values[0, symbol] = values.dtype.type(index_a + cdf_offset) + offset
-        values[unit_b, symbol] = values.dtype.type(index_b + cdf_offset) + offset
-        if not wide:
+        values[1, symbol] = values.dtype.type(index_b + cdf_offset) + offset
+        if not third:
             continue
         c = _refill(payload, end_c, c)
-        d = _refill(payload, end_d, d)
         if index_c == escape:
-            c, index_c = _after_escape(payload, end_c, c, escape, symbol, unit_c, statuses, positions)
+            c, index_c = _after_escape(payload, end_c, c, escape, symbol, 2, statuses, positions)
+        values[2, symbol] = values.dtype.type(index_c + cdf_offset) + offset
+        if not fourth:
+            continue
+        d = _refill(payload, end_d, d)
         if index_d == escape:
-            d, index_d = _after_escape(payload, end_d, d, escape, symbol, unit_d, statuses, positions)
-        values[unit_c, symbol] = values.dtype.type(index_c + cdf_offset) + offset
-        values[unit_d, symbol] = values.dtype.type(index_d + cdf_offset) + offset
+            d, index_d = _after_escape(payload, end_d, d, escape, symbol, 3, statuses, positions)
+        values[3, symbol] = values.dtype.type(index_d + cdf_offset) + offset
     if sanity_check:
         _close(payload, end_a, a, 0, statuses)
-        _close(payload, end_b, b, unit_b, statuses)
-        if wide:
-            _close(payload, end_c, c, unit_c, statuses)
-            _close(payload, end_d, d, unit_d, statuses)
+        _close(payload, end_b, b, 1, statuses)
+        if third:
+            _close(payload, end_c, c, 2, statuses)
+        if fourth:
+            _close(payload, end_d, d, 3, statuses)

@@ -8,9 +8,9 @@ Bounds. At most one word (16 bits) for an interval and, with the escape of 2 * 3
 MAX_SYMBOL_BYTES per symbol. All state is int64: base below 2^49, size * upper at most 2^48.
 
 Speed. Coding is a chain through `size`, some eight cycles per symbol that nothing can overtake. Rounding a
-value and looking its interval up does not depend on that chain, so the loop does it LOOKAHEAD symbols
-early: the processor then fills the chain's gaps with it, and a table line that is not in the first-level
-cache has arrived when it is needed.
+value and finding its interval does not depend on that chain, so the loop does it LOOKAHEAD symbols early: the
+processor then fills the chain's gaps with it. The interval's bounds are only asked for then, and its row's
+record as long before that: where a processor waits for a line of the tables, it cannot look further ahead.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
 from entropyd_server.kernels.range_coder import (
     FULL_SIZE,
     MAX_GAMMA_BITS,
@@ -42,8 +42,8 @@ PAYLOAD_GUARD_BYTES = 2
 PAYLOAD_SLACK_BYTES = 16
 # Between two checks of the room that is left in the payload.
 BLOCK_SYMBOLS = 256
-# A power of two; long enough to hide a read from the second-level cache behind a few symbols' coding.
-LOOKAHEAD = 8
+# A power of two; long enough to hide a read from the third-level cache behind the symbols' coding.
+LOOKAHEAD = 16
 
 _LOW_32 = (1 << 32) - 1
 _LOW_48 = (1 << 48) - 1
@@ -156,8 +156,9 @@ def _pair_of(bounds: Uint16s, interval: int) -> int:
 
 
 @inlined
-def _look_up(rounded: float, records: Int32s, row: int, bounds: Uint16s) -> int:
-    """Gives the bounds of the interval of a rounded value, or _SPECIAL if that is not all there is to it."""
+def _find(rounded: float, records: Int32s, row_index: int) -> int:
+    """Gives the interval of a rounded value, or _SPECIAL if that is not all there is to it."""
+    row = ROW_FIELDS * int64(row_index)
     # False for NaN as well; the conversion below is defined only inside.
     if not abs(rounded) < _LIMIT:
         return _SPECIAL
@@ -165,7 +166,15 @@ def _look_up(rounded: float, records: Int32s, row: int, bounds: Uint16s) -> int:
     # Unsigned, so that a negative interval is large.
     if at(interval) >= at(int64(records[at(row + Row.ESCAPE)])):
         return _SPECIAL
-    return _pair_of(bounds, int64(records[at(row + Row.START)]) + interval)
+    return int64(records[at(row + Row.START)]) + interval
+
+
+@inlined
+def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, interval: int) -> None:
+    """Asks for the bounds of an interval that was found, and for a record of a row that comes later still."""
+    prefetch(bounds, 2 * interval, 0)
+    later = at(min(symbol + 2 * LOOKAHEAD, len(row_index) - 1))
+    prefetch(records, ROW_FIELDS * int64(row_index[later]), 0)
 
 
 @kernel
@@ -204,8 +213,11 @@ def _first_empty(
     first = start
     for symbol in range(start, len(values)):
         rounded = np.rint(values[symbol] - offsets[symbol])
-        pair = _look_up(rounded, records, ROW_FIELDS * int64(row_index[symbol]), bounds)
-        if pair >= 0 and pair & 0xFFFF > pair >> 16:
+        interval = _find(rounded, records, row_index[symbol])
+        if interval == _SPECIAL:
+            continue
+        pair = _pair_of(bounds, interval)
+        if pair & 0xFFFF > pair >> 16:
             first = symbol
             break
     return first
@@ -254,27 +266,25 @@ def encode_units(
     escapes = 0
     for unit in range(first_unit, units):
         begin = end
-        base = _load_word(payload, begin - 2) << 32
-        size = int64(FULL_SIZE)
-        escaped = 0
-        status = int64(Status.OK)
-        position = int64(-1)
+        base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
+        status, position, escaped = int64(Status.OK), int64(-1), 0
         for symbol in range(min(LOOKAHEAD, symbols)):
             rounded = np.rint(values[unit, symbol] - offsets[symbol])
-            lookahead[symbol] = _look_up(rounded, records, ROW_FIELDS * int64(row_index[symbol]), bounds)
+            lookahead[symbol] = _find(rounded, records, row_index[symbol])
         block = 0
         while block < symbols and status == Status.OK:
             if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
                 return unit, begin, escapes
             block_end = min(block + BLOCK_SYMBOLS, symbols)
             for symbol in range(block, block_end):
-                pair = lookahead[at(symbol & (LOOKAHEAD - 1))]
+                interval = lookahead[at(symbol & (LOOKAHEAD - 1))]
                 # Behind the last symbol this repeats it, into a place that is not read any more.
                 later = at(min(symbol + LOOKAHEAD, symbols - 1))
-                rounded = np.rint(values[unit, later] - offsets[later])
-                pair_later = _look_up(rounded, records, ROW_FIELDS * int64(row_index[later]), bounds)
-                lookahead[at(symbol & (LOOKAHEAD - 1))] = pair_later
-                if pair >= 0:
+                found = _find(np.rint(values[unit, later] - offsets[later]), records, row_index[later])
+                _fetch_ahead(row_index, symbol, records, bounds, found)
+                lookahead[at(symbol & (LOOKAHEAD - 1))] = found
+                if interval != _SPECIAL:
+                    pair = _pair_of(bounds, interval)
                     lower, upper = pair & 0xFFFF, (pair >> 16) + 1
                     base, size, end = _encode_interval(payload, base, size, end, lower, upper, precision)
                     continue

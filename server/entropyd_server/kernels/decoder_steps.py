@@ -21,21 +21,26 @@ if TYPE_CHECKING:
 _LOW_32 = (1 << 32) - 1
 # Steps of linear search before bisection takes over.
 _SHORT_SCAN = 8
-# How early the tables of a symbol are fetched.
-_PREFETCH_SYMBOLS = 8
+# How early the tables of a symbol are asked for, and the record that says where they are.
+_TABLES_AHEAD = 8
+_RECORD_AHEAD = 24
 
 
 @inlined
-def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
-    """Asks for the tables of the symbol that is decoded _PREFETCH_SYMBOLS later."""
-    row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
-    first_bucket, first_bound = (
-        int64(records[at(row + Row.BUCKET_START)]),
-        2 * int64(records[at(row + Row.START)]),
-    )
+def fetch_ahead(
+    row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, lookup: Uint16s, lookup_start: int
+) -> None:
+    """Asks for what the symbols soon after this one need: their records, bounds, and buckets or hints.
+
+    `lookup` is one or the other, and `lookup_start` the column that says where those of a row begin.
+    """
+    latest = len(row_index) - 1
+    prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
+    row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+    first, first_bound = int64(records[at(row + lookup_start)]), 2 * int64(records[at(row + Row.START)])
     # Most rows are no longer.
     for line in (0, 1, 2):
-        prefetch(buckets, first_bucket, line)
+        prefetch(lookup, first, line)
         prefetch(bounds, first_bound, line)
 
 

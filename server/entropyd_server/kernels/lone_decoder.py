@@ -45,12 +45,13 @@ import numpy as np
 from entropyd_server.kernels.decoder_steps import (
     decode_escape,
     escaped_integer,
+    fetch_ahead,
     is_at_end,
     load_word,
     quotient,
     search,
 )
-from entropyd_server.kernels.jit import at, inlined, int64, kernel, leading_zeros, low_product, prefetch
+from entropyd_server.kernels.jit import at, inlined, int64, kernel, leading_zeros, low_product
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
 
 # Intervals that are tried beside the first one before dividing.
 _MAX_STEPS = 4
-# How early the tables of a symbol are fetched.
-_PREFETCH_SYMBOLS = 8
 # Leading bits of size by which its reciprocal is looked up.
 _SIZE_BITS = 8
 # The reciprocal of those bits m is 2^32 / m; 2^11 more, and the product with the excess is scaled so that
@@ -77,20 +76,6 @@ def reciprocals_of(precision: int) -> npt.NDArray[np.uint32]:
     reciprocals = np.where(numbers, (2**32 - 1) // np.maximum(numbers, 1), 0).astype(np.uint32)
     reciprocals.flags.writeable = False
     return reciprocals
-
-
-@inlined
-def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, hints: Uint16s) -> None:
-    row = ROW_FIELDS * int64(row_index[at(min(symbol + _PREFETCH_SYMBOLS, len(row_index) - 1))])
-    first_hint, first_bound = (
-        int64(records[at(row + Row.HINT_START)]),
-        2 * int64(records[at(row + Row.START)]),
-    )
-    prefetch(hints, first_hint, 0)
-    prefetch(hints, first_hint, 1)
-    prefetch(bounds, first_bound, 0)
-    prefetch(bounds, first_bound, 1)
-    prefetch(bounds, first_bound, 2)
 
 
 @inlined
@@ -137,7 +122,7 @@ def decode_alone(
     guess = at(ratio) << at(32)
     scaled = ratio << precision
     for symbol in range(len(row_index)):
-        _fetch_ahead(row_index, symbol, records, bounds, hints)
+        fetch_ahead(row_index, symbol, records, bounds, hints, int64(Row.HINT_START))
         row = ROW_FIELDS * int64(row_index[symbol])
         start = int64(records[at(row + Row.START)])
         hint = int64(records[at(row + Row.HINT_START)]) + int64(

@@ -1,4 +1,4 @@
-"""What all ways of decoding a unit share: reading words, narrowing, searching a row, escapes, the end.
+"""What all ways of decoding share: fetching tables, reading words, narrowing, searching, escapes, the end.
 
 Owns the steps of the decoder that `kernels.range_coder` describes, on one string. It must not know how many
 units are decoded together. Invariant: a step touches no memory but its arguments, and ends within the bound

@@ -10,8 +10,8 @@ down. So is the quotient's floor: it is below 2^16, so that the quotient's round
 while a quotient that is no integer is at least 1 / size >= 2^-32 away from the next one.
 
 The lanes' state lies in one vector of scratch, field by field, lane by lane. Loops over `width` lanes have no
-branches and no dependence between lanes; that `width` is no constant keeps LLVM from unrolling them into
-scalar code.
+branches and no dependence between lanes. `width` is LANES, but read from an array's length: where LLVM sees
+the number at once, it unrolls these loops into scalar code before it would make vectors of them.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.

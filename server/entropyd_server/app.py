@@ -17,7 +17,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import grpc
 from grpc_health.v1 import health as health_service
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
@@ -48,6 +47,8 @@ from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.model_store import ModelStore, StoreError
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.turns import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ class StartError(Exception):
 class _Parts:
     """The parts of a server that start late or must be closed; None where the role is not served."""
 
-    server: grpc.aio.Server
+    server: Server
     protection: Protection
     health: Health
     store: ModelStore
@@ -105,7 +106,7 @@ def serve(settings: Settings) -> None:
     Raises:
       StartError: If an address cannot be bound or the store cannot be opened.
     """
-    asyncio.run(_serve(settings))
+    run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -145,7 +146,7 @@ async def _serve(settings: Settings) -> None:
     if parts.plane is not None:
         await parts.plane.close()
     if parts.batcher is not None:
-        parts.batcher.close()
+        await parts.batcher.close()
     if tracing is not None:
         tracing.close()
     if _failed(starting):
@@ -195,7 +196,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         return servicer if tracing is None else tracing.enclose(servicer, service)
 
     transport_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
-    server = grpc.aio.server(
+    server = Server(
         options=[
             ("grpc.max_receive_message_length", transport_bytes),
             ("grpc.max_send_message_length", transport_bytes),
@@ -229,14 +230,14 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             perturber=_perturber(plane, settings, metrics, tracing),
             fitter=Fitter(plane),
             limits=limits,
-            caller=lambda context: protection.access.caller(context.invocation_metadata() or ()).name,
+            caller=lambda context: protection.access.caller(context.invocation_metadata()).name,
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), gate)
     devices = () if plane is None else plane.devices
     info = InfoService(version("entropyd"), sorted(settings.roles), devices, limits)
     info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, INFO), gate)
     # Probes carry no token, and must be answered however much there is to do.
-    await health.register(cast("grpc.aio.Server", Gate(server, refuse)))
+    await health.register(cast("Server", Gate(server, refuse)))
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         boundary.enclose(reflection.aio.ReflectionServicer(reflected), REFLECTION), gate
@@ -365,11 +366,11 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, hurry
 
 
-async def _probed(address: str, health: Health) -> grpc.aio.Server | None:
+async def _probed(address: str, health: Health) -> Server | None:
     """Answers health, and nothing else, on an address of its own; without one, does nothing."""
     if not address:
         return None
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = Server(options=[("grpc.so_reuseport", 0)])
     await health.register(server)
     try:
         server.add_insecure_port(address)

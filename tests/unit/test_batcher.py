@@ -14,6 +14,7 @@ from entropyd.contract.errors import DeadlineExceededError, OverloadedError
 from entropyd_server.batching.batcher import Batcher, _Caller
 from entropyd_server.batching.queue import BatchQueue, Entry
 from entropyd_server.metrics import Metrics
+from entropyd_server.transport import turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -75,9 +76,9 @@ def run(
         # What a caller who left had in hand comes to its end; nothing tells when.
         while batcher.stalled_s:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        batcher.close()
+        await batcher.close()
 
-    asyncio.run(main())
+    turns.run(main())
     return metrics
 
 

@@ -22,6 +22,8 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.turns import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -73,7 +75,7 @@ class Service:
 @asynccontextmanager
 async def service() -> AsyncIterator[Service]:
     metrics, calls, servicer = Metrics("test"), CallLog(), Servicer()
-    server = grpc.aio.server()
+    server = Server()
     boundary = Boundary(metrics, calls, lambda name: None)
     coding_pb2_grpc.add_CodingServiceServicer_to_server(boundary.enclose(servicer, SERVICE), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -125,7 +127,7 @@ def test_a_call_is_counted_under_the_code_that_its_caller_sees() -> None:
             assert sum(running.metrics.methods["Compress"].duration_seconds.counts) == 3
             assert running.metrics.methods["Decompress"].calls_by_code["OK"] == 0
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_call_whose_caller_leaves_is_counted_as_cancelled() -> None:
@@ -143,7 +145,7 @@ def test_a_call_whose_caller_leaves_is_counted_as_cancelled() -> None:
             assert running.metrics.inflight_requests == 0
             assert not running.calls.last
 
-    asyncio.run(main())
+    run(main())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_a_stream_is_counted_once_when_it_ends(what: str, code: str) -> None:
             await until(lambda: running.codes("CompressStream") == {code: 1})
             assert running.metrics.inflight_requests == 0
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_an_unforeseen_error_is_told_to_the_log_and_only_its_id_to_the_caller(
@@ -181,7 +183,7 @@ def test_an_unforeseen_error_is_told_to_the_log_and_only_its_id_to_the_caller(
             return await failure(running.stub.Compress(compress("break")))
 
     with caplog.at_level(logging.INFO):
-        error = asyncio.run(main())
+        error = run(main())
     trailing, info = details(error)
     assert "secret" not in f"{error.details()} {trailing}"
     (record,) = [record for record in caplog.records if record.name == "entropyd_server.calls"]
@@ -199,7 +201,7 @@ def test_a_refusal_is_one_line_without_a_traceback(caplog: pytest.LogCaptureFixt
             return await failure(running.stub.Compress(compress("refuse"), metadata=metadata))
 
     with caplog.at_level(logging.INFO):
-        error = asyncio.run(main())
+        error = run(main())
     (record,) = [record for record in caplog.records if record.name == "entropyd_server.calls"]
     fields = vars(record)
     assert (record.levelname, record.exc_info) == ("INFO", None)
@@ -219,7 +221,7 @@ def test_a_callers_request_id_is_kept(key: str) -> None:
         async with service() as running:
             return await failure(running.stub.Compress(compress("refuse"), metadata=((key, "mine:1"),)))
 
-    trailing, info = details(asyncio.run(main()))
+    trailing, info = details(run(main()))
     assert trailing["entropyd-request-id"] == info.metadata["request_id"] == "mine:1"
 
 
@@ -232,7 +234,7 @@ def test_a_request_id_that_is_not_sane_is_replaced(given: str) -> None:
             assert running.calls.last[0].model == ""
             return error, running.calls.last[0].request_id
 
-    error, remembered = asyncio.run(main())
+    error, remembered = run(main())
     assert details(error)[0]["entropyd-request-id"] == remembered != given
     assert len(remembered) == 16
 
@@ -242,4 +244,4 @@ def test_a_refusal_that_says_when_to_come_again_says_it_to_grpc_too() -> None:
         async with service() as running:
             return await failure(running.stub.CompressStream(iter([message("shed")])).read())
 
-    assert details(asyncio.run(main()))[0]["grpc-retry-pushback-ms"] == "250"
+    assert details(run(main()))[0]["grpc-retry-pushback-ms"] == "250"

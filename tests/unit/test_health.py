@@ -8,6 +8,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entropyd_server.rpc.health import Health
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.turns import run
 
 CODING, MODELS = "entropyd.v1.CodingService", "entropyd.v1.ModelService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -25,7 +27,7 @@ def test_a_starting_service_is_unready_and_says_when_to_come_again() -> None:
 
 def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> None:
     async def scenario() -> None:
-        server = grpc.aio.server()
+        server = Server()
         port = server.add_insecure_port("127.0.0.1:0")
         health = Health([CODING, MODELS])
         await health.register(server)
@@ -56,12 +58,12 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
             assert health.unready(CODING) is None
         await server.stop(None)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
     async def scenario() -> None:
-        server = grpc.aio.server()
+        server = Server()
         port = server.add_insecure_port("127.0.0.1:0")
         health = Health([CODING])
         await health.register(server)
@@ -81,4 +83,4 @@ def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
             assert (await unknown.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         await server.stop(None)
 
-    asyncio.run(scenario())
+    run(scenario())

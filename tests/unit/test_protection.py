@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +12,8 @@ from entropyd_server.metrics import Metrics
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.tls import CERT, CLIENT_CA, KEY
 from entropyd_server.settings import Settings, command
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.turns import run
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def test_an_operator_is_told_of_what_is_open_to_the_network(
     files = {CERT: cert, KEY: key, CLIENT_CA: cert, TOKENS: tokens}
 
     async def scenario() -> None:
-        server = grpc.aio.server()
+        server = Server()
         guarded = protection(*(word for flag in flags for word in (flag, str(files[flag]))))
         guarded.add_port(server, address)
         await server.start()
         await server.stop(None)
 
-    asyncio.run(scenario())
+    run(scenario())
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (warning is not None)
     assert warning is None or warning in said[0]

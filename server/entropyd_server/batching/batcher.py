@@ -12,17 +12,18 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry
+from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from entropyd_server.batching.queue import Key, Share
     from entropyd_server.metrics import Metrics
+    from entropyd_server.transport.turns import TurnLoop
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -139,9 +140,9 @@ class Batcher(Generic[W, R]):
         busy = self._queue.symbols or self._free_threads < self._thread_count
         return time.monotonic() - self._progress_at if busy else 0.0
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Waits for the batches in hand."""
-        self._threads.shutdown()
+        await asyncio.to_thread(self._threads.shutdown)
 
     def _code_at_once(self, key: Key, work: W, units: int, symbols: int) -> R:
         """Codes on the event loop what costs less than to queue it.
@@ -188,8 +189,7 @@ class Batcher(Generic[W, R]):
                 self._settle(batch, *self._run(batch))
             else:
                 self._free_threads -= 1
-                running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, batch)
-                running.add_done_callback(partial(self._returned, batch))
+                self._threads.submit(self._run_on_thread, batch, current_loop())
 
     def _fair_share(self) -> int:
         """What one free thread should take: its part of what waits, so that no other is left without."""
@@ -205,13 +205,14 @@ class Batcher(Generic[W, R]):
             if share.start == 0:
                 figures.queue_wait_seconds.observe(now - share.entry.queued_at)
 
-    def _returned(
-        self, batch: Batch[_Caller[W, R]], running: asyncio.Future[tuple[list[R | Exception], float]]
-    ) -> None:
-        self._free_threads += 1
-        self._settle(batch, *running.result())
-        if self._dispatch_planned is None:
-            self._dispatch()
+    def _run_on_thread(self, batch: Batch[_Caller[W, R]], loop: TurnLoop) -> None:
+        outcomes, seconds = self._run(batch)
+        # Callers go on in this turn, on this thread.
+        with loop.turn:
+            self._free_threads += 1
+            self._settle(batch, outcomes, seconds)
+            if self._dispatch_planned is None:
+                self._dispatch()
 
     def _run(self, batch: Batch[_Caller[W, R]]) -> tuple[list[R | Exception], float]:
         """Codes a batch; the result or the error of each share, and the seconds that it took."""

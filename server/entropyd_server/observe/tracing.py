@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from entropyd.contract.errors import EntropydError
+    from entropyd_server.transport.call import Call
 
-    Context = grpc.aio.ServicerContext[Any, Any]
-    Refuse = Callable[[str, EntropydError, Context], Awaitable[None]]
+    Refuse = Callable[[str, EntropydError, Call], Awaitable[None]]
 
 S = TypeVar("S")
 
@@ -70,7 +70,7 @@ class Tracing:
     def enclose_refusal(self, refuse: Refuse) -> Refuse:
         """Puts a span around what ends a call that no servicer sees."""
 
-        async def refused(path: str, error: EntropydError, context: Context) -> None:
+        async def refused(path: str, error: EntropydError, context: Call) -> None:
             _, service, method = path.split("/")
             with self._call(service, method, context):
                 await refuse(path, error, context)
@@ -85,14 +85,14 @@ class Tracing:
         closing.join(_CLOSE_SECONDS)
 
     def _around_unary(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
+        async def answer(request: Any, context: Call) -> Any:
             with self._call(service, method, context):
                 return await behaviour(request, context)
 
         return answer
 
     def _around_stream(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(requests: Any, context: Context) -> AsyncIterator[Any]:
+        async def answer(requests: Any, context: Call) -> AsyncIterator[Any]:
             with self._call(service, method, context):
                 async for response in behaviour(requests, context):
                     yield response
@@ -100,9 +100,9 @@ class Tracing:
         return answer
 
     @contextmanager
-    def _call(self, service: str, method: str, context: Context) -> Iterator[None]:
+    def _call(self, service: str, method: str, context: Call) -> Iterator[None]:
         """The span of one call, under the caller's if its headers name one."""
-        sent = [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
+        sent = [(key, value) for key, value in context.invocation_metadata() if isinstance(value, str)]
         parent = self._headers.extract(dict(sent))
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         if model_id := model_id_of(sent):
@@ -125,8 +125,8 @@ class Tracing:
             span.end()
 
 
-def _note_request_id(span: Span, context: Context) -> None:
+def _note_request_id(span: Span, context: Call) -> None:
     """The id under which the log has the failure."""
-    for key, value in context.trailing_metadata() or ():
+    for key, value in context.trailing_metadata():
         if key == REQUEST_ID_KEY:
             span.set_attribute("entropyd.request_id", value)

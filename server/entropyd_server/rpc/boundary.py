@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from entropyd_server.metrics import Metrics
     from entropyd_server.observe.call_log import CallLog
+    from entropyd_server.transport.call import Call
 
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 S = TypeVar("S")
 
@@ -59,14 +59,14 @@ class Boundary:
             setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
         return servicer
 
-    async def refuse(self, path: str, error: EntropydError, context: Context) -> None:
+    async def refuse(self, path: str, error: EntropydError, context: Call) -> None:
         """Ends a call that is refused before any servicer sees it, by its method's path."""
         _, _, method = path.rpartition("/")
         self._metrics.methods[method].calls_by_code[error.code] += 1
         await self._abort(method, context, error, error, time.perf_counter())
 
     def _around_unary(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
+        async def answer(request: Any, context: Call) -> Any:
             started = self._begin()
             code = "CANCELLED"  # unless it ends otherwise: cancellation is no Exception
             try:
@@ -86,7 +86,7 @@ class Boundary:
         return answer
 
     def _around_stream(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(requests: Any, context: Context) -> AsyncIterator[Any]:
+        async def answer(requests: Any, context: Call) -> AsyncIterator[Any]:
             started = self._begin()
             code = "CANCELLED"
             try:
@@ -119,12 +119,10 @@ class Boundary:
             self._calls.succeeded(method, 1000 * seconds)
 
     async def _abort(
-        self, method: str, context: Context, error: EntropydError, cause: Exception, started: float
+        self, method: str, context: Call, error: EntropydError, cause: Exception, started: float
     ) -> None:
         milliseconds = 1000 * (time.perf_counter() - started)
-        request_id = self._calls.failed(
-            method, context.invocation_metadata() or (), error, cause, milliseconds
-        )
+        request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
         details = to_status(error, request_id).SerializeToString()
         trailing: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)]
         if error.retry_after_s is not None:

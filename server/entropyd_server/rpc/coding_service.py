@@ -32,7 +32,6 @@ from entropyd_server.rpc.streams import answers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    import grpc
     import numpy.typing as npt
 
     from entropyd_server.batching.batcher import Batcher
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.requests import CompressCall, DecompressCall
+    from entropyd_server.transport.call import Call
 
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 A = TypeVar("A")
 
@@ -90,17 +89,17 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         metrics.stream_messages.update({(f"{kind}Stream", "OK"): 0 for kind in ("Compress", "Decompress")})
 
     async def Compress(
-        self, request: coding_pb2.CompressRequest, context: Context
+        self, request: coding_pb2.CompressRequest, context: Call
     ) -> coding_pb2.CompressResponse:
         """See coding.proto."""
         return await self._compress(request, context.time_remaining())
 
-    async def Decompress(self, request: coding_pb2.DecompressRequest, context: Context) -> LargeMessage:
+    async def Decompress(self, request: coding_pb2.DecompressRequest, context: Call) -> LargeMessage:
         """See coding.proto."""
         return await self._decompress(request, context.time_remaining())
 
     async def CompressStream(
-        self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Context
+        self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
     ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
         """See coding.proto."""
         response = coding_pb2.CompressStreamResponse
@@ -108,7 +107,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
             yield answer
 
     async def DecompressStream(
-        self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Context
+        self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
     ) -> AsyncIterator[coding_pb2.DecompressStreamResponse | LargeMessage]:
         """See coding.proto."""
         response = _decompress_stream_response
@@ -118,7 +117,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     def _answers(
         self,
         requests: AsyncIterator[Any],
-        context: Context,
+        context: Call,
         method: str,
         unary: Callable[[Any, float | None], Awaitable[Any]],
         response: Callable[..., A],
@@ -175,13 +174,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         return _render_decompressed(codec, call, decoded, failed)
 
     def _failed(
-        self, method: str, context: Context, raised: Exception, started: float
+        self, method: str, context: Call, raised: Exception, started: float
     ) -> coding_pb2.StreamStatus:
         """Takes note of a message of a stream that fails, and renders its error."""
         error = as_error(raised)
         self._metrics.stream_messages[method, error.code] += 1
         milliseconds = 1000 * (time.perf_counter() - started)
-        sent = context.invocation_metadata() or ()
+        sent = context.invocation_metadata()
         log_id = self._calls.failed(method, sent, error, raised, milliseconds)
         return coding_pb2.StreamStatus(
             code=CODES[error.code],

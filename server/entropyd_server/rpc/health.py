@@ -7,7 +7,7 @@ Owns the state of each service: starting, serving or draining. Invariant: a serv
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,7 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from entropyd.contract.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+
+    from entropyd_server.transport.call import Call
+    from entropyd_server.transport.server import Server
 
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -37,7 +40,7 @@ class Health:
         self._servicer = _Servicer()
         self._turning_away = False
 
-    async def register(self, server: grpc.aio.Server) -> None:
+    async def register(self, server: Server) -> None:
         """Adds the health service to a server, every service starting."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         for name in ("", *self._services):
@@ -102,7 +105,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
             self._changed.notify_all()
 
     async def Check(  # noqa: N802 - gRPC's name
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: health_pb2.HealthCheckRequest, context: Call
     ) -> health_pb2.HealthCheckResponse:
         """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
@@ -110,8 +113,10 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def Watch(  # noqa: N802 - gRPC's name
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> None:
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: Call,  # noqa: ARG002 - gRPC hands it over
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """See grpc/health/v1/health.proto."""
         told = None
         while True:
@@ -119,4 +124,4 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
                 while (status := self._statuses.get(request.service, _UNKNOWN)) == told:
                     await self._changed.wait()
             told = status
-            await context.write(health_pb2.HealthCheckResponse(status=told))
+            yield health_pb2.HealthCheckResponse(status=told)

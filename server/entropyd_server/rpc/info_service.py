@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.v1 import info_pb2, info_pb2_grpc
@@ -12,9 +12,8 @@ from entropyd_server.rpc.requests import FORMAT_VERSION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc
-
     from entropyd_server.rpc.limits import Limits
+    from entropyd_server.transport.call import Call
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):
@@ -31,7 +30,7 @@ class InfoService(info_pb2_grpc.InfoServiceServicer):
         )
 
     async def GetServerInfo(
-        self, request: info_pb2.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: info_pb2.GetServerInfoRequest, context: Call
     ) -> info_pb2.GetServerInfoResponse:
         """See info.proto."""
         return self._info

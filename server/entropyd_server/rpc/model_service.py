@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
@@ -23,16 +23,14 @@ from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    import grpc
-
     from entropyd_server.rpc.creation import ModelCreator
     from entropyd_server.rpc.fitter import Fitter
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.perturber import Perturber
     from entropyd_server.store.model_store import ModelStore, StoredModel
+    from entropyd_server.transport.call import Call
 
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 _DEFAULT_PAGE_SIZE = 50
 # Objects of one page that are read at the same time.
@@ -55,7 +53,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         perturber: Perturber,
         fitter: Fitter,
         limits: Limits,
-        caller: Callable[[Context], str],
+        caller: Callable[[Call], str],
     ) -> None:
         self._store = store
         self._library = library
@@ -66,22 +64,20 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._caller = caller
 
     async def CreateModel(
-        self, request: model_pb2.CreateModelRequest, context: Context
+        self, request: model_pb2.CreateModelRequest, context: Call
     ) -> model_pb2.CreateModelResponse:
         """See model.proto."""
         config = await asyncio.to_thread(config_from_message, request.config)
         model, created = await self._creator.create(config, self._caller(context))
         return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
 
-    async def GetModel(
-        self, request: model_pb2.GetModelRequest, context: Context
-    ) -> model_pb2.GetModelResponse:
+    async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
         """See model.proto."""
         model = await self._library.model(request.model_id)
         return model_pb2.GetModelResponse(model=_render(model.stored))
 
     async def ListModels(
-        self, request: model_pb2.ListModelsRequest, context: Context
+        self, request: model_pb2.ListModelsRequest, context: Call
     ) -> model_pb2.ListModelsResponse:
         """See model.proto. Models are read past the cache, so that a listing evicts nothing."""
         page_size = request.page_size or min(_DEFAULT_PAGE_SIZE, self._limits.max_page_size)
@@ -113,7 +109,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def DeleteModel(
-        self, request: model_pb2.DeleteModelRequest, context: Context
+        self, request: model_pb2.DeleteModelRequest, context: Call
     ) -> model_pb2.DeleteModelResponse:
         """See model.proto."""
         await self._store.delete(checked_model_id(request.model_id))
@@ -121,7 +117,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return model_pb2.DeleteModelResponse()
 
     async def GetTables(
-        self, request: model_pb2.GetTablesRequest, context: Context
+        self, request: model_pb2.GetTablesRequest, context: Call
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
         tables = (await self._library.codec(request.model_id)).tables
@@ -134,7 +130,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def GetWeights(
-        self, request: model_pb2.GetWeightsRequest, context: Context
+        self, request: model_pb2.GetWeightsRequest, context: Call
     ) -> model_pb2.GetWeightsResponse:
         """See model.proto."""
         model = await self._library.model(request.model_id)
@@ -146,7 +142,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def SetWeights(
-        self, request: model_pb2.SetWeightsRequest, context: Context
+        self, request: model_pb2.SetWeightsRequest, context: Call
     ) -> model_pb2.SetWeightsResponse:
         """See model.proto."""
         stored = (await self._library.model(request.model_id)).stored
@@ -156,7 +152,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return model_pb2.SetWeightsResponse(model=_render(model.stored))
 
     async def ExportModel(
-        self, request: model_pb2.ExportModelRequest, context: Context
+        self, request: model_pb2.ExportModelRequest, context: Call
     ) -> model_pb2.ExportModelResponse:
         """See model.proto."""
         return model_pb2.ExportModelResponse(
@@ -164,13 +160,13 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def ImportModel(
-        self, request: model_pb2.ImportModelRequest, context: Context
+        self, request: model_pb2.ImportModelRequest, context: Call
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
         model, created = await self._creator.add(request.object, self._caller(context))
         return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
 
-    async def Perturb(self, request: model_pb2.PerturbRequest, context: Context) -> model_pb2.PerturbResponse:
+    async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
         model = await self._library.model(request.model_id)
         call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
@@ -180,7 +176,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return render_perturbed(perturbed, call, batch_shape)
 
     async def FitModel(
-        self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Context
+        self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call
     ) -> AsyncIterator[model_pb2.FitModelResponse]:
         """See model.proto."""
         caller = self._caller(context)

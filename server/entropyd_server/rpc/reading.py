@@ -12,16 +12,14 @@ where a message is large enough for it to matter.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError
 
-from entropyd.contract.errors import EntropydError, InvalidRequestError, LimitExceededError, Violation
+from entropyd.contract.errors import InvalidRequestError, LimitExceededError, Violation
 from entropyd_server.rpc.limits import MAX_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
@@ -50,26 +48,6 @@ def read_message(message_type: type[Message], data: bytes) -> Message:
     except DecodeError:
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.of([Violation("message", what)]) from None
-
-
-def reader(message_type: type[Message], *, raises: bool) -> Callable[[bytes], Any]:
-    """A deserializer for gRPC.
-
-    Args:
-      message_type: What to read.
-      raises: Whether it raises errors, as is right in a stream, or gives them instead of the message. gRPC
-        makes an UNKNOWN with a traceback in the log of what is raised before a method is called.
-    """
-
-    def read(data: bytes) -> Any:
-        try:
-            return read_message(message_type, data)
-        except EntropydError as error:
-            if raises:
-                raise
-            return error
-
-    return read
 
 
 def _count_fields(data: bytes, message_type: type[Message]) -> int:

@@ -11,22 +11,24 @@ look-up (docs/adr/0006-batching.md).
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
 from entropyd.contract.errors import EntropydError, OverloadedError
-from entropyd_server.rpc.reading import reader
+from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from entropyd_server.security.access import Access
+    from entropyd_server.transport.call import Call
+    from entropyd_server.transport.server import Server
 
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Refusal = Callable[[grpc.HandlerCallDetails], EntropydError | None]
+    Refusal = Callable[[Call], EntropydError | None]
     Refuse = Callable[[str, EntropydError, Any], Awaitable[None]]
 
 _RETRY_AFTER_S = 0.5
@@ -45,19 +47,19 @@ class Admission:
         self._max_calls = max_calls
         self._calls = 0
 
-    def refusal(self, details: grpc.HandlerCallDetails) -> EntropydError | None:
-        """Why a call may not pass; None lets it pass and counts it until its task ends."""
+    def refusal(self, call: Call) -> EntropydError | None:
+        """Why a call may not pass; None lets it pass and counts it until it ends."""
         try:
-            self._access.check(details.method, details.invocation_metadata)
+            self._access.check(call.method, call.invocation_metadata())
         except EntropydError as error:
             return error
         if self._calls >= self._max_calls:
             return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
         self._calls += 1
-        cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(self._ended)
+        call.add_done_callback(self._ended)
         return None
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:  # noqa: ARG002 - asyncio hands it over
+    def _ended(self, call: Call) -> None:  # noqa: ARG002 - handed over by the call
         self._calls -= 1
 
 
@@ -70,13 +72,13 @@ class Gate:
       refusal: Says why a call may not pass; None lets every call pass.
     """
 
-    def __init__(self, server: grpc.aio.Server, refuse: Refuse, refusal: Refusal | None = None) -> None:
+    def __init__(self, server: Server, refuse: Refuse, refusal: Refusal | None = None) -> None:
         self._server = server
         self._refuse = refuse
         self._refusal = refusal
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Adds a service, as grpc.aio.Server does."""
+        """Adds a service, as `Server` does."""
         gated = [_Gated(handler, self._refuse, self._refusal) for handler in handlers]
         self._server.add_generic_rpc_handlers(gated)
 
@@ -84,7 +86,7 @@ class Gate:
         """Newer stubs add their handlers this way too; nothing may go around the generic ones."""
 
 
-class _Gated(grpc.GenericRpcHandler):
+class _Gated:
     """The handlers of one service behind the gate."""
 
     def __init__(self, handlers: grpc.GenericRpcHandler, refuse: Refuse, refusal: Refusal | None) -> None:
@@ -93,41 +95,41 @@ class _Gated(grpc.GenericRpcHandler):
         self._refusal = refusal
         self._reading: dict[str, Handler] = {}
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """See base class."""
-        method = handler_call_details.method
-        handler = self._reading.get(method)
+    def service(self, call: Any) -> Handler | None:
+        """The handler for a call; None where the method is another service's, or nobody's."""
+        handler = self._reading.get(call.method)
         if handler is None:
-            unread = self._handlers.service(handler_call_details)
+            unread = self._handlers.service(call)
             if unread is None:
-                return None  # another service's, or nobody's
-            handler = self._reading[method] = self._with_care(unread, method)
-        refusal = None if self._refusal is None else self._refusal(handler_call_details)
+                return None
+            handler = self._reading[call.method] = self._with_care(unread)
+        refusal = None if self._refusal is None else self._refusal(call)
         if refusal is None:
             return handler
 
-        async def refuse(requests: Any, context: Any) -> None:  # noqa: ARG001 - no message is read
-            await self._refuse(method, refusal, context)
+        async def refuse(requests: Any, context: Call) -> None:  # noqa: ARG001 - no message is read
+            await self._refuse(context.method, refusal, context)
 
         return grpc.stream_unary_rpc_method_handler(refuse)
 
-    def _with_care(self, handler: Any, method: str) -> Handler:
+    def _with_care(self, handler: Any) -> Handler:
         """A handler that answers bytes that are no message as every other bad request.
 
         And that may answer with whatever serialises as a message of its type does.
         """
-        message_type = handler.request_deserializer.__self__
-        changes: dict[str, Any] = {"response_serializer": methodcaller("SerializeToString")}
-        if handler.request_streaming:
-            changes["request_deserializer"] = reader(message_type, raises=True)
-        else:
-            kind = "unary_stream" if handler.response_streaming else "unary_unary"
-            behaviour = getattr(handler, kind)
+        read = partial(read_message, handler.request_deserializer.__self__)
+        changes: dict[str, Any] = {
+            "request_deserializer": read,
+            "response_serializer": methodcaller("SerializeToString"),
+        }
+        if behaviour := handler.unary_unary:
 
-            async def answer(request: Any, context: Any) -> Any:
-                if isinstance(request, EntropydError):
-                    return await self._refuse(method, request, context)
+            async def answer(message: bytes, context: Call) -> Any:
+                try:
+                    request = read(message)
+                except EntropydError as error:
+                    return await self._refuse(context.method, error, context)
                 return await behaviour(request, context)
 
-            changes |= {kind: answer, "request_deserializer": reader(message_type, raises=False)}
+            changes |= {"unary_unary": answer, "request_deserializer": None}
         return cast("Handler", handler._replace(**changes))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from entropyd_server.metrics import Metrics
     from entropyd_server.settings import Settings
+    from entropyd_server.transport.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Protection:
         else:
             self.access = Access(None)
 
-    def add_port(self, server: grpc.aio.Server, address: str) -> None:
+    def add_port(self, server: Server, address: str) -> None:
         """Binds a server's port, and warns of what is open to others on the network.
 
         Raises:

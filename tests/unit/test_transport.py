@@ -1,0 +1,279 @@
+"""Laws of the transport: whatever a caller sends and a servicer does, the call ends and the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.turns import run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from entropyd_server.transport.call import Call
+
+_SERVICE = "test.Service"
+
+
+class Servicer:
+    """Does what a message says; remembers what became of it."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.left: list[str] = []
+        self.threads: set[str] = set()
+        self.remaining: list[float | None] = []
+
+    async def one(self, message: bytes, context: Call) -> bytes:
+        self.threads.add(threading.current_thread().name)
+        self.remaining.append(context.time_remaining())
+        if message == b"fail":
+            raise RuntimeError("a secret")
+        if message == b"abort":
+            await context.abort(grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so", (("key", "value"),))
+        if message.startswith(b"wait"):
+            self.entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                if message == b"wait, then tidy up":
+                    await asyncio.sleep(0.05)
+                self.left.append("one")
+        return message[::-1]
+
+    async def many(self, messages: AsyncIterator[bytes], context: Call) -> AsyncIterator[bytes]:
+        try:
+            async for message in messages:
+                yield await self.one(message, context)
+        finally:
+            self.left.append("many")
+
+    async def count(self, messages: AsyncIterator[bytes], context: Call) -> bytes:
+        return str(len([message async for message in messages])).encode()
+
+    async def spell(self, message: bytes, context: Call) -> AsyncIterator[bytes]:
+        for byte in message:
+            yield bytes([byte])
+
+    def handlers(self) -> dict[str, Any]:
+        return {
+            "One": grpc.unary_unary_rpc_method_handler(self.one, request_deserializer=read),
+            "Many": grpc.stream_stream_rpc_method_handler(self.many, request_deserializer=read),
+            "Count": grpc.stream_unary_rpc_method_handler(self.count),
+            "Spell": grpc.unary_stream_rpc_method_handler(self.spell),
+        }
+
+
+class Handlers:
+    """The handlers by their methods' names."""
+
+    def __init__(self, servicer: Servicer) -> None:
+        self._handlers = servicer.handlers()
+
+    def service(self, call: Any) -> Any:
+        if call.method == f"/{_SERVICE}/Broken":
+            raise RuntimeError("a secret")
+        return self._handlers.get(call.method.rpartition("/")[2])
+
+
+def read(message: bytes) -> bytes:
+    if message == b"unreadable":
+        raise ValueError("a secret")
+    return message
+
+
+class Client:
+    """Calls the methods of the service on a connection of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.one: Any = channel.unary_unary(f"/{_SERVICE}/One")
+        self.many: Any = channel.stream_stream(f"/{_SERVICE}/Many")
+        self.count: Any = channel.stream_unary(f"/{_SERVICE}/Count")
+        self.spell: Any = channel.unary_stream(f"/{_SERVICE}/Spell")
+        self.none: Any = channel.unary_unary(f"/{_SERVICE}/None")
+        self.broken: Any = channel.unary_unary(f"/{_SERVICE}/Broken")
+        self.one_as_stream: Any = channel.stream_unary(f"/{_SERVICE}/One")
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Server, Servicer, Client]]:
+    """A server in this process; the test stops it, or it is stopped."""
+    server, servicer = Server(), Servicer()
+    server.add_generic_rpc_handlers([Handlers(servicer)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield server, servicer, Client(channel)
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def test_each_kind_of_method_is_answered() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            assert await client.one(b"abc") == b"cba"
+            assert await client.one(b"") == b""
+            assert await client.count(iter([b"a", b"b", b"c"])) == b"3"
+            assert await client.count(iter([])) == b"0"
+            assert [byte async for byte in client.spell(b"abc")] == [b"a", b"b", b"c"]
+            assert [byte async for byte in client.spell(b"")] == []
+            assert [word async for word in client.many(iter([b"ab", b"", b"cd"]))] == [b"ba", b"", b"dc"]
+            await server.stop(None)
+
+    run(main())
+
+
+def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            answers = await asyncio.gather(*(client.one(str(i).encode()) for i in range(100)))
+            assert answers == [str(i).encode()[::-1] for i in range(100)]
+            assert servicer.threads == {"transport"}
+            await server.stop(None)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "code", "details"),
+    [
+        ("none", b"", grpc.StatusCode.UNIMPLEMENTED, "there is no method /test.Service/None"),
+        ("broken", b"", grpc.StatusCode.INTERNAL, "internal error"),
+        ("one", b"fail", grpc.StatusCode.INTERNAL, "internal error"),
+        (
+            "one",
+            b"unreadable",
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "the message is none of /test.Service/One's",
+        ),
+        ("one", b"abort", grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so"),
+    ],
+)
+def test_a_call_that_fails_says_so_and_no_more(
+    method: str, message: bytes, code: grpc.StatusCode, details: str
+) -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            error = await failure(getattr(client, method)(message))
+            assert (error.code(), error.details()) == (code, details)
+            assert ("key", "value") in tuple(error.trailing_metadata() or ()) or message != b"abort"
+            assert await client.one(b"abc") == b"cba"
+            await server.stop(None)
+
+    run(main())
+
+
+def test_a_call_without_its_message_is_refused() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            error = await failure(client.one_as_stream(iter([])))
+            assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+            assert error.details() == "/test.Service/One takes one message"
+            await server.stop(None)
+
+    run(main())
+
+
+def test_a_stream_that_fails_ends_with_its_error_after_what_was_answered() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            call = client.many(iter([b"ab", b"fail", b"cd"]))
+            assert await call.read() == b"ba"
+            assert (await failure(call.read())).code() == grpc.StatusCode.INTERNAL
+            assert servicer.left == ["many"]
+            await server.stop(None)
+
+    run(main())
+
+
+def test_a_servicer_hears_that_its_caller_left() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            waiting = client.one(b"wait")
+            await servicer.entered.wait()
+            waiting.cancel()
+            servicer.entered.clear()
+            stream = client.many(iter([b"wait"]))
+            reading = asyncio.ensure_future(failure(stream.read()))
+            await servicer.entered.wait()
+            stream.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            while len(servicer.left) < 3:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+            assert sorted(servicer.left) == ["many", "one", "one"]
+            await server.stop(None)
+
+    run(main())
+
+
+def test_a_servicer_knows_how_long_its_caller_will_wait() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            await client.one(b"")
+            await client.one(b"", timeout=60)
+            assert (await failure(client.one(b"wait", timeout=0.05))).code().name == "DEADLINE_EXCEEDED"
+            never, minute, soon = servicer.remaining
+            assert never is None
+            assert minute is not None
+            assert 30 < minute < 61  # on its way, gRPC rounds it up
+            assert soon is not None
+            assert soon < 1
+            await server.stop(None)
+
+    run(main())
+
+
+def test_a_server_that_stops_waits_for_its_calls_and_then_cancels_them() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            waiting = [asyncio.ensure_future(failure(client.one(b"wait, then tidy up"))) for _ in range(3)]
+            while len(servicer.remaining) < 3:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+            await server.stop(0.2)
+            assert servicer.left == ["one"] * 3
+            codes = {error.code().name for error in await asyncio.gather(*waiting)}
+            assert codes <= {"CANCELLED", "UNAVAILABLE"}
+
+    run(main())
+
+
+def test_a_server_that_stops_answers_what_it_has() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            stream = client.many()
+            await stream.write(b"ab")
+            assert await stream.read() == b"ba"
+            stopping = asyncio.create_task(server.stop(60))
+            await asyncio.sleep(0.05)
+            await stream.write(b"cd")
+            assert await stream.read() == b"dc"
+            await stream.done_writing()
+            assert await stream.read() == grpc.aio.EOF
+            await stopping
+            assert servicer.left == ["many"]
+
+    run(main())
+
+
+def test_an_address_that_is_taken_is_said_so() -> None:
+    async def main() -> None:
+        options = [("grpc.so_reuseport", 0)]
+        first, second = Server(options), Server(options)
+        port = first.add_insecure_port("127.0.0.1:0")
+        with pytest.raises(RuntimeError):
+            second.add_insecure_port(f"127.0.0.1:{port}")
+        await first.start()
+        await first.stop(None)
+
+    run(main())

@@ -317,15 +317,22 @@ async def stream_rate(target: str, load: Load, seconds: float, inflight: int) ->
     async with grpc.aio.insecure_channel(target, UNLIMITED) as channel:
         stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
         call = getattr(stub, f"{load.method}Stream")()
+        window = asyncio.Semaphore(inflight)
+
+        async def write() -> None:
+            while True:
+                await window.acquire()
+                await call.write(message)
+
+        writing = asyncio.create_task(write())
         answered = 0
         started = time.perf_counter()
-        for _ in range(inflight):
-            await call.write(message)
         while time.perf_counter() < started + seconds:
             await call.read()
-            await call.write(message)
+            window.release()
             answered += 1
         elapsed = time.perf_counter() - started
+        writing.cancel()
         call.cancel()
         return answered / elapsed
 

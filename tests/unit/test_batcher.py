@@ -67,7 +67,7 @@ def run(
             squares,
             threads=threads,
             max_batch_symbols=max_batch_symbols,
-            inline_symbols=inline_symbols,
+            inline_symbols={"compress": inline_symbols},
             max_batch_delay_s=0.0,
             metrics=metrics,
         )

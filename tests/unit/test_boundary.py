@@ -85,6 +85,7 @@ async def service() -> AsyncIterator[Service]:
             yield Service(servicer, metrics, calls, coding_pb2_grpc.CodingServiceStub(channel))
     finally:
         await server.stop(None)
+        await server.close()
 
 
 def compress(what: str) -> coding_pb2.CompressRequest:

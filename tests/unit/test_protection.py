@@ -60,6 +60,7 @@ def test_an_operator_is_told_of_what_is_open_to_the_network(
         guarded.add_port(server, address)
         await server.start()
         await server.stop(None)
+        await server.close()
 
     run(scenario())
     said = [record.getMessage() for record in caplog.records]

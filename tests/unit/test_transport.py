@@ -1,4 +1,4 @@
-"""Laws of the transport: whatever a caller sends and a servicer does, the call ends and the server goes on."""
+"""Laws of the transport: whatever a caller sends and a servicer does, its call ends."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ def test_each_kind_of_method_is_answered() -> None:
             assert [byte async for byte in client.spell(b"")] == []
             assert [word async for word in client.many(iter([b"ab", b"", b"cd"]))] == [b"ba", b"", b"dc"]
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -140,6 +141,7 @@ def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
             assert answers == [str(i).encode()[::-1] for i in range(100)]
             assert servicer.threads == {"transport"}
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -150,12 +152,7 @@ def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
         ("none", b"", grpc.StatusCode.UNIMPLEMENTED, "there is no method /test.Service/None"),
         ("broken", b"", grpc.StatusCode.INTERNAL, "internal error"),
         ("one", b"fail", grpc.StatusCode.INTERNAL, "internal error"),
-        (
-            "one",
-            b"unreadable",
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "the message is none of /test.Service/One's",
-        ),
+        ("one", b"unreadable", grpc.StatusCode.INTERNAL, "internal error"),
         ("one", b"abort", grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so"),
     ],
 )
@@ -169,6 +166,7 @@ def test_a_call_that_fails_says_so_and_no_more(
             assert ("key", "value") in tuple(error.trailing_metadata() or ()) or message != b"abort"
             assert await client.one(b"abc") == b"cba"
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -180,6 +178,7 @@ def test_a_call_without_its_message_is_refused() -> None:
             assert error.code() == grpc.StatusCode.UNIMPLEMENTED
             assert error.details() == "/test.Service/One takes one message"
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -192,6 +191,7 @@ def test_a_stream_that_fails_ends_with_its_error_after_what_was_answered() -> No
             assert (await failure(call.read())).code() == grpc.StatusCode.INTERNAL
             assert servicer.left == ["many"]
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -213,6 +213,7 @@ def test_a_servicer_hears_that_its_caller_left() -> None:
                 await asyncio.sleep(0.001)
             assert sorted(servicer.left) == ["many", "one", "one"]
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -230,6 +231,7 @@ def test_a_servicer_knows_how_long_its_caller_will_wait() -> None:
             assert soon is not None
             assert soon < 1
             await server.stop(None)
+            await server.close()
 
     run(main())
 
@@ -241,6 +243,7 @@ def test_a_server_that_stops_waits_for_its_calls_and_then_cancels_them() -> None
             while len(servicer.remaining) < 3:  # noqa: ASYNC110 - nothing else tells of it
                 await asyncio.sleep(0.001)
             await server.stop(0.2)
+            await server.close()
             assert servicer.left == ["one"] * 3
             codes = {error.code().name for error in await asyncio.gather(*waiting)}
             assert codes <= {"CANCELLED", "UNAVAILABLE"}
@@ -261,6 +264,7 @@ def test_a_server_that_stops_answers_what_it_has() -> None:
             await stream.done_writing()
             assert await stream.read() == grpc.aio.EOF
             await stopping
+            await server.close()
             assert servicer.left == ["many"]
 
     run(main())
@@ -275,5 +279,6 @@ def test_an_address_that_is_taken_is_said_so() -> None:
             second.add_insecure_port(f"127.0.0.1:{port}")
         await first.start()
         await first.stop(None)
+        await first.close()
 
     run(main())

@@ -121,7 +121,7 @@ def test_a_reader_that_is_put_in_the_place_of_another_is_kept() -> None:
             heard.set()
 
         with here, there:
-            here.setblocking(False)
+            here.settimeout(0)
             loop.add_reader(here, read)
             await in_thread(work)
             heard.clear()

@@ -19,7 +19,7 @@ from entropyd_server.batching.queue import Batch, BatchQueue, Entry
 from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from entropyd_server.batching.queue import Key, Share
     from entropyd_server.metrics import Metrics
@@ -60,7 +60,7 @@ class Batcher(Generic[W, R]):
         on the event loop.
       threads: Batches that are coded at the same time.
       max_batch_symbols: Most symbols of a batch.
-      inline_symbols: What is no more than this is coded on the event loop: handing it to a thread and back
+      inline_symbols: By operation, how much is coded where it is, at once: handing it to a thread and back
         would cost more.
       max_batch_delay_s: How long work waits for company.
       metrics: Where waits, batches and refusals are counted.
@@ -73,7 +73,7 @@ class Batcher(Generic[W, R]):
         *,
         threads: int,
         max_batch_symbols: int,
-        inline_symbols: int,
+        inline_symbols: Mapping[str, int],
         max_batch_delay_s: float,
         metrics: Metrics,
     ) -> None:
@@ -83,6 +83,7 @@ class Batcher(Generic[W, R]):
         self._thread_count = self._free_threads = threads
         self._max_batch_symbols = max_batch_symbols
         self._inline_symbols = inline_symbols
+        self._small_batch_symbols = min(inline_symbols.values())
         self._max_batch_delay_s = max_batch_delay_s
         self._metrics = metrics
         self._dispatch_planned: asyncio.Handle | None = None
@@ -106,7 +107,8 @@ class Batcher(Generic[W, R]):
           DeadlineExceededError: If the time passes while queued, or would, by the measured rate.
         """
         symbols = units * unit_cost
-        if symbols <= self._inline_symbols and not self._queue.symbols and not self._max_batch_delay_s:
+        at_once = symbols <= self._inline_symbols[key.operation] and not self._max_batch_delay_s
+        if at_once and not self._queue.symbols:
             return [self._code_at_once(key, work, units, symbols)]
         now = time.monotonic()
         self._admit(symbols, timeout_s)
@@ -176,7 +178,7 @@ class Batcher(Generic[W, R]):
 
     def _dispatch(self) -> None:
         self._dispatch_planned = None
-        inline = self._queue.symbols <= self._inline_symbols
+        inline = self._queue.symbols <= self._small_batch_symbols
         while self._queue.symbols and (inline or self._free_threads):
             batch, expired = self._queue.next_batch(time.monotonic(), self._fair_share())
             for entry in expired:
@@ -194,7 +196,7 @@ class Batcher(Generic[W, R]):
     def _fair_share(self) -> int:
         """What one free thread should take: its part of what waits, so that no other is left without."""
         share = -(-self._queue.symbols // max(self._free_threads, 1))
-        return min(max(share, self._inline_symbols), self._max_batch_symbols)
+        return min(max(share, self._small_batch_symbols), self._max_batch_symbols)
 
     def _observe(self, batch: Batch[_Caller[W, R]]) -> None:
         now = time.monotonic()
@@ -239,7 +241,7 @@ class Batcher(Generic[W, R]):
         self._progress_at = time.monotonic()
         self._metrics.operations[batch.key.operation].kernel_seconds.observe(seconds)
         # A batch of a few symbols is all overhead; taken for a rate, it would have large calls wait for ever.
-        newest = seconds / max(batch.symbols, self._inline_symbols)
+        newest = seconds / max(batch.symbols, self._small_batch_symbols)
         self._seconds_per_symbol += (
             _NEWEST * (newest - self._seconds_per_symbol) if self._seconds_per_symbol else newest
         )

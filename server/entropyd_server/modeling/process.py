@@ -46,7 +46,8 @@ class WorkerProcess:
     async def spawn(cls, arguments: Sequence[str], name: str) -> WorkerProcess:
         """Starts a worker.
 
-        The kernel ends the worker with the thread that runs the event loop; see `worker`.
+        The kernel ends the worker with the thread that starts it, the event loop's or one that takes turns
+        with it; see `worker`.
 
         Args:
           arguments: Command line of the worker.

@@ -21,7 +21,7 @@ from entropyd.contract.errors import EntropydError, OverloadedError
 from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from entropyd_server.security.access import Access
     from entropyd_server.transport.call import Call
@@ -122,14 +122,24 @@ class _Gated:
             "request_deserializer": read,
             "response_serializer": methodcaller("SerializeToString"),
         }
-        if behaviour := handler.unary_unary:
+
+        async def request_of(message: bytes, context: Call) -> Any:
+            try:
+                return read(message)
+            except EntropydError as error:
+                await self._refuse(context.method, error, context)
+
+        if one := handler.unary_unary:
 
             async def answer(message: bytes, context: Call) -> Any:
-                try:
-                    request = read(message)
-                except EntropydError as error:
-                    return await self._refuse(context.method, error, context)
-                return await behaviour(request, context)
+                return await one(await request_of(message, context), context)
 
             changes |= {"unary_unary": answer, "request_deserializer": None}
+        elif several := handler.unary_stream:
+
+            async def answers(message: bytes, context: Call) -> AsyncIterator[Any]:
+                async for response in several(await request_of(message, context), context):
+                    yield response
+
+            changes |= {"unary_stream": answers, "request_deserializer": None}
         return cast("Handler", handler._replace(**changes))

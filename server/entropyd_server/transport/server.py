@@ -111,6 +111,9 @@ class Server:
             self._all_ended.clear()
             await self._all_ended.wait()
         self._core.destroy()
+
+    async def close(self) -> None:
+        """Ends the thread of a server that was stopped; until then it takes its turns."""
         self._queue.shutdown()
         await asyncio.to_thread(self._thread.join)
 
@@ -153,7 +156,7 @@ class Server:
         if handler is None:
             call.fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {call.method}")
         elif handler.request_streaming:
-            self._begin(handler, _messages(call, _read(handler)), call)
+            self._begin(handler, call)
         else:
             call.expect(partial(self._received, handler, call))
 
@@ -171,16 +174,11 @@ class Server:
     def _received(self, handler: Handler, call: Call, message: bytes | None) -> None:
         if message is None:
             call.fail(grpc.StatusCode.UNIMPLEMENTED, f"{call.method} takes one message")
-            return
-        try:
-            request = _read(handler)(message)
-        except Exception:  # noqa: BLE001 - a library's error for bytes that a stranger sent
-            call.fail(grpc.StatusCode.INVALID_ARGUMENT, f"the message is none of {call.method}'s")
-            return
-        self._begin(handler, request, call)
+        else:
+            self._begin(handler, call, message)
 
-    def _begin(self, handler: Handler, request: Any, call: Call) -> None:
-        task = self._loop.create_task(_answer(handler, request, call))
+    def _begin(self, handler: Handler, call: Call, message: bytes = b"") -> None:
+        task = self._loop.create_task(_answer(handler, call, message))
         self._loop.call_soon(_watch, call, task)
 
 
@@ -190,18 +188,27 @@ def _watch(call: Call, task: asyncio.Task[None]) -> None:
         call.watch(task.cancel)
 
 
-async def _answer(handler: Handler, request: Any, call: Call) -> None:
-    """Ends a call with what its servicer says, or with its error."""
+async def _answer(handler: Handler, call: Call, message: bytes) -> None:
+    """Ends a call with what its servicer says, or with its error.
+
+    Args:
+      handler: A grpc.RpcMethodHandler.
+      call: What is to be answered.
+      message: The only one, where the caller does not stream.
+    """
+    # Without a function of its own, a handler reads or writes bytes.
+    read, write = handler.request_deserializer or bytes, handler.response_serializer or bytes
+    answer = None
     try:
-        message = None
+        request = _messages(call, read) if handler.request_streaming else read(message)
         if handler.response_streaming:
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
             async with aclosing(behaviour(request, call)) as responses:
                 async for response in responses:
-                    await call.send(_write(handler)(response))
+                    await call.send(write(response))
         else:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            message = _write(handler)(await behaviour(request, call))
+            answer = write(await behaviour(request, call))
     except grpc.aio.AbortError as error:
         call.fail(call.code(), str(error))
     except asyncio.CancelledError:
@@ -211,15 +218,7 @@ async def _answer(handler: Handler, request: Any, call: Call) -> None:
         log.exception("%s failed", call.method)
         call.fail(grpc.StatusCode.INTERNAL, "internal error")
     else:
-        call.finish(message)
-
-
-def _read(handler: Handler) -> Callable[[bytes], Any]:
-    return handler.request_deserializer or bytes  # type: ignore[no-any-return]
-
-
-def _write(handler: Handler) -> Callable[[Any], bytes]:
-    return handler.response_serializer or bytes  # type: ignore[no-any-return]
+        call.finish(answer)
 
 
 async def _messages(call: Call, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:

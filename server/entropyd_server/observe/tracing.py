@@ -11,7 +11,7 @@ leaves calls that are cancelled without a status, and an interceptor makes each 
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -94,8 +94,9 @@ class Tracing:
     def _around_stream(self, service: str, method: str, behaviour: Any) -> Any:
         async def answer(requests: Any, context: Call) -> AsyncIterator[Any]:
             with self._call(service, method, context):
-                async for response in behaviour(requests, context):
-                    yield response
+                async with aclosing(behaviour(requests, context)) as responses:
+                    async for response in responses:
+                        yield response
 
         return answer
 
@@ -108,7 +109,7 @@ class Tracing:
         if model_id := model_id_of(sent):
             attributes["entropyd.model_id"] = model_id
         span = self.tracer.start_span(f"{service}/{method}", parent, SpanKind.SERVER, attributes)
-        # Never detached: grpc.aio gives each call a task of its own, and a context ends with its task.
+        # Never detached: each call has a task of its own, and a context ends with its task.
         contexts.attach(set_span_in_context(span, parent))
         code = grpc.StatusCode.CANCELLED  # unless it ends otherwise
         try:

@@ -8,6 +8,7 @@ the log under a request id, and only the id to the caller.
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -92,8 +93,9 @@ class Boundary:
             try:
                 if (unready := self._unready(service)) is not None:
                     raise unready
-                async for response in behaviour(requests, context):
-                    yield response
+                async with aclosing(behaviour(requests, context)) as responses:
+                    async for response in responses:
+                        yield response
                 code = "OK"
             except Exception as raised:  # noqa: BLE001 - see above
                 error, cause = as_error(raised), raised

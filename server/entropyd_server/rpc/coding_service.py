@@ -98,21 +98,19 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         """See coding.proto."""
         return await self._decompress(request, context.time_remaining())
 
-    async def CompressStream(
+    def CompressStream(
         self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
     ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
         """See coding.proto."""
         response = coding_pb2.CompressStreamResponse
-        async for answer in self._answers(requests, context, "CompressStream", self._compress, response):
-            yield answer
+        return self._answers(requests, context, "CompressStream", self._compress, response)
 
-    async def DecompressStream(
+    def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
     ) -> AsyncIterator[coding_pb2.DecompressStreamResponse | LargeMessage]:
         """See coding.proto."""
         response = _decompress_stream_response
-        async for answer in self._answers(requests, context, "DecompressStream", self._decompress, response):
-            yield answer
+        return self._answers(requests, context, "DecompressStream", self._decompress, response)
 
     def _answers(
         self,

@@ -11,6 +11,7 @@ look-up (docs/adr/0006-batching.md).
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
@@ -138,8 +139,10 @@ class _Gated:
         elif several := handler.unary_stream:
 
             async def answers(message: bytes, context: Call) -> AsyncIterator[Any]:
-                async for response in several(await request_of(message, context), context):
-                    yield response
+                request = await request_of(message, context)
+                async with aclosing(several(request, context)) as responses:
+                    async for response in responses:
+                        yield response
 
             changes |= {"unary_stream": answers, "request_deserializer": None}
         return cast("Handler", handler._replace(**changes))

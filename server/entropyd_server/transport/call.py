@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     Metadata = Sequence[tuple[str, str | bytes]]
 
 _NO_FLAGS = 0
+# Answers of a stream that may wait to be sent.
+_MOST_UNSENT = 8
 # Later than any deadline: what a caller without one sends.
 _NEVER = 1e15
 
@@ -37,6 +40,8 @@ class Call:
         "_deadline",
         "_metadata",
         "_open",
+        "_outbox",
+        "_sender",
         "_trailing",
         "_watched",
         "method",
@@ -51,6 +56,8 @@ class Call:
         self._open = self._watched = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
+        self._outbox: deque[bytes] = deque()
+        self._sender: asyncio.Future[None] | None = None
 
     def invocation_metadata(self) -> Metadata:
         """What the caller sent along."""
@@ -98,8 +105,17 @@ class Call:
         return message
 
     async def send(self, message: bytes) -> None:
-        """Sends a message of a stream; returns when the next one may be sent."""
-        await self._done(*self._opening(), cygrpc.SendMessageOperation(message, _NO_FLAGS))
+        """Sends a message of a stream; returns when few are on their way."""
+        self._outbox.append(message)
+        if len(self._outbox) == 1:
+            self._send_next()
+        while len(self._outbox) > _MOST_UNSENT:
+            await self._until_sent()
+
+    async def flush(self) -> None:
+        """Returns when all messages of a stream are on their way."""
+        while self._outbox:
+            await self._until_sent()
 
     def watch(self, left: Callable[[], object]) -> None:
         """Has it told, in a turn, when the caller leaves or its deadline passes."""
@@ -127,6 +143,23 @@ class Call:
         )
         closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
         self._call.start_server_batch((*self._opening(), *sending, status, *closing), self._ended)
+
+    def _send_next(self) -> None:
+        # With the hint, messages that follow one another closely share writes to the connection.
+        flags = _NO_FLAGS if len(self._outbox) == 1 else cygrpc.WriteFlag.buffer_hint
+        sending = cygrpc.SendMessageOperation(self._outbox[0], flags)
+        self._call.start_server_batch((*self._opening(), sending), self._sent)
+
+    def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
+        self._outbox.popleft()
+        if self._outbox:
+            self._send_next()
+        if self._sender is not None and not self._sender.done():
+            self._sender.set_result(None)
+
+    async def _until_sent(self) -> None:
+        self._sender = asyncio.get_running_loop().create_future()
+        await self._sender
 
     async def _done(self, *operations: Any) -> Any:
         """Waits for operations; the event that tells of their end."""

@@ -203,9 +203,12 @@ async def _answer(handler: Handler, call: Call, message: bytes) -> None:
         request = _messages(call, read) if handler.request_streaming else read(message)
         if handler.response_streaming:
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            async with aclosing(behaviour(request, call)) as responses:
-                async for response in responses:
-                    await call.send(write(response))
+            try:
+                async with aclosing(behaviour(request, call)) as responses:
+                    async for response in responses:
+                        await call.send(write(response))
+            finally:
+                await call.flush()  # what was answered comes before the end, good or bad
         else:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             answer = write(await behaviour(request, call))

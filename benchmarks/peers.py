@@ -1,13 +1,12 @@
 """Servers to compare with, each in a process of its own.
 
-    python -m benchmarks.peers ADDRESS echo|bare|eager|function FOLDER
+    python -m benchmarks.peers ADDRESS echo|floor|eager|function FOLDER
 
-`echo` answers Compress and Decompress with prepared bytes, the files `Compress` and `Decompress` of FOLDER:
-the limit of the transport, which no server in this language can beat. `bare` is entropyd's codec in the
-shortest handlers that parse, code and render: nothing is checked, counted, limited, queued or refused. It is
-the limit of what a server can reach around this codec on one event loop. `eager` and `function` are what one
-writes in an hour around TensorFlow Compression: the model of FOLDER's `config.json` behind a thread pool,
-each request a call of `compress` or `decompress`, as it is or inside a tf.function that is traced once.
+`echo` answers Compress and Decompress with prepared bytes, the files `Compress` and `Decompress` of FOLDER,
+from a `grpc.aio` server, as one writes it. `floor` does the same on entropyd's transport: what is left of it
+when nothing is parsed, coded or checked. `eager` and `function` are what one writes in an hour around
+TensorFlow Compression: the model of FOLDER's `config.json` behind a thread pool, each request a call of
+`compress` or `decompress`, as it is or inside a tf.function that is traced once.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import asyncio
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,93 +22,30 @@ import grpc
 import numpy as np
 
 from entropyd import UniversalBatchedConfig
-from entropyd.contract.wire import array_from_message, dtype_number, tensor_fields, tensor_to_message
+from entropyd.contract.wire import array_from_message, dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
+from entropyd_server.transport import turns
+from entropyd_server.transport.server import Server
 
 _SERVICE = "entropyd.v1.CodingService"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-async def serve_echo(address: str, folder: Path) -> None:
+async def serve_echo(server: grpc.aio.Server | Server, address: str, folder: Path) -> None:
     """Answers prepared bytes until the process is ended."""
     handlers = {name: _echo((folder / name).read_bytes()) for name in ("Compress", "Decompress")}
-    await _serve(address, handlers)
-
-
-async def _serve(address: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-    server = grpc.aio.server(options=UNLIMITED)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     server.add_insecure_port(address)
     await server.start()
-    await server.wait_for_termination()
+    await asyncio.Event().wait()
 
 
 def _echo(answer: bytes) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def handler(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def handler(request: bytes, context: Any) -> bytes:
         del request, context
         return answer
 
     return grpc.unary_unary_rpc_method_handler(handler)
-
-
-async def serve_bare(address: str, config: UniversalBatchedConfig, folder: Path) -> None:
-    """Answers with a codec and nothing around it until the process is ended."""
-    from entropyd_server.coding.codec import Codec  # noqa: PLC0415 - the other servers need none of it
-    from entropyd_server.coding.tables import CodingTables  # noqa: PLC0415
-    from entropyd_server.memory import keep_freed_memory  # noqa: PLC0415
-
-    codec = Codec(
-        model_id=config.model_id,
-        tables=CodingTables.parse(np.load(folder / "cdf.npy"), np.load(folder / "cdf_offset.npy")),
-        prior_shape=config.prior_shape,
-        coding_rank=config.coding_rank,
-        bottleneck_dtype="float32",
-        num_noise_levels=config.num_noise_levels,
-        decode_sanity_check=True,
-    )
-
-    async def compress(request: coding_pb2.CompressRequest, context: Any) -> coding_pb2.CompressResponse:
-        del context
-        shape = request.bottleneck.shape[:]
-        first, last = len(shape) - config.coding_rank, len(shape) - len(config.prior_shape)
-        units, broadcast_shape = shape[:first], shape[first:last]
-        values = np.frombuffer(request.bottleneck.data, np.float32).reshape(prod(units), -1)
-        encoded = codec.encode(values, codec.plan(broadcast_shape))
-        return coding_pb2.CompressResponse(
-            compressed={
-                "model_id": config.model_id,
-                "batch_shape": units,
-                "broadcast_shape": broadcast_shape,
-                "payload": encoded.payload,
-                "lengths": encoded.lengths.tolist(),
-            }
-        )
-
-    async def decompress(
-        request: coding_pb2.DecompressRequest, context: Any
-    ) -> coding_pb2.DecompressResponse:
-        del context
-        source = request.compressed
-        broadcast_shape = source.broadcast_shape[:]
-        lengths = np.array(source.lengths[:], np.uint32)
-        decoded = codec.decode(source.payload, lengths, codec.plan(broadcast_shape))
-        shape = (*source.batch_shape, *broadcast_shape, *config.prior_shape)
-        return coding_pb2.DecompressResponse(tensor=tensor_fields(decoded.values.reshape(shape)))
-
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Compress": grpc.unary_unary_rpc_method_handler(
-            compress,
-            coding_pb2.CompressRequest.FromString,
-            coding_pb2.CompressResponse.SerializeToString,
-        ),
-        "Decompress": grpc.unary_unary_rpc_method_handler(
-            decompress,
-            coding_pb2.DecompressRequest.FromString,
-            coding_pb2.DecompressResponse.SerializeToString,
-        ),
-    }
-    keep_freed_memory()
-    await _serve(address, handlers)
 
 
 class NaiveService(coding_pb2_grpc.CodingServiceServicer):
@@ -176,8 +111,16 @@ if __name__ == "__main__":
     config = UniversalBatchedConfig.from_dict(json.loads((folder / "config.json").read_text()))
     match kind:
         case "echo":
-            asyncio.run(serve_echo(address, folder))
-        case "bare":
-            asyncio.run(serve_bare(address, config, folder))
+
+            async def echo() -> None:
+                await serve_echo(grpc.aio.server(options=UNLIMITED), address, folder)
+
+            asyncio.run(echo())
+        case "floor":
+
+            async def floor() -> None:
+                await serve_echo(Server(UNLIMITED), address, folder)
+
+            turns.run(floor())
         case _:
             serve_naive(address, config, function=kind == "function")

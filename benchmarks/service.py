@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 METHODS = ("Compress", "Decompress")
-PEERS = ("echo", "bare", "eager", "function")
+PEERS = ("echo", "floor", "eager", "function")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 PLOTS = PAGE.with_suffix("")
 # What the batching issue asks for: of echo (Compress, Decompress), over eager, over tf.function.
@@ -110,7 +110,7 @@ def table(options: argparse.Namespace, model: entropyd.Model, server: LocalServe
         f"Concurrency {options.concurrency}, unary calls, medians of {options.rounds} rounds of "
         f"{options.seconds:g} s; ratios are medians of the ratios within a round.",
         "",
-        "| latents | call | echo/s | entropyd/s | of echo (must) | bare, of echo | over eager (must) "
+        "| latents | call | echo/s | entropyd/s | of echo (must) | floor, of echo | over eager (must) "
         "| over tf.function (must) | p50 ms | p99 ms | server CPU us (echo's) |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -141,24 +141,24 @@ def _row(latents: str, method: str, found: dict[str, list[Measurement]]) -> str:
     return (
         f"| {latents} | {method} | {median(m.calls_per_s for m in echo):.0f} "
         f"| {median(m.calls_per_s for m in ours):.0f} | {ratio('echo')} ({of_echo_must}) "
-        f"| {ratio('echo', 'bare')} | {ratio('eager')} ({must[2]}) | {ratio('function')} ({must[3]}) "
+        f"| {ratio('echo', 'floor')} | {ratio('eager')} ({must[2]}) | {ratio('function')} ({must[3]}) "
         f"| {median(m.p50_ms for m in ours):.2f} | {median(m.p99_ms for m in ours):.2f} "
         f"| {median(m.server_cpu_us for m in ours):.0f} ({median(m.server_cpu_us for m in echo):.0f}) |"
     )
 
 
 def latency(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:
-    """Latency of one caller at a time, against the echo's and that of the bare codec."""
+    """Latency of one caller at a time, against the echo's and that of an echo on entropyd's transport."""
     one = argparse.Namespace(**{**vars(options), "concurrency": 1})
     rows = [
         "Concurrency 1, 4x4x192; must: within 1.3 of echo.",
         "",
-        "| call | echo p50 ms | entropyd p50 ms | of echo | bare, of echo |",
+        "| call | echo p50 ms | entropyd p50 ms | of echo | floor, of echo |",
         "|---|---|---|---|---|",
     ]
     loads = prepare(model, server.target, (4, 4, 192))
-    with peer("echo", loads, model) as echo, peer("bare", loads, model) as bare:
-        servers = {"entropyd": (server.target, server.process.pid), "echo": echo, "bare": bare}
+    with peer("echo", loads, model) as echo, peer("floor", loads, model) as floor:
+        servers = {"entropyd": (server.target, server.process.pid), "echo": echo, "floor": floor}
         for method in METHODS:
             p50_ms = {
                 kind: [measured.p50_ms for measured in found]
@@ -166,7 +166,7 @@ def latency(options: argparse.Namespace, model: entropyd.Model, server: LocalSer
             }
             ratios = [
                 median(a / b for a, b in zip(p50_ms[kind], p50_ms["echo"], strict=True))
-                for kind in ("entropyd", "bare")
+                for kind in ("entropyd", "floor")
             ]
             rows.append(
                 f"| {method} | {median(p50_ms['echo']):.3f} | {median(p50_ms['entropyd']):.3f} "
@@ -242,8 +242,6 @@ def peer(kind: str, loads: dict[str, Load], model: entropyd.Model) -> Iterator[t
         for method, load in loads.items():
             Path(folder, method).write_bytes(load.answer.SerializeToString())
         Path(folder, "config.json").write_text(json.dumps(model.config.to_dict()))
-        np.save(Path(folder, "cdf"), model.cdf)
-        np.save(Path(folder, "cdf_offset"), model.cdf_offset)
         target = f"unix:{folder}/socket"
         command = [sys.executable, "-m", "benchmarks.peers", target, kind, folder]
         log = Path(folder, "log")

@@ -73,8 +73,8 @@ _STORE_RETRY_S = 1.0
 # A batch takes seconds at the most; without an end for this long, something is wrong for good.
 _STALLED_S = 30.0
 _WATCH_S = 1.0
-# No more than this is coded where its call is read, some 200 us of work: handing it to a thread costs about as
-# much. What is decoded in company is decoded faster.
+# No more than this is coded where its call is read, some 200 us of work: handing it to a thread costs about
+# as much. What is decoded in company is decoded faster.
 _INLINE_SYMBOLS = {"compress": 65536, "decompress": 16384}
 # At the end of the drain time, calls are refused for this long: gRPC cancels those that reach a server which
 # stops, and callers that are told to come again later are not among them.

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 _NO_FLAGS = 0
 # Answers of a stream that may wait to be sent.
-_MOST_UNSENT = 8
+_MOST_UNSENT = 32
 # Later than any deadline: what a caller without one sends.
 _NEVER = 1e15
 
 
 class Call:
     """One call, and the context of its servicer: what entropyd uses of `grpc.aio.ServicerContext`.
+
+    Args:
+      event: gRPC's, that tells of the call.
+      when_idle: Has something done once there is nothing else to do.
 
     Attributes:
       method: Path of the method, as in `/package.Service/Method`.
@@ -44,10 +48,12 @@ class Call:
         "_sender",
         "_trailing",
         "_watched",
+        "_when_idle",
         "method",
     )
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, when_idle: Callable[[Callable[[], None]], None]) -> None:
+        self._when_idle = when_idle
         self._call = event.call
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
@@ -108,7 +114,8 @@ class Call:
         """Sends a message of a stream; returns when few are on their way."""
         self._outbox.append(message)
         if len(self._outbox) == 1:
-            self._send_next()
+            # By then, more may be answered: messages that are sent together share writes to the connection.
+            self._when_idle(self._send_next)
         while len(self._outbox) > _MOST_UNSENT:
             await self._until_sent()
 
@@ -145,7 +152,6 @@ class Call:
         self._call.start_server_batch((*self._opening(), *sending, status, *closing), self._ended)
 
     def _send_next(self) -> None:
-        # With the hint, messages that follow one another closely share writes to the connection.
         flags = _NO_FLAGS if len(self._outbox) == 1 else cygrpc.WriteFlag.buffer_hint
         sending = cygrpc.SendMessageOperation(self._outbox[0], flags)
         self._call.start_server_batch((*self._opening(), sending), self._sent)

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from functools import partial
-from threading import Thread
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Calls that gRPC may hand over without being asked again.
 _WANTED_CALLS = 64
+# A time that has passed.
+_NO_WAIT = 0.0
 
 
 class Server:
@@ -63,6 +65,7 @@ class Server:
         self._core.register_completion_queue(self._queue)
         self._thread = Thread(target=self._serve, name="transport", daemon=True)
         self._stopping = False
+        self._idle_work: list[Callable[[], None]] = []
         self._calls = 0
         self._all_ended = asyncio.Event()
 
@@ -126,15 +129,27 @@ class Server:
     def _serve(self) -> None:
         """Deals with events, each in a turn, until the queue is shut down."""
         while True:
-            event = self._queue.poll()
+            event = self._queue.poll(_NO_WAIT if self._idle_work else None)
             if event.completion_type == cygrpc.CompletionType.queue_shutdown:
                 return
             with self._loop.turn:
-                try:
-                    event.tag(event)
-                except Exception:
-                    log.exception("an event of a call was not dealt with")
-            del event  # while it is waited for the next one, nothing may keep a call
+                if event.completion_type == cygrpc.CompletionType.queue_timeout:
+                    work, self._idle_work = self._idle_work, []
+                else:
+                    work = [partial(event.tag, event)]
+                for step in work:
+                    try:
+                        step()
+                    except Exception:
+                        log.exception("an event of a call was not dealt with")
+            del event, work, step  # while it is waited for the next one, nothing may keep a call
+
+    def _when_idle(self, work: Callable[[], None]) -> None:
+        """Does something once no event waits; at once in another thread than that of the events."""
+        if get_ident() == self._thread.ident:
+            self._idle_work.append(work)
+        else:
+            work()
 
     def _want_call(self) -> None:
         self._core.request_call(self._queue, self._queue, self._called)
@@ -144,7 +159,7 @@ class Server:
             return  # the server stops
         if not self._stopping:
             self._want_call()
-        call = Call(event)
+        call = Call(event, self._when_idle)
         self._calls += 1
         call.add_done_callback(self._ended)
         try:

@@ -16,7 +16,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -27,12 +27,16 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.transport import turns
 from entropyd_server.transport.server import Server
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SERVICE = "entropyd.v1.CodingService"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-async def serve_echo(server: grpc.aio.Server | Server, address: str, folder: Path) -> None:
+async def serve_echo(make: Callable[[], Any], address: str, folder: Path) -> None:
     """Answers prepared bytes until the process is ended."""
+    server = make()
     handlers = {name: _echo((folder / name).read_bytes()) for name in ("Compress", "Decompress")}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     server.add_insecure_port(address)
@@ -111,16 +115,8 @@ if __name__ == "__main__":
     config = UniversalBatchedConfig.from_dict(json.loads((folder / "config.json").read_text()))
     match kind:
         case "echo":
-
-            async def echo() -> None:
-                await serve_echo(grpc.aio.server(options=UNLIMITED), address, folder)
-
-            asyncio.run(echo())
+            asyncio.run(serve_echo(lambda: grpc.aio.server(options=UNLIMITED), address, folder))
         case "floor":
-
-            async def floor() -> None:
-                await serve_echo(Server(UNLIMITED), address, folder)
-
-            turns.run(floor())
+            turns.run(serve_echo(lambda: Server(UNLIMITED), address, folder))
         case _:
             serve_naive(address, config, function=kind == "function")

@@ -44,7 +44,7 @@ def test_the_loop_and_a_thread_in_its_turn_never_run_together() -> None:
         loop = current_loop()
 
         def work() -> None:
-            for _ in range(50):
+            for _ in range(20):
                 with loop.turn:
                     visit("thread")
 

@@ -6,9 +6,7 @@ is finished once; whoever asked for it hears of its end, whether or not the call
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -20,18 +18,12 @@ if TYPE_CHECKING:
     Metadata = Sequence[tuple[str, str | bytes]]
 
 _NO_FLAGS = 0
-# Answers of a stream that may wait to be sent.
-_MOST_UNSENT = 32
 # Later than any deadline: what a caller without one sends.
 _NEVER = 1e15
 
 
 class Call:
     """One call, and the context of its servicer: what entropyd uses of `grpc.aio.ServicerContext`.
-
-    Args:
-      event: gRPC's, that tells of the call.
-      when_idle: Has something done once there is nothing else to do.
 
     Attributes:
       method: Path of the method, as in `/package.Service/Method`.
@@ -44,16 +36,12 @@ class Call:
         "_deadline",
         "_metadata",
         "_open",
-        "_outbox",
-        "_sender",
         "_trailing",
         "_watched",
-        "_when_idle",
         "method",
     )
 
-    def __init__(self, event: Any, when_idle: Callable[[Callable[[], None]], None]) -> None:
-        self._when_idle = when_idle
+    def __init__(self, event: Any) -> None:
         self._call = event.call
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
@@ -62,8 +50,6 @@ class Call:
         self._open = self._watched = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
-        self._outbox: deque[bytes] = deque()
-        self._sender: asyncio.Future[None] | None = None
 
     def invocation_metadata(self) -> Metadata:
         """What the caller sent along."""
@@ -96,33 +82,25 @@ class Call:
         """Has the end of the call told, in a turn."""
         self._callbacks.append(callback)
 
-    def expect(self, then: Callable[[bytes | None], None]) -> None:
-        """Has the only message told; None when there is none, or the caller has left."""
+    def receive(self, then: Callable[[bytes | None], None]) -> None:
+        """Has the next message told; None when there is none, or the caller has left."""
 
         def received(event: Any) -> None:
             then(event.batch_operations[0].message())
 
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
 
-    async def receive(self) -> bytes | None:
-        """The next message of a stream; None at its end, or when the caller has left."""
-        event = await self._done(cygrpc.ReceiveMessageOperation(_NO_FLAGS))
-        message: bytes | None = event.batch_operations[0].message()
-        return message
+    def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
+        """Sends one of several messages, and tells when the next one may be sent.
 
-    async def send(self, message: bytes) -> None:
-        """Sends a message of a stream; returns when few are on their way."""
-        self._outbox.append(message)
-        if len(self._outbox) == 1:
-            # By then, more may be answered: messages that are sent together share writes to the connection.
-            self._when_idle(self._send_next)
-        while len(self._outbox) > _MOST_UNSENT:
-            await self._until_sent()
-
-    async def flush(self) -> None:
-        """Returns when all messages of a stream are on their way."""
-        while self._outbox:
-            await self._until_sent()
+        Args:
+          message: What to send.
+          then: Told when it is on its way.
+          more: Whether another one will follow at once, so that they can share a write to the connection.
+        """
+        flags = cygrpc.WriteFlag.buffer_hint if more else _NO_FLAGS
+        sending = cygrpc.SendMessageOperation(message, flags)
+        self._call.start_server_batch((*self._opening(), sending), then)
 
     def watch(self, left: Callable[[], object]) -> None:
         """Has it told, in a turn, when the caller leaves or its deadline passes."""
@@ -150,33 +128,6 @@ class Call:
         )
         closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
         self._call.start_server_batch((*self._opening(), *sending, status, *closing), self._ended)
-
-    def _send_next(self) -> None:
-        flags = _NO_FLAGS if len(self._outbox) == 1 else cygrpc.WriteFlag.buffer_hint
-        sending = cygrpc.SendMessageOperation(self._outbox[0], flags)
-        self._call.start_server_batch((*self._opening(), sending), self._sent)
-
-    def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
-        self._outbox.popleft()
-        if self._outbox:
-            self._send_next()
-        if self._sender is not None and not self._sender.done():
-            self._sender.set_result(None)
-
-    async def _until_sent(self) -> None:
-        self._sender = asyncio.get_running_loop().create_future()
-        await self._sender
-
-    async def _done(self, *operations: Any) -> Any:
-        """Waits for operations; the event that tells of their end."""
-        done = asyncio.get_running_loop().create_future()
-
-        def settle(event: Any) -> None:
-            if not done.done():  # whoever waited may have been cancelled
-                done.set_result(event)
-
-        self._call.start_server_batch(operations, settle)
-        return await done
 
     def _opening(self) -> tuple[Any, ...]:
         if self._open:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # A turn ends after this many callbacks, so that none that calls itself again keeps the others waiting.
-_MOST_CALLBACKS = 100
+_MOST_CALLBACKS = 500
 
 
 class TurnLoop(asyncio.SelectorEventLoop):

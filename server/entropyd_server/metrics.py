@@ -1,7 +1,7 @@
 """Every metric of the server, with its unit and labels.
 
 Owns the figures and their names. It must not know how they come about. Invariants: no label holds a value
-that a caller chooses; figures change on the event loop only, and a scrape only reads them.
+that a caller chooses; figures change in turns of the event loop only, and a scrape only reads them.
 
 The figures are plain numbers, rendered when they are scraped: prometheus_client's own counters take a lock
 and several calls for each increment, which a small request feels (docs/adr/0006-batching.md).
@@ -138,7 +138,7 @@ class Metrics(Collector):
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
     def collect(self) -> Iterator[Metric]:
-        """See base class. Copies before it renders: the event loop goes on counting."""
+        """See base class. Copies before it renders: the server goes on counting."""
         methods, operations = dict(self.methods), self.operations
         calls = CounterMetricFamily("entropyd_requests", "Calls that ended.", labels=["method", "code"])
         for method, figures in methods.items():

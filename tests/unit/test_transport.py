@@ -134,6 +134,18 @@ def test_each_kind_of_method_is_answered() -> None:
     run(main())
 
 
+def test_messages_that_come_together_are_all_answered_in_order() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            for count in range(1, 101):
+                words = [str(number).encode() for number in range(count)]
+                assert [word async for word in client.many(iter(words))] == [word[::-1] for word in words]
+            await server.stop(None)
+            await server.close()
+
+    run(main())
+
+
 def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
     async def main() -> None:
         async with serving() as (server, servicer, client):

@@ -34,8 +34,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 class Boundary:
     """Stands around the methods of entropyd's services.
 
-    Around the methods themselves and not an interceptor: grpc.aio looks a handler up anew for every call that
-    passes one, which costs a small call a tenth of its time (docs/adr/0006-batching.md).
+    Around the methods themselves, whose names it needs and which it looks up once.
 
     Args:
       metrics: Where calls are counted.

@@ -90,16 +90,9 @@ class Call:
 
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
 
-    def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
-        """Sends one of several messages, and tells when the next one may be sent.
-
-        Args:
-          message: What to send.
-          then: Told when it is on its way.
-          more: Whether another one will follow at once, so that they can share a write to the connection.
-        """
-        flags = cygrpc.WriteFlag.buffer_hint if more else _NO_FLAGS
-        sending = cygrpc.SendMessageOperation(message, flags)
+    def send(self, message: bytes, then: Callable[[Any], None]) -> None:
+        """Sends one of several messages, and tells when the next one may be sent."""
+        sending = cygrpc.SendMessageOperation(message, _NO_FLAGS)
         self._call.start_server_batch((*self._opening(), sending), then)
 
     def watch(self, left: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ Invariants: a call begins in the thread that reads it, in a turn of the event lo
 for anything ends there too; whatever a servicer does, its call ends and the thread goes on.
 
 grpc.aio wakes the event loop through a socket for each of the three events of a call, and gives each call a
-task: 130 of the 150 microseconds that an echo takes there (docs/adr/0011-transport.md).
+task: 130 of the 150 microseconds that an echo takes there (docs/adr/0010-transport.md).
 
 Source: grpc/_server.py and grpc/_cython/_cygrpc/aio/server.pyx.pxi of grpcio 1.85 for the order of a call's
 operations.
@@ -17,7 +17,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from functools import partial
-from threading import Thread, get_ident
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -68,7 +68,6 @@ class Server:
         self._core.register_completion_queue(self._queue)
         self._thread = Thread(target=self._serve, name="transport", daemon=True)
         self._stopping = False
-        self._idle_work: list[Callable[[], None]] = []
         self._calls = 0
         self._all_ended = asyncio.Event()
 
@@ -136,35 +135,20 @@ class Server:
         processor's caches are warm by then.
         """
         kinds = cygrpc.CompletionType
-        kind = kinds.operation_complete
-        while kind != kinds.queue_shutdown:
-            event = self._queue.poll(_NO_WAIT if self._idle_work else None)
-            dealt_with = 0
+        event = self._queue.poll()
+        while event.completion_type != kinds.queue_shutdown:
             with self._loop.turn:
-                if event.completion_type == kinds.queue_timeout:
-                    work, self._idle_work = self._idle_work, []
-                    for step in work:
-                        step()
-                while event.completion_type == kinds.operation_complete and dealt_with < _MOST_EVENTS:
-                    self._deal_with(event)
-                    dealt_with += 1
-                    if dealt_with < _MOST_EVENTS:
-                        event = self._queue.poll(_NO_WAIT)
-            kind = event.completion_type
-            event = None  # while it is waited for the next one, nothing may keep a call
-
-    def _deal_with(self, event: Any) -> None:
-        try:
-            event.tag(event)
-        except Exception:
-            log.exception("an event of a call was not dealt with")
-
-    def _when_idle(self, work: Callable[[], None]) -> None:
-        """Does something once no event waits; at once in another thread than that of the events."""
-        if get_ident() == self._thread.ident:
-            self._idle_work.append(work)
-        else:
-            work()
+                for _ in range(_MOST_EVENTS):
+                    try:
+                        event.tag(event)
+                    except Exception:
+                        log.exception("an event of a call was not dealt with")
+                    event = self._queue.poll(_NO_WAIT)
+                    if event.completion_type != kinds.operation_complete:
+                        break
+            if event.completion_type == kinds.queue_timeout:
+                event = None  # while it is waited for the next one, nothing may keep a call
+                event = self._queue.poll()
 
     def _want_call(self) -> None:
         self._core.request_call(self._queue, self._queue, self._called)
@@ -208,51 +192,52 @@ class Server:
             self._begin(handler, call, message)
 
     def _begin(self, handler: Handler, call: Call, message: bytes = b"") -> None:
-        task = self._loop.create_task(self._answer(handler, call, message))
+        task = self._loop.create_task(_answer(handler, call, message))
         self._loop.call_soon(_watch, call, task)
-
-    async def _answer(self, handler: Handler, call: Call, message: bytes) -> None:
-        """Ends a call with what its servicer says, or with its error.
-
-        Args:
-          handler: A grpc.RpcMethodHandler.
-          call: What is to be answered.
-          message: The only one, where the caller does not stream.
-        """
-        # Without a function of its own, a handler reads or writes bytes.
-        read, write = handler.request_deserializer or bytes, handler.response_serializer or bytes
-        answer = None
-        try:
-            if handler.request_streaming or handler.response_streaming:
-                stream = Stream(call, self._when_idle)
-            request = _messages(stream, read) if handler.request_streaming else read(message)
-            if handler.response_streaming:
-                behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-                try:
-                    async with aclosing(behaviour(request, call)) as responses:
-                        async for response in responses:
-                            await stream.send(write(response))
-                finally:
-                    await stream.flush()  # what was answered comes before the end, good or bad
-            else:
-                behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-                answer = write(await behaviour(request, call))
-        except grpc.aio.AbortError as error:
-            call.fail(call.code(), str(error))
-        except asyncio.CancelledError:
-            call.fail(grpc.StatusCode.CANCELLED, "the call was cancelled")
-            raise
-        except Exception:
-            log.exception("%s failed", call.method)
-            call.fail(grpc.StatusCode.INTERNAL, "internal error")
-        else:
-            call.finish(answer)
 
 
 def _watch(call: Call, task: asyncio.Task[None]) -> None:
     """Ends the task of a call whose caller leaves; after its first step, in which most calls are answered."""
     if not task.done():
         call.watch(task.cancel)
+
+
+async def _answer(handler: Handler, call: Call, message: bytes) -> None:
+    """Ends a call with what its servicer says, or with its error.
+
+    Args:
+      handler: A grpc.RpcMethodHandler.
+      call: What is to be answered.
+      message: The only one, where the caller does not stream.
+    """
+    # Without a function of its own, a handler reads or writes bytes.
+    read, write = handler.request_deserializer or bytes, handler.response_serializer or bytes
+    answer = None
+    try:
+        if handler.request_streaming or handler.response_streaming:
+            stream = Stream(call)
+        request = _messages(stream, read) if handler.request_streaming else read(message)
+        if handler.response_streaming:
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            try:
+                async with aclosing(behaviour(request, call)) as responses:
+                    async for response in responses:
+                        await stream.send(write(response))
+            finally:
+                await stream.flush()  # what was answered comes before the end, good or bad
+        else:
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            answer = write(await behaviour(request, call))
+    except grpc.aio.AbortError as error:
+        call.fail(call.code(), str(error))
+    except asyncio.CancelledError:
+        call.fail(grpc.StatusCode.CANCELLED, "the call was cancelled")
+        raise
+    except Exception:
+        log.exception("%s failed", call.method)
+        call.fail(grpc.StatusCode.INTERNAL, "internal error")
+    else:
+        call.finish(answer)
 
 
 async def _messages(stream: Stream, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:

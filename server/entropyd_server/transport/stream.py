@@ -24,12 +24,10 @@ class Stream:
 
     Args:
       call: The call.
-      when_idle: Has something done once the transport has nothing else to do.
     """
 
-    def __init__(self, call: Call, when_idle: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._when_idle = when_idle
         self._unread: deque[bytes | None] = deque()
         self._unsent: deque[bytes] = deque()
         self._receiving = False
@@ -46,8 +44,7 @@ class Stream:
         """Sends a message; returns when few wait to be sent."""
         self._unsent.append(message)
         if len(self._unsent) == 1:
-            # By then, more may be answered that can share a write to the connection.
-            self._when_idle(self._send_next)
+            self._send_first()
         await self._until(lambda: len(self._unsent) < _MOST_UNSENT)
 
     async def flush(self) -> None:
@@ -65,13 +62,13 @@ class Stream:
             self._receive_next()
         self._changed.set()
 
-    def _send_next(self) -> None:
-        self._call.send(self._unsent[0], self._sent, more=len(self._unsent) > 1)
+    def _send_first(self) -> None:
+        self._call.send(self._unsent[0], self._sent)
 
     def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
         self._unsent.popleft()
         if self._unsent:
-            self._send_next()
+            self._send_first()
         self._changed.set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:

@@ -85,6 +85,27 @@ def test_what_becomes_ready_in_a_turn_goes_on_in_it() -> None:
     run(main())
 
 
+def test_a_loop_ends_when_its_last_task_ends_in_a_turn() -> None:
+    threads: list[threading.Thread] = []
+
+    async def main() -> str:
+        loop = current_loop()
+        answered: asyncio.Future[None] = loop.create_future()
+
+        def work() -> None:
+            time.sleep(0.05)  # the loop waits by now
+            with loop.turn:
+                answered.set_result(None)
+
+        threads.append(threading.Thread(target=work))
+        threads[0].start()
+        await answered
+        return threading.current_thread().name
+
+    assert run(main()) == threads[0].name
+    threads[0].join()
+
+
 def test_a_timer_that_is_set_in_a_turn_wakes_the_loop() -> None:
     async def main() -> None:
         loop = current_loop()

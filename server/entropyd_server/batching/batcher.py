@@ -57,7 +57,7 @@ class Batcher(Generic[W, R]):
     Args:
       queue: Where work waits.
       code: Codes a batch: `(key, [(work, start, stop), ...]) -> one result for each`. Runs on a thread or
-        on the event loop.
+        where the call is.
       threads: Batches that are coded at the same time.
       max_batch_symbols: Most symbols of a batch.
       inline_symbols: By operation, how much is coded where it is, at once: handing it to a thread and back
@@ -147,11 +147,7 @@ class Batcher(Generic[W, R]):
         await asyncio.to_thread(self._threads.shutdown)
 
     def _code_at_once(self, key: Key, work: W, units: int, symbols: int) -> R:
-        """Codes on the event loop what costs less than to queue it.
-
-        Small calls do not gather: grpc.aio hands them over one by one, 1.2 in a turn of the event loop with
-        16 callers, so there would be nobody to be coded with.
-        """
+        """Codes where it is what costs less than to queue it."""
         started = time.perf_counter()
         (result,) = self._code(key, [(work, 0, units)])
         figures = self._metrics.operations[key.operation]

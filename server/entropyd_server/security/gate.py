@@ -4,9 +4,8 @@ Owns the count of calls in hand. It must not know which call needs what (`access
 (`reading`) or what any call does. Invariant: a call that is refused costs the server its headers; however
 large the message behind them is, it is never assembled.
 
-A handler is looked up once for every call, in the task of that call and before its message is received: so
-the gate stands around the look-up. An interceptor would stand there too, but costs every call a second
-look-up (docs/adr/0006-batching.md).
+A handler is looked up once for every call, before its message is received: so the gate stands around the
+look-up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One call: what its caller sent along, and the way out.
 
 Owns the operations of gRPC's core that belong to a call. It must not know what is called. Invariants: a call
-is finished once; whoever asked for it hears of its end, whether or not the caller is still there.
+is finished once, and begins nothing after that; whoever asked for it hears of its end, whether or not the
+caller is still there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Call:
         "_callbacks",
         "_code",
         "_deadline",
+        "_finished",
         "_metadata",
         "_open",
         "_trailing",
@@ -47,7 +49,7 @@ class Call:
         self._deadline: float = event.call_details.deadline
         self.method: str = event.call_details.method.decode()
         self._callbacks: list[Callable[[Call], None]] = []
-        self._open = self._watched = False
+        self._open = self._watched = self._finished = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
 
@@ -84,6 +86,9 @@ class Call:
 
     def receive(self, then: Callable[[bytes | None], None]) -> None:
         """Has the next message told; None when there is none, or the caller has left."""
+        if self._finished:
+            then(None)
+            return
 
         def received(event: Any) -> None:
             then(event.batch_operations[0].message())
@@ -92,6 +97,9 @@ class Call:
 
     def send(self, message: bytes, then: Callable[[Any], None]) -> None:
         """Sends one of several messages, and tells when the next one may be sent."""
+        if self._finished:
+            then(None)
+            return
         sending = cygrpc.SendMessageOperation(message, _NO_FLAGS)
         self._call.start_server_batch((*self._opening(), sending), then)
 
@@ -116,6 +124,7 @@ class Call:
         self._end((), code, details)
 
     def _end(self, sending: tuple[Any, ...], code: grpc.StatusCode, details: str) -> None:
+        self._finished = True
         status = cygrpc.SendStatusFromServerOperation(
             self._trailing, code.value[0], details.encode(), _NO_FLAGS
         )

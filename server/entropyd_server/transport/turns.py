@@ -60,6 +60,12 @@ class TurnLoop(asyncio.SelectorEventLoop):
             self.wake()  # it would wait for the timers that it knew of
         return handle
 
+    def stop(self) -> None:
+        """See base class."""
+        super().stop()
+        if self.turn.taken:
+            self.wake()
+
     def run_ready(self) -> None:
         """Runs what is ready, in another thread's turn."""
         ready: deque[Any] = self._ready  # type: ignore[attr-defined]  # the base class's, in all versions

@@ -1,11 +1,11 @@
-"""A server of asynchronous servicers, as grpc.aio's, at a third of its cost for a small call.
+"""A server of asynchronous servicers, as grpc.aio's is, for a third of its cost.
 
 Owns the completion queue of gRPC's core and the thread that reads it. It must not know what is served.
 Invariants: a call begins in the thread that reads it, in a turn of the event loop's; one that need not wait
 for anything ends there too; whatever a servicer does, its call ends and the thread goes on.
 
-grpc.aio wakes the event loop through a socket for each of the three events of a call, and gives each call a
-task: 130 of the 150 microseconds that an echo takes there (docs/adr/0010-transport.md).
+grpc.aio wakes the event loop's thread through a socket for each event of a call. An echo of a small call
+costs 131 us of the server's processor time there, where 37 do (docs/adr/0010-transport.md).
 
 Source: grpc/_server.py and grpc/_cython/_cygrpc/aio/server.pyx.pxi of grpcio 1.85 for the order of a call's
 operations.

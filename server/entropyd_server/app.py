@@ -141,9 +141,9 @@ async def _serve(settings: Settings) -> None:
     await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
     parts.health.turn_away()
     await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
-    await parts.server.stop(0 if hurry.is_set() else _GRACE_SECONDS)
+    await parts.server.stop(_pause(hurry, _GRACE_SECONDS))
     if probed is not None:
-        await probed.stop(0)
+        await probed.stop(asyncio.sleep(0))
     if parts.plane is not None:
         await parts.plane.close()
     # Last those that take turns: workers end with the thread that started them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -86,3 +87,18 @@ def test_a_second_signal_ends_a_drain_at_once(store_url: str) -> None:
             running.process.wait(timeout=1)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(timeout=30) == 0
+
+
+def test_a_second_signal_ends_calls_in_hand_too(store_url: str) -> None:
+    messages: queue.Queue[coding_pb2.CompressStreamRequest] = queue.Queue()
+    messages.put(coding_pb2.CompressStreamRequest(request_id="is answered, so the call is in hand"))
+    with LocalServer("--role", "coding", store=store_url) as running:
+        with grpc.insecure_channel(running.target) as channel:
+            stream = coding_pb2_grpc.CodingServiceStub(channel).CompressStream(iter(messages.get, None))
+            assert next(stream).status.reason == "INVALID_REQUEST"
+            running.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.process.wait(timeout=1)
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(timeout=10) == 0
+            assert stream.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)

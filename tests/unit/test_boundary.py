@@ -84,7 +84,7 @@ async def service() -> AsyncIterator[Service]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Service(servicer, metrics, calls, coding_pb2_grpc.CodingServiceStub(channel))
     finally:
-        await server.stop(None)
+        await server.stop(asyncio.sleep(0))
         await server.close()
 
 

@@ -56,7 +56,7 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
             await health.serving(CODING)
             assert await statuses() == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
             assert health.unready(CODING) is None
-        await server.stop(None)
+        await server.stop(asyncio.sleep(0))
         await server.close()
 
     run(scenario())
@@ -82,7 +82,7 @@ def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
             assert (await asyncio.wait_for(stays.read(), 60)).status == NOT_SERVING
             unknown = stub.Watch(health_pb2.HealthCheckRequest(service="no.such.Service"))
             assert (await unknown.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        await server.stop(None)
+        await server.stop(asyncio.sleep(0))
         await server.close()
 
     run(scenario())

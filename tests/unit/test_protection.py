@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def test_an_operator_is_told_of_what_is_open_to_the_network(
         guarded = protection(*(word for flag in flags for word in (flag, str(files[flag]))))
         guarded.add_port(server, address)
         await server.start()
-        await server.stop(None)
+        await server.stop(asyncio.sleep(0))
         await server.close()
 
     run(scenario())

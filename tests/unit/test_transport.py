@@ -128,7 +128,7 @@ def test_each_kind_of_method_is_answered() -> None:
             assert [byte async for byte in client.spell(b"abc")] == [b"a", b"b", b"c"]
             assert [byte async for byte in client.spell(b"")] == []
             assert [word async for word in client.many(iter([b"ab", b"", b"cd"]))] == [b"ba", b"", b"dc"]
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -140,7 +140,7 @@ def test_messages_that_come_together_are_all_answered_in_order() -> None:
             for count in range(1, 101):
                 words = [str(number).encode() for number in range(count)]
                 assert [word async for word in client.many(iter(words))] == [word[::-1] for word in words]
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -152,7 +152,7 @@ def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
             answers = await asyncio.gather(*(client.one(str(i).encode()) for i in range(100)))
             assert answers == [str(i).encode()[::-1] for i in range(100)]
             assert servicer.threads == {"transport"}
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -177,7 +177,7 @@ def test_a_call_that_fails_says_so_and_no_more(
             assert (error.code(), error.details()) == (code, details)
             assert ("key", "value") in tuple(error.trailing_metadata() or ()) or message != b"abort"
             assert await client.one(b"abc") == b"cba"
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -189,7 +189,7 @@ def test_a_call_without_its_message_is_refused() -> None:
             error = await failure(client.one_as_stream(iter([])))
             assert error.code() == grpc.StatusCode.UNIMPLEMENTED
             assert error.details() == "/test.Service/One takes one message"
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -202,7 +202,7 @@ def test_a_stream_that_fails_ends_with_its_error_after_what_was_answered() -> No
             assert await call.read() == b"ba"
             assert (await failure(call.read())).code() == grpc.StatusCode.INTERNAL
             assert servicer.left == ["many"]
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -224,7 +224,7 @@ def test_a_servicer_hears_that_its_caller_left() -> None:
             while len(servicer.left) < 3:  # noqa: ASYNC110 - nothing else tells of it
                 await asyncio.sleep(0.001)
             assert sorted(servicer.left) == ["many", "one", "one"]
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -242,7 +242,7 @@ def test_a_servicer_knows_how_long_its_caller_will_wait() -> None:
             assert 30 < minute < 61  # on its way, gRPC rounds it up
             assert soon is not None
             assert soon < 1
-            await server.stop(None)
+            await server.stop(asyncio.sleep(0))
             await server.close()
 
     run(main())
@@ -254,7 +254,7 @@ def test_a_server_that_stops_waits_for_its_calls_and_then_cancels_them() -> None
             waiting = [asyncio.ensure_future(failure(client.one(b"wait, then tidy up"))) for _ in range(3)]
             while len(servicer.remaining) < 3:  # noqa: ASYNC110 - nothing else tells of it
                 await asyncio.sleep(0.001)
-            await server.stop(0.2)
+            await server.stop(asyncio.sleep(0.2))
             await server.close()
             assert servicer.left == ["one"] * 3
             codes = {error.code().name for error in await asyncio.gather(*waiting)}
@@ -269,7 +269,7 @@ def test_a_server_that_stops_answers_what_it_has() -> None:
             stream = client.many()
             await stream.write(b"ab")
             assert await stream.read() == b"ba"
-            stopping = asyncio.create_task(server.stop(60))
+            stopping = asyncio.create_task(server.stop(asyncio.sleep(60)))
             await asyncio.sleep(0.05)
             await stream.write(b"cd")
             assert await stream.read() == b"dc"
@@ -290,7 +290,7 @@ def test_an_address_that_is_taken_is_said_so() -> None:
         with pytest.raises(RuntimeError):
             second.add_insecure_port(f"127.0.0.1:{port}")
         await first.start()
-        await first.stop(None)
+        await first.stop(asyncio.sleep(0))
         await first.close()
 
     run(main())

@@ -28,7 +28,7 @@ from entropyd_server.transport.stream import Stream
 from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     Handler = Any  # grpc.RpcMethodHandler, whose types lack its fields
 
@@ -101,16 +101,15 @@ class Server:
             self._want_call()
         self._thread.start()
 
-    async def stop(self, grace: float | None) -> None:
-        """Takes no more calls, and waits for those in hand; cancels them after `grace` seconds."""
+    async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
+        """Takes no more calls, and waits for those in hand; cancels them when `patience` comes to its end."""
         stopped = asyncio.Event()
         self._stopping = True
         self._core.shutdown(self._queue, lambda _: stopped.set())
-        try:
-            await asyncio.wait_for(stopped.wait(), grace or 0)
-        except asyncio.TimeoutError:  # not the built-in one before Python 3.11
-            self._core.cancel_all_calls()
-            await stopped.wait()
+        waiting = asyncio.create_task(patience)
+        waiting.add_done_callback(lambda _: None if stopped.is_set() else self._core.cancel_all_calls())
+        await stopped.wait()
+        waiting.cancel()
         # An operation on a queue that is shut down ends the process.
         while self._calls:
             self._all_ended.clear()

@@ -1,12 +1,11 @@
 """An event loop that other threads take turns with.
 
 Owns who runs at a time, and what goes on in a turn. Invariants: the loop and whoever is in a turn never run
-together; what becomes ready in a turn goes on in that turn, in order; a thread that wants a turn waits for no
-more than one turn of each other.
+together; what becomes ready in a turn goes on in that turn, in order; whoever ends a turn has its next one
+after whoever waits.
 
-asyncio has other threads leave a callback, wake the loop through a socket, and wait until it has run. That
-costs two changes of threads, some 50 microseconds, where coding a small array takes 15. In a turn, a thread
-runs the callbacks itself.
+asyncio has other threads leave a callback and wake the loop through a socket. Two changes of threads cost
+more than coding a small array does. In a turn, a thread runs the callbacks itself.
 """
 
 from __future__ import annotations

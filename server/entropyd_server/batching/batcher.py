@@ -205,12 +205,15 @@ class Batcher(Generic[W, R]):
 
     def _run_on_thread(self, batch: Batch[_Caller[W, R]], loop: TurnLoop) -> None:
         outcomes, seconds = self._run(batch)
-        # Callers go on in this turn, on this thread.
+        # Callers go on in this turn, on this thread. A callback, so that the loop tells of what fails in it.
         with loop.turn:
-            self._free_threads += 1
-            self._settle(batch, outcomes, seconds)
-            if self._dispatch_planned is None:
-                self._dispatch()
+            loop.call_soon(self._returned, batch, outcomes, seconds)
+
+    def _returned(self, batch: Batch[_Caller[W, R]], outcomes: list[R | Exception], seconds: float) -> None:
+        self._free_threads += 1
+        self._settle(batch, outcomes, seconds)
+        if self._dispatch_planned is None:
+            self._dispatch()
 
     def _run(self, batch: Batch[_Caller[W, R]]) -> tuple[list[R | Exception], float]:
         """Codes a batch; the result or the error of each share, and the seconds that it took."""

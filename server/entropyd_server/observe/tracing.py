@@ -5,7 +5,7 @@ told to trace imports this; every span that begins ends, also when its caller ca
 a caller sent but a request id and a model id, both checked.
 
 Around the methods like the boundary, and not the interceptor of opentelemetry-instrumentation-grpc: that one
-leaves calls that are cancelled without a status, and an interceptor makes each call look its handler up anew.
+leaves calls that are cancelled without a status, and is made for gRPC's own servers.
 """
 
 from __future__ import annotations

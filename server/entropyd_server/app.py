@@ -43,6 +43,7 @@ from entropyd_server.rpc.library import ModelLibrary
 from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
+from entropyd_server.rpc.reflection import Reflection
 from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
@@ -245,7 +246,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     await health.register(cast("Server", Gate(server, refuse)))
     reflected = [*services, INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-        boundary.enclose(reflection.aio.ReflectionServicer(reflected), REFLECTION), gate
+        boundary.enclose(Reflection(reflected), REFLECTION), gate
     )
     try:
         protection.add_port(server, settings.listen)

@@ -42,12 +42,10 @@ class Servicer(coding_pb2_grpc.CodingServiceServicer):
         await self._act(request.model_id)
         return coding_pb2.CompressResponse()
 
-    async def CompressStream(  # noqa: N802
-        self, requests: AsyncIterator[Any], context: Any
-    ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
+    async def CompressStream(self, requests: AsyncIterator[Any], context: Any) -> None:  # noqa: N802
         async for message in requests:
             await self._act(message.request.model_id)
-            yield coding_pb2.CompressStreamResponse(request_id=message.request_id)
+            await context.write(coding_pb2.CompressStreamResponse(request_id=message.request_id))
 
     async def _act(self, what: str) -> None:
         match what:

@@ -47,19 +47,29 @@ class Servicer:
                 self.left.append("one")
         return message[::-1]
 
-    async def many(self, messages: AsyncIterator[bytes], context: Call) -> AsyncIterator[bytes]:
+    async def many(self, messages: AsyncIterator[bytes], context: Call) -> None:
         try:
             async for message in messages:
-                yield await self.one(message, context)
+                await context.write(await self.one(message, context))
         finally:
             self.left.append("many")
 
     async def count(self, messages: AsyncIterator[bytes], context: Call) -> bytes:
         return str(len([message async for message in messages])).encode()
 
-    async def spell(self, message: bytes, context: Call) -> AsyncIterator[bytes]:
-        for byte in message:
-            yield bytes([byte])
+    async def spell(self, message: bytes, context: Call) -> None:
+        for byte in message.removesuffix(b"..."):
+            await context.write(bytes([byte]))
+        if message.endswith(b"..."):
+            await asyncio.Event().wait()
+
+    async def share(self, messages: AsyncIterator[bytes], context: Call) -> None:
+        async def take(name: bytes) -> None:
+            async for message in messages:
+                await asyncio.sleep(0)
+                await context.write(name + message)
+
+        await asyncio.gather(take(b"a"), take(b"b"))
 
     def handlers(self) -> dict[str, Any]:
         return {
@@ -67,6 +77,7 @@ class Servicer:
             "Many": grpc.stream_stream_rpc_method_handler(self.many, request_deserializer=read),
             "Count": grpc.stream_unary_rpc_method_handler(self.count),
             "Spell": grpc.unary_stream_rpc_method_handler(self.spell),
+            "Share": grpc.stream_stream_rpc_method_handler(self.share),
         }
 
 
@@ -96,6 +107,7 @@ class Client:
         self.many: Any = channel.stream_stream(f"/{_SERVICE}/Many")
         self.count: Any = channel.stream_unary(f"/{_SERVICE}/Count")
         self.spell: Any = channel.unary_stream(f"/{_SERVICE}/Spell")
+        self.share: Any = channel.stream_stream(f"/{_SERVICE}/Share")
         self.none: Any = channel.unary_unary(f"/{_SERVICE}/None")
         self.broken: Any = channel.unary_unary(f"/{_SERVICE}/Broken")
         self.one_as_stream: Any = channel.stream_unary(f"/{_SERVICE}/One")
@@ -134,12 +146,41 @@ def test_each_kind_of_method_is_answered() -> None:
     run(main())
 
 
-def test_messages_that_come_together_are_all_answered_in_order() -> None:
+# gRPC buffers 64 KiB of a stream before it writes them without being asked.
+@pytest.mark.parametrize("length", [0, 1000, 1 << 15, 1 << 16, 1 << 18])
+def test_messages_that_come_together_are_all_answered_in_order(length: int) -> None:
     async def main() -> None:
         async with serving() as (server, _, client):
-            for count in range(1, 101):
-                words = [str(number).encode() for number in range(count)]
+            for count in [*range(1, 20), 100]:
+                words = [str(number).encode() + bytes(length) for number in range(count)]
                 assert [word async for word in client.many(iter(words))] == [word[::-1] for word in words]
+            await server.stop(asyncio.sleep(0))
+            await server.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("word", [b"a", b"ab", b"abcde"])
+def test_answers_do_not_wait_for_what_may_follow(word: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            call = client.spell(word + b"...")
+            for byte in word:
+                assert await asyncio.wait_for(call.read(), 30) == bytes([byte])
+            call.cancel()
+            await server.stop(asyncio.sleep(0))
+            await server.close()
+
+    run(main())
+
+
+def test_tasks_that_share_a_stream_take_each_message_once_and_all_see_its_end() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            words = [str(number).encode() for number in range(100)]
+            answers = [word async for word in client.share(iter(words))]
+            assert sorted(word[1:] for word in answers) == sorted(words)
+            assert {word[:1] for word in answers} == {b"a", b"b"}
             await server.stop(asyncio.sleep(0))
             await server.close()
 

@@ -11,7 +11,7 @@ leaves calls that are cancelled without a status, and is made for gRPC's own ser
 from __future__ import annotations
 
 import threading
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -26,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from entropyd_server.observe.call_log import REQUEST_ID_KEY, model_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from google.protobuf.descriptor import ServiceDescriptor
     from opentelemetry.trace import Span, Tracer
@@ -62,9 +62,8 @@ class Tracing:
     def enclose(self, servicer: S, service: ServiceDescriptor) -> S:
         """Puts a span around each method of a servicer, and gives the servicer back."""
         for method in service.methods:
-            around = self._around_stream if method.server_streaming else self._around_unary
             behaviour = getattr(servicer, method.name)
-            setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
+            setattr(servicer, method.name, self._around(service.full_name, method.name, behaviour))
         return servicer
 
     def enclose_refusal(self, refuse: Refuse) -> Refuse:
@@ -84,19 +83,10 @@ class Tracing:
         closing.start()
         closing.join(_CLOSE_SECONDS)
 
-    def _around_unary(self, service: str, method: str, behaviour: Any) -> Any:
+    def _around(self, service: str, method: str, behaviour: Any) -> Any:
         async def answer(request: Any, context: Call) -> Any:
             with self._call(service, method, context):
                 return await behaviour(request, context)
-
-        return answer
-
-    def _around_stream(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(requests: Any, context: Call) -> AsyncIterator[Any]:
-            with self._call(service, method, context):
-                async with aclosing(behaviour(requests, context)) as responses:
-                    async for response in responses:
-                        yield response
 
         return answer
 

@@ -8,7 +8,6 @@ the log under a request id, and only the id to the caller.
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -17,7 +16,7 @@ from entropyd.contract.errors import EntropydError, InternalError, to_status
 from entropyd_server.observe.call_log import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from google.protobuf.descriptor import ServiceDescriptor
 
@@ -52,11 +51,10 @@ class Boundary:
     def enclose(self, servicer: S, service: ServiceDescriptor) -> S:
         """Puts the boundary around each method of a servicer, and gives the servicer back."""
         for method in service.methods:
-            around = self._around_stream if method.server_streaming else self._around_unary
             behaviour = getattr(servicer, method.name)
             # Shown before they happen: nobody sees a first increment of what was not there.
             self._metrics.methods[method.name].calls_by_code.update(OK=0, INTERNAL=0, DATA_LOSS=0)
-            setattr(servicer, method.name, around(service.full_name, method.name, behaviour))
+            setattr(servicer, method.name, self._around(service.full_name, method.name, behaviour))
         return servicer
 
     async def refuse(self, path: str, error: EntropydError, context: Call) -> None:
@@ -65,7 +63,7 @@ class Boundary:
         self._metrics.methods[method].calls_by_code[error.code] += 1
         await self._abort(method, context, error, error, time.perf_counter())
 
-    def _around_unary(self, service: str, method: str, behaviour: Any) -> Any:
+    def _around(self, service: str, method: str, behaviour: Any) -> Any:
         async def answer(request: Any, context: Call) -> Any:
             started = self._begin()
             code = "CANCELLED"  # unless it ends otherwise: cancellation is no Exception
@@ -82,27 +80,6 @@ class Boundary:
             if code != "OK":
                 await self._abort(method, context, error, cause, started)
             return response
-
-        return answer
-
-    def _around_stream(self, service: str, method: str, behaviour: Any) -> Any:
-        async def answer(requests: Any, context: Call) -> AsyncIterator[Any]:
-            started = self._begin()
-            code = "CANCELLED"
-            try:
-                if (unready := self._unready(service)) is not None:
-                    raise unready
-                async with aclosing(behaviour(requests, context)) as responses:
-                    async for response in responses:
-                        yield response
-                code = "OK"
-            except Exception as raised:  # noqa: BLE001 - see above
-                error, cause = as_error(raised), raised
-                code = error.code
-            finally:
-                self._end(method, started, code)
-            if code != "OK":
-                await self._abort(method, context, error, cause, started)
 
         return answer
 

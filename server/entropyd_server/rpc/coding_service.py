@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from entropyd_server.rpc.requests import (
     parse_compress,
     parse_decompress,
 )
-from entropyd_server.rpc.streams import answers
+from entropyd_server.rpc.streams import answer_each
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from entropyd_server.rpc.requests import CompressCall, DecompressCall
     from entropyd_server.transport.call import Call
 
-
-A = TypeVar("A")
 
 _CAUSES = {
     Status.ESCAPE_TOO_LONG: coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG,
@@ -98,31 +96,31 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         """See coding.proto."""
         return await self._decompress(request, context.time_remaining())
 
-    def CompressStream(
+    async def CompressStream(
         self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
-    ) -> AsyncIterator[coding_pb2.CompressStreamResponse]:
+    ) -> None:
         """See coding.proto."""
         response = coding_pb2.CompressStreamResponse
-        return self._answers(requests, context, "CompressStream", self._compress, response)
+        await self._answer_each(requests, context, "CompressStream", self._compress, response)
 
-    def DecompressStream(
+    async def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
-    ) -> AsyncIterator[coding_pb2.DecompressStreamResponse | LargeMessage]:
+    ) -> None:
         """See coding.proto."""
         response = _decompress_stream_response
-        return self._answers(requests, context, "DecompressStream", self._decompress, response)
+        await self._answer_each(requests, context, "DecompressStream", self._decompress, response)
 
-    def _answers(
+    async def _answer_each(
         self,
         requests: AsyncIterator[Any],
         context: Call,
         method: str,
         unary: Callable[[Any, float | None], Awaitable[Any]],
-        response: Callable[..., A],
-    ) -> AsyncIterator[A]:
+        response: Callable[..., Any],
+    ) -> None:
         """Answers each message of a stream with `unary`; one that fails does not end the stream."""
 
-        async def answer(message: Any) -> A:
+        async def answer(message: Any) -> Any:
             request_id, started = message.request_id, time.perf_counter()
             try:
                 answered = await unary(message.request, context.time_remaining())
@@ -132,7 +130,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
             self._metrics.stream_messages[method, "OK"] += 1
             return response(request_id=request_id, response=answered)
 
-        return answers(requests, answer, self._limits.max_stream_inflight)
+        await answer_each(requests, answer, context.write, self._limits.max_stream_inflight)
 
     async def _compress(
         self, request: coding_pb2.CompressRequest, timeout_s: float | None

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from entropyd.contract.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from entropyd_server.transport.call import Call
     from entropyd_server.transport.server import Server
@@ -115,8 +115,8 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
     async def Watch(  # noqa: N802 - gRPC's name
         self,
         request: health_pb2.HealthCheckRequest,
-        context: Call,  # noqa: ARG002 - gRPC hands it over
-    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        context: Call,
+    ) -> None:
         """See grpc/health/v1/health.proto."""
         told = None
         while True:
@@ -124,4 +124,4 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
                 while (status := self._statuses.get(request.service, _UNKNOWN)) == told:
                     await self._changed.wait()
             told = status
-            yield health_pb2.HealthCheckResponse(status=told)
+            await context.write(health_pb2.HealthCheckResponse(status=told))

@@ -175,9 +175,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         perturbed = await self._perturber.perturb(call, context.time_remaining())
         return render_perturbed(perturbed, call, batch_shape)
 
-    async def FitModel(
-        self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call
-    ) -> AsyncIterator[model_pb2.FitModelResponse]:
+    async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
         """See model.proto."""
         caller = self._caller(context)
         await self._creator.check_place(caller)
@@ -186,15 +184,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         async with contextlib.aclosing(self._fitter.fit(task)) as states:
             async for state in states:
                 fitted = replace(task.config, prior=state.prior)
-                yield model_pb2.FitModelResponse(
-                    progress=model_pb2.FitProgress(
-                        step=state.step,
-                        bits_per_element=state.bits_per_element,
-                        remaining_seconds=state.remaining_seconds,
-                    )
+                progress = model_pb2.FitProgress(
+                    step=state.step,
+                    bits_per_element=state.bits_per_element,
+                    remaining_seconds=state.remaining_seconds,
                 )
+                await context.write(model_pb2.FitModelResponse(progress=progress))
         model, _ = await self._creator.create(fitted, caller)
-        yield model_pb2.FitModelResponse(model=_render(model.stored))
+        await context.write(model_pb2.FitModelResponse(model=_render(model.stored)))
 
 
 def _render(model: StoredModel) -> model_pb2.Model:

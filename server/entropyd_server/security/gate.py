@@ -10,7 +10,6 @@ look-up.
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +20,7 @@ from entropyd.contract.errors import EntropydError, OverloadedError
 from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from entropyd_server.security.access import Access
     from entropyd_server.transport.call import Call
@@ -123,25 +122,16 @@ class _Gated:
             "response_serializer": methodcaller("SerializeToString"),
         }
 
-        async def request_of(message: bytes, context: Call) -> Any:
-            try:
-                return read(message)
-            except EntropydError as error:
-                await self._refuse(context.method, error, context)
-
-        if one := handler.unary_unary:
+        if not handler.request_streaming:
+            behaviour = handler.unary_unary or handler.unary_stream
 
             async def answer(message: bytes, context: Call) -> Any:
-                return await one(await request_of(message, context), context)
+                try:
+                    request = read(message)
+                except EntropydError as error:
+                    await self._refuse(context.method, error, context)
+                return await behaviour(request, context)
 
-            changes |= {"unary_unary": answer, "request_deserializer": None}
-        elif several := handler.unary_stream:
-
-            async def answers(message: bytes, context: Call) -> AsyncIterator[Any]:
-                request = await request_of(message, context)
-                async with aclosing(several(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-
-            changes |= {"unary_stream": answers, "request_deserializer": None}
+            kind = "unary_stream" if handler.response_streaming else "unary_unary"
+            changes |= {kind: answer, "request_deserializer": None}
         return cast("Handler", handler._replace(**changes))

@@ -14,7 +14,7 @@ import grpc
 from grpc._cython import cygrpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -28,6 +28,8 @@ class Call:
 
     Attributes:
       method: Path of the method, as in `/package.Service/Method`.
+      write: Sends one of several messages; returns when there is room for another. Only where the method's
+        answer is a stream.
     """
 
     __slots__ = (
@@ -41,7 +43,10 @@ class Call:
         "_trailing",
         "_watched",
         "method",
+        "write",
     )
+
+    write: Callable[[Any], Awaitable[None]]
 
     def __init__(self, event: Any) -> None:
         self._call = event.call
@@ -95,12 +100,20 @@ class Call:
 
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
 
-    def send(self, message: bytes, then: Callable[[Any], None]) -> None:
-        """Sends one of several messages, and tells when the next one may be sent."""
+    def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
+        """Sends one of several messages, and tells when the next one may be sent.
+
+        Args:
+          message: The message.
+          then: Is told.
+          more: Whether another follows; they go out together.
+        """
         if self._finished:
             then(None)
             return
-        sending = cygrpc.SendMessageOperation(message, _NO_FLAGS)
+        # Not of the first message: gRPC would keep it back together with the opening, and tell of no end.
+        flags = cygrpc.WriteFlag.buffer_hint if more and self._open else _NO_FLAGS
+        sending = cygrpc.SendMessageOperation(message, flags)
         self._call.start_server_batch((*self._opening(), sending), then)
 
     def watch(self, left: Callable[[], object]) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +27,7 @@ from entropyd_server.transport.stream import Stream
 from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     Handler = Any  # grpc.RpcMethodHandler, whose types lack its fields
 
@@ -210,23 +209,21 @@ async def _answer(handler: Handler, call: Call, message: bytes) -> None:
       message: The only one, where the caller does not stream.
     """
     # Without a function of its own, a handler reads or writes bytes.
-    read, write = handler.request_deserializer or bytes, handler.response_serializer or bytes
+    parse, render = handler.request_deserializer or bytes, handler.response_serializer or bytes
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     answer = None
     try:
         if handler.request_streaming or handler.response_streaming:
-            stream = Stream(call)
-        request = _messages(stream, read) if handler.request_streaming else read(message)
+            stream = Stream(call, parse, render)
+            call.write = stream.write
+        request = stream if handler.request_streaming else parse(message)
         if handler.response_streaming:
-            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
             try:
-                async with aclosing(behaviour(request, call)) as responses:
-                    async for response in responses:
-                        await stream.send(write(response))
+                await behaviour(request, call)
             finally:
                 await stream.flush()  # what was answered comes before the end, good or bad
         else:
-            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            answer = write(await behaviour(request, call))
+            answer = render(await behaviour(request, call))
     except grpc.aio.AbortError as error:
         call.fail(call.code(), str(error))
     except asyncio.CancelledError:
@@ -237,9 +234,3 @@ async def _answer(handler: Handler, call: Call, message: bytes) -> None:
         call.fail(grpc.StatusCode.INTERNAL, "internal error")
     else:
         call.finish(answer)
-
-
-async def _messages(stream: Stream, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
-    """The messages that a caller streams."""
-    while (message := await stream.receive()) is not None:
-        yield read(message)

@@ -22,56 +22,67 @@ _MOST_UNSENT = 32
 class Stream:
     """The messages that a caller sends and is sent.
 
+    Iterating yields what the caller sends; several tasks may share it, and each message goes to one of them.
+
     Args:
       call: The call.
+      parse: Reads a message.
+      render: Writes a message.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, parse: Callable[[bytes], Any], render: Callable[[Any], bytes]) -> None:
         self._call = call
-        self._unread: deque[bytes | None] = deque()
+        self._parse = parse
+        self._render = render
+        self._unread: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._unsent: deque[bytes] = deque()
         self._receiving = False
-        self._changed = asyncio.Event()
+        self._sent_one = asyncio.Event()
 
-    async def receive(self) -> bytes | None:
-        """The next message; None at the end, or when the caller has left."""
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
         if not self._receiving:
             self._receive_next()
-        await self._until(lambda: bool(self._unread))
-        return self._unread.popleft()
+        message = await self._unread.get()
+        if message is None:
+            self._unread.put_nowait(None)  # for whoever else waits
+            raise StopAsyncIteration
+        return self._parse(message)
 
-    async def send(self, message: bytes) -> None:
+    async def write(self, message: Any) -> None:
         """Sends a message; returns when few wait to be sent."""
-        self._unsent.append(message)
+        self._unsent.append(self._render(message))
         if len(self._unsent) == 1:
-            self._send_first()
-        await self._until(lambda: len(self._unsent) < _MOST_UNSENT)
+            # Not at once: what else is answered in the same turn goes out with it.
+            asyncio.get_running_loop().call_soon(self._send_first)
+        await self._until_unsent(_MOST_UNSENT - 1)
 
     async def flush(self) -> None:
         """Returns when everything is sent."""
-        await self._until(lambda: not self._unsent)
+        await self._until_unsent(0)
 
     def _receive_next(self) -> None:
-        self._receiving = len(self._unread) < _MOST_UNREAD
+        self._receiving = self._unread.qsize() < _MOST_UNREAD
         if self._receiving:
             self._call.receive(self._received)
 
     def _received(self, message: bytes | None) -> None:
-        self._unread.append(message)
+        self._unread.put_nowait(message)
         if message is not None:  # after the end, it stays as if one were being received
             self._receive_next()
-        self._changed.set()
 
     def _send_first(self) -> None:
-        self._call.send(self._unsent[0], self._sent)
+        self._call.send(self._unsent[0], self._sent, more=len(self._unsent) > 1)
 
     def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
         self._unsent.popleft()
         if self._unsent:
             self._send_first()
-        self._changed.set()
+        self._sent_one.set()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
+    async def _until_unsent(self, most: int) -> None:
+        while len(self._unsent) > most:
+            self._sent_one.clear()
+            await self._sent_one.wait()

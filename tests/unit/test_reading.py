@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError
+from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 from entropyd_server.rpc import reading
 from entropyd_server.rpc.limits import MAX_FIELDS
 from entropyd_server.rpc.reading import read_message
+from entropyd_server.rpc.wire_fields import header
 
 REQUEST = coding_pb2.DecompressRequest(
     compressed=types_pb2.CompressedTensor(
@@ -68,9 +71,80 @@ def test_the_largest_selection_of_units_is_read() -> None:
     data = coding_pb2.DecompressRequest(
         units=[coding_pb2.UnitRange(start=1 << 20, count=1)] * (1 << 20)
     ).SerializeToString()
-    assert len(read_message(coding_pb2.DecompressRequest, data).units) == 1 << 20  # type: ignore[attr-defined]
+    assert len(read_message(coding_pb2.DecompressRequest, data).units) == 1 << 20
 
 
 def test_bytes_that_are_no_message_are_said_to_be_none() -> None:
     with pytest.raises(InvalidRequestError, match=r"is no entropyd\.v1\.CompressRequest"):
         read_message(coding_pb2.CompressRequest, b"\xff")
+
+
+def delimited(number: int, value: bytes) -> bytes:
+    return header(number, len(value)) + value
+
+
+# Fields of a Tensor and of a CompressRequest: its own, some that nobody knows, and what is no field.
+_ODD = st.sampled_from(
+    [b"\x78\x01", b"\x7a\x02ab", b"\x7b\x7c", b"\x79" + bytes(8), b"\x7d" + bytes(4), b"\xff"]
+)
+_TENSOR = st.lists(
+    st.one_of(
+        st.just(b"\x08\x03"),
+        st.just(delimited(2, b"\x02\x01")),
+        st.binary(max_size=20).map(lambda elements: delimited(3, elements)),
+        st.just(b"\x18\x05"),  # its data as a number, which is not its data
+        _ODD,
+    ),
+    max_size=4,
+).map(b"".join)
+_REQUEST = st.lists(
+    st.one_of(
+        st.just(delimited(1, b"model")),
+        st.just(delimited(1, b"\xff")),  # no text
+        _TENSOR.map(lambda tensor: delimited(2, tensor)),
+        _TENSOR.map(lambda tensor: delimited(2, tensor)[:-1]),
+        st.just(b"\x18\x07"),
+        _ODD,
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+@given(data=_REQUEST)
+def test_a_request_whose_array_stays_where_it_is_reads_as_protobuf_reads_it(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_LARGE_BYTES", -1)
+        try:
+            expected = coding_pb2.CompressRequest.FromString(data)
+        except DecodeError:
+            with pytest.raises(InvalidRequestError):
+                read_message(coding_pb2.CompressRequest, data)
+            return
+        around = delimited(1, b"number 7") + delimited(2, data)
+        stream = read_message(coding_pb2.CompressStreamRequest, around)
+        assert stream.request_id == "number 7"
+        for found in (read_message(coding_pb2.CompressRequest, data), stream.request):
+            assert (found.model_id, found.first_unit) == (expected.model_id, expected.first_unit)
+            tensor, wanted = found.bottleneck, expected.bottleneck
+            assert (tensor.dtype, tensor.shape) == (wanted.dtype, wanted.shape)
+            assert bytes(tensor.data) == wanted.data
+
+
+def test_a_large_array_is_not_copied() -> None:
+    elements = np.random.default_rng(0).normal(size=(3, 100, 200)).astype(np.float32)
+    tensor = types_pb2.Tensor(dtype=types_pb2.D_TYPE_FLOAT32, shape=elements.shape, data=elements.tobytes())
+    request = coding_pb2.CompressRequest(model_id="a", bottleneck=tensor, first_unit=5)
+    data = request.SerializeToString()
+    found = read_message(coding_pb2.CompressRequest, data)
+    name, array = array_from_message(found.bottleneck, "bottleneck")
+    assert name == "float32"
+    np.testing.assert_array_equal(array, elements)
+    assert np.shares_memory(array, np.frombuffer(data, np.uint8))
+
+
+def test_looking_for_an_array_among_very_many_fields_ends_soon() -> None:
+    tensor = delimited(2, delimited(3, bytes(1 << 20)))
+    data = b"\x78\0" * (MAX_FIELDS - 10) + tensor
+    found = read_message(coding_pb2.CompressRequest, data)
+    assert isinstance(found, coding_pb2.CompressRequest)
+    assert len(found.bottleneck.data) == 1 << 20

@@ -1,7 +1,8 @@
 """A message with one large field.
 
-Owns how such a message is serialised with a single copy of that field. It must not know what messages mean.
-Invariant: what it serialises to is read as the whole message is.
+Owns how such a message is serialised with a single copy of that field, and how one is read without any. It
+must not know what messages mean. Invariant: what it serialises to is read as the whole message is; what is
+read has the values that it has when it is read as a whole.
 
 Source: https://protobuf.dev/programming-guides/encoding/#last-one-wins - a field that holds a message may
 occur again, and is merged then.
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from entropyd_server.rpc.wire_fields import header
+
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-_DELIMITED = 2
 
 
 class LargeMessage(NamedTuple):
@@ -34,14 +35,25 @@ class LargeMessage(NamedTuple):
         """The whole message's bytes."""
         head, size = b"", self.data.nbytes
         for number in reversed(self.path):
-            head = _varint(number << 3 | _DELIMITED) + _varint(size) + head
+            head = header(number, size) + head
             size = len(head) + self.data.nbytes
         return b"".join((self.message.SerializeToString(), head, self.data.data))
 
 
-def _varint(value: int) -> bytes:
-    digits = []
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*digits, value))
+class LargeRequest:
+    """A message whose large field stays where it was received; its other fields are the message's own.
+
+    Args:
+      message: The protobuf message without the field.
+      names: Of the fields that lead to it.
+      value: What is in it.
+    """
+
+    def __init__(self, message: Any, names: tuple[str, ...], value: memoryview) -> None:
+        name, *further = names
+        self._message = message
+        inner = LargeRequest(getattr(message, name), tuple(further), value) if further else value
+        setattr(self, name, inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)

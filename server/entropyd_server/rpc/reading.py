@@ -12,12 +12,15 @@ where a message is large enough for it to matter.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import DecodeError
 
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError, Violation
+from entropyd.v1 import coding_pb2
+from entropyd_server.rpc.large_message import LargeRequest
 from entropyd_server.rpc.limits import MAX_FIELDS
+from entropyd_server.rpc.wire_fields import DELIMITED, fields, without
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -26,28 +29,38 @@ if TYPE_CHECKING:
 # A message below this cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20
 _MOST_DEPTH = 100
-# Wire types: https://protobuf.dev/programming-guides/encoding/
-_VARINT, _DELIMITED = 0, 2
-_FIXED_BYTES = {1: 8, 5: 4}
+# Protobuf copies a field of bytes when it is parsed and each time that it is read; looking for it in Python
+# costs about as much as copying this.
+_LARGE_BYTES = 1 << 17
+# The requests whose array is worth it, and where they have it.
+_LARGE_FIELDS = {
+    coding_pb2.CompressRequest: ("bottleneck", "data"),
+    coding_pb2.CompressStreamRequest: ("request", "bottleneck", "data"),
+}
 
 
-def read_message(message_type: type[Message], data: bytes) -> Message:
-    """Parses a message.
+def read_message(message_type: type[Message], data: bytes) -> Any:
+    """Parses a message; see `LargeRequest` for one whose array is large.
 
     Raises:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
     """
+    names = _LARGE_FIELDS.get(message_type, ()) if len(data) > _LARGE_BYTES else ()
+    large = without(data, _numbers(message_type.DESCRIPTOR, names)) if names else None
+    if large is not None:
+        data, value = large
     if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MAX_FIELDS:
         raise LimitExceededError(
             f"the message has more than {MAX_FIELDS} fields",
             metadata={"limit": "max_fields", "value": str(MAX_FIELDS)},
         )
     try:
-        return message_type.FromString(data)
+        message = message_type.FromString(data)
     except DecodeError:
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.of([Violation("message", what)]) from None
+    return message if large is None else LargeRequest(message, names, value)
 
 
 def _count_fields(data: bytes, message_type: type[Message]) -> int:
@@ -59,24 +72,15 @@ def _count_fields(data: bytes, message_type: type[Message]) -> int:
     count = 0
     # Messages to look into: where their fields begin and end, of what type, how deep.
     messages = [(0, len(data), cast("Descriptor", message_type.DESCRIPTOR), 0)]
-    while messages and count <= MAX_FIELDS:
-        at, end, descriptor, depth = messages.pop()
+    while messages:
+        start, stop, descriptor, depth = messages.pop()
         holders = _holders(descriptor) if depth < _MOST_DEPTH else {}
-        while at < end and count <= MAX_FIELDS:
+        for number, wire_type, _, at, end in fields(data, start, stop):
             count += 1
-            tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at, end)
-            wire_type = tag & 7
-            if wire_type == _DELIMITED and at < end:
-                length, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at, end)
-                if length and tag >> 3 in holders:
-                    messages.append((at, min(at + length, end), holders[tag >> 3], depth + 1))
-                at += length
-            elif wire_type == _VARINT:
-                _, at = _varint(data, at, end)
-            elif wire_type in _FIXED_BYTES:
-                at += _FIXED_BYTES[wire_type]
-            else:
-                break
+            if count > MAX_FIELDS:
+                return count
+            if wire_type == DELIMITED and end > at and number in holders:
+                messages.append((at, min(end, stop), holders[number], depth + 1))
     return count
 
 
@@ -89,14 +93,10 @@ def _holders(descriptor: Descriptor) -> dict[int, Descriptor]:
     }
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends; past `end` where it does not."""
-    value = shift = 0
-    while at < end and shift < 64:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    return 0, end
+@lru_cache
+def _numbers(descriptor: Descriptor, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers of the fields that lead to one, each in the message of the one before."""
+    if not names:
+        return ()
+    field = descriptor.fields_by_name[names[0]]
+    return (field.number, *_numbers(field.message_type, names[1:]))

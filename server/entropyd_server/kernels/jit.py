@@ -6,7 +6,7 @@ numbers as the Python source under IEEE 754 rules: no fused multiply-add, no rea
 - `nogil`: kernels run in the server's own threads; Numba's threading layer is not safe to enter from
   several threads, so nothing here is `parallel`.
 - `cache`: machine code is kept beside the source (or under NUMBA_CACHE_DIR), so that only the first start
-  after an update compiles.
+  after an update compiles; `cached` says when it is out of date.
 - `error_model="numpy"`: a division never raises; the kernels never divide by zero.
 - With NUMBA_DISABLE_JIT=1 kernels run as Python, where an index out of bounds raises: so they are fuzzed.
 - `fastmath=False`, `boundscheck=False`: said out loud because strings depend on the first, and because the
@@ -22,6 +22,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from entropyd_server.kernels.cached import stamped_by_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +44,14 @@ _POLICY = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": Fal
 
 def kernel(function: F) -> F:
     """Compiles an entry point, on its first call with arguments of new types."""
-    return cast("F", njit(**_POLICY)(function))
+    with stamped_by_package():
+        return cast("F", njit(**_POLICY)(function))
 
 
 def inlined(function: F) -> F:
     """Compiles a step of a kernel into its callers, so that coder state stays in registers."""
-    return cast("F", njit(forceinline=True, **_POLICY)(function))
+    with stamped_by_package():
+        return cast("F", njit(forceinline=True, **_POLICY)(function))
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]

@@ -15,11 +15,9 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import numpy as np
 
 from benchmarks.coder_cases import Case
 from benchmarks.coder_peers import entropyd, median_seconds
+from benchmarks.machine import machine
 
 ROOT = Path(__file__).parent.parent
 PAGE, PLOTS = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance"
@@ -208,20 +207,6 @@ def plot_sweeps(peers: list[Peer], rounds: int, seconds: float) -> list[str]:
     return lines
 
 
-def machine() -> str:
-    """CPU model, cores and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = {
-        line.split(":")[1].strip()
-        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
-        if line.startswith(("model name", "cpu family"))
-    }
-    packages = ("numpy", "numba", "tensorflow", "tensorflow-compression")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    cpu = " / ".join(sorted(models)) or platform.machine()
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-
-
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -240,7 +225,11 @@ def main() -> None:
     }
     try:
         tfc_peers = [peers[name] for name in names[:4]]
-        lines = [f"Machine: {machine()}.", "", *requirement_table(tfc_peers, rounds, seconds)]
+        lines = [
+            f"Machine: {machine('numba', 'tensorflow', 'tensorflow-compression')}.",
+            "",
+            *requirement_table(tfc_peers, rounds, seconds),
+        ]
         scaling = ", ".join(
             f"{operation} {thread_scaling(operation, rounds, seconds):.2f}x" for operation in OPERATIONS
         )

@@ -30,6 +30,7 @@ import psutil
 from rich.progress import track
 
 import entropyd
+from benchmarks.machine import machine
 from benchmarks.offered_load import draw, sweep
 from benchmarks.peers import UNLIMITED
 from entropyd import _calls, priors
@@ -86,6 +87,7 @@ def main() -> None:
     with LocalServer() as server, entropyd.Client(server.target) as client:
         model = client.create_model(benchmark_config())
         sections = [
+            f"Machine: {machine('grpcio', 'protobuf', 'tensorflow-compression')}.",
             table(options, model, server),
             latency(options, model, server),
             streams(options, model, server),

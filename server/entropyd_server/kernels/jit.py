@@ -87,6 +87,31 @@ def _compiled_prefetch(array: Any, start: Any, line: Any) -> Any:  # noqa: ARG00
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _llvm_load(_typing: Any, array: Any, position: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.load(builder.gep(data, [arguments[1]]), align=1)
+
+    return array.dtype(array, position), generate
+
+
+def load(array: npt.NDArray[Any], position: int) -> Any:
+    """Gives an element of a vector of numbers, at whatever address it lies.
+
+    Numba takes every array for an aligned one, and LLVM may rely on that where elements are read otherwise.
+    """
+    return array[position]
+
+
+@overload(load, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_load(array: Any, position: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(array: Any, position: Any) -> Any:
+        return _llvm_load(array, position)
+
+    return compiled
+
+
+@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _llvm_leading_zeros(_typing: Any, _number: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], ir.IntType(1)(0))
@@ -121,15 +146,15 @@ def _compiled_low_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Nu
 
 
 def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Gives a contiguous, aligned, read-only view, or such a copy where there can be no view.
+    """Gives a contiguous, read-only view, or such a copy where there can be no view.
 
     Numba compiles a kernel anew for arrays that differ in any of these, which takes seconds. So whatever a
-    kernel only reads goes through here, and warming up needs one call per dtype.
+    kernel only reads goes through here, and warming up needs one call per dtype. Where elements may lie at
+    any address, as those of an array within a message do, the kernel reads them by `load`.
     """
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
-        array = np.require(array, requirements=("C", "A"))
-    elif not flags.writeable:
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    elif not array.flags.writeable:
         return array
     view = array.view()
     view.flags.writeable = False

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
+from entropyd_server.kernels.jit import at, inlined, int64, kernel, load, prefetch
 from entropyd_server.kernels.range_coder import (
     FULL_SIZE,
     MAX_GAMMA_BITS,
@@ -212,7 +212,7 @@ def _first_empty(
     """Gives the first symbol from `start` on whose interval is empty; there is one."""
     first = start
     for symbol in range(start, len(values)):
-        rounded = np.rint(values[symbol] - offsets[symbol])
+        rounded = np.rint(load(values, symbol) - offsets[symbol])
         interval = _find(rounded, records, row_index[symbol])
         if interval == _SPECIAL:
             continue
@@ -242,7 +242,7 @@ def encode_units(
     symbol = rint(value - offset) in the dtype of `values`, ties to even; then integers.
 
     Args:
-      values: float32 or float64 [units, symbols].
+      values: float32 or float64 [units, symbols], at any address.
       offsets: Same dtype [symbols], quantization offsets.
       row_index: int32 [symbols], row of every symbol.
       rows: int32 [rows, ROW_FIELDS], row records.
@@ -265,11 +265,12 @@ def encode_units(
     end = int64(PAYLOAD_GUARD_BYTES)
     escapes = 0
     for unit in range(first_unit, units):
+        unit_values = values[unit]
         begin = end
         base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
         status, position, escaped = int64(Status.OK), int64(-1), 0
         for symbol in range(min(LOOKAHEAD, symbols)):
-            rounded = np.rint(values[unit, symbol] - offsets[symbol])
+            rounded = np.rint(load(unit_values, symbol) - offsets[symbol])
             lookahead[symbol] = _find(rounded, records, row_index[symbol])
         block = 0
         while block < symbols and status == Status.OK:
@@ -280,7 +281,7 @@ def encode_units(
                 interval = lookahead[at(symbol & (LOOKAHEAD - 1))]
                 # Behind the last symbol this repeats it, into a place that is not read any more.
                 later = at(min(symbol + LOOKAHEAD, symbols - 1))
-                found = _find(np.rint(values[unit, later] - offsets[later]), records, row_index[later])
+                found = _find(np.rint(load(unit_values, later) - offsets[later]), records, row_index[later])
                 _fetch_ahead(row_index, symbol, records, bounds, found)
                 lookahead[at(symbol & (LOOKAHEAD - 1))] = found
                 if interval != _SPECIAL:
@@ -290,7 +291,7 @@ def encode_units(
                     continue
                 if size == 0:
                     break
-                rounded = np.rint(values[unit, symbol] - offsets[symbol])
+                rounded = np.rint(load(unit_values, symbol) - offsets[symbol])
                 row = ROW_FIELDS * int64(row_index[symbol])
                 status, base, size, end = _encode_special(
                     rounded, records, row, bounds, precision, payload, base, size, end
@@ -302,7 +303,7 @@ def encode_units(
             if size == 0:
                 # An interval of probability zero leaves nothing, and nothing it stays: one test per block.
                 status = int64(Status.ZERO_PROBABILITY)
-                position = _first_empty(values[unit], offsets, row_index, records, bounds, block)
+                position = _first_empty(unit_values, offsets, row_index, records, bounds, block)
             block = block_end
         if status == Status.OK:
             # The finish stores three words at most beyond `end`.

@@ -149,7 +149,7 @@ def test_overload_is_refused_at_once_while_what_was_accepted_is_answered(
                 try:
                     reply = await stub.Compress(request)
                 except grpc.aio.AioRpcError as error:
-                    pushback_ms = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
+                    pushback_ms = dict(tuple(error.trailing_metadata() or ())).get("grpc-retry-pushback-ms")
                     refusals.append((error.code().name, pushback_ms is not None))
                     return False
                 assert reply.compressed.payload == expected

@@ -108,7 +108,7 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[dict[str, Any], error_details_pb2.ErrorInfo]:
-    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())
+    trailing: dict[str, Any] = dict(tuple(error.trailing_metadata() or ()))
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)

@@ -29,8 +29,9 @@ serve: $(READY) ## Serves on 127.0.0.1:7070, metrics on 127.0.0.1:9464.
 	$(BIN)/entropyd-server
 
 .PHONY: test
+# Two files at a time, in their order: most of it waits for programs that use one core.
 test: $(READY) ## Runs the whole test suite.
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench
 bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites docs/performance.md and its plots.

@@ -214,16 +214,22 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         ],
     )
     refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
-    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls).refusal)
+    batcher = _batcher(settings, metrics, tracing) if "coding" in settings.roles else None
+    # Messages of a stream are refused one by one, by the batcher itself.
+    busy = {
+        f"/{CODING.full_name}/{method}": batcher.refusal
+        for method in ("Compress", "Decompress")
+        if batcher is not None
+    }
+    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, busy).refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds)
     except StoreError as error:
         raise StartError(f"cannot open the store {error}") from error
     metrics.store_operations = store.operations
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
-    batcher = plane = None
-    if "coding" in settings.roles:
-        batcher = _batcher(settings, metrics, tracing)
+    plane = None
+    if batcher is not None:
         coding = CodingService(library, batcher, limits, metrics, calls)
         coding_pb2_grpc.add_CodingServiceServicer_to_server(enclose(coding, CODING), gate)
     if "modeling" in settings.roles:

@@ -155,7 +155,7 @@ _OPTIONS = [
     ),
     _option(
         "--max-queue-symbols",
-        "Most symbols that may wait; past it a call is refused at once and told when to come again.",
+        "Symbols that may wait; from seven eighths of it on, calls are refused and told when to come again.",
         type=click.IntRange(min=1),
         default=64 * MIB,
     ),

@@ -128,11 +128,15 @@ def test_an_expired_entry_is_told_once_and_costs_nothing() -> None:
     assert queue.next_batch(3.0, 100) == (None, [])
 
 
-def test_room_ends_with_the_budget_but_never_for_the_first() -> None:
+def test_what_waits_fills_the_queue_and_what_leaves_empties_it() -> None:
     queue: BatchQueue[str] = BatchQueue(100)
-    assert queue.has_room(10**6)
-    queue.append(entry(units=9), 0.0)
-    assert queue.has_room(10)
-    assert not queue.has_room(11)
+    assert queue.filled == 0
+    some, rest = entry(units=9), entry(units=3)
+    queue.append(some, 0.0)
+    assert queue.filled == 0.9
+    queue.append(rest, 0.0)
+    assert queue.filled == 1.2
+    queue.leave(rest)
+    assert queue.filled == 0.9
     queue.next_batch(0.0, 1000)
-    assert queue.has_room(10**6)
+    assert queue.filled == 0

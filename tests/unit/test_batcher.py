@@ -162,6 +162,30 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
     assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0}
 
 
+def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> None:
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.gate.clear()
+        running = asyncio.create_task(square(batcher, [1]))
+        await asyncio.sleep(0.01)
+        callers = [asyncio.create_task(square(batcher, list(range(10)))) for _ in range(8)]
+        await asyncio.sleep(0.01)
+        assert batcher.refusal(None) is None
+        callers.append(asyncio.create_task(square(batcher, list(range(10)))))
+        await asyncio.sleep(0.01)
+        assert isinstance(batcher.refusal(None), OverloadedError)
+        # Seven eighths of 100 wait. Who is there already is taken, however much they bring.
+        callers.append(asyncio.create_task(square(batcher, list(range(90)))))
+        await asyncio.sleep(0.01)
+        with pytest.raises(OverloadedError):
+            await square(batcher, [1])
+        squares.gate.set()
+        await asyncio.gather(running, *callers)
+        assert batcher.refusal(None) is None
+
+    shed = run(scenario, max_queue_symbols=100, threads=1).shed
+    assert shed == {"queue_full": 2, "deadline": 0, "expired": 0}
+
+
 def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() -> None:
     async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
         squares.gate.clear()

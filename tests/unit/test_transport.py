@@ -36,7 +36,7 @@ class Servicer:
         if message == b"fail":
             raise RuntimeError("a secret")
         if message == b"abort":
-            await context.abort(grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so", (("key", "value"),))
+            context.abort(grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so", (("key", "value"),))
         if message.startswith(b"wait"):
             self.entered.set()
             try:
@@ -90,6 +90,8 @@ class Handlers:
     def service(self, call: Any) -> Any:
         if call.method == f"/{_SERVICE}/Broken":
             raise RuntimeError("a secret")
+        if call.method == f"/{_SERVICE}/Refused":
+            call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now", (("key", "value"),))
         return self._handlers.get(call.method.rpartition("/")[2])
 
 
@@ -110,6 +112,8 @@ class Client:
         self.share: Any = channel.stream_stream(f"/{_SERVICE}/Share")
         self.none: Any = channel.unary_unary(f"/{_SERVICE}/None")
         self.broken: Any = channel.unary_unary(f"/{_SERVICE}/Broken")
+        self.refused: Any = channel.unary_unary(f"/{_SERVICE}/Refused")
+        self.refused_as_stream: Any = channel.stream_unary(f"/{_SERVICE}/Refused")
         self.one_as_stream: Any = channel.stream_unary(f"/{_SERVICE}/One")
 
 
@@ -206,6 +210,7 @@ def test_what_need_not_wait_is_answered_where_it_is_read() -> None:
         ("broken", b"", grpc.StatusCode.INTERNAL, "internal error"),
         ("one", b"fail", grpc.StatusCode.INTERNAL, "internal error"),
         ("one", b"unreadable", grpc.StatusCode.INTERNAL, "internal error"),
+        ("refused", b"abort", grpc.StatusCode.RESOURCE_EXHAUSTED, "not now"),
         ("one", b"abort", grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so"),
     ],
 )
@@ -230,6 +235,17 @@ def test_a_call_without_its_message_is_refused() -> None:
             error = await failure(client.one_as_stream(iter([])))
             assert error.code() == grpc.StatusCode.UNIMPLEMENTED
             assert error.details() == "/test.Service/One takes one message"
+            await server.stop(asyncio.sleep(0))
+            await server.close()
+
+    run(main())
+
+
+def test_a_call_can_be_refused_before_its_message_comes() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            error = await failure(client.refused_as_stream())
+            assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
             await server.stop(asyncio.sleep(0))
             await server.close()
 

@@ -30,6 +30,9 @@ R = TypeVar("R")
 
 # Weight of the newest batch in the measured rate.
 _NEWEST = 0.2
+# So much of the queue is for all callers, the rest for those whose messages are on their way already: else
+# most of what arrives while the queue fills up would be received in vain.
+_NEARLY_FULL = 0.875
 # What a refused caller is told to wait at the least, and before anything was measured.
 _LEAST_RETRY_S = 0.01
 
@@ -110,8 +113,10 @@ class Batcher(Generic[W, R]):
         at_once = symbols <= self._inline_symbols[key.operation] and not self._max_batch_delay_s
         if at_once and not self._queue.symbols:
             return [self._code_at_once(key, work, units, symbols)]
+        refusal = self._refusal(timeout_s, most_filled=1.0)
+        if refusal is not None:
+            raise refusal
         now = time.monotonic()
-        self._admit(symbols, timeout_s)
         loop = asyncio.get_running_loop()
         caller: _Caller[W, R] = _Caller(work, loop.create_future())
         deadline = float("inf") if timeout_s is None else now + timeout_s
@@ -130,6 +135,28 @@ class Batcher(Generic[W, R]):
             return await caller.answered
         finally:
             self._queue.leave(entry)
+
+    def refusal(self, timeout_s: float | None) -> OverloadedError | DeadlineExceededError | None:
+        """Why a caller who will wait that long is not even to send what it would submit; counted if so."""
+        return self._refusal(timeout_s, most_filled=_NEARLY_FULL)
+
+    def _refusal(
+        self, timeout_s: float | None, *, most_filled: float
+    ) -> OverloadedError | DeadlineExceededError | None:
+        wait_s = self._queue.symbols * self._seconds_per_symbol / self._thread_count
+        if self._queue.filled >= most_filled:
+            self._metrics.shed["queue_full"] += 1
+            return OverloadedError(
+                f"{self._queue.symbols} symbols are queued, and more would be too many",
+                retry_after_s=max(wait_s, _LEAST_RETRY_S),
+            )
+        if timeout_s is not None and wait_s > timeout_s:
+            self._metrics.shed["deadline"] += 1
+            return DeadlineExceededError(
+                f"{self._queue.symbols} symbols are queued, about {wait_s:.3f} s of work; "
+                f"the call has {timeout_s:.3f} s"
+            )
+        return None
 
     @property
     def queue_symbols(self) -> int:
@@ -156,21 +183,6 @@ class Batcher(Generic[W, R]):
         figures.batch_units.observe(units)
         figures.kernel_seconds.observe(time.perf_counter() - started)
         return result
-
-    def _admit(self, symbols: int, timeout_s: float | None) -> None:
-        wait_s = self._queue.symbols * self._seconds_per_symbol / self._thread_count
-        if not self._queue.has_room(symbols):
-            self._metrics.shed["queue_full"] += 1
-            raise OverloadedError(
-                f"{self._queue.symbols} symbols are queued and {symbols} more would be too many",
-                retry_after_s=max(wait_s, _LEAST_RETRY_S),
-            )
-        if timeout_s is not None and wait_s > timeout_s:
-            self._metrics.shed["deadline"] += 1
-            raise DeadlineExceededError(
-                f"{self._queue.symbols} symbols are queued, about {wait_s:.3f} s of work; "
-                f"the call has {timeout_s:.3f} s"
-            )
 
     def _dispatch(self) -> None:
         self._dispatch_planned = None

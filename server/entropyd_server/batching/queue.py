@@ -87,7 +87,7 @@ class BatchQueue(Generic[W]):
     """Entries that wait, by key.
 
     Args:
-      max_queue_symbols: Most symbols that may wait.
+      max_queue_symbols: Symbols that may wait before the queue is full.
     """
 
     def __init__(self, max_queue_symbols: int) -> None:
@@ -95,9 +95,10 @@ class BatchQueue(Generic[W]):
         self._waiting: OrderedDict[Key, deque[Entry[W]]] = OrderedDict()
         self.symbols = 0
 
-    def has_room(self, symbols: int) -> bool:
-        """Whether that many symbols may be appended; anything may where nothing waits."""
-        return not self.symbols or self.symbols + symbols <= self._max_queue_symbols
+    @property
+    def filled(self) -> float:
+        """How full the queue is: below 1, anything may be appended, however much; from then on nothing."""
+        return self.symbols / self._max_queue_symbols
 
     def append(self, entry: Entry[W], now: float) -> None:
         """Lets an entry wait behind those of its key."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 from opentelemetry import context as contexts
@@ -26,7 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from entropyd_server.observe.call_log import REQUEST_ID_KEY, model_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.descriptor import ServiceDescriptor
     from opentelemetry.trace import Span, Tracer
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from entropyd.contract.errors import EntropydError
     from entropyd_server.transport.call import Call
 
-    Refuse = Callable[[str, EntropydError, Call], Awaitable[None]]
+    Refuse = Callable[[str, EntropydError, Call], NoReturn]
 
 S = TypeVar("S")
 
@@ -69,10 +70,14 @@ class Tracing:
     def enclose_refusal(self, refuse: Refuse) -> Refuse:
         """Puts a span around what ends a call that no servicer sees."""
 
-        async def refused(path: str, error: EntropydError, context: Call) -> None:
+        def traced(path: str, error: EntropydError, context: Call) -> NoReturn:
             _, service, method = path.split("/")
             with self._call(service, method, context):
-                await refuse(path, error, context)
+                refuse(path, error, context)
+
+        def refused(path: str, error: EntropydError, context: Call) -> NoReturn:
+            # Calls are refused before they have a task and with it a context of their own.
+            copy_context().run(traced, path, error, context)
 
         return refused
 
@@ -99,7 +104,7 @@ class Tracing:
         if model_id := model_id_of(sent):
             attributes["entropyd.model_id"] = model_id
         span = self.tracer.start_span(f"{service}/{method}", parent, SpanKind.SERVER, attributes)
-        # Never detached: each call has a task of its own, and a context ends with its task.
+        # Never detached: each call has a context of its own, and this ends with it.
         contexts.attach(set_span_in_context(span, parent))
         code = grpc.StatusCode.CANCELLED  # unless it ends otherwise
         try:

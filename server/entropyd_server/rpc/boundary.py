@@ -8,7 +8,7 @@ the log under a request id, and only the id to the caller.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
@@ -57,11 +57,11 @@ class Boundary:
             setattr(servicer, method.name, self._around(service.full_name, method.name, behaviour))
         return servicer
 
-    async def refuse(self, path: str, error: EntropydError, context: Call) -> None:
-        """Ends a call that is refused before any servicer sees it, by its method's path."""
+    def refuse(self, path: str, error: EntropydError, context: Call) -> NoReturn:
+        """Aborts a call that is refused before any servicer sees it, by its method's path."""
         _, _, method = path.rpartition("/")
         self._metrics.methods[method].calls_by_code[error.code] += 1
-        await self._abort(method, context, error, error, time.perf_counter())
+        self._abort(method, context, error, error, time.perf_counter())
 
     def _around(self, service: str, method: str, behaviour: Any) -> Any:
         async def answer(request: Any, context: Call) -> Any:
@@ -78,7 +78,7 @@ class Boundary:
             finally:
                 self._end(method, started, code)
             if code != "OK":
-                await self._abort(method, context, error, cause, started)
+                self._abort(method, context, error, cause, started)
             return response
 
         return answer
@@ -96,9 +96,9 @@ class Boundary:
         if self._calls.logs_successes and code == "OK":
             self._calls.succeeded(method, 1000 * seconds)
 
-    async def _abort(
+    def _abort(
         self, method: str, context: Call, error: EntropydError, cause: Exception, started: float
-    ) -> None:
+    ) -> NoReturn:
         milliseconds = 1000 * (time.perf_counter() - started)
         request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
         details = to_status(error, request_id).SerializeToString()
@@ -106,7 +106,7 @@ class Boundary:
         if error.retry_after_s is not None:
             # gRPC's clients honour it: proposal A6, client retries.
             trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
-        await context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))
+        context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))
 
 
 def as_error(raised: Exception) -> EntropydError:

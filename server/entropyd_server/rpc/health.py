@@ -109,7 +109,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
     ) -> health_pb2.HealthCheckResponse:
         """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def Watch(  # noqa: N802 - gRPC's name

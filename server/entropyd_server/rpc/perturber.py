@@ -163,7 +163,7 @@ class _Lane:
 
     async def submit(self, call: PerturbCall, deadline: float) -> Perturbed:
         cost = max(call.unit_symbols, 1)
-        if not self._queue.has_room(len(call.units) * cost):
+        if self._queue.filled >= 1:
             self._metrics.shed["queue_full"] += 1
             message = f"{self._queue.symbols} symbols wait to be perturbed, and more would be too many"
             raise OverloadedError(message, retry_after_s=_RETRY_S)

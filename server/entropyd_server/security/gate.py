@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, cast
-
-import grpc
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from entropyd.contract.errors import EntropydError, OverloadedError
 from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    import grpc
 
     from entropyd_server.security.access import Access
     from entropyd_server.transport.call import Call
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Refusal = Callable[[Call], EntropydError | None]
-    Refuse = Callable[[str, EntropydError, Any], Awaitable[None]]
+    Busy = Callable[[float | None], EntropydError | None]
+    Refuse = Callable[[str, EntropydError, Call], NoReturn]
 
 _RETRY_AFTER_S = 0.5
 
@@ -39,11 +40,13 @@ class Admission:
     Args:
       access: Who may call what.
       max_calls: Most calls in hand at a time.
+      busy: By a method's path, says whether a caller who will wait that many seconds need not send a message.
     """
 
-    def __init__(self, access: Access, max_calls: int) -> None:
+    def __init__(self, access: Access, max_calls: int, busy: Mapping[str, Busy]) -> None:
         self._access = access
         self._max_calls = max_calls
+        self._busy = busy
         self._calls = 0
 
     def refusal(self, call: Call) -> EntropydError | None:
@@ -54,6 +57,10 @@ class Admission:
             return error
         if self._calls >= self._max_calls:
             return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
+        busy = self._busy.get(call.method)
+        refusal = None if busy is None else busy(call.time_remaining())
+        if refusal is not None:
+            return refusal
         self._calls += 1
         call.add_done_callback(self._ended)
         return None
@@ -67,7 +74,7 @@ class Gate:
 
     Args:
       server: What the services are added to.
-      refuse: Ends a call with an error, by its method's path and context.
+      refuse: Aborts a call with an error, by its method's path.
       refusal: Says why a call may not pass; None lets every call pass.
     """
 
@@ -103,13 +110,9 @@ class _Gated:
                 return None
             handler = self._reading[call.method] = self._with_care(unread)
         refusal = None if self._refusal is None else self._refusal(call)
-        if refusal is None:
-            return handler
-
-        async def refuse(requests: Any, context: Call) -> None:  # noqa: ARG001 - no message is read
-            await self._refuse(context.method, refusal, context)
-
-        return grpc.stream_unary_rpc_method_handler(refuse)
+        if refusal is not None:
+            self._refuse(call.method, refusal, call)
+        return handler
 
     def _with_care(self, handler: Any) -> Handler:
         """A handler that answers bytes that are no message as every other bad request.
@@ -129,7 +132,7 @@ class _Gated:
                 try:
                     request = read(message)
                 except EntropydError as error:
-                    await self._refuse(context.method, error, context)
+                    self._refuse(context.method, error, context)
                 return await behaviour(request, context)
 
             kind = "unary_stream" if handler.response_streaming else "unary_unary"

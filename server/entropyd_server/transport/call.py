@@ -24,7 +24,7 @@ _NEVER = 1e15
 
 
 class Call:
-    """One call, and the context of its servicer: what entropyd uses of `grpc.aio.ServicerContext`.
+    """One call, and the context of its servicer: what entropyd uses of gRPC's `ServicerContext`.
 
     Attributes:
       method: Path of the method, as in `/package.Service/Method`.
@@ -74,9 +74,7 @@ class Call:
         """What the caller is sent at the end."""
         return self._trailing
 
-    async def abort(
-        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
-    ) -> NoReturn:
+    def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """Ends the call with an error.
 
         Raises:

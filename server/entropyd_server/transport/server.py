@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         """A grpc.GenericRpcHandler, or what finds handlers as one does."""
 
         def service(self, call: Any, /) -> Handler | None:
-            """The handler for a call, by its `method`; None where it has none."""
+            """The handler for a call, by its `method`; None where it has none. May abort the call."""
 
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,9 @@ class Server:
         call.add_done_callback(self._ended)
         try:
             handler = self._handler(call)
+        except grpc.aio.AbortError as error:
+            call.fail(call.code(), str(error))
+            return
         except Exception:
             log.exception("%s was not looked up", call.method)
             call.fail(grpc.StatusCode.INTERNAL, "internal error")

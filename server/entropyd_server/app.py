@@ -216,12 +216,12 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
     batcher = _batcher(settings, metrics, tracing) if "coding" in settings.roles else None
     # Messages of a stream are refused one by one, by the batcher itself.
-    busy = {
-        f"/{CODING.full_name}/{method}": batcher.refusal
+    admit = {
+        f"/{CODING.full_name}/{method}": batcher.admit
         for method in ("Compress", "Decompress")
         if batcher is not None
     }
-    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, busy).refusal)
+    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, admit).refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds)
     except StoreError as error:

@@ -7,6 +7,7 @@ one request id.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import time
@@ -22,11 +23,12 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.transport.call import Call
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 SERVICE = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
 MODEL_ID = "0123456789ab" + "c" * 52
@@ -55,7 +57,7 @@ class Servicer(coding_pb2_grpc.CodingServiceServicer):
             case "refuse":
                 raise ModelNotFoundError("no such model", metadata={"model_id": "x"})
             case "shed":
-                raise OverloadedError("come again", retry_after_s=0.25)
+                raise OverloadedError("come again", retry_after_s=0.1)
             case "break":
                 raise RuntimeError("secret of /a/path")
 
@@ -71,7 +73,7 @@ class Service:
 
 
 @asynccontextmanager
-async def service() -> AsyncIterator[Service]:
+async def service(options: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Service]:
     metrics, calls, servicer = Metrics("test"), CallLog(), Servicer()
     server = Server()
     boundary = Boundary(metrics, calls, lambda name: None)
@@ -79,7 +81,7 @@ async def service() -> AsyncIterator[Service]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
             yield Service(servicer, metrics, calls, coding_pb2_grpc.CodingServiceStub(channel))
     finally:
         await server.stop(asyncio.sleep(0))
@@ -126,6 +128,22 @@ def test_a_call_is_counted_under_the_code_that_its_caller_sees() -> None:
             assert sum(running.metrics.methods["Compress"].duration_seconds.counts) == 3
             assert running.metrics.methods["Decompress"].calls_by_code["OK"] == 0
 
+    run(main())
+
+
+@pytest.mark.parametrize("what", ["answer", "refuse", "shed"])
+def test_a_call_and_its_message_are_freed_with_its_end(what: str) -> None:
+    async def main() -> None:
+        async with service() as running:
+            gc.disable()  # what needs it stays
+            try:
+                with suppress(grpc.aio.AioRpcError):
+                    await running.stub.Compress(compress(what))
+                await until(lambda: not any(type(known) is Call for known in gc.get_objects()))
+            finally:
+                gc.enable()
+
+    gc.collect()
     run(main())
 
 
@@ -243,4 +261,4 @@ def test_a_refusal_that_says_when_to_come_again_says_it_to_grpc_too() -> None:
         async with service() as running:
             return await failure(running.stub.CompressStream(iter([message("shed")])).read())
 
-    assert details(run(main()))[0]["grpc-retry-pushback-ms"] == "250"
+    assert details(run(main()))[0]["grpc-retry-pushback-ms"] == "100"

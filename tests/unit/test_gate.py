@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
-from entropyd.contract.errors import EntropydError, OverloadedError
+from entropyd.contract.errors import OverloadedError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.boundary import Boundary
@@ -35,17 +35,17 @@ class Handlers(grpc.GenericRpcHandler):
 
 def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answered() -> None:
     patience: list[float | None] = []
-    refusals: list[EntropydError | None] = [OverloadedError("too much", retry_after_s=0.25), None]
 
-    def busy(timeout_s: float | None) -> EntropydError | None:
+    def admit(timeout_s: float | None) -> None:
         patience.append(timeout_s)
-        return refusals.pop(0)
+        if len(patience) == 1:
+            raise OverloadedError("too much", retry_after_s=0.25)
 
     async def main() -> None:
         metrics, server = Metrics("test"), Server()
         boundary = Boundary(metrics, CallLog(), lambda name: None)
         # One call at a time: one that is refused must not stay in hand.
-        gate = Gate(server, boundary.refuse, Admission(Access(None), 1, {_BUSY: busy}).refusal)
+        gate = Gate(server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}).refusal)
         gate.add_generic_rpc_handlers([Handlers()])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

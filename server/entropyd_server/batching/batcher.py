@@ -113,9 +113,7 @@ class Batcher(Generic[W, R]):
         at_once = symbols <= self._inline_symbols[key.operation] and not self._max_batch_delay_s
         if at_once and not self._queue.symbols:
             return [self._code_at_once(key, work, units, symbols)]
-        refusal = self._refusal(timeout_s, most_filled=1.0)
-        if refusal is not None:
-            raise refusal
+        self.admit(timeout_s, most_filled=1.0)
         now = time.monotonic()
         loop = asyncio.get_running_loop()
         caller: _Caller[W, R] = _Caller(work, loop.create_future())
@@ -136,27 +134,30 @@ class Batcher(Generic[W, R]):
         finally:
             self._queue.leave(entry)
 
-    def refusal(self, timeout_s: float | None) -> OverloadedError | DeadlineExceededError | None:
-        """Why a caller who will wait that long is not even to send what it would submit; counted if so."""
-        return self._refusal(timeout_s, most_filled=_NEARLY_FULL)
+    def admit(self, timeout_s: float | None, most_filled: float = _NEARLY_FULL) -> None:
+        """Whether a caller is to send what it would submit; returns if so.
 
-    def _refusal(
-        self, timeout_s: float | None, *, most_filled: float
-    ) -> OverloadedError | DeadlineExceededError | None:
+        Args:
+          timeout_s: How long the caller will wait; None for ever.
+          most_filled: How full the queue may be.
+
+        Raises:
+          OverloadedError: If too much waits already; says when to come again.
+          DeadlineExceededError: If the time would pass while it is queued, by the measured rate.
+        """
         wait_s = self._queue.symbols * self._seconds_per_symbol / self._thread_count
         if self._queue.filled >= most_filled:
             self._metrics.shed["queue_full"] += 1
-            return OverloadedError(
+            raise OverloadedError(
                 f"{self._queue.symbols} symbols are queued, and more would be too many",
                 retry_after_s=max(wait_s, _LEAST_RETRY_S),
             )
         if timeout_s is not None and wait_s > timeout_s:
             self._metrics.shed["deadline"] += 1
-            return DeadlineExceededError(
+            raise DeadlineExceededError(
                 f"{self._queue.symbols} symbols are queued, about {wait_s:.3f} s of work; "
                 f"the call has {timeout_s:.3f} s"
             )
-        return None
 
     @property
     def queue_symbols(self) -> int:

@@ -78,7 +78,12 @@ class Boundary:
             finally:
                 self._end(method, started, code)
             if code != "OK":
-                self._abort(method, context, error, cause, started)
+                try:
+                    self._abort(method, context, error, cause, started)
+                finally:
+                    # They know this frame; if it knew them, all would stay until garbage is collected, with
+                    # the call and its message.
+                    del error, cause
             return response
 
         return answer

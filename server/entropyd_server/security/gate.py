@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Refusal = Callable[[Call], EntropydError | None]
-    Busy = Callable[[float | None], EntropydError | None]
+    Admit = Callable[[float | None], None]
     Refuse = Callable[[str, EntropydError, Call], NoReturn]
 
 _RETRY_AFTER_S = 0.5
@@ -40,27 +40,26 @@ class Admission:
     Args:
       access: Who may call what.
       max_calls: Most calls in hand at a time.
-      busy: By a method's path, says whether a caller who will wait that many seconds need not send a message.
+      admit: By a method's path, raises if a caller who will wait that many seconds is not to send a message.
     """
 
-    def __init__(self, access: Access, max_calls: int, busy: Mapping[str, Busy]) -> None:
+    def __init__(self, access: Access, max_calls: int, admit: Mapping[str, Admit]) -> None:
         self._access = access
         self._max_calls = max_calls
-        self._busy = busy
+        self._admit = admit
         self._calls = 0
 
     def refusal(self, call: Call) -> EntropydError | None:
         """Why a call may not pass; None lets it pass and counts it until it ends."""
         try:
             self._access.check(call.method, call.invocation_metadata())
+            if self._calls >= self._max_calls:
+                return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
+            if (admit := self._admit.get(call.method)) is not None:
+                admit(call.time_remaining())
         except EntropydError as error:
-            return error
-        if self._calls >= self._max_calls:
-            return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
-        busy = self._busy.get(call.method)
-        refusal = None if busy is None else busy(call.time_remaining())
-        if refusal is not None:
-            return refusal
+            # Whoever holds the error is in its traceback: both would stay until garbage is collected.
+            return error.with_traceback(None)
         self._calls += 1
         call.add_done_callback(self._ended)
         return None

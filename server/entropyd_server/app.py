@@ -70,6 +70,8 @@ INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
 # What a message may be above max_message_bytes: shapes, ids and lengths around the array.
 _ENVELOPE_BYTES = 8 * 1024 * 1024
+# Whose calls may all wait to be looked at.
+_FULL_CONNECTIONS = 16
 _STORE_RETRY_S = 1.0
 # A batch takes seconds at the most; without an end for this long, something is wrong for good.
 _STALLED_S = 30.0
@@ -202,6 +204,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
         return servicer if tracing is None else tracing.enclose(servicer, service)
 
     transport_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
+    most_waiting_calls = _FULL_CONNECTIONS * settings.max_concurrent_calls
     server = Server(
         options=[
             ("grpc.max_receive_message_length", transport_bytes),
@@ -210,6 +213,9 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             ("grpc.so_reuseport", 0),
             # One connection's further calls wait on its own side.
             ("grpc.max_concurrent_streams", settings.max_concurrent_calls),
+            # Of calls that wait to be looked at, gRPC would cancel some from 1000 on, without a word.
+            ("grpc.server.max_pending_requests", most_waiting_calls),
+            ("grpc.server.max_pending_requests_hard_limit", most_waiting_calls),
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 import entropyd.aio
-from entropyd import priors
+from entropyd import _calls, priors
 from entropyd._pieces import Compression
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
@@ -113,6 +114,29 @@ def test_hundreds_of_callers_each_get_their_own_answer(
     assert after[0] - before[0] < 100e6, (before, after)
     assert after[1] - before[1] <= 8, (before, after)
     assert after[2] - before[2] <= 16, (before, after)
+
+
+def test_of_thousands_of_small_calls_at_once_none_is_lost(
+    server: LocalServer, configs: list[entropyd.UniversalBatchedConfig]
+) -> None:
+    """Over several connections, each of which carries 1024 calls at a time at the most."""
+    x = np.random.default_rng(0).normal(0, 3, (1, 3000, 1)).astype(np.float32)
+
+    async def main() -> None:
+        async with entropyd.aio.Client(server.target) as setup:
+            model = await setup.create_model(configs[0])
+            request = _calls.decompress_request(model.info, await model.compress(x), None)
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        async with AsyncExitStack() as stack:
+            stubs: list[Any] = []
+            for _ in range(8):
+                channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target, options))
+                stubs.append(coding_pb2_grpc.CodingServiceStub(channel))
+                expected = (await stubs[-1].Decompress(request)).tensor.data
+            answers = await asyncio.gather(*(stub.Decompress(request) for _ in range(800) for stub in stubs))
+        assert {answer.tensor.data for answer in answers} == {expected}
+
+    asyncio.run(main())
 
 
 @pytest.fixture

@@ -131,6 +131,30 @@ def test_a_call_is_counted_under_the_code_that_its_caller_sees() -> None:
     run(main())
 
 
+def test_who_comes_again_and_again_is_told_to_wait_longer() -> None:
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    }
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}
+
+    async def main() -> None:
+        async with service([("grpc.service_config", json.dumps(config))]) as running:
+            error = await failure(running.stub.Compress(compress("shed")))
+            trailing, _ = details(error)
+            assert running.codes("Compress") == {"RESOURCE_EXHAUSTED": 3}
+            assert trailing["grpc-retry-pushback-ms"] == "400"  # after 100 and 200
+            retry = error_details_pb2.RetryInfo()
+            status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+            assert any(packed.Unpack(retry) for packed in status.details)
+            assert retry.retry_delay.ToMilliseconds() == 400
+
+    run(main())
+
+
 @pytest.mark.parametrize("what", ["answer", "refuse", "shed"])
 def test_a_call_and_its_message_are_freed_with_its_end(what: str) -> None:
     async def main() -> None:

@@ -8,6 +8,7 @@ the log under a request id, and only the id to the caller.
 from __future__ import annotations
 
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _DETAILS_KEY = "grpc-status-details-bin"
+# What gRPC's clients say of themselves: the attempts before this one, at most four.
+_ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
+_ATTEMPTS = ("1", "2", "3", "4")
 
 
 class Boundary:
@@ -104,6 +108,7 @@ class Boundary:
     def _abort(
         self, method: str, context: Call, error: EntropydError, cause: Exception, started: float
     ) -> NoReturn:
+        error = _more_patient(error, context)
         milliseconds = 1000 * (time.perf_counter() - started)
         request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
         details = to_status(error, request_id).SerializeToString()
@@ -112,6 +117,19 @@ class Boundary:
             # gRPC's clients honour it: proposal A6, client retries.
             trailing.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
         context.abort(grpc.StatusCode[error.code], error.message, trailing_metadata=tuple(trailing))
+
+
+def _more_patient(error: EntropydError, context: Call) -> EntropydError:
+    """The error with twice the wait for each time that the call was refused before.
+
+    Else whoever is refused comes again, as often as its client tries, while the queue is as full.
+    """
+    attempts = dict(context.invocation_metadata()).get(_ATTEMPTS_KEY)
+    if error.retry_after_s is None or attempts not in _ATTEMPTS:
+        return error
+    error = copy(error)  # others may be told of the same one
+    error.retry_after_s *= 2 ** int(attempts)
+    return error
 
 
 def as_error(raised: Exception) -> EntropydError:

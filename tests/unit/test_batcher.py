@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,9 +39,11 @@ class Squares:
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[int] = []
+        self.coding: Callable[[], object] = lambda: None
 
     def __call__(self, key: Key, parts: Sequence[tuple[list[int | None], int, int]]) -> list[list[int]]:
         self.gate.wait(30)
+        self.coding()
         self.calls.append(len(parts))
         return [[self.square(number) for number in numbers[start:stop]] for numbers, start, stop in parts]
 
@@ -143,6 +147,19 @@ def test_a_large_call_is_split_between_threads() -> None:
         assert len(squares.calls) >= 100 / 8
 
     run(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_threads_that_code_give_way_to_those_who_take_calls() -> None:
+    seen: list[int] = []
+
+    async def scenario(batcher: Batcher[list[int | None], list[int]], squares: Squares) -> None:
+        squares.coding = lambda: seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+        await square(batcher, [1])
+
+    run(scenario)
+    (while_coding,) = seen
+    assert while_coding == min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:

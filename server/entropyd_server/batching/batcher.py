@@ -9,6 +9,8 @@ waits while a thread is free, but for `max_batch_delay_s`.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ _NEWEST = 0.2
 # So much of the queue is for all callers, the rest for those whose messages are on their way already: else
 # most of what arrives while the queue fills up would be received in vain.
 _NEARLY_FULL = 0.875
+# Codec threads weigh a third of the others for the scheduler.
+_POLITENESS = 5
 # What a refused caller is told to wait at the least, and before anything was measured.
 _LEAST_RETRY_S = 0.01
 
@@ -82,7 +86,7 @@ class Batcher(Generic[W, R]):
     ) -> None:
         self._queue = queue
         self._code = code
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec", initializer=_give_way)
         self._thread_count = self._free_threads = threads
         self._max_batch_symbols = max_batch_symbols
         self._inline_symbols = inline_symbols
@@ -266,6 +270,15 @@ class Batcher(Generic[W, R]):
             caller.units_done += share.stop - share.start
             if caller.units_done == share.entry.units and not caller.answered.done():
                 caller.answered.set_result([caller.pieces[start] for start in sorted(caller.pieces)])
+
+
+def _give_way() -> None:
+    """Lets those who take and refuse calls go first where the cores do not suffice for all.
+
+    Else refusals queue behind the coding that they are to protect.
+    """
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.nice(_POLITENESS)
 
 
 def _fail(caller: _Caller[W, R], error: Exception) -> None:

@@ -155,7 +155,7 @@ _OPTIONS = [
     ),
     _option(
         "--max-queue-symbols",
-        "Symbols that may wait; from seven eighths of it on, calls are refused and told when to come again.",
+        "Symbols that may wait; from three quarters on, calls are refused and told when to come again.",
         type=click.IntRange(min=1),
         default=64 * MIB,
     ),

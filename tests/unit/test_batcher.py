@@ -184,14 +184,14 @@ def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> 
         squares.gate.clear()
         running = asyncio.create_task(square(batcher, [1]))
         await asyncio.sleep(0.01)
-        callers = [asyncio.create_task(square(batcher, list(range(10)))) for _ in range(8)]
+        callers = [asyncio.create_task(square(batcher, list(range(10)))) for _ in range(7)]
         await asyncio.sleep(0.01)
         batcher.admit(None)
         callers.append(asyncio.create_task(square(batcher, list(range(10)))))
         await asyncio.sleep(0.01)
         with pytest.raises(OverloadedError):
             batcher.admit(None)
-        # Seven eighths of 100 wait. Who is there already is taken, however much they bring.
+        # Eight tenths of it wait. Who is there already is taken, however much they bring.
         callers.append(asyncio.create_task(square(batcher, list(range(90)))))
         await asyncio.sleep(0.01)
         with pytest.raises(OverloadedError):

@@ -34,7 +34,7 @@ R = TypeVar("R")
 _NEWEST = 0.2
 # So much of the queue is for all callers, the rest for those whose messages are on their way already: else
 # most of what arrives while the queue fills up would be received in vain.
-_NEARLY_FULL = 0.875
+_NEARLY_FULL = 0.75
 # Codec threads weigh a third of the others for the scheduler.
 _POLITENESS = 5
 # What a refused caller is told to wait at the least, and before anything was measured.

@@ -38,6 +38,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.coder
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.perturb
 	$(BIN)/python -m benchmarks.replicas
 

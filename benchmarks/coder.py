@@ -26,10 +26,9 @@ import numpy as np
 from benchmarks.coder_cases import Case
 from benchmarks.coder_peers import entropyd, median_seconds
 from benchmarks.machine import machine
+from benchmarks.page import PERFORMANCE, PLOTS, rewrite
 
 ROOT = Path(__file__).parent.parent
-PAGE, PLOTS = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance"
-BEGIN, END = "<!-- coder benchmark: begin -->", "<!-- coder benchmark: end -->"
 OPERATIONS = ("encode", "decode")
 
 # Work, case, operation, times TFC in a tf.function with one thread: must, stretch.
@@ -240,10 +239,7 @@ def main() -> None:
         few = max(1, rounds // 2)
         others = [peers[name] for name in ("entropyd", "tfc-1", "constriction", "compressai")]
         lines += [*case_table(others, few, seconds), "", *plot_sweeps(others, few, seconds / 2)]
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(
-            before + BEGIN + "\n\n" + "\n".join(lines).strip() + "\n\n" + END + rest.partition(END)[2]
-        )
+        rewrite(PERFORMANCE, "coder", "\n".join(lines))
     finally:
         for peer in peers.values():
             peer.close()

@@ -28,6 +28,7 @@ import psutil
 from rich.progress import track
 
 import entropyd
+from benchmarks.page import REPLICAS, rewrite
 from benchmarks.service import METHODS, benchmark_config
 from entropyd import _calls, _channel
 from entropyd._pieces import Compression
@@ -36,9 +37,6 @@ from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "replicas.md"
-BEGIN, END = "<!-- replicas:begin -->", "<!-- replicas:end -->"
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,7 @@ def main() -> None:
             text = table(options, requests, [one, other])
     print(text)
     if not options.no_page:
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        rewrite(REPLICAS, "replicas", text)
 
 
 def prepare(model: entropyd.Model, latents: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from rich.progress import track
 import entropyd
 from benchmarks.machine import machine
 from benchmarks.offered_load import draw, sweep
+from benchmarks.page import PERFORMANCE, PLOTS, rewrite
 from benchmarks.peers import UNLIMITED
 from entropyd import _calls, priors
 from entropyd._pieces import Compression
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 METHODS = ("Compress", "Decompress")
 PEERS = ("echo", "floor", "eager", "function")
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-PLOTS = PAGE.with_suffix("")
 # What the batching issue asks for: of echo (Compress, Decompress), over eager, over tf.function.
 MUST = {"4x4x192": (0.8, 0.6, 10, 2), "16x16x192": (0.7, 0.5, 6, 2), "48x32x192": (0.7, 0.45, 3.5, 2.5)}
 
@@ -97,7 +96,7 @@ def main() -> None:
     text = "\n\n".join(sections)
     print(text)
     if not options.no_page:
-        rewrite(PAGE, text)
+        rewrite(PERFORMANCE, "service", text)
 
 
 def benchmark_config() -> entropyd.UniversalBatchedConfig:
@@ -335,15 +334,6 @@ async def stream_rate(target: str, load: Load, seconds: float, inflight: int) ->
         writing.cancel()
         call.cancel()
         return answered / elapsed
-
-
-def rewrite(page: Path, text: str) -> None:
-    """Replaces the section of the page between the `service` marks."""
-    begin, end = "<!-- service:begin -->", "<!-- service:end -->"
-    whole = page.read_text()
-    head, _, rest = whole.partition(begin)
-    _, _, tail = rest.partition(end)
-    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
 
 
 if __name__ == "__main__":

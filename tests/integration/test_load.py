@@ -123,6 +123,18 @@ def test_hundreds_of_callers_each_get_their_own_answer(
     assert after[2] - before[2] <= 16, (before, after)
 
 
+async def answered(stub: Any, request: coding_pb2.DecompressRequest) -> bytes | str:
+    """The array that a call is answered with, or how it ended otherwise."""
+    try:
+        values: bytes = (await stub.Decompress(request)).tensor.data
+    except grpc.aio.AioRpcError as error:
+        told = "grpc-retry-pushback-ms" in dict(tuple(error.trailing_metadata() or ()))
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and told:
+            return "refused, and told when to come again"
+        return str(error)
+    return values
+
+
 def test_of_thousands_of_small_calls_at_once_none_is_lost(
     server: LocalServer, configs: list[entropyd.UniversalBatchedConfig]
 ) -> None:
@@ -140,8 +152,11 @@ def test_of_thousands_of_small_calls_at_once_none_is_lost(
                 channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target, options))
                 stubs.append(coding_pb2_grpc.CodingServiceStub(channel))
                 expected = (await stubs[-1].Decompress(request)).tensor.data
-            answers = await asyncio.gather(*(stub.Decompress(request) for _ in range(800) for stub in stubs))
-        assert {answer.tensor.data for answer in answers} == {expected}
+            calls = [asyncio.ensure_future(answered(stub, request)) for _ in range(800) for stub in stubs]
+            outcomes = set(await asyncio.gather(*calls))
+        assert expected in outcomes
+        # With grpcio 1.85 all are answered; 1.62 hands over more of them at once than may be in hand.
+        assert outcomes <= {expected, "refused, and told when to come again"}
 
     asyncio.run(main())
 

@@ -70,7 +70,7 @@ INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
 # What a message may be above max_message_bytes: shapes, ids and lengths around the array.
 _ENVELOPE_BYTES = 8 * 1024 * 1024
-# Whose calls may all wait to be looked at.
+# Connections whose calls may all wait to be looked at, each with as many as it may have.
 _FULL_CONNECTIONS = 16
 _STORE_RETRY_S = 1.0
 # A batch takes seconds at the most; without an end for this long, something is wrong for good.

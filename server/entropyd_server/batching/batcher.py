@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 # Weight of the newest batch in the measured rate.
 _NEWEST = 0.2
-# So much of the queue is for all callers, the rest for those whose messages are on their way already: else
+# This share of the queue is for all callers, the rest for those whose messages are on their way already: else
 # most of what arrives while the queue fills up would be received in vain.
 _NEARLY_FULL = 0.75
 # Codec threads weigh a third of the others for the scheduler.
@@ -143,7 +143,7 @@ class Batcher(Generic[W, R]):
 
         Args:
           timeout_s: How long the caller will wait; None for ever.
-          most_filled: How full the queue may be.
+          most_filled: The share of the queue from which on nobody is.
 
         Raises:
           OverloadedError: If too much waits already; says when to come again.

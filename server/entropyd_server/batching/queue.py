@@ -97,7 +97,7 @@ class BatchQueue(Generic[W]):
 
     @property
     def filled(self) -> float:
-        """How full the queue is: below 1, anything may be appended, however much; from then on nothing."""
+        """The share of the queue that is full: below 1 anything may be appended, then nothing."""
         return self.symbols / self._max_queue_symbols
 
     def append(self, entry: Entry[W], now: float) -> None:

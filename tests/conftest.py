@@ -1,12 +1,23 @@
 """What holds for all tests.
 
-Owns the settings of the property tests. It must not know any module under test.
+Owns the settings of the property tests and of gRPC. It must not know what is tested.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
+from unittest import mock
+
 from hypothesis import settings
+
+from entropyd_server.transport.polling import read_where_asked
 
 # The first example of a test may have to compile a kernel, and machines are shared.
 settings.register_profile("entropyd", deadline=None)
 settings.load_profile("entropyd")
+
+# As in a server's process. Those that tests start have to see to it themselves.
+with mock.patch.dict(os.environ):
+    read_where_asked()
+    importlib.import_module("grpc")

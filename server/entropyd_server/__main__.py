@@ -10,6 +10,7 @@ import click
 
 from entropyd_server import settings as flags
 from entropyd_server.observe import logs
+from entropyd_server.transport.polling import read_where_asked
 
 if TYPE_CHECKING:
     from entropyd_server.settings import Settings
@@ -24,6 +25,7 @@ def _serve(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())
+    read_where_asked()
     # Here, not above: `--help` should not wait for gRPC and Numba.
     from entropyd_server.app import StartError, serve  # noqa: PLC0415
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 def bottleneck(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(0, 3, shape).astype(np.float32)
+
+
+def waits(server: LocalServer) -> int:
+    """How often threads of a server have waited for something."""
+    threads = psutil.Process(server.process.pid).threads()
+    return sum(psutil.Process(thread.id).num_ctx_switches().voluntary for thread in threads)
 
 
 class TestCoding:
@@ -296,6 +303,15 @@ class TestSurroundings:
             for name in ("", "entropyd.v1.CodingService", "entropyd.v1.ModelService", "entropyd.liveness"):
                 answer = health.Check(health_pb2.HealthCheckRequest(service=name))
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    def test_small_calls_pass_through_one_thread(self, server: LocalServer, model: entropyd.Model) -> None:
+        x, calls = bottleneck(4, 3), 300
+        model.compress(x)
+        before = waits(server)
+        for _ in range(calls):
+            model.compress(x)
+        # It waits for each call once; with threads of gRPC's own in between, there are five waits.
+        assert waits(server) - before < 3 * calls
 
     def test_reflection_lists_the_services(self, server: LocalServer) -> None:
         with grpc.insecure_channel(server.target) as channel:

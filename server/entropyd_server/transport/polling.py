@@ -1,0 +1,21 @@
+"""Which threads read sockets.
+
+Owns what gRPC's core is told of it. It must not import gRPC, which is told while it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+# What gRPC is to try, in the environment; "-" for what it is not to.
+_EXPERIMENTS = "GRPC_EXPERIMENTS"
+
+
+def read_where_asked() -> None:
+    """Has gRPC read a server's sockets in the thread that asks for events.
+
+    Its event engine reads them in threads of its own: a small call changes threads five times then. To be
+    called before gRPC is imported; what the environment says already is left as it is
+    (docs/adr/0010-transport.md).
+    """
+    os.environ.setdefault(_EXPERIMENTS, "-event_engine_listener")

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
-from entropyd.contract.errors import ModelNotFoundError, OverloadedError
+from entropyd.contract.errors import EntropydError, ModelNotFoundError, OverloadedError, to_status
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
-from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.rpc.boundary import Boundary, render
 from entropyd_server.transport.call import Call
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
@@ -129,6 +131,21 @@ def test_a_call_is_counted_under_the_code_that_its_caller_sees() -> None:
             assert running.metrics.methods["Decompress"].calls_by_code["OK"] == 0
 
     run(main())
+
+
+@given(
+    st.sampled_from([OverloadedError, ModelNotFoundError]),
+    st.text(),
+    st.none() | st.floats(0, 1e5),
+    st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=1),
+    st.text("0123456789abcdef?", min_size=14, max_size=18),
+)
+def test_whatever_is_kept_of_a_refusal_each_call_is_told_its_own(
+    kind: type[EntropydError], message: str, retry_s: float | None, metadata: dict[str, str], request_id: str
+) -> None:
+    for error in (kind(message, metadata=metadata, retry_after_s=retry_s), kind(message)):
+        for name in (request_id, "0123456789abcdef"):
+            assert status_pb2.Status.FromString(render(error, name)) == to_status(error, name)
 
 
 def test_who_comes_again_and_again_is_told_to_wait_longer() -> None:

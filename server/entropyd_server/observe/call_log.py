@@ -2,7 +2,7 @@
 
 Owns the wording and the fields of such lines. It must not know statuses or how a call is answered. Invariant:
 nothing that a caller sent is written but a request id and the first digits of a model id, both checked; no
-flood of failing calls floods the log.
+flood of failing calls floods the log, or drives the others out of what is remembered.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class Failure:
 
 
 class CallLog:
-    """Remembers failures, and logs them.
+    """Logs failures, and remembers those that it logged.
 
     Attributes:
-      last: The newest failures, newest first.
+      last: The newest of them, newest first.
     """
 
     def __init__(self) -> None:
@@ -104,13 +104,13 @@ class CallLog:
         """
         sent = [(name, value) for name, value in metadata if isinstance(value, str)]
         request_id = _first(sent, _REQUEST_ID_KEYS, _REQUEST_ID) or _new_request_id()
-        model = model_id_of(sent)[:_MODEL_DIGITS]
-        failure = Failure(
-            time.time(), method, error.code, error.reason, request_id, model, round(milliseconds, 3)
-        )
-        self.last.appendleft(failure)
         left_out = self._throttle.admit((method, error.reason), time.monotonic())
         if left_out is not None:
+            model = model_id_of(sent)[:_MODEL_DIGITS]
+            failure = Failure(
+                time.time(), method, error.code, error.reason, request_id, model, round(milliseconds, 3)
+            )
+            self.last.appendleft(failure)
             _write(failure, cause, left_out)
         return request_id
 

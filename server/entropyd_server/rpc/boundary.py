@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
-from entropyd.contract.errors import EntropydError, InternalError, to_status
+from entropyd.contract.errors import EntropydError, InternalError, OverloadedError, to_status
 from entropyd_server.observe.call_log import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC's clients say of themselves: the attempts before this one, at most four.
 _ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
 _ATTEMPTS = ("1", "2", "3", "4")
+# In the place of a request id, and as long as those that the log makes.
+_ANY_ID = "?" * 16
 
 
 class Boundary:
@@ -111,7 +114,7 @@ class Boundary:
         error = _more_patient(error, context)
         milliseconds = 1000 * (time.perf_counter() - started)
         request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
-        details = to_status(error, request_id).SerializeToString()
+        details = render(error, request_id)
         trailing: list[tuple[str, str | bytes]] = [(_DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)]
         if error.retry_after_s is not None:
             # gRPC's clients honour it: proposal A6, client retries.
@@ -130,6 +133,25 @@ def _more_patient(error: EntropydError, context: Call) -> EntropydError:
     error = copy(error)  # others may be told of the same one
     error.retry_after_s *= 2 ** int(attempts)
     return error
+
+
+def render(error: EntropydError, request_id: str) -> bytes:
+    """The serialised `google.rpc.Status` of an error, with the request id.
+
+    While there is too much to do, one call after the other is refused for one reason, and to render it would
+    be much of refusing. So it is rendered once, around ids of one length.
+    """
+    if type(error) is not OverloadedError or error.metadata or len(request_id) != len(_ANY_ID):
+        return bytes(to_status(error, request_id).SerializeToString())
+    before, after = _around_any_id(error.message, error.retry_after_s)
+    return b"".join((before, request_id.encode(), after))
+
+
+@lru_cache(maxsize=16)
+def _around_any_id(message: str, retry_after_s: float | None) -> tuple[bytes, bytes]:
+    status = to_status(OverloadedError(message, retry_after_s=retry_after_s), _ANY_ID)
+    before, _, after = status.SerializeToString().rpartition(_ANY_ID.encode())
+    return before, after
 
 
 def as_error(raised: Exception) -> EntropydError:

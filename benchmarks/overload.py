@@ -2,12 +2,12 @@
 
     python -m benchmarks.overload [--rounds 5] [--seconds 2] [--latents 48x32x192]
 
-The server has one half of the machine's cores and whoever calls it the other, so that what a refusal costs
-the caller is not taken from the server. A round first takes the server's capacity, calls per second with 16
-in flight; then it offers multiples of that, at random times, whether or not earlier calls were answered. The
-tables show medians over the rounds; latencies count from the time at which a call left. One process of Python
-cannot send much more than twice what a core encodes. The section of docs/performance.md between the
-`overload` marks is rewritten.
+The server has one half of the machine's cores and whoever calls it, over TCP, the other, so that what a
+refusal costs the caller is not taken from the server. A round first takes the server's capacity, calls per
+second with 16 in flight; then it offers multiples of that, at random times, whether or not earlier calls were
+answered. The tables show medians over the rounds; latencies count from the time at which a call left. One
+process of Python cannot send much more than twice what a core encodes. The section of docs/performance.md
+between the `overload` marks is rewritten.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import grpc
 from matplotlib import pyplot as plt
 from rich.progress import track
+from tests.integration.load import free_ports
 
 import entropyd
 from benchmarks.machine import machine
@@ -129,7 +130,7 @@ def server_apart() -> Iterator[LocalServer]:
     flags = ("--codec-threads", str(threads), "--max-queue-symbols", str(threads * _QUEUE_SYMBOLS_PER_THREAD))
     try:
         os.sched_setaffinity(0, servers)
-        with LocalServer(*flags) as server:
+        with LocalServer(*flags, listen=f"127.0.0.1:{free_ports(1)[0]}") as server:
             os.sched_setaffinity(0, callers)
             yield server
     finally:
@@ -139,7 +140,7 @@ def server_apart() -> Iterator[LocalServer]:
 def measure(target: str, load: Load, multiples: tuple[float, ...], seconds: float) -> dict[float, Outcome]:
     """Takes the capacity and offers multiples of it; the capacity itself is under 0."""
     taken = asyncio.run(load_server(target, load, seconds, _CONCURRENCY))
-    capacity = len(taken) / seconds
+    capacity = _CONCURRENCY * len(taken) / sum(taken)
     found = {0.0: Outcome(capacity, capacity, 1.0, *_percentiles_ms(taken), *_percentiles_ms([]))}
     for multiple in multiples:
         visits = asyncio.run(offer(target, load.method, load.request, multiple * capacity, seconds))

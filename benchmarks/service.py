@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from entropyd import _calls, priors
 from entropyd._pieces import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
+from entropyd_server.transport.polling import read_where_asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,8 +247,11 @@ def peer(kind: str, loads: dict[str, Load], model: entropyd.Model) -> Iterator[t
         Path(folder, "config.json").write_text(json.dumps(model.config.to_dict()))
         target = f"unix:{folder}/socket"
         command = [sys.executable, "-m", "benchmarks.peers", target, kind, folder]
+        environment = dict(os.environ)
+        if kind == "floor":
+            read_where_asked(environment)
         log = Path(folder, "log")
-        server = subprocess.Popen(command, stderr=log.open("w"))
+        server = subprocess.Popen(command, stderr=log.open("w"), env=environment)
         try:
             while not _answers(target):
                 if server.poll() is not None:

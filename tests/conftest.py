@@ -1,6 +1,7 @@
 """What holds for all tests.
 
-Owns the settings of the property tests and of gRPC. It must not know what is tested.
+Owns the settings of the property tests and of gRPC. Of the server, it knows only how gRPC is told which
+threads read sockets.
 """
 
 from __future__ import annotations

@@ -310,7 +310,7 @@ class TestSurroundings:
         before = waits(server)
         for _ in range(calls):
             model.compress(x)
-        # It waits for each call once; with threads of gRPC's own in between, there are five waits.
+        # It waits for each call once; with threads of gRPC's own in between, there are six waits.
         assert waits(server) - before < 3 * calls
 
     def test_reflection_lists_the_services(self, server: LocalServer) -> None:

@@ -1,4 +1,4 @@
-"""What is remembered of calls that failed: a line in the log, and the last few for people.
+"""What is told of calls that failed: a line in the log, and the last few of these for people.
 
 Owns the wording and the fields of such lines. It must not know statuses or how a call is answered. Invariant:
 nothing that a caller sent is written but a request id and the first digits of a model id, both checked; no

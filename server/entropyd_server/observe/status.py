@@ -47,7 +47,7 @@ class Status:
       models_loaded: Models whose tables are in memory.
       model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
-      failures: The last calls that failed, newest first.
+      failures: The last calls that failed of which the log tells, newest first.
     """
 
     version: str

@@ -18,7 +18,7 @@ _EXPERIMENTS = "GRPC_EXPERIMENTS"
 def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None:
     """Has gRPC read a server's sockets in the thread that asks for events.
 
-    Its event engine reads them in threads of its own: a small call changes threads five times then
+    Its event engine reads them in threads of its own: a small call changes threads some five times then
     (docs/adr/0010-transport.md). To be called before gRPC is imported.
 
     Args:

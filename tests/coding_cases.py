@@ -85,6 +85,11 @@ def cases(draw: st.DrawFn, *, empty_intervals: bool = False, max_symbols: int = 
     return Case(precision, rows, row_index, draw(st.lists(unit, max_size=3)))
 
 
+def hint_count(place: np.void) -> int:
+    """The number of hints of a row, by its place."""
+    return 1 << (64 - int(place["hint_shift"]))
+
+
 def encode_integers(
     tables: CodingTables, row_index: list[int], units: list[list[int]]
 ) -> tuple[list[bytes], list[Status], list[int]]:
@@ -127,16 +132,18 @@ def decode_integers(
     lengths = np.array([len(string) for string in strings], np.uint32)
     values = np.empty((len(strings), len(row_index)))
     statuses, positions = np.zeros(len(strings), np.uint8), np.zeros(len(strings), np.int64)
+    rows = kernel_input(np.array(row_index, np.int32))
     decode_units(
         kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
         kernel_input(lengths),
         kernel_input(np.zeros(len(row_index))),
-        kernel_input(np.array(row_index, np.int32)),
+        rows,
+        tables.places_of(rows),
         tables.rows,
         tables.bounds,
         tables.buckets,
         tables.hints,
-        tables.reciprocals,
+        tables.intervals,
         tables.precision,
         sanity_check,
         values,

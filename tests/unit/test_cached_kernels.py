@@ -11,14 +11,12 @@ from pathlib import Path
 import entropyd_server.kernels
 
 PACKAGE = Path(entropyd_server.kernels.__file__).parent
-# `_search_row` is compiled from its own module and from `search` and `quotient` of another.
+# `_search` is compiled from its own module and from `quotient` of another.
 USE = """
 import numpy as np
-from entropyd_server.kernels.lone_decoder import _search_row
-from entropyd_server.kernels.range_coder import ROW_FIELDS
-bounds = np.array([0, 99, 100, 199, 200, 255], np.uint16)
-records = np.zeros(ROW_FIELDS, np.int32)
-print(_search_row(records, 0, bounds, 150, 256, 8), sum(_search_row.stats.cache_hits.values()))
+from entropyd_server.kernels.lone_decoder import INTERVAL, _search
+intervals = np.array([(0, 0, 0), (25600, 0, 0), (51200, 0, 0)], INTERVAL)
+print(_search(intervals, 0, 2, 150, 256), sum(_search.stats.cache_hits.values()))
 """
 
 

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 from entropyd_server.coding.codec import Codec, warm_up
+from entropyd_server.kernels.lone_decoder import decode_alone
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import encode_units
@@ -177,15 +178,17 @@ def test_many_escapes_need_no_more_than_a_second_payload() -> None:
 
 
 def specialisations() -> list[int]:
-    kernels: list[Any] = [encode_units, decode_units]
+    kernels: list[Any] = [encode_units, decode_units, decode_alone]
     return [len(kernel.signatures) for kernel in kernels]
 
 
+@pytest.mark.parametrize("intervals", [4, 300])
 @pytest.mark.parametrize("bottleneck_dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_no_kind_of_array_makes_a_request_wait_for_compilation(bottleneck_dtype: str) -> None:
+def test_no_kind_of_array_makes_a_request_wait_for_compilation(bottleneck_dtype: str, intervals: int) -> None:
     warm_up()
     compiled = specialisations()
-    codec = codec_of(bottleneck_dtype)
+    tables = tables_of(12, [([*range(intervals), 4096], -k) for k in range(LEVELS * CHANNELS)])
+    codec = codec_of(bottleneck_dtype, tables=tables)
     plan = codec.plan((2, 3))
     plain = np.zeros((2, SYMBOLS), codec.wire_dtype)
     read_only = np.frombuffer(plain.tobytes(), codec.wire_dtype).reshape(2, SYMBOLS)
@@ -193,15 +196,16 @@ def test_no_kind_of_array_makes_a_request_wait_for_compilation(bottleneck_dtype:
     strided = np.zeros((4, SYMBOLS), codec.wire_dtype)[::2]
     encoded = [codec.encode(values, plan) for values in (plain, read_only, unaligned, strided)]
     assert len({units.payload for units in encoded}) == 1
-    payload, lengths = encoded[0].payload, encoded[0].lengths
-    frozen = np.frombuffer(lengths.tobytes(), np.uint32)
-    decoded = [
-        codec.decode(kind(payload), these, plan).values.tolist()
-        for kind in (bytes, bytearray, memoryview)
-        for these in (lengths, frozen)
-    ]
-    assert decoded.count(decoded[0]) == 6
-    assert specialisations() == compiled == [2, 2]
+    for units in (encoded[0], codec.encode(plain[:1], plan)):
+        frozen = np.frombuffer(units.lengths.tobytes(), np.uint32)
+        decoded = [
+            codec.decode(kind(units.payload), lengths, plan).values.tolist()
+            for kind in (bytes, bytearray, memoryview)
+            for lengths in (units.lengths, frozen)
+        ]
+        assert decoded.count(decoded[0]) == 6
+    # For both dtypes of arithmetic, and in decoding for both widths of hints.
+    assert specialisations() == compiled == [2, 4, 4]
 
 
 def test_units_of_another_length_than_the_plan_are_refused() -> None:

@@ -174,7 +174,7 @@ class Codec:
             broadcast_shape, self.prior_shape, self.num_noise_levels, self._compute_dtype
         )
         bits = float(self._row_bits[plan.row_index].mean()) if plan.symbols else 0.0
-        return replace(plan, modelled_bits=bits)
+        return replace(plan, places=self.tables.places_of(plan.row_index), modelled_bits=bits)
 
     @cached_property
     def _row_bits(self) -> npt.NDArray[np.float64]:
@@ -260,7 +260,6 @@ class Codec:
           ValueError: `lengths` do not add up to the payload's length.
         """
         content = kernel_input(np.frombuffer(payload, np.uint8))
-        lengths = kernel_input(lengths)
         # Most requests have few units, and numpy takes longer to begin than Python to add them up.
         units, payload_bytes = len(lengths), sum(lengths.tolist())
         if payload_bytes != len(content):
@@ -269,14 +268,15 @@ class Codec:
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         decode_units(
             content,
-            lengths,
+            kernel_input(lengths),
             plan.offsets,
             plan.row_index,
+            plan.places,
             self.tables.rows,
             self.tables.bounds,
             self.tables.buckets,
             self.tables.hints,
-            self.tables.reciprocals,
+            self.tables.intervals,
             self.tables.precision,
             self.decode_sanity_check,
             values,

@@ -10,12 +10,18 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd_server.kernels.lone_decoder import reciprocals_of
+from entropyd_server.kernels.lone_decoder import (
+    INTERVAL,
+    LIKELY_INTERVALS,
+    LINE_INTERVALS,
+    LOOKAHEAD,
+    PLACE,
+)
 from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 
@@ -29,6 +35,9 @@ MAX_CDF_OFFSET = 2**29
 MAX_ROW_INTERVALS = 2**16
 # Keeps every position in the tables and in the lookup below 2^31.
 MAX_CDF_LENGTH = 2**27
+# Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
+# tables leaves the second-level cache than that is worth (docs/performance.md).
+FINE_HINTS = 64
 DIGEST_TAG = b"entropyd tables\x01"
 _MAX_REPORTED = 8
 
@@ -50,10 +59,10 @@ class CodingTables:
         in `kernels.range_coder`.
       buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
         the interval in the row that holds the first of them.
-      hints: uint16 [...], read-only: for each row and equal part of it, a power of two of them, the interval
-        in the row that holds most of that part.
-      reciprocals: uint32 [...], read-only: as `kernels.lone_decoder` wants them, the same array for all
-        tables of a precision.
+      places: `kernels.lone_decoder.PLACE` [rows], read-only: where a row's hints and intervals are.
+      hints: uint8 or, if a row has more than 256 intervals, uint16 [...], read-only: for each row and equal
+        part of it, a power of two of them, the interval in the row that holds most of that part.
+      intervals: `kernels.lone_decoder.INTERVAL` [intervals], read-only: what `bounds` says, for decoding.
     """
 
     cdf: npt.NDArray[np.int32]
@@ -63,13 +72,14 @@ class CodingTables:
     rows: npt.NDArray[np.int32]
     bounds: npt.NDArray[np.uint16]
     buckets: npt.NDArray[np.uint16]
-    hints: npt.NDArray[np.uint16]
-    reciprocals: npt.NDArray[np.uint32]
+    places: npt.NDArray[np.void]
+    hints: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    intervals: npt.NDArray[np.void]
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory for these tables alone."""
-        derived = (self.rows, self.bounds, self.buckets, self.hints)
+        """Bytes held in memory."""
+        derived = (self.rows, self.bounds, self.buckets, self.places, self.hints, self.intervals)
         return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
@@ -95,12 +105,20 @@ class CodingTables:
 
         precision = -int(cdf_values[0])
         bounds = _bounds(cdf_values, precision)
-        rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
-        for array in (cdf_values, offset_values, rows, bounds, buckets, hints):
+        rows, buckets, places, hints = _lookup(cdf_values, offset_values, bounds, precision)
+        intervals = _intervals(cdf_values, rows, precision)
+        for array in (cdf_values, offset_values, rows, bounds, buckets, places, hints, intervals):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
-        reciprocals = reciprocals_of(precision)
-        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, reciprocals)
+        return cls(
+            cdf_values, offset_values, precision, digest, rows, bounds, buckets, places, hints, intervals
+        )
+
+    def places_of(self, row_index: npt.NDArray[np.int32]) -> npt.NDArray[np.void]:
+        """Gives the place of every symbol's row, and as many more as kernels look ahead; read-only."""
+        places: npt.NDArray[np.void] = np.concatenate([self.places[row_index], np.zeros(LOOKAHEAD, PLACE)])
+        places.flags.writeable = False
+        return places
 
 
 def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
@@ -205,13 +223,31 @@ def _bounds(cdf: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16
     return vector
 
 
+def _intervals(
+    cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int
+) -> npt.NDArray[np.void]:
+    begins = np.flatnonzero((cdf >= 0) & (cdf < 1 << precision))
+    lower, upper = (cdf[edge].astype(np.int64) << (16 - precision) for edge in (begins, begins + 1))
+    intervals = np.empty(len(begins), INTERVAL)
+    intervals["lower"] = lower
+    intervals["last"] = np.maximum(upper - 1, 0)
+    intervals["reciprocal"] = (2**32 - 1) // np.maximum(upper - lower, 1)
+    intervals["reciprocal"][rows[:, Row.START] + rows[:, Row.ESCAPE]] = 0
+    return intervals
+
+
 def _lookup(
     cdf: npt.NDArray[np.int32],
     cdf_offset: npt.NDArray[np.int32],
     bounds: npt.NDArray[np.uint16],
     precision: int,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """Derives row records, decoding buckets and hints.
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.uint16],
+    npt.NDArray[np.void],
+    npt.NDArray[Any],
+]:
+    """Derives row records, decoding buckets, places and hints.
 
     A decoder knows a cumulative probability q below 2^precision and wants the last interval that begins at
     or before q. A row of n intervals is cut into the power of two from 2n to 4n of equal buckets (fewer if
@@ -219,13 +255,15 @@ def _lookup(
     From there the search meets n intervals at most over all buckets, so less than 1/2 on average whatever
     the row's shape, where q is uniform; and it is uniform if the symbols are drawn from the row.
 
-    Hints are for parts, n to 2n of them, at least 2.
+    Hints are for parts of a row, at least 2: from 2n to 4n up to FINE_HINTS intervals, from n to 2n beyond. A
+    part in which an interval begins has a hint that is wrong for a quarter of it, on average.
     """
     heads = np.flatnonzero(cdf < 0)
     tops = np.add.reduceat((cdf == 1 << precision).astype(np.int64), heads)
     intervals = np.diff(heads, append=len(cdf)) - 1 - tops
-    bucket_bits = np.minimum(np.ceil(np.log2(2 * intervals)).astype(np.int64), precision)
-    hint_bits = np.clip(np.ceil(np.log2(intervals)).astype(np.int64), 1, precision)
+    bits = np.ceil(np.log2(intervals)).astype(np.int64)
+    bucket_bits = np.minimum(bits + 1, precision)
+    hint_bits = np.clip(bits + (intervals <= FINE_HINTS), 1, precision)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
     rows[:, Row.START] = np.cumsum(intervals) - intervals
@@ -233,9 +271,16 @@ def _lookup(
     rows[:, Row.CDF_OFFSET] = cdf_offset
     rows[:, Row.BUCKET_START] = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
     rows[:, Row.BUCKET_SHIFT] = precision - bucket_bits
-    rows[:, Row.HINT_START] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
-    rows[:, Row.HINT_SHIFT] = 64 - hint_bits
+    places = np.zeros(len(heads), PLACE)
+    places["first_hint"] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
+    places["first_interval"] = rows[:, Row.START]
+    places["cdf_offset"] = cdf_offset
+    places["escape"] = rows[:, Row.ESCAPE]
+    places["hint_shift"] = 64 - hint_bits
     buckets = np.empty(int((1 << bucket_bits).sum()), np.uint16)
-    hints = np.empty(int((1 << hint_bits).sum()), np.uint16)
-    fill_lookup(rows, bounds, precision, buckets, hints)
-    return rows, buckets, hints
+    hint_type = np.uint8 if (intervals <= 1 << 8).all() else np.uint16
+    hints: npt.NDArray[Any] = np.empty(int((1 << hint_bits).sum()), hint_type)
+    fill_lookup(rows, places, bounds, precision, buckets, hints)
+    middle = hints[places["first_hint"] + (1 << hint_bits >> 1)].astype(np.int64)
+    places["skipped_lines"] = np.clip((middle - LIKELY_INTERVALS // 2) // LINE_INTERVALS, 0, 255)
+    return rows, buckets, places, hints

@@ -27,20 +27,15 @@ _RECORD_AHEAD = 24
 
 
 @inlined
-def fetch_ahead(
-    row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, lookup: Uint16s, lookup_start: int
-) -> None:
-    """Asks for what the symbols soon after this one need: their records, bounds, and buckets or hints.
-
-    `lookup` is one or the other, and `lookup_start` the column that says where those of a row begin.
-    """
+def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
+    """Asks for what the symbols soon after this one need: their records, bounds and buckets."""
     latest = len(row_index) - 1
     prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
     row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
-    first, first_bound = int64(records[at(row + lookup_start)]), 2 * int64(records[at(row + Row.START)])
+    bucket, first_bound = int64(records[at(row + Row.BUCKET_START)]), 2 * int64(records[at(row + Row.START)])
     # Most rows are no longer.
     for line in (0, 1, 2):
-        prefetch(lookup, first, line)
+        prefetch(buckets, bucket, line)
         prefetch(bounds, first_bound, line)
 
 

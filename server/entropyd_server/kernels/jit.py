@@ -112,22 +112,28 @@ def _compiled_load(array: Any, position: Any) -> Any:  # noqa: ARG001 -- Numba m
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _llvm_leading_zeros(_typing: Any, _number: Any) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctlz(arguments[0], ir.IntType(1)(0))
+def _llvm_element(_typing: Any, array: Any, start: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.gep(builder.gep(data, [arguments[1]]), [arguments[2]])
+        # Numba handles a record by its address.
+        return pointer if isinstance(array.dtype, types.Record) else builder.load(pointer)
 
-    return types.int64(types.int64), generate
-
-
-def leading_zeros(number: int) -> int:
-    """Counts the zeros before the first one among the 64 bits of a positive integer."""
-    return int64(64 - int(number).bit_length())
+    return array.dtype(array, start, index), generate
 
 
-@overload(leading_zeros, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_leading_zeros(number: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(number: Any) -> Any:
-        return _llvm_leading_zeros(number)
+def element(array: npt.NDArray[Any], start: int, index: int) -> Any:
+    """Gives array[start + index] of a vector, with the start added to its address first.
+
+    For an index that much depends on and that comes late: LLVM would add the two numbers when it is there.
+    """
+    return array[int(start) + int(index)]
+
+
+@overload(element, jit_options=_POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_element(array: Any, start: Any, index: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(array: Any, start: Any, index: Any) -> Any:
+        return _llvm_element(array, start, index)
 
     return compiled
 

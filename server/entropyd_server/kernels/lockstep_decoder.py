@@ -137,7 +137,7 @@ def decode_lockstep(
     for block in range(0, symbols, BLOCK_SYMBOLS):
         block_end = min(block + BLOCK_SYMBOLS, symbols)
         for symbol in range(block, block_end):
-            fetch_ahead(row_index, symbol, records, bounds, buckets, int64(Row.BUCKET_START))
+            fetch_ahead(row_index, symbol, records, bounds, buckets)
             row = ROW_FIELDS * int64(row_index[symbol])
             start = int64(records[at(row + Row.START)])
             escape = int64(records[at(row + Row.ESCAPE)])

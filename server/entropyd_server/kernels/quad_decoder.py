@@ -120,7 +120,7 @@ def decode_quad(
     a, b = _open(payload, begin, end_a), _open(payload, end_a, end_b)
     c, d = _open(payload, end_b, end_c), _open(payload, end_c, end_d)
     for symbol in range(len(row_index)):
-        fetch_ahead(row_index, symbol, records, bounds, buckets, int64(Row.BUCKET_START))
+        fetch_ahead(row_index, symbol, records, bounds, buckets)
         record = ROW_FIELDS * int64(row_index[symbol])
         escape = int64(records[at(record + Row.ESCAPE)])
         row = (

@@ -40,7 +40,16 @@ from entropyd_server.kernels.quad_decoder import MIN_QUAD, QUAD, decode_quad
 from entropyd_server.kernels.range_coder import Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Int32s, Int64s, Uint8s, Uint16s, Uint32s
+    from entropyd_server.kernels.arrays import (
+        Floats,
+        Hints,
+        Int32s,
+        Int64s,
+        Records,
+        Uint8s,
+        Uint16s,
+        Uint32s,
+    )
 
 
 @kernel
@@ -49,11 +58,12 @@ def decode_units(
     lengths: Uint32s,
     offsets: Floats,
     row_index: Int32s,
+    places: Records,
     rows: Int32s,
     bounds: Uint16s,
     buckets: Uint16s,
-    hints: Uint16s,
-    reciprocals: Uint32s,
+    hints: Hints,
+    intervals: Records,
     precision: int,
     sanity_check: bool,
     values: Floats,
@@ -69,11 +79,12 @@ def decode_units(
       lengths: uint32 [units].
       offsets: float32 or float64 [symbols], quantization offsets.
       row_index: int32 [symbols], row of every symbol.
+      places: `lone_decoder.PLACE` [symbols + LOOKAHEAD], that of every symbol's row, and then any.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       buckets: uint16 [...], where to begin the search of a row.
-      hints: uint16 [...], where an interval is looked for first.
-      reciprocals: uint32 [...], as `lone_decoder.reciprocals_of` gives them.
+      hints: uint8 or uint16 [...], where an interval is looked for first.
+      intervals: `lone_decoder.INTERVAL` [intervals].
       precision: 1 to 16.
       sanity_check: Whether a unit must end as an encoder would have ended it.
       values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
@@ -94,12 +105,9 @@ def decode_units(
                 begin,
                 end,
                 offsets,
-                row_index,
-                records,
-                bounds,
+                places,
                 hints,
-                reciprocals,
-                precision,
+                intervals,
                 sanity_check,
                 values[unit],
             )

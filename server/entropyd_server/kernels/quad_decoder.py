@@ -1,4 +1,4 @@
-"""Range decoding of two to four coding units side by side.
+"""Range decoding of three or four coding units side by side.
 
 Owns four chains that do not depend on one another, step by step beside each other, so that the processor
 works on one while another waits. It must not know models, shapes or requests. Invariant: each unit decodes
@@ -6,7 +6,7 @@ as `kernels.range_decoder` defines, whatever its neighbours are, and within the 
 does the same for more lanes, but their state goes through memory; here it stays in registers.
 """
 
-# ruff: noqa: PLR0912, PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
+# ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # Units side by side: their state still fits the registers.
 QUAD = 4
-# A unit alone is decoded faster on its own.
-MIN_QUAD = 2
+# Two units are decoded faster one after the other, by guesses.
+MIN_QUAD = 3
 
 
 @inlined
@@ -107,15 +107,15 @@ def decode_quad(
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
-    """Decodes 2 to QUAD units, as `decode_units` would each of them."""
+    """Decodes MIN_QUAD to QUAD units, as `decode_units` would each of them."""
     for unit in range(len(lengths)):
         statuses[unit], positions[unit] = Status.OK, -1
-    third, fourth = len(lengths) > 2, len(lengths) > 3
-    index_c = index_d = int64(0)
+    fourth = len(lengths) > 3
+    index_d = int64(0)
     end_a = begin + int64(lengths[0])
     end_b = end_a + int64(lengths[1])
+    end_c = end_b + int64(lengths[2])
     # A lane without a unit has an empty string, and stays where it begins.
-    end_c = end_b + (int64(lengths[2]) if third else 0)
     end_d = end_c + (int64(lengths[3]) if fourth else 0)
     a, b = _open(payload, begin, end_a), _open(payload, end_a, end_b)
     c, d = _open(payload, end_b, end_c), _open(payload, end_c, end_d)
@@ -131,26 +131,23 @@ def decode_quad(
         )
         a, index_a = _step(a, row, precision, bounds, buckets)
         b, index_b = _step(b, row, precision, bounds, buckets)
-        if third:
-            c, index_c = _step(c, row, precision, bounds, buckets)
+        c, index_c = _step(c, row, precision, bounds, buckets)
         if fourth:
             d, index_d = _step(d, row, precision, bounds, buckets)
         # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
         a = _refill(payload, end_a, a)
         b = _refill(payload, end_b, b)
+        c = _refill(payload, end_c, c)
         if index_a == escape:
             a, index_a = _after_escape(payload, end_a, a, escape, symbol, 0, statuses, positions)
         if index_b == escape:
             b, index_b = _after_escape(payload, end_b, b, escape, symbol, 1, statuses, positions)
+        if index_c == escape:
+            c, index_c = _after_escape(payload, end_c, c, escape, symbol, 2, statuses, positions)
         cdf_offset = int64(records[at(record + Row.CDF_OFFSET)])
         offset = offsets[symbol]
         values[0, symbol] = values.dtype.type(index_a + cdf_offset) + offset
         values[1, symbol] = values.dtype.type(index_b + cdf_offset) + offset
-        if not third:
-            continue
-        c = _refill(payload, end_c, c)
-        if index_c == escape:
-            c, index_c = _after_escape(payload, end_c, c, escape, symbol, 2, statuses, positions)
         values[2, symbol] = values.dtype.type(index_c + cdf_offset) + offset
         if not fourth:
             continue
@@ -161,7 +158,6 @@ def decode_quad(
     if sanity_check:
         _close(payload, end_a, a, 0, statuses)
         _close(payload, end_b, b, 1, statuses)
-        if third:
-            _close(payload, end_c, c, 2, statuses)
+        _close(payload, end_c, c, 2, statuses)
         if fourth:
             _close(payload, end_d, d, 3, statuses)

@@ -21,7 +21,7 @@ q < 2^p, and the search ends inside the row.
 
 Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. For a unit
 alone `kernels.lone_decoder` takes the division out of that chain. Units of a batch share the plan, so
-several of them are decoded symbol by symbol: their chains overlap, and a row is read once for all. Two to
+several of them are decoded symbol by symbol: their chains overlap, and a row is read once for all. Three or
 four keep their state in registers (`kernels.quad_decoder`); more of them are decoded in lockstep
 (`kernels.lockstep_decoder`).
 """

@@ -227,11 +227,11 @@ def _intervals(
     cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int
 ) -> npt.NDArray[np.void]:
     begins = np.flatnonzero((cdf >= 0) & (cdf < 1 << precision))
-    lower, upper = (cdf[edge].astype(np.int64) << (16 - precision) for edge in (begins, begins + 1))
+    lower, upper = (cdf[edge] << (16 - precision) for edge in (begins, begins + 1))
     intervals = np.empty(len(begins), INTERVAL)
     intervals["lower"] = lower
     intervals["last"] = np.maximum(upper - 1, 0)
-    intervals["reciprocal"] = (2**32 - 1) // np.maximum(upper - lower, 1)
+    intervals["reciprocal"] = np.uint32(2**32 - 1) // np.maximum(upper - lower, 1).astype(np.uint32)
     intervals["reciprocal"][rows[:, Row.START] + rows[:, Row.ESCAPE]] = 0
     return intervals
 

@@ -85,11 +85,6 @@ def cases(draw: st.DrawFn, *, empty_intervals: bool = False, max_symbols: int = 
     return Case(precision, rows, row_index, draw(st.lists(unit, max_size=3)))
 
 
-def hint_count(place: np.void) -> int:
-    """The number of hints of a row, by its place."""
-    return 1 << (64 - int(place["hint_shift"]))
-
-
 def encode_integers(
     tables: CodingTables, row_index: list[int], units: list[list[int]]
 ) -> tuple[list[bytes], list[Status], list[int]]:
@@ -132,13 +127,11 @@ def decode_integers(
     lengths = np.array([len(string) for string in strings], np.uint32)
     values = np.empty((len(strings), len(row_index)))
     statuses, positions = np.zeros(len(strings), np.uint8), np.zeros(len(strings), np.int64)
-    rows = kernel_input(np.array(row_index, np.int32))
     decode_units(
         kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
         kernel_input(lengths),
         kernel_input(np.zeros(len(row_index))),
-        rows,
-        tables.places_of(rows),
+        kernel_input(np.array(row_index, np.int32)),
         tables.rows,
         tables.bounds,
         tables.buckets,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.kernels.range_coder import Status
-from tests.coding_cases import Case, cases, decode_integers, encode_integers, hint_count, tables_of
+from entropyd_server.kernels.range_coder import Row, Status
+from tests.coding_cases import Case, cases, decode_integers, encode_integers, tables_of
 
 if TYPE_CHECKING:
     from entropyd_server.coding.tables import CodingTables
@@ -22,10 +22,11 @@ def misled(tables: CodingTables, seed: int) -> CodingTables:
     rng = np.random.default_rng(seed)
     hints, intervals = np.empty_like(tables.hints), tables.intervals.copy()
     first, last = tables.bounds.reshape(-1, 2).T
-    for place in tables.places:
-        row = slice(start := place["first_interval"], start + place["escape"] + 1)
-        parts = slice(place["first_hint"], place["first_hint"] + hint_count(place))
-        hints[parts] = rng.choice(np.flatnonzero(first[row] <= last[row]), hint_count(place))
+    ends = np.append(tables.rows[1:, Row.HINT_START], len(hints))
+    for record, end in zip(tables.rows, ends, strict=True):
+        row = slice(start := record[Row.START], start + record[Row.ESCAPE] + 1)
+        parts = slice(record[Row.HINT_START], end)
+        hints[parts] = rng.choice(np.flatnonzero(first[row] <= last[row]), end - record[Row.HINT_START])
     coded = intervals["reciprocal"] > 0  # 0 is the mark of an escape
     intervals["reciprocal"][coded] = rng.integers(1, 2**32, int(coded.sum()), np.uint32)
     for array in (hints, intervals):

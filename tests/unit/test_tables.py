@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.coding.tables import MAX_ROW_INTERVALS, CodingTables
 from entropyd_server.kernels.range_coder import Row
-from tests.coding_cases import hint_count, table_rows, tables_of
+from tests.coding_cases import table_rows, tables_of
 
 LEGAL = [-4, 0, 3, 16, -4, 0, 1, 2, 16]
 
@@ -28,10 +28,10 @@ def test_legal_tables_are_kept_as_they_are_and_cannot_be_changed() -> None:
     assert tables.cdf.dtype == tables.cdf_offset.dtype == np.int32
     assert tables.precision == 4
     derived: list[npt.NDArray[Any]]
-    derived = [tables.rows, tables.bounds, tables.buckets, tables.places, tables.hints, tables.intervals]
+    derived = [tables.rows, tables.bounds, tables.buckets, tables.hints, tables.intervals]
     arrays = [tables.cdf, tables.cdf_offset, *derived]
     assert tables.nbytes == sum(array.nbytes for array in arrays)
-    for array in [*arrays, tables.places_of(np.array([1, 0, 1], np.int32))]:
+    for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -85,14 +85,15 @@ def test_a_bucket_knows_the_interval_of_its_first_probability(rows: list[tuple[l
 )
 def test_a_hint_is_the_interval_that_holds_most_of_its_part(rows: list[tuple[list[int], int]]) -> None:
     tables = tables_of(rows[0][0][-1].bit_length() - 1, rows)
-    for (cumulative, _), place in zip(rows, tables.places, strict=True):
-        hints = tables.hints[place["first_hint"] :][: hint_count(place)].tolist()
+    ends = np.append(tables.rows[1:, Row.HINT_START], len(tables.hints))
+    for (cumulative, _), record, end in zip(rows, tables.rows, ends, strict=True):
+        hints = tables.hints[record[Row.HINT_START] : end].tolist()
+        assert len(hints) == 1 << (64 - int(record[Row.HINT_SHIFT]))
         width = (1 << tables.precision) // len(hints)
         for part, hint in enumerate(hints):
             first, last = part * width, part * width + width
             shares = [min(upper, last) - max(lower, first) for lower, upper in itertools.pairwise(cumulative)]
             assert shares[hint] == max(shares)
-    assert len(tables.hints) == sum(map(hint_count, tables.places))
 
 
 @given(
@@ -105,10 +106,9 @@ def test_intervals_are_the_row_in_16_bits_and_its_lower_bounds_do_not_fall(
 ) -> None:
     tables = tables_of(rows[0][0][-1].bit_length() - 1, rows)
     unit = 1 << (16 - tables.precision)
-    for (cumulative, cdf_offset), place in zip(rows, tables.places, strict=True):
-        assert place["cdf_offset"] == cdf_offset
-        assert place["escape"] == len(cumulative) - 2
-        intervals = tables.intervals[place["first_interval"] :][: len(cumulative) - 1].tolist()
+    for (cumulative, _), record in zip(rows, tables.rows, strict=True):
+        intervals = tables.intervals[record[Row.START] :][: len(cumulative) - 1].tolist()
+        assert 0 <= record[Row.LIKELY] < len(intervals)
         for (lower, upper), (begin, last, reciprocal) in zip(
             itertools.pairwise(cumulative), intervals[:-1], strict=False
         ):

@@ -177,7 +177,7 @@ class Codec:
             broadcast_shape, self.prior_shape, self.num_noise_levels, self._compute_dtype
         )
         bits = float(self._row_bits[plan.row_index].mean()) if plan.symbols else 0.0
-        return replace(plan, places=self.tables.places_of(plan.row_index), modelled_bits=bits)
+        return replace(plan, modelled_bits=bits)
 
     @cached_property
     def _row_bits(self) -> npt.NDArray[np.float64]:
@@ -277,7 +277,6 @@ class Codec:
             kernel_input(lengths),
             plan.offsets,
             plan.row_index,
-            plan.places,
             self.tables.rows,
             self.tables.bounds,
             self.tables.buckets,
@@ -303,7 +302,8 @@ class Codec:
             0,
             len(content),
             plan.offsets,
-            plan.places,
+            plan.row_index,
+            self.tables.rows,
             self.tables.hints,
             self.tables.intervals,
             self.decode_sanity_check,

@@ -14,12 +14,11 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd_server.kernels.lone_decoder import PLACE
 from entropyd_server.kernels.philox import stateless_uniform_int32
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ class CodingPlan:
       unit_shape: broadcast_shape + prior_shape, the dimensions of one coding unit.
       row_index: int32 [symbols], read-only: noise level * prior size + position in the prior.
       offsets: float32 or float64 [symbols], read-only: quantization offsets in the compute dtype.
-      places: `kernels.lone_decoder.PLACE` [symbols + LOOKAHEAD], read-only: where in a codec's tables each
-        symbol's row is; empty in a plan of no codec.
       modelled_bits: Mean bits per symbol that a codec's tables expect; NaN in a plan of no codec.
     """
 
@@ -59,7 +56,6 @@ class CodingPlan:
     unit_shape: Shape
     row_index: npt.NDArray[np.int32]
     offsets: npt.NDArray[Any]
-    places: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, PLACE))
     modelled_bits: float = math.nan
 
     @classmethod
@@ -87,7 +83,7 @@ class CodingPlan:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        return self.row_index.nbytes + self.offsets.nbytes + self.places.nbytes
+        return self.row_index.nbytes + self.offsets.nbytes
 
     def element(self, position: int) -> Shape:
         """Gives the index within the coding unit of the element that is coded as number `position`."""

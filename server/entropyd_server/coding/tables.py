@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd_server.kernels.lone_decoder import (
-    INTERVAL,
-    LIKELY_INTERVALS,
-    LINE_INTERVALS,
-    LOOKAHEAD,
-    PLACE,
-)
+from entropyd_server.kernels.lone_decoder import INTERVAL, LIKELY_INTERVALS
 from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 
@@ -59,7 +53,6 @@ class CodingTables:
         in `kernels.range_coder`.
       buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
         the interval in the row that holds the first of them.
-      places: `kernels.lone_decoder.PLACE` [rows], read-only: where a row's hints and intervals are.
       hints: uint8 or, if a row has more than 256 intervals, uint16 [...], read-only: for each row and equal
         part of it, a power of two of them, the interval in the row that holds most of that part.
       intervals: `kernels.lone_decoder.INTERVAL` [intervals], read-only: what `bounds` says, for decoding.
@@ -72,14 +65,13 @@ class CodingTables:
     rows: npt.NDArray[np.int32]
     bounds: npt.NDArray[np.uint16]
     buckets: npt.NDArray[np.uint16]
-    places: npt.NDArray[np.void]
     hints: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     intervals: npt.NDArray[np.void]
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        derived = (self.rows, self.bounds, self.buckets, self.places, self.hints, self.intervals)
+        derived = (self.rows, self.bounds, self.buckets, self.hints, self.intervals)
         return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
@@ -105,20 +97,12 @@ class CodingTables:
 
         precision = -int(cdf_values[0])
         bounds = _bounds(cdf_values, precision)
-        rows, buckets, places, hints = _lookup(cdf_values, offset_values, bounds, precision)
+        rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
         intervals = _intervals(cdf_values, rows, precision)
-        for array in (cdf_values, offset_values, rows, bounds, buckets, places, hints, intervals):
+        for array in (cdf_values, offset_values, rows, bounds, buckets, hints, intervals):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
-        return cls(
-            cdf_values, offset_values, precision, digest, rows, bounds, buckets, places, hints, intervals
-        )
-
-    def places_of(self, row_index: npt.NDArray[np.int32]) -> npt.NDArray[np.void]:
-        """Gives the place of every symbol's row, and as many more as kernels look ahead; read-only."""
-        places: npt.NDArray[np.void] = np.concatenate([self.places[row_index], np.zeros(LOOKAHEAD, PLACE)])
-        places.flags.writeable = False
-        return places
+        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, intervals)
 
 
 def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
@@ -244,10 +228,9 @@ def _lookup(
 ) -> tuple[
     npt.NDArray[np.int32],
     npt.NDArray[np.uint16],
-    npt.NDArray[np.void],
     npt.NDArray[Any],
 ]:
-    """Derives row records, decoding buckets, places and hints.
+    """Derives row records, decoding buckets and hints.
 
     A decoder knows a cumulative probability q below 2^precision and wants the last interval that begins at
     or before q. A row of n intervals is cut into the power of two from 2n to 4n of equal buckets (fewer if
@@ -271,16 +254,12 @@ def _lookup(
     rows[:, Row.CDF_OFFSET] = cdf_offset
     rows[:, Row.BUCKET_START] = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
     rows[:, Row.BUCKET_SHIFT] = precision - bucket_bits
-    places = np.zeros(len(heads), PLACE)
-    places["first_hint"] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
-    places["first_interval"] = rows[:, Row.START]
-    places["cdf_offset"] = cdf_offset
-    places["escape"] = rows[:, Row.ESCAPE]
-    places["hint_shift"] = 64 - hint_bits
+    rows[:, Row.HINT_START] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
+    rows[:, Row.HINT_SHIFT] = 64 - hint_bits
     buckets = np.empty(int((1 << bucket_bits).sum()), np.uint16)
     hint_type = np.uint8 if (intervals <= 1 << 8).all() else np.uint16
     hints: npt.NDArray[Any] = np.empty(int((1 << hint_bits).sum()), hint_type)
-    fill_lookup(rows, places, bounds, precision, buckets, hints)
-    middle = hints[places["first_hint"] + (1 << hint_bits >> 1)].astype(np.int64)
-    places["skipped_lines"] = np.clip((middle - LIKELY_INTERVALS // 2) // LINE_INTERVALS, 0, 255)
-    return rows, buckets, places, hints
+    fill_lookup(rows, bounds, precision, buckets, hints)
+    middle = hints[rows[:, Row.HINT_START] + (1 << hint_bits >> 1)].astype(np.int64)
+    rows[:, Row.LIKELY] = np.maximum(middle - LIKELY_INTERVALS // 2, 0)
+    return rows, buckets, hints

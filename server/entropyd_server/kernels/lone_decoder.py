@@ -52,57 +52,55 @@ from entropyd_server.kernels.decoder_steps import (
     quotient,
 )
 from entropyd_server.kernels.jit import at, element, inlined, int64, kernel, low_product, prefetch
-from entropyd_server.kernels.range_coder import FULL_SIZE, WORD_SIZE, Status
+from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Hints, Records, Uint8s
+    from entropyd_server.kernels.arrays import Floats, Hints, Int32s, Records, Uint8s
 
 # An interval: its first and last cumulative probability, scaled to 16 bits, and floor((2^32 - 1) / width), or
 # 0 for an escape. Intervals at the beginning of a row that are empty have the bounds [0, 0]: a row's lower
 # bounds do not fall, and no search ends there.
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
-# A row's place in the tables: positions of its first hint and interval, the integer that interval 0 stands
-# for, the index of its escape, 64 less the base-2 logarithm of the number of its hints, and how many cache
-# lines of its intervals lie before those that are asked for early.
-PLACE = np.dtype(
-    [
-        ("first_hint", "<i4"),
-        ("first_interval", "<i4"),
-        ("cdf_offset", "<i4"),
-        ("escape", "<u2"),
-        ("hint_shift", "u1"),
-        ("skipped_lines", "u1"),
-    ]
-)
-# How many symbols early the tables are asked for: there must be as many places more than there are symbols.
-LOOKAHEAD = 8
-# Intervals in a cache line, and how many are asked for: most rows have no more, or these are the likely ones.
-LINE_INTERVALS = 8
+# Intervals that are fetched early: most rows have no more, or these are the likely ones.
 LIKELY_INTERVALS = 40
 
 # Precision of an INTERVAL.
 _SCALE = 16
+# How early the tables of a symbol are asked for, and the record that says where they are; how much of them.
+_TABLES_AHEAD = 8
+_RECORD_AHEAD = 24
 _HINT_LINES = (0, 1, 2)
-_INTERVAL_LINES = tuple(range(LIKELY_INTERVALS // LINE_INTERVALS))
+_INTERVAL_LINES = tuple(range(LIKELY_INTERVALS * INTERVAL.itemsize // 64))
 # After so many steps beside the hint the ratio is computed anew; after so many in all the row is searched.
 _LOOK_AGAIN = 5
 _SEARCH = 10
 
 
 @inlined
-def _fetch(place: np.void, hints: Hints, intervals: Records) -> None:
-    """Asks for what a row's symbol will need."""
+def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, hints: Hints, intervals: Records) -> None:
+    """Asks for what the symbols soon after this one need: their records, hints and likely intervals."""
+    latest = len(row_index) - 1
+    prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
+    row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+    hint = int64(records[at(row + Row.HINT_START)])
+    likely = int64(records[at(row + Row.START)]) + int64(records[at(row + Row.LIKELY)])
     for line in _HINT_LINES:
-        prefetch(hints, int64(place["first_hint"]), line)
-    first_likely = int64(place["first_interval"]) + LINE_INTERVALS * int64(place["skipped_lines"])
+        prefetch(hints, hint, line)
     for line in _INTERVAL_LINES:
-        prefetch(intervals, first_likely, line)
+        prefetch(intervals, likely, line)
 
 
 @inlined
 def _inverse(size: int) -> int:
     """2^64 / size, to two bits less."""
     return ((1 << 62) // size) << 2
+
+
+@inlined
+def _corrected(inverse: int, size: int) -> int:
+    """A Newton step towards 2^64 / size; the error of the product is taken to 32 bits."""
+    error = int64(low_product(inverse, size)) >> 32
+    return inverse - (int64(low_product(inverse >> 16, error)) >> 16)
 
 
 @kernel
@@ -125,23 +123,26 @@ def decode_alone(
     begin: int,
     end: int,
     offsets: Floats,
-    places: Records,
+    row_index: Int32s,
+    rows: Int32s,
     hints: Hints,
     intervals: Records,
     sanity_check: bool,
     values: Floats,
 ) -> tuple[int, int]:
     """Decodes one unit into a row of `values`; gives its status and position."""
+    records = rows.reshape(-1)
     ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     position = begin + 4
     size = int64(FULL_SIZE)
     inverse = int64(1 << 32)
     ratio = guess = at(ahead) << at(32)
-    for symbol in range(len(offsets)):
-        _fetch(places[at(symbol + LOOKAHEAD)], hints, intervals)
-        place = places[at(symbol)]
-        first_hint, start = int64(place["first_hint"]), int64(place["first_interval"])
-        integer = int64(element(hints, first_hint, guess >> at(place["hint_shift"])))
+    for symbol in range(len(row_index)):
+        _fetch_ahead(row_index, symbol, records, hints, intervals)
+        row = ROW_FIELDS * int64(row_index[at(symbol)])
+        start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
+        hint_shift = at(records[at(row + Row.HINT_SHIFT)])
+        integer = int64(element(hints, hint, guess >> hint_shift))
         steps = 0
         while True:
             interval = element(intervals, start, integer)
@@ -155,9 +156,9 @@ def decode_alone(
             if steps == _LOOK_AGAIN:
                 inverse = _inverse(size)
                 ratio = low_product(ahead, inverse)
-                integer = int64(hints[at(first_hint) + (ratio >> at(place["hint_shift"]))])
+                integer = int64(element(hints, hint, ratio >> hint_shift))
             elif steps == _SEARCH:
-                integer = _search(intervals, start, int64(place["escape"]), ahead, size)
+                integer = _search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
             else:
                 integer += 1 if rest >= 0 else -1
 
@@ -180,9 +181,10 @@ def decode_alone(
             inverse = _inverse(size)
             ratio = guess = low_product(ahead, inverse)
         if symbol & 1:
-            error = int64(low_product(inverse, size)) >> 32
-            inverse -= int64(low_product(inverse >> 16, error)) >> 16
-        values[symbol] = values.dtype.type(integer + int64(place["cdf_offset"])) + offsets[symbol]
+            inverse = _corrected(inverse, size)
+        values[symbol] = (
+            values.dtype.type(integer + int64(records[at(row + Row.CDF_OFFSET)])) + offsets[symbol]
+        )
     if sanity_check and not is_at_end(payload, position, end, ahead, size):
         return int64(Status.NOT_AT_END), int64(-1)
     return int64(Status.OK), int64(-1)

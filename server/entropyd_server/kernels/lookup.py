@@ -4,7 +4,6 @@ Owns the contents of buckets and hints. It must not know how the rows were made.
 an interval of its row that is not empty, and a pass over the row's intervals finds all of them.
 """
 
-# ruff: noqa: PLR0917 -- kernels have no objects to pass.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -13,13 +12,11 @@ from entropyd_server.kernels.jit import int64, kernel
 from entropyd_server.kernels.range_coder import Row
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Hints, Int32s, Records, Uint16s
+    from entropyd_server.kernels.arrays import Hints, Int32s, Uint16s
 
 
 @kernel
-def fill_lookup(
-    rows: Int32s, places: Records, bounds: Uint16s, precision: int, buckets: Uint16s, hints: Hints
-) -> None:
+def fill_lookup(rows: Int32s, bounds: Uint16s, precision: int, buckets: Uint16s, hints: Hints) -> None:
     """Fills the buckets and hints of all rows.
 
     The entry of a bucket is the interval that holds its smallest cumulative probability. The entry of a part
@@ -28,7 +25,6 @@ def fill_lookup(
 
     Args:
       rows: int32 [rows, ROW_FIELDS], row records.
-      places: `lone_decoder.PLACE` [rows].
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       precision: 1 to 16.
       buckets: uint16 [...], written.
@@ -48,8 +44,7 @@ def fill_lookup(
             buckets[record[Row.BUCKET_START] + bucket] = interval
 
         interval = int64(buckets[record[Row.BUCKET_START]])
-        first_hint = int64(places[row]["first_hint"])
-        parts = 1 << (64 - int64(places[row]["hint_shift"]))
+        parts = 1 << (64 - int64(record[Row.HINT_SHIFT]))
         width = total // parts
         for part in range(parts):
             begin, end = part * width, (part + 1) * width
@@ -60,7 +55,7 @@ def fill_lookup(
                 length = min(upper, end) - max(lower, begin)
                 if length > longest:
                     longest = length
-                    hints[first_hint + part] = interval
+                    hints[record[Row.HINT_START] + part] = interval
                 if upper >= end:
                     break  # the next part may begin within it
                 interval += 1

@@ -55,6 +55,12 @@ class Row(IntEnum):
     """Position in `buckets` of the row's first bucket."""
     BUCKET_SHIFT = 4
     """Base-2 logarithm of the cumulative probabilities per bucket."""
+    HINT_START = 5
+    """Position in `hints` of the row's first hint."""
+    HINT_SHIFT = 6
+    """64 less the base-2 logarithm of the number of the row's hints."""
+    LIKELY = 7
+    """Index within the row of the first of those intervals that are fetched early."""
 
 
 # Two records share a 64-byte cache line.

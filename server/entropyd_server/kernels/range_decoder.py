@@ -58,7 +58,6 @@ def decode_units(
     lengths: Uint32s,
     offsets: Floats,
     row_index: Int32s,
-    places: Records,
     rows: Int32s,
     bounds: Uint16s,
     buckets: Uint16s,
@@ -79,7 +78,6 @@ def decode_units(
       lengths: uint32 [units].
       offsets: float32 or float64 [symbols], quantization offsets.
       row_index: int32 [symbols], row of every symbol.
-      places: `lone_decoder.PLACE` [symbols + LOOKAHEAD], that of every symbol's row, and then any.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       buckets: uint16 [...], where to begin the search of a row.
@@ -105,7 +103,8 @@ def decode_units(
                 begin,
                 end,
                 offsets,
-                places,
+                row_index,
+                rows,
                 hints,
                 intervals,
                 sanity_check,

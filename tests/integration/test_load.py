@@ -162,7 +162,7 @@ def test_of_thousands_of_small_calls_at_once_none_is_lost(
 
 
 # A call of so many symbols takes milliseconds to decode and few bytes to ask for.
-_UNIT = (1, 1024, 256)
+_UNIT = (1, 2048, 256)
 _CALLS_QUEUED = 12
 
 

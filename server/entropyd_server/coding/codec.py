@@ -295,7 +295,7 @@ class Codec:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Decodes the one unit of `content`; gives statuses and positions.
 
-        A small unit is decoded in little more time than handing `decode_units` its arrays takes.
+        Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
         status, position = decode_alone(
             content,

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 # bounds do not fall, and no search ends there.
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
 # Intervals that are fetched early: most rows have no more, or these are the likely ones.
-LIKELY_INTERVALS = 40
+LIKELY_INTERVALS = 32
 
 # Precision of an INTERVAL.
 _SCALE = 16

@@ -96,9 +96,10 @@ class CodingTables:
             raise InvalidConfigError.of(problems)
 
         precision = -int(cdf_values[0])
-        bounds = _bounds(cdf_values, precision)
+        begins = np.flatnonzero((cdf_values >= 0) & (cdf_values < 1 << precision))
+        bounds = _bounds(cdf_values, begins)
         rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
-        intervals = _intervals(cdf_values, rows, precision)
+        intervals = _intervals(cdf_values, begins, rows, precision)
         for array in (cdf_values, offset_values, rows, bounds, buckets, hints, intervals):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
@@ -199,8 +200,7 @@ def _offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int3
     ]
 
 
-def _bounds(cdf: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16]:
-    begins = np.flatnonzero((cdf >= 0) & (cdf < 1 << precision))
+def _bounds(cdf: npt.NDArray[np.int32], begins: npt.NDArray[np.intp]) -> npt.NDArray[np.uint16]:
     bounds = np.stack([cdf[begins], cdf[begins + 1] - 1], axis=1)
     bounds[bounds[:, 1] < 0] = (1, 0)
     vector: npt.NDArray[np.uint16] = bounds.astype(np.uint16).reshape(-1)
@@ -208,9 +208,8 @@ def _bounds(cdf: npt.NDArray[np.int32], precision: int) -> npt.NDArray[np.uint16
 
 
 def _intervals(
-    cdf: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], precision: int
+    cdf: npt.NDArray[np.int32], begins: npt.NDArray[np.intp], rows: npt.NDArray[np.int32], precision: int
 ) -> npt.NDArray[np.void]:
-    begins = np.flatnonzero((cdf >= 0) & (cdf < 1 << precision))
     lower, upper = (cdf[edge] << (16 - precision) for edge in (begins, begins + 1))
     intervals = np.empty(len(begins), INTERVAL)
     intervals["lower"] = lower

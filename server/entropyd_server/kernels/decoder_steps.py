@@ -27,11 +27,17 @@ _RECORD_AHEAD = 24
 
 
 @inlined
-def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
-    """Asks for what the symbols soon after this one need: their records, bounds and buckets."""
+def fetch_record(row_index: Int32s, symbol: int, records: Int32s) -> int:
+    """Asks for the record of a symbol far ahead; gives where that of a nearer one is, to ask for its tables."""
     latest = len(row_index) - 1
     prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
-    row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+    return ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+
+
+@inlined
+def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
+    """Asks for what the symbols soon after this one need: their records, bounds and buckets."""
+    row = fetch_record(row_index, symbol, records)
     bucket, first_bound = int64(records[at(row + Row.BUCKET_START)]), 2 * int64(records[at(row + Row.START)])
     # Most rows are no longer.
     for line in (0, 1, 2):

@@ -47,6 +47,7 @@ import numpy as np
 from entropyd_server.kernels.decoder_steps import (
     decode_escape,
     escaped_integer,
+    fetch_record,
     is_at_end,
     load_word,
     quotient,
@@ -66,9 +67,7 @@ LIKELY_INTERVALS = 32
 
 # Precision of an INTERVAL.
 _SCALE = 16
-# How early the tables of a symbol are asked for, and the record that says where they are; how much of them.
-_TABLES_AHEAD = 8
-_RECORD_AHEAD = 24
+# Cache lines of hints and of intervals that are asked for early.
 _HINT_LINES = (0, 1, 2)
 _INTERVAL_LINES = tuple(range(LIKELY_INTERVALS * INTERVAL.itemsize // 64))
 # After so many steps beside the hint the ratio is computed anew; after so many in all the row is searched.
@@ -79,9 +78,7 @@ _SEARCH = 10
 @inlined
 def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, hints: Hints, intervals: Records) -> None:
     """Asks for what the symbols soon after this one need: their records, hints and likely intervals."""
-    latest = len(row_index) - 1
-    prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
-    row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+    row = fetch_record(row_index, symbol, records)
     hint = int64(records[at(row + Row.HINT_START)])
     likely = int64(records[at(row + Row.START)]) + int64(records[at(row + Row.LIKELY)])
     for line in _HINT_LINES:

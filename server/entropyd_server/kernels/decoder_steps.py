@@ -28,7 +28,7 @@ _RECORD_AHEAD = 24
 
 @inlined
 def fetch_record(row_index: Int32s, symbol: int, records: Int32s) -> int:
-    """Asks for the record of a symbol far ahead; gives where that of a nearer one is, to ask for its tables."""
+    """Asks for the record of a symbol far ahead; gives where that of a nearer one is, for its tables."""
     latest = len(row_index) - 1
     prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
     return ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])

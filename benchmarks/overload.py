@@ -32,7 +32,7 @@ from benchmarks.machine import machine
 from benchmarks.offered_load import offer
 from benchmarks.page import PERFORMANCE, PLOTS, rewrite
 from benchmarks.service import Load, benchmark_config, load_server, prepare
-from entropyd._channel import OPTIONS
+from entropyd import _channel
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
@@ -180,7 +180,7 @@ async def heed(target: str, load: Load, callers: int, seconds: float) -> Heeded:
     """Keeps callers busy who come again when they are told to, as entropyd's clients do."""
     taken: list[float] = []
     gave_up = 0
-    async with grpc.aio.insecure_channel(target, OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(target, _channel.options(target)) as channel:
         call = getattr(coding_pb2_grpc.CodingServiceStub(channel), load.method)
         began = time.perf_counter()
 

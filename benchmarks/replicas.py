@@ -133,7 +133,7 @@ def measure(
 
 
 async def _load(target: str, method: str, request: Any, options: argparse.Namespace) -> int:
-    async with grpc.aio.insecure_channel(target, _channel.OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(target, _channel.options(target)) as channel:
         call = getattr(coding_pb2_grpc.CodingServiceStub(channel), method)
         await asyncio.gather(*(call(request) for _ in range(options.concurrency)))
         calls, until = 0, time.perf_counter() + options.seconds

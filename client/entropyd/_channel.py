@@ -1,24 +1,39 @@
-"""Channels and the errors that come back over them.
-
-Owns how a channel is opened and how a gRPC failure becomes an entropyd error. It must not know any call.
-"""
+"""How channels are opened, and which entropyd error a gRPC failure is."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from entropyd.contract.errors import EntropydError, UnavailableError, from_status
+from entropyd.contract.address import stays_on_this_machine
+from entropyd.contract.errors import DeadlineExceededError, EntropydError, UnavailableError, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import grpc
 
+# A call that every server answers at once, to everybody. gRPC does not repeat it, so it says at once why
+# there is no connection.
+PROBE = "/grpc.health.v1.Health/Check"
+PROBE_TIMEOUT_S = 0.1
+
 _DETAILS_KEY = "grpc-status-details-bin"
+# What gRPC says of a connection that fails, and what it means.
+_CAUSES = (
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS; connect without TLS"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "it asks for a certificate of the client"),
+    ("http1.x server", "it speaks HTTP/1, not gRPC"),
+    ("Socket closed", "it closed the connection; if it speaks TLS, connect with TLS"),
+    ("Domain name not found", "its name cannot be resolved"),
+)
+# What stands before the cause: code and address.
+_BEFORE_CAUSE = re.compile(r".*last error: (?:[A-Z_]+: )?(?:(?:ipv[46]|unix):\S+: )?", re.DOTALL)
 
 # Calls of these services change nothing, or the same thing however often they are made. A stream is not made
 # again once an answer has come.
@@ -58,7 +73,7 @@ _SERVICE_CONFIG = {
         }
     ],
 }
-OPTIONS: list[tuple[str, Any]] = [
+_OPTIONS: list[tuple[str, Any]] = [
     # Limits on messages are the server's to publish and to hold; the transport adds none of its own.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -68,14 +83,43 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def to_error(failure: grpc.RpcError) -> EntropydError:
-    """The entropyd error of a failed call."""
+def options(target: str) -> list[tuple[str, Any]]:
+    """The options to open a channel to a target with."""
+    # Proxies in the environment are for what leads out.
+    return [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if stays_on_this_machine(target) else _OPTIONS
+
+
+def status_code(failure: grpc.RpcError) -> str:
+    """Name of the status code of a failed call."""
     call: Any = failure  # grpc raises errors that are calls too; its types do not say so
-    code, message = call.code().name, call.details() or ""
+    return str(call.code().name)
+
+
+def to_error(
+    failure: grpc.RpcError, target: str = "the server", timeout_s: float | None = None
+) -> EntropydError:
+    """The entropyd error of a failed call.
+
+    Args:
+      failure: What gRPC raised.
+      target: Where the call was to go.
+      timeout_s: The time that it had, in seconds; None for no limit.
+    """
+    call: Any = failure
+    code, message = status_code(failure), call.details() or ""
     status = _details(call.trailing_metadata() or ())
     if status is None and code == "UNAVAILABLE":
-        return UnavailableError(f"the server cannot be reached: {message}", reason="UNREACHABLE")
+        return UnavailableError(f"{target} cannot be reached: {_cause(message)}", reason="UNREACHABLE")
+    if status is None and code == "DEADLINE_EXCEEDED":
+        return DeadlineExceededError(f"no answer from {target} within timeout_s={timeout_s}")
     return from_status(code, message or f"the call ended with {code}", status)
+
+
+def _cause(message: str) -> str:
+    for found, meaning in _CAUSES:
+        if found in message:
+            return meaning
+    return _BEFORE_CAUSE.sub("", message)
 
 
 def _details(trailing: Iterable[tuple[str, Any]]) -> status_pb2.Status | None:

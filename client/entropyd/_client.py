@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,6 +18,7 @@ from entropyd._caller import Caller
 from entropyd._credentials import check_token
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
+from entropyd.contract.address import check_target
 from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import config_to_message
 from entropyd.v1 import (
@@ -48,7 +50,7 @@ class Client:
       target: `HOST:PORT`, `unix:PATH`, or another gRPC target.
       credentials: Channel credentials for TLS, as `entropyd.tls_credentials` makes them; None for plain text.
       token: Bearer token to send with every call; without credentials, only to a server on this machine.
-      timeout_s: Longest time for a call, in seconds, where the call names none.
+      timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
       tracing: Whether each call is a span of the application's OpenTelemetry traces, which the server's own
         spans continue; needs `entropyd[tracing]`.
 
@@ -56,7 +58,8 @@ class Client:
     and DeadlineExceededError past its time.
 
     Raises:
-      ValueError: If the token cannot be sent, or would cross a network in plain text.
+      ValueError: If the target names no server, `timeout_s` is no time, or the token cannot be sent or would
+        cross a network in plain text.
     """
 
     def __init__(
@@ -65,19 +68,21 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = 60.0,
         tracing: bool = False,
     ) -> None:
+        check_target(target)
         check_token(target, credentials, token)
         self._channel = (
-            grpc.insecure_channel(target, _channel.OPTIONS)
+            grpc.insecure_channel(target, _channel.options(target))
             if credentials is None
-            else grpc.secure_channel(target, credentials, _channel.OPTIONS)
+            else grpc.secure_channel(target, credentials, _channel.options(target))
         )
-        self._caller = Caller(token, timeout_s, tracing=tracing)
+        self._caller = Caller(target, token, timeout_s, tracing=tracing)
         self._coding = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
         self._info = info_pb2_grpc.InfoServiceStub(self._channel)
+        self._probe: Any = self._channel.unary_unary(_channel.PROBE)
         self._server_info: ServerInfo | None = None
         self._server_info_lock = threading.Lock()
 
@@ -89,6 +94,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; calls in flight end with CancelledError."""
+        self._caller.close()
         self._channel.close()
 
     def server_info(self) -> ServerInfo:
@@ -99,7 +105,7 @@ class Client:
                 self._server_info = _calls.server_info(reply)
             return self._server_info
 
-    def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float = 600.0) -> Model:
+    def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
         """Makes the model of a configuration, or finds it.
 
         Building tables takes seconds, minutes for thousands of channels. A build goes on when its caller
@@ -189,7 +195,7 @@ class Client:
         max_steps: int = 0,
         validation_share: float = 0.1,
         progress: Callable[[FitProgress], None] | None = None,
-        timeout_s: float = 3600.0,
+        timeout_s: float | None = 3600.0,
     ) -> Model:
         """Fits a prior to samples of a bottleneck, and makes the model.
 
@@ -210,7 +216,7 @@ class Client:
             anew is up to the caller.
         """
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        with self._caller.call("FitModel", None, timeout_s) as options:
+        with self._calling("FitModel", None, timeout_s) as options:
             call = self._models.FitModel(requests, **options())
             try:
                 for reply in call:
@@ -268,7 +274,7 @@ class Client:
             work.add(call.result())
             meter.add(units)
 
-        with self._caller.call(work.method, work.model.id, timeout_s) as options:
+        with self._calling(work.method, work.model.id, timeout_s) as options:
             try:
                 for request, units in work.requests():
                     self._check_size(request)
@@ -293,5 +299,23 @@ class Client:
     ) -> Any:
         self._check_size(request)
         method = _calls.method_of(request)
-        with self._caller.call(method, model_id, timeout_s) as options:
+        with self._calling(method, model_id, timeout_s) as options:
             return getattr(stub, method)(request, **options())
+
+    @contextmanager
+    def _calling(
+        self, method: str, model_id: str | None, timeout_s: float | None
+    ) -> Iterator[Callable[[], dict[str, Any]]]:
+        """See Caller.call; a call that ran out of time where there was no connection says so."""
+        with self._caller.call(method, model_id, timeout_s) as options:
+            try:
+                yield options
+            except grpc.RpcError as failure:
+                if _channel.status_code(failure) != "DEADLINE_EXCEEDED":
+                    raise
+                try:
+                    self._probe(b"", timeout=_channel.PROBE_TIMEOUT_S)
+                except grpc.RpcError as cause:
+                    if _channel.status_code(cause) == "UNAVAILABLE":
+                        raise cause from None
+                raise

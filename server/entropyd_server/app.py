@@ -369,7 +369,7 @@ async def _store_answers(store: ModelStore) -> None:
 
 def _milliseconds(seconds: float) -> int:
     """A time for an option of gRPC's; 0 stands for no end."""
-    return min(round(seconds * 1000), _NO_END) or _NO_END
+    return round(min(seconds * 1000, _NO_END)) or _NO_END
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

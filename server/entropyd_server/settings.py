@@ -150,7 +150,7 @@ _OPTIONS = [
         "--max-batch-delay-ms",
         "How long a call waits for others to be coded with, in milliseconds; with 0, whatever has gathered "
         "while the threads were busy is coded together.",
-        type=_Number(min=0),
+        type=_Number(0, 60_000),
         default=0.0,
     ),
     _option(

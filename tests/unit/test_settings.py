@@ -107,3 +107,9 @@ def test_a_bad_value_in_the_environment_is_refused_like_a_flag() -> None:
     result, served = invoke(env={"ENTROPYD_CODEC_THREADS": "none"})
     assert result.exit_code == 2
     assert served == []
+
+
+def test_calls_do_not_gather_for_ever() -> None:
+    result, served = invoke("--max-batch-delay-ms", "inf")
+    assert (result.exit_code, served) == (2, [])
+    assert "--max-batch-delay-ms" in result.output

@@ -8,6 +8,7 @@ awaitables. It must not know how arrays become messages (`_calls`, `_pieces`) or
 from __future__ import annotations
 
 from collections import deque
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,6 +18,7 @@ from entropyd._caller import Caller
 from entropyd._credentials import check_token
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd.aio._model import Model
+from entropyd.contract.address import check_target
 from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import config_to_message
 from entropyd.v1 import (
@@ -53,19 +55,21 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = 60.0,
         tracing: bool = False,
     ) -> None:
+        check_target(target)
         check_token(target, credentials, token)
         self._channel = (
-            grpc.aio.insecure_channel(target, _channel.OPTIONS)
+            grpc.aio.insecure_channel(target, _channel.options(target))
             if credentials is None
-            else grpc.aio.secure_channel(target, credentials, _channel.OPTIONS)
+            else grpc.aio.secure_channel(target, credentials, _channel.options(target))
         )
-        self._caller = Caller(token, timeout_s, tracing=tracing)
+        self._caller = Caller(target, token, timeout_s, tracing=tracing)
         self._coding: Any = coding_pb2_grpc.CodingServiceStub(self._channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
         self._info: Any = info_pb2_grpc.InfoServiceStub(self._channel)
+        self._probe: Any = self._channel.unary_unary(_channel.PROBE)
         self._server_info: ServerInfo | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,6 +80,7 @@ class Client:
 
     async def close(self) -> None:
         """Closes the connection; calls in flight end with CancelledError."""
+        self._caller.close()
         await self._channel.close()
 
     async def server_info(self) -> ServerInfo:
@@ -85,7 +90,7 @@ class Client:
             self._server_info = _calls.server_info(reply)
         return self._server_info
 
-    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float = 600.0) -> Model:
+    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
         """See entropyd.Client.create_model."""
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
         reply = await self._call(self._models, request, config.model_id, timeout_s)
@@ -158,11 +163,11 @@ class Client:
         max_steps: int = 0,
         validation_share: float = 0.1,
         progress: Callable[[FitProgress], None] | None = None,
-        timeout_s: float = 3600.0,
+        timeout_s: float | None = 3600.0,
     ) -> Model:
         """See entropyd.Client.fit_model."""
         requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        with self._caller.call("FitModel", None, timeout_s) as options:
+        async with self._calling("FitModel", None, timeout_s) as options:
             call = self._models.FitModel(requests, **options())
             try:
                 async for reply in call:
@@ -213,7 +218,7 @@ class Client:
             work.add(await call)
             meter.add(units)
 
-        with self._caller.call(work.method, work.model.id, timeout_s) as options:
+        async with self._calling(work.method, work.model.id, timeout_s) as options:
             try:
                 for request, units in work.requests():
                     await self._check_size(request)
@@ -235,5 +240,23 @@ class Client:
     ) -> Any:
         await self._check_size(request)
         method = _calls.method_of(request)
-        with self._caller.call(method, model_id, timeout_s) as options:
+        async with self._calling(method, model_id, timeout_s) as options:
             return await getattr(stub, method)(request, **options())
+
+    @asynccontextmanager
+    async def _calling(
+        self, method: str, model_id: str | None, timeout_s: float | None
+    ) -> AsyncIterator[Callable[[], dict[str, Any]]]:
+        """See Caller.call; a call that ran out of time where there was no connection says so."""
+        with self._caller.call(method, model_id, timeout_s) as options:
+            try:
+                yield options
+            except grpc.RpcError as failure:
+                if _channel.status_code(failure) != "DEADLINE_EXCEEDED":
+                    raise
+                try:
+                    await self._probe(b"", timeout=_channel.PROBE_TIMEOUT_S)
+                except grpc.RpcError as cause:
+                    if _channel.status_code(cause) == "UNAVAILABLE":
+                        raise cause from None
+                raise

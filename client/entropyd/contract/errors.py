@@ -183,7 +183,7 @@ class DeadlineExceededError(EntropydError):
 
 
 class CancelledError(EntropydError):
-    """The call was cancelled before it ended."""
+    """The call was cancelled before it ended, or its client was closed."""
 
     code = "CANCELLED"
     reasons = ("CANCELLED",)

@@ -1,0 +1,116 @@
+"""Laws of clients without a server: they say in time which address gives no answer, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import entropyd
+import entropyd.aio
+from entropyd import tls_credentials
+from entropyd_server.local import LocalServer
+from tests.integration.load import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALL = "import sys, entropyd; entropyd.Client(sys.argv[1], timeout_s=20).server_info()"
+
+
+def info(target: str, **arguments: Any) -> None:
+    with entropyd.Client(target, **arguments) as client:
+        client.server_info()
+
+
+def info_by_aio(target: str, **arguments: Any) -> None:
+    async def call() -> None:
+        async with entropyd.aio.Client(target, **arguments) as client:
+            await client.server_info()
+
+    asyncio.run(call())
+
+
+both_clients = pytest.mark.parametrize("call", [info, info_by_aio])
+
+
+# Attempts take about four seconds in all, which are over within the second time alone.
+@pytest.mark.parametrize("timeout_s", [0.3, 20.0])
+@both_clients
+def test_where_nobody_listens_the_address_and_the_cause_are_named(
+    call: Callable[..., None], timeout_s: float
+) -> None:
+    target = f"127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(entropyd.UnavailableError, match=f"{target} cannot be reached: .*refused") as caught:
+        call(target, timeout_s=timeout_s)
+    assert caught.value.reason == "UNREACHABLE"
+
+
+@both_clients
+def test_a_name_that_leads_nowhere_is_said_to_lead_nowhere(call: Callable[..., None]) -> None:
+    with pytest.raises(entropyd.UnavailableError, match=r"no-such\.invalid:1 cannot be reached"):
+        call("no-such.invalid:1", timeout_s=10.0)
+
+
+@both_clients
+def test_a_server_that_does_not_answer_in_time_is_late_not_unreachable(call: Callable[..., None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(entropyd.DeadlineExceededError) as caught:
+            call(target, timeout_s=0.5)
+    assert str(caught.value) == f"no answer from {target} within timeout_s=0.5"
+
+
+@both_clients
+def test_tls_to_a_server_without_it_is_named(server: LocalServer, call: Callable[..., None]) -> None:
+    with pytest.raises(entropyd.UnavailableError, match="it does not speak TLS; connect without TLS"):
+        call(server.target, credentials=tls_credentials(), timeout_s=0.5)
+
+
+def test_the_command_says_it_in_a_sentence(server: LocalServer) -> None:
+    command = [sys.executable, "-m", "entropyd.cli", "--server", server.target, "--tls", "--timeout-s", "0.5"]
+    done = subprocess.run([*command, "models", "list"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"Error: {server.target} cannot be reached: it does not speak TLS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_client_says_so_in_every_call(server: LocalServer) -> None:
+    client = entropyd.Client(server.target)
+    client.server_info()
+    iterator = client.models()
+    client.close()
+    with pytest.raises(entropyd.CancelledError, match="the client is closed"):
+        client.model("0" * 64)
+    for models in (client.models(), iterator):
+        with pytest.raises(entropyd.CancelledError, match="the client is closed"):
+            next(models)
+
+
+def test_a_closed_asynchronous_client_says_so_in_every_call(server: LocalServer) -> None:
+    async def call() -> None:
+        client = entropyd.aio.Client(server.target)
+        await client.server_info()
+        iterator = client.models()
+        await client.close()
+        for use in (client.model("0" * 64), anext(client.models()), anext(iterator)):
+            with pytest.raises(entropyd.CancelledError, match="the client is closed"):
+                await use
+
+    asyncio.run(call())
+
+
+def test_a_proxy_of_the_environment_is_for_other_machines(server: LocalServer) -> None:
+    proxy = f"http://127.0.0.1:{free_ports(1)[0]}"
+    env = {**os.environ, **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), proxy)}
+    subprocess.run([sys.executable, "-c", CALL, server.target], env=env, check=True)
+
+
+def test_a_connection_to_a_server_may_live_for_ever() -> None:
+    with LocalServer("--role", "coding", "--max-connection-age-seconds", "inf") as running:
+        info(running.target)

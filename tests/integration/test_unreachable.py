@@ -72,12 +72,12 @@ def test_tls_to_a_server_without_it_is_named(server: LocalServer, call: Callable
         call(server.target, credentials=tls_credentials(), timeout_s=0.5)
 
 
-def test_the_command_says_it_in_a_sentence(server: LocalServer) -> None:
-    command = [sys.executable, "-m", "entropyd.cli", "--server", server.target, "--tls", "--timeout-s", "0.5"]
-    done = subprocess.run([*command, "models", "list"], capture_output=True, text=True, check=False)
+def test_the_command_says_that_and_nothing_before_it(server: LocalServer) -> None:
+    command = [sys.executable, "-c", "import entropyd_command; entropyd_command.main()"]
+    command += ["--server", server.target, "--tls", "--timeout-s", "0.5", "models", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"Error: {server.target} cannot be reached: it does not speak TLS" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"Error: {server.target} cannot be reached: it does not speak TLS")
 
 
 def test_a_closed_client_says_so_in_every_call(server: LocalServer) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd import _calls
+from entropyd.contract.arrays import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ class ModelAttributes:
     @property
     def bottleneck_dtype(self) -> np.dtype[Any]:
         """Data type of the bottleneck."""
-        return _calls.numpy_dtype(self.config.bottleneck_dtype)
+        return numpy_dtype(self.config.bottleneck_dtype)
 
     @property
     def compression(self) -> bool:

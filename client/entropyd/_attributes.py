@@ -31,8 +31,14 @@ class ModelAttributes:
 
     name = "universal_batched_entropy_model"
 
+    _client: Any
+
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it knows travels along, so that it can be used without asking for it again.
+        return type(self), (self._client, self.info)
 
     def __repr__(self) -> str:
         return (

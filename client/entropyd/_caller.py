@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from entropyd._channel import to_error
+from entropyd._credentials import current
 from entropyd._tracing import spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from entropyd._credentials import Token
 
 
 class Caller:
     """What a client shows and allows in each of its calls.
 
     Args:
-      token: Bearer token, if there is one.
+      token: Bearer token, or a function that gives the one to show in a call; None without one.
       timeout_s: Longest time for a call, in seconds, where the call names none.
       tracing: Whether each call is a span; see `entropyd.Client`.
     """
 
-    def __init__(self, token: str | None, timeout_s: float, *, tracing: bool) -> None:
-        self._metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    def __init__(self, token: Token, timeout_s: float, *, tracing: bool) -> None:
+        self._token = token
         self._timeout_s = timeout_s
         self._spans = spans(tracing=tracing)
 
@@ -47,10 +50,15 @@ class Caller:
         Yields:
           A function that gives the options to send a message with: `metadata`, and the time that is left as
           `timeout`.
+
+        Raises:
+          ValueError: If the token cannot be sent.
         """
+        token = current(self._token)
+        shown = [] if token is None else [("authorization", f"Bearer {token}")]
         until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         routing = [] if model_id is None else [("entropyd-model", model_id)]
-        with self._spans.around(method, self._metadata + routing) as metadata:
+        with self._spans.around(method, shown + routing) as metadata:
             try:
                 yield lambda: {"timeout": until - time.monotonic(), "metadata": metadata}
             except grpc.RpcError as failure:

@@ -31,6 +31,8 @@ class Model(ModelAttributes):
     Made by `Client.create_model` and `Client.model`. It never changes.
     """
 
+    _client: Client
+
     def __init__(self, client: Client, info: ModelInfo) -> None:
         super().__init__(info)
         self._client = client

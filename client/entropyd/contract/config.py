@@ -18,6 +18,7 @@ import numpy as np
 import rfc8785
 
 from entropyd.contract.arrays import read_array
+from entropyd.contract.by_value import ByValue
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import MAX_DEPTH, Prior
@@ -34,7 +35,7 @@ _TENSOR_DTYPES = ("float32", "float64", "int32")
 
 
 @dataclass(frozen=True)
-class UniversalBatchedConfig:
+class UniversalBatchedConfig(ByValue):
     """Constructor arguments of TFC's UniversalBatchedEntropyModel, each with its name.
 
     Defaults are TFC's too, but for `compression`, which is True here: a service that compresses would

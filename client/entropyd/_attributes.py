@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd import _calls
+from entropyd.contract.arrays import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,14 @@ class ModelAttributes:
 
     name = "universal_batched_entropy_model"
 
+    _client: Any
+
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it knows travels along, so that it can be used without asking for it again.
+        return type(self), (self._client, self.info)
 
     def __repr__(self) -> str:
         return (
@@ -93,7 +99,7 @@ class ModelAttributes:
     @property
     def bottleneck_dtype(self) -> np.dtype[Any]:
         """Data type of the bottleneck."""
-        return _calls.numpy_dtype(self.config.bottleneck_dtype)
+        return numpy_dtype(self.config.bottleneck_dtype)
 
     @property
     def compression(self) -> bool:

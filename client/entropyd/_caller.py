@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from entropyd._channel import to_error
+from entropyd._credentials import current
 from entropyd._tracing import spans
 from entropyd.contract.errors import CancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from entropyd._credentials import Token
 
 # gRPC counts the nanoseconds of a deadline in 64 bits, which hold 292 years; 95 years are no limit.
 _UNLIMITED_S = 3e9
@@ -28,7 +31,7 @@ class Caller:
 
     Args:
       target: Where the calls go, for messages.
-      token: Bearer token, if there is one.
+      token: Bearer token, or a function that gives the one to show in a call; None without one.
       timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
       tracing: Whether each call is a span; see `entropyd.Client`.
 
@@ -36,9 +39,9 @@ class Caller:
       ValueError: If `timeout_s` is no time.
     """
 
-    def __init__(self, target: str, token: str | None, timeout_s: float | None, *, tracing: bool) -> None:
+    def __init__(self, target: str, token: Token, timeout_s: float | None, *, tracing: bool) -> None:
         self._target = target
-        self._metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+        self._token = token
         self._timeout_s = _time_limit(timeout_s)
         self._spans = spans(tracing=tracing)
         self._closed = False
@@ -63,15 +66,17 @@ class Caller:
           `timeout`, None where there is no limit.
 
         Raises:
-          ValueError: If `timeout_s` is no time.
+          OSError, ValueError: If the token cannot be read or sent, or `timeout_s` is no time.
           CancelledError: If the client was closed.
         """
         limit_s = self._timeout_s if timeout_s is None else _time_limit(timeout_s)
         until = None if limit_s is None else time.monotonic() + limit_s
         if self._closed:
-            raise _closed()
+            raise closed()
+        token = current(self._token)
+        shown = [] if token is None else [("authorization", f"Bearer {token}")]
         routing = [] if model_id is None else [("entropyd-model", model_id)]
-        with self._spans.around(method, self._metadata + routing) as metadata:
+        with self._spans.around(method, shown + routing) as metadata:
             try:
                 yield lambda: {
                     "timeout": None if until is None else until - time.monotonic(),
@@ -81,11 +86,12 @@ class Caller:
                 raise to_error(failure, self._target, limit_s) from None
             except (ValueError, grpc.aio.UsageError):
                 if self._closed:  # by another thread or task, after it was asked above
-                    raise _closed() from None
+                    raise closed() from None
                 raise
 
 
-def _closed() -> CancelledError:
+def closed() -> CancelledError:
+    """The error of a call of a client that was closed."""
     return CancelledError("the client is closed; make another one")
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from entropyd.archive import CompressedTensor
+from entropyd.contract.arrays import array_of, bit_strings_of, numpy_dtype
 from entropyd.contract.errors import (
     CorruptStringError,
     InvalidRequestError,
-    InvalidTensorError,
     LimitExceededError,
     Violation,
 )
@@ -118,16 +119,9 @@ def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
     """A bottleneck as an array of the model's bottleneck_dtype.
 
     Raises:
-      InvalidTensorError: If it is an array of another dtype.
+      InvalidTensorError: If it is neither an array of that dtype nor a list of numbers.
     """
-    dtype = model.config.bottleneck_dtype
-    if not hasattr(bottleneck, "dtype"):
-        return np.asarray(bottleneck, numpy_dtype(dtype))
-    array = np.asarray(bottleneck)
-    if array.dtype.name != dtype:
-        found = f"has dtype {array.dtype.name}; the model's is {dtype}: convert it with astype first"
-        raise InvalidTensorError.of([Violation("bottleneck", found)])
-    return array
+    return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
 
 
 def decompress_request(
@@ -141,7 +135,8 @@ def decompress_request(
       broadcast_shape: Needed with bare strings, and only with them.
 
     Raises:
-      InvalidRequestError: If the two do not go together, or the tensor is another model's.
+      InvalidRequestError: If the two do not go together, the tensor is another model's, or either is of
+        another kind.
     """
     # Units that cannot be decoded come back beside the good ones, so that the error can hold both.
     request = coding_pb2.DecompressRequest(error_policy=coding_pb2.ERROR_POLICY_SKIP)
@@ -154,12 +149,12 @@ def decompress_request(
         return request
     if broadcast_shape is None:
         raise _invalid("broadcast_shape", "is missing; bare bit strings need it")
-    shape, strings = _bit_strings(source)
+    shape, strings = bit_strings_of("strings", source)
     request.bit_strings.CopyFrom(
         types_pb2.BitStrings(
             model_id=model.id,
             batch_shape=shape,
-            broadcast_shape=[int(axis) for axis in broadcast_shape],
+            broadcast_shape=_axes("broadcast_shape", broadcast_shape),
             payload=b"".join(strings),
             lengths=[len(string) for string in strings],
         )
@@ -213,31 +208,12 @@ def check_size(message: Any, info: ServerInfo) -> None:
         )
 
 
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a bottleneck_dtype.
-
-    Raises:
-      ImportError: For bfloat16 without the ml_dtypes package, which gives NumPy that type.
-    """
-    if name != "bfloat16":
-        return np.dtype(name)
+def _axes(field: str, value: Any) -> list[int]:
+    """Axis lengths, which are integers; NumPy's too."""
     try:
-        import ml_dtypes  # noqa: PLC0415 - an optional dependency
-    except ImportError as error:
-        raise ImportError("bfloat16 arrays need the ml_dtypes package: pip install ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
-
-
-def _bit_strings(source: Any) -> tuple[tuple[int, ...], list[bytes]]:
-    """Shape and row-major list of bit strings given as `bytes`, nested lists or an object array."""
-    if isinstance(source, bytes):
-        return (), [source]
-    # NumPy's own byte strings would drop trailing zeros, which bit strings may have.
-    array = np.array(source, np.object_)
-    strings = array.reshape(-1).tolist()
-    if not all(isinstance(string, bytes) for string in strings):
-        raise _invalid("strings", "holds something other than bytes")
-    return array.shape, strings
+        return [index(axis) for axis in value]
+    except TypeError:
+        raise _invalid(field, f"is {value!r:.80}; expected a list of integers") from None
 
 
 def corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:

@@ -6,30 +6,23 @@ Owns the public class `Client`, which makes every call. It must not know how arr
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls
-from entropyd._caller import Caller
-from entropyd._credentials import check_token
+from entropyd._base_client import BaseClient, Settings
+from entropyd._credentials import token_of
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
-from entropyd.contract.address import check_target
 from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import config_to_message
-from entropyd.v1 import (
-    coding_pb2_grpc,
-    info_pb2,
-    info_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-)
+from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
@@ -43,13 +36,17 @@ if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
 
 
-class Client:
+class Client(BaseClient):
     """A connection to an entropyd server. Thread-safe; close it, or use it in a `with` statement.
+
+    It connects when it is first used. It can be pickled and copied: the copy connects anew.
 
     Args:
       target: `HOST:PORT`, `unix:PATH`, or another gRPC target.
       credentials: Channel credentials for TLS, as `entropyd.tls_credentials` makes them; None for plain text.
-      token: Bearer token to send with every call; without credentials, only to a server on this machine.
+      token: Bearer token to send with every call, or a function that returns it, which is asked before every
+        call; without credentials, only to a server on this machine.
+      token_file: File that holds nothing but the token, in place of `token`; read before every call.
       timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
       tracing: Whether each call is a span of the application's OpenTelemetry traces, which the server's own
         spans continue; needs `entropyd[tracing]`.
@@ -57,34 +54,30 @@ class Client:
     Every call raises the errors of `entropyd.EntropydError`'s tree, UnavailableError where no server answers,
     and DeadlineExceededError past its time.
 
+    A token given as text, a function that cannot be pickled, and credentials that gRPC made are not pickled:
+    TypeError.
+
     Raises:
+      OSError: If a file cannot be read.
       ValueError: If the target names no server, `timeout_s` is no time, or the token cannot be sent or would
         cross a network in plain text.
     """
+
+    _grpc: ClassVar[Any] = grpc
 
     def __init__(
         self,
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         timeout_s: float | None = 60.0,
         tracing: bool = False,
     ) -> None:
-        check_target(target)
-        check_token(target, credentials, token)
-        self._channel = (
-            grpc.insecure_channel(target, _channel.options(target))
-            if credentials is None
-            else grpc.secure_channel(target, credentials, _channel.options(target))
-        )
-        self._caller = Caller(target, token, timeout_s, tracing=tracing)
-        self._coding = coding_pb2_grpc.CodingServiceStub(self._channel)
-        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
-        self._info = info_pb2_grpc.InfoServiceStub(self._channel)
-        self._probe: Any = self._channel.unary_unary(_channel.PROBE)
-        self._server_info: ServerInfo | None = None
-        self._server_info_lock = threading.Lock()
+        settings = Settings(target, credentials, token_of(token, token_file), timeout_s, tracing)
+        settings.check()
+        super().__init__(settings)
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +87,8 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; calls in flight end with CancelledError."""
-        self._caller.close()
-        self._channel.close()
+        for channel in self._shut():
+            channel.close()
 
     def server_info(self) -> ServerInfo:
         """Version, roles, devices and limits of the server; asked for once."""

@@ -45,5 +45,11 @@ class Connection:
         """
         tls = self.tls or not (self.tls_ca is self.tls_cert is self.tls_key is None)
         credentials = tls_credentials(self.tls_ca, self.tls_cert, self.tls_key) if tls else None
-        token = self.token if self.token_file is None else self.token_file.read_text("utf-8").strip()
-        return Client(self.server, credentials=credentials, token=token or None, timeout_s=timeout_s)
+        token = None if self.token_file is not None else self.token or None
+        return Client(
+            self.server,
+            credentials=credentials,
+            token=token,
+            token_file=self.token_file,
+            timeout_s=timeout_s,
+        )

@@ -1,13 +1,15 @@
-"""What a client shows to a server, and where it may.
+"""What a client shows to a server, and where it may: TLS credentials and tokens.
 
-Owns TLS credentials and the rule for tokens. It must not know any call. Invariant: a token goes nowhere in
-plain text but to this very machine, and no error repeats it.
+Invariant: a token goes nowhere in plain text but to this very machine, and no error repeats it. What was
+given as the path of a file is pickled as that path, never as what stands in the file.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -15,14 +17,49 @@ from entropyd.contract.address import stays_on_this_machine
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
+
+Token: TypeAlias = "str | Callable[[], str] | None"  # noqa: S105 - a type
+
+
+class TlsCredentials(grpc.ChannelCredentials):
+    """Channel credentials by the paths of their files, which are read when a channel is opened.
+
+    Args:
+      ca: Root certificates in PEM; None for the public ones.
+      cert: The client's own certificate chain, None without one.
+      key: Its key.
+    """
+
+    def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
+        self._paths = (ca, cert, key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._paths
+
+    @cached_property
+    def _credentials(self) -> Any:  # where gRPC looks for what its core takes
+        roots, chain, private = (None if path is None else path.read_bytes() for path in self._paths)
+        made: Any = grpc.ssl_channel_credentials(roots, private, chain)
+        return made._credentials  # noqa: SLF001
+
+    def check(self) -> None:
+        """Makes sure that the files can be read.
+
+        Raises:
+          OSError: If one cannot.
+        """
+        _ = self._credentials
 
 
 def tls_credentials(
     ca: str | os.PathLike[str] | None = None,
     cert: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
-) -> grpc.ChannelCredentials:
-    """Credentials for a server with TLS, to be given to a client.
+) -> TlsCredentials:
+    """Credentials for a server with TLS, to be given to a client; gRPC's own channels take them too.
+
+    They are pickled as the paths of their files, which have to be there where they arrive.
 
     Args:
       ca: File with the root certificates to trust, in PEM; None for the public ones that gRPC brings.
@@ -35,20 +72,65 @@ def tls_credentials(
     """
     if (cert is None) != (key is None):
         raise ValueError("a client's certificate and its key need one another")
-    roots, chain, private = (None if path is None else Path(path).read_bytes() for path in (ca, cert, key))
-    return grpc.ssl_channel_credentials(roots, private, chain)
+    paths = (None if path is None else Path(path).absolute() for path in (ca, cert, key))
+    credentials = TlsCredentials(*paths)
+    credentials.check()
+    return credentials
 
 
-def check_token(target: str, credentials: grpc.ChannelCredentials | None, token: str | None) -> None:
-    """Refuses a token that cannot be sent, or would be sent in plain text over a network.
+@dataclass(frozen=True)
+class TokenFile:
+    """A token by the path of the file that holds nothing else; it is read for every call."""
+
+    path: Path
+
+    def __call__(self) -> str:
+        """The token.
+
+        Raises:
+          OSError: If the file cannot be read.
+        """
+        return self.path.read_text("utf-8").strip()
+
+
+def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
+    """The token that a client's arguments mean.
 
     Raises:
+      ValueError: If both are given.
+    """
+    if token_file is None:
+        return token
+    if token is not None:
+        raise ValueError("token and token_file are given; expected one of them")
+    return TokenFile(Path(token_file).absolute())
+
+
+def current(token: Token) -> str | None:
+    """The token to show in a call, None for none.
+
+    Raises:
+      ValueError: If it cannot be sent.
+    """
+    text = token() if callable(token) else token
+    # gRPC's own refusal would show the token.
+    if text is not None and not (text and all("!" <= character <= "~" for character in text)):
+        raise ValueError("the token is not one of printable ASCII characters without spaces")
+    return text
+
+
+def check_token(target: str, credentials: grpc.ChannelCredentials | None, token: Token) -> None:
+    """Refuses a token that cannot be sent, or would be sent in plain text over a network.
+
+    A function is not asked for its token before the first call.
+
+    Raises:
+      OSError: If it is in a file that cannot be read.
       ValueError: Saying which.
     """
     if token is None:
         return
-    # gRPC's own refusal would show the token.
-    if not token or not all("!" <= character <= "~" for character in token):
-        raise ValueError("the token is not one of printable ASCII characters without spaces")
+    if isinstance(token, (str, TokenFile)):
+        current(token)
     if credentials is None and not stays_on_this_machine(target):
         raise ValueError(f"the token would go to {target} in plain text; use TLS")

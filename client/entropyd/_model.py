@@ -31,6 +31,8 @@ class Model(ModelAttributes):
     Made by `Client.create_model` and `Client.model`. It never changes.
     """
 
+    _client: Client
+
     def __init__(self, client: Client, info: ModelInfo) -> None:
         super().__init__(info)
         self._client = client
@@ -48,7 +50,7 @@ class Model(ModelAttributes):
 
         Args:
           bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
-            repeated); of bottleneck_dtype, or nested lists of numbers.
+            repeated); an array of bottleneck_dtype, also another library's, or nested lists of numbers.
           timeout_s: Longest time for the call, in seconds.
           progress: Called with the coding units that are done, and with all there are.
 
@@ -97,7 +99,8 @@ class Model(ModelAttributes):
         """Restores an array from its bit strings.
 
         Args:
-          strings: A CompressedTensor; or, as in TFC, `bytes` or an array of them shaped like the batch.
+          strings: A CompressedTensor; or, as in TFC, `bytes`, or nested lists or an array of dtype object
+            of them, shaped like the batch. NumPy's arrays of dtype S lose zeros at the end of a string.
           broadcast_shape: With bare strings, the axes between the batch and prior_shape.
           on_error: `skip` restores what can be decoded.
           timeout_s: Longest time for the call, in seconds.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._calls import bottleneck_array, numpy_dtype, tensor_array
+from entropyd._calls import bottleneck_array, tensor_array
+from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2
@@ -96,15 +97,25 @@ def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.S
     """Renders a SetWeights call.
 
     Raises:
-      InvalidTensorError: If one is no array of numbers.
+      InvalidTensorError: If one is neither an array nor a list of numbers.
     """
+    if not isinstance(weights, (list, tuple)):
+        found = f"is a {type(weights).__name__}; expected a list of arrays, as get_weights returns"
+        raise InvalidTensorError.of([Violation("weights", found)])
+    config = model.config
+    tables = 0 if config.stateless else 2
     tensors = []
     for number, weight in enumerate(weights):
+        field = f"weights[{number}]"
+        dtype = "int32" if number < tables else config.prior.dtype
+        array, found_dtypes = read_array(field, weight)
+        if not found_dtypes:
+            array = numbers_as(field, array, dtype)
         try:
-            tensors.append(tensor_to_message(np.asarray(weight)))
-        except (InvalidTensorError, ValueError) as error:
-            found = f"is a {type(weight).__name__}; expected an array of int32, float32 or float64"
-            raise InvalidTensorError.of([Violation(f"weights[{number}]", found)]) from error
+            tensors.append(tensor_to_message(array))
+        except InvalidTensorError as error:
+            found = f"has dtype {array.dtype.name}; expected {dtype}"
+            raise InvalidTensorError.of([Violation(field, found)]) from error
     return model_pb2.SetWeightsRequest(model_id=model.id, weights=tensors)
 
 
@@ -130,10 +141,7 @@ def fit_requests(
 
 def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
     dtype, shape = config.bottleneck_dtype, config.prior_shape
-    array = np.asarray(samples) if hasattr(samples, "dtype") else np.asarray(samples, numpy_dtype(dtype))
-    if array.dtype.name != dtype:
-        found = f"has dtype {array.dtype.name}; bottleneck_dtype is {dtype}: convert it with astype first"
-        raise InvalidTensorError.of([Violation("samples", found)])
+    array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
         found = f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         raise InvalidTensorError.of([Violation("samples", found)])

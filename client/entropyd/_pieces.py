@@ -15,6 +15,7 @@ import numpy as np
 
 from entropyd import _calls
 from entropyd.archive import CompressedTensor, RateReport
+from entropyd.contract.arrays import numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, Violation
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.contract.wire import tensor_fields
@@ -134,7 +135,7 @@ class Decompression:
         )
         self.units = len(strings.lengths)
         symbols = prod(strings.broadcast_shape) * prod(self.model.config.prior_shape)
-        unit_bytes = symbols * _calls.numpy_dtype(self.model.config.bottleneck_dtype).itemsize
+        unit_bytes = symbols * numpy_dtype(self.model.config.bottleneck_dtype).itemsize
         self._payload = strings.payload  # protobuf copies a field of bytes each time that it is read
         mean_bytes = len(self._payload) // max(self.units, 1)
         self._step = max(PIECE_BYTES // max(unit_bytes, mean_bytes, 1), 1)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.archive import Archive, CompressedTensor
+from entropyd.contract.arrays import array_of
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 
 if TYPE_CHECKING:
@@ -168,12 +169,15 @@ def compress(model: Model, data: npt.NDArray[Any], max_error: float) -> BoundedT
 
     Args:
       model: Fitted to such data divided by 2 * max_error.
-      data: Shaped as `Model.compress` takes it; float16, float32 or float64.
+      data: Shaped as `Model.compress` takes it; float16, float32 or float64, or nested lists of numbers,
+        which are float64.
       max_error: Largest error of an element.
 
     Raises:
-      InvalidTensorError: If data are not finite, or the bound cannot be held in their precision.
+      InvalidTensorError: If data are of another kind or not finite, or the bound cannot be held in their
+        precision.
     """
+    data = array_of("data", data, "float16", "float32", "float64", numbers="float64")
     bound = ErrorBound.holding(max_error, data, model.config.bottleneck_dtype)
     compressed = model.compress(bound.bottleneck(data, model.bottleneck_dtype))
     bound.check(data, bound.data(model.decompress(compressed)))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd import priors
+from entropyd.contract.arrays import array_of
+from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 
 if TYPE_CHECKING:
@@ -36,19 +38,20 @@ def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1)
     """A prior of a family that is centred on samples and about as wide.
 
     Args:
-      samples: Finite floats; any leading axes, then prior_shape.
+      samples: Finite floats, an array or nested lists; any leading axes, then prior_shape.
       family: One of `FITTED_FAMILIES`. By default NoisyMixtureSameFamily where no element has more than 16
         values, else NoisyRoundedDeepFactorized where all samples are integers, else NoisyDeepFactorized.
       prior_rank: Number of axes of prior_shape.
 
     Raises:
       InvalidConfigError: If the family is not one of them.
-      InvalidTensorError: If the samples have too few axes, none of them, or numbers that are not finite.
+      InvalidTensorError: If the samples are of another kind, or have too few axes, none of them, or numbers
+        that are not finite.
     """
     if family is not None and family not in FITTED_FAMILIES:
         found = f"is {family!s:.80}; expected one of: {', '.join(FITTED_FAMILIES)}"
         raise InvalidConfigError.of([Violation("prior.family", found)])
-    array = np.asarray(samples)
+    array = array_of("samples", samples, *BOTTLENECK_DTYPES, numbers="float64")
     if array.dtype.name != "float64":
         array = array.astype(np.float32)
     if array.ndim < prior_rank or not array.size or not np.isfinite(array).all():

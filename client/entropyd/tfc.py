@@ -17,7 +17,9 @@ import tensorflow as tf
 import tensorflow_compression as tfc
 
 from entropyd._distributions import prior_of
+from entropyd.contract.arrays import bit_strings_of, read_array
 from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.errors import InvalidTensorError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,7 +129,7 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
     def compress(self, bottleneck: Any) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
         remote = self.remote
-        bottleneck = tf.convert_to_tensor(bottleneck, dtype=self.bottleneck_dtype)
+        bottleneck = _tensor(bottleneck, self.bottleneck_dtype)
 
         def compress(array: Any) -> Any:
             return remote.compress(array).strings
@@ -138,6 +140,8 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
     def decompress(self, strings: Any, broadcast_shape: Any) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
         remote = self.remote
+        if not _holds_tensors(strings):
+            bit_strings_of("strings", strings)
         strings = tf.convert_to_tensor(strings, dtype=tf.string)
         broadcast_shape = tf.convert_to_tensor(broadcast_shape, dtype=tf.int32)
 
@@ -164,6 +168,28 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
         super().set_weights(weights)
         if self._client is not None and self.compression:
             self._remote = register(self._client, self)
+
+
+def _tensor(bottleneck: Any, dtype: Any) -> Any:
+    """A bottleneck as TFC converts it: real numbers of any dtype, but nothing that would lose a part.
+
+    Raises:
+      InvalidTensorError: For what `Model.compress` refuses whatever its dtype, and for strings and complex
+        numbers.
+    """
+    if not _holds_tensors(bottleneck):
+        array, _ = read_array("bottleneck", bottleneck)
+        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+            found = f"has dtype {array.dtype}; expected {dtype.name}"
+            raise InvalidTensorError.of([Violation("bottleneck", found)])
+    return tf.convert_to_tensor(bottleneck, dtype=dtype)
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether a value is or holds tensors, which only TensorFlow can read while it builds a graph."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_tensors, value))
+    return bool(tf.is_tensor(value))
 
 
 def _called(function: Callable[..., Any], inputs: list[Any], dtype: Any, shape: Any) -> Any:

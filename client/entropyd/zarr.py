@@ -31,6 +31,7 @@ from zarr.abc.codec import ArrayBytesCodec
 from entropyd import bounded
 from entropyd._connection import Connection
 from entropyd.archive import Archive, ArchiveWriter
+from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidConfigError, Violation
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class EntropydCodec(ArrayBytesCodec):
         return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk)
 
     def _compressed(self, chunk: npt.NDArray[Any]) -> bytes:
+        # A masked array that is written to a whole chunk comes as one.
+        chunk, _ = read_array("chunk", chunk)
         model = _model(_server(), self.model_id)
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         metadata: dict[str, Any] = {}

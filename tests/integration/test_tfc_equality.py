@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes
 
 import entropyd
 from entropyd import priors
-from entropyd._calls import numpy_dtype
+from entropyd.contract.arrays import numpy_dtype
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from tests.tfc_models import tfc_model, tfc_strings
 

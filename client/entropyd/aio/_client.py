@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import grpc
+import grpc.aio
 
 from entropyd import _calls, _channel, _modeling_calls
-from entropyd._caller import Caller
-from entropyd._credentials import check_token
+from entropyd._base_client import BaseClient, Settings
+from entropyd._credentials import token_of
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd.aio._model import Model
-from entropyd.contract.address import check_target
 from entropyd.contract.errors import InternalError
 from entropyd.contract.wire import config_to_message
-from entropyd.v1 import (
-    coding_pb2_grpc,
-    info_pb2,
-    info_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-)
+from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Sequence
 
     import numpy as np
@@ -43,34 +37,27 @@ if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
 
 
-class Client:
+class Client(BaseClient):
     """A connection to an entropyd server, for one event loop; close it, or use it in `async with`.
 
-    The arguments and errors of `entropyd.Client`.
+    The event loop is that of the first call. The arguments and errors of `entropyd.Client`.
     """
+
+    _grpc: ClassVar[Any] = grpc.aio
 
     def __init__(
         self,
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         timeout_s: float | None = 60.0,
         tracing: bool = False,
     ) -> None:
-        check_target(target)
-        check_token(target, credentials, token)
-        self._channel = (
-            grpc.aio.insecure_channel(target, _channel.options(target))
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, _channel.options(target))
-        )
-        self._caller = Caller(target, token, timeout_s, tracing=tracing)
-        self._coding: Any = coding_pb2_grpc.CodingServiceStub(self._channel)
-        self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
-        self._info: Any = info_pb2_grpc.InfoServiceStub(self._channel)
-        self._probe: Any = self._channel.unary_unary(_channel.PROBE)
-        self._server_info: ServerInfo | None = None
+        settings = Settings(target, credentials, token_of(token, token_file), timeout_s, tracing)
+        settings.check()
+        super().__init__(settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,8 +67,8 @@ class Client:
 
     async def close(self) -> None:
         """Closes the connection; calls in flight end with CancelledError."""
-        self._caller.close()
-        await self._channel.close()
+        for channel in self._shut():
+            await channel.close()
 
     async def server_info(self) -> ServerInfo:
         """See entropyd.Client.server_info."""

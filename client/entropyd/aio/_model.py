@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class Model(ModelAttributes):
     """`entropyd.Model` with awaitables; `tables` stands for its `cdf` and `cdf_offset`."""
 
+    _client: Client
+
     def __init__(self, client: Client, info: ModelInfo) -> None:
         super().__init__(info)
         self._client = client

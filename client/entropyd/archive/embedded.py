@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.archive.layout import LayoutError
+from entropyd.contract.by_value import ByValue
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError
 
@@ -32,7 +33,7 @@ _DIGEST_TAG = b"entropyd tables\x01"
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddedModel:
+class EmbeddedModel(ByValue):
     """All that decoding needs.
 
     Attributes:

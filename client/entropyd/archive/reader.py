@@ -123,6 +123,12 @@ class Archive:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "cannot pickle or copy an Archive, which is an open file: open its path again where it is read; "
+            "what read() returns can be pickled"
+        )
+
     def close(self) -> None:
         """Lets go of the file."""
         self._latest = None

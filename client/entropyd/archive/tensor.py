@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.archive.writer import ArchiveWriter
+from entropyd.contract.by_value import ByValue
 from entropyd.contract.errors import (
     CorruptStringError,
     InvalidRequestError,
@@ -59,7 +60,7 @@ class RateReport:
 
 
 @dataclass(frozen=True, eq=False)
-class CompressedTensor:
+class CompressedTensor(ByValue):
     """The bit strings of an array's coding units, and all that is needed to decode them.
 
     Index it like the batch to select coding units: `compressed[3:7]`, `compressed[0, 2]`.

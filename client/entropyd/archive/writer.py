@@ -72,6 +72,12 @@ class ArchiveWriter:
         self._payload = b""
         self._lengths = np.empty(0, np.uint32)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "cannot pickle or copy an ArchiveWriter, which is an open file: "
+            "send the tensors to the process that has it"
+        )
+
     def __enter__(self) -> Self:
         return self
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rfc8785
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.arrays import read_array
+from entropyd.contract.by_value import ByValue
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import MAX_DEPTH, Prior
 
@@ -33,7 +35,7 @@ _TENSOR_DTYPES = ("float32", "float64", "int32")
 
 
 @dataclass(frozen=True)
-class UniversalBatchedConfig:
+class UniversalBatchedConfig(ByValue):
     """Constructor arguments of TFC's UniversalBatchedEntropyModel, each with its name.
 
     Defaults are TFC's too, but for `compression`, which is True here: a service that compresses would
@@ -250,9 +252,10 @@ def _tables(tables: Any) -> Iterator[Violation]:
         return
     for field, table in zip(("tables.cdf", "tables.cdf_offset"), tables, strict=True):
         try:
-            array = np.asarray(table)
-        except ValueError:
-            array = np.empty((), np.object_)
+            array, _ = read_array(field, table)
+        except InvalidTensorError as error:
+            yield from error.violations
+            continue
         if array.ndim != 1 or array.dtype.kind not in "iu":
             found = f"{array.dtype.name} of rank {array.ndim}"
             yield Violation(field, f"is {found}; expected a vector of int32")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.errors import Violation
+from entropyd.contract.arrays import read_array
+from entropyd.contract.errors import InvalidTensorError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,10 +52,12 @@ def common_dtype(
     dtypes: dict[str, str] = {} if nested_dtype is None else {"the nested prior": nested_dtype}
     for name, value in given.items():
         try:
-            array = np.asarray(value)
-        except ValueError:
-            array = np.empty((), np.object_)
-        if array.dtype.kind in "iu" or (array.dtype == np.float64 and not hasattr(value, "dtype")):
+            array, own = read_array(f"prior.{name}", value)
+        except InvalidTensorError as error:  # a parameter of a configuration, not a tensor of a call
+            violations += error.violations
+            continue
+        listed = not own or isinstance(value, (list, tuple))
+        if array.dtype.kind in "iu" or (array.dtype == np.float64 and listed):
             arrays[name] = array
         elif array.dtype.name in DTYPES:
             arrays[name] = array

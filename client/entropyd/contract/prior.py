@@ -58,6 +58,9 @@ class Prior:
             raise InvalidConfigError.of(violations)
         object.__setattr__(self, "parameters", MappingProxyType(dict(sorted(parameters.items()))))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.family, dict(self.parameters))
+
     @cached_property
     def dtype(self) -> str:
         """`float32` or `float64`."""

@@ -1,0 +1,244 @@
+"""What counts as an array: every array that a caller hands in is read here.
+
+Taken are arrays, by the dtype that they have, and lists of numbers, which have none. Invariant: no element
+changes its value, and nothing that a value says beside its elements, as a mask does, is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Array = npt.NDArray[Any]
+
+_NUMBERS = (int, float, np.integer, np.floating, np.bool_)
+# More lists than that, one in another, are none of NumPy's arrays.
+_MAX_DEPTH = 32
+# Conversions between these keep or round a value; from others they would parse it, or drop a part.
+_ROUNDED_KINDS = "biuf"
+_TRIMMED = (
+    "has NumPy's dtype S, which drops zeros at the end of a string: "
+    "pass a list of bytes, or an array of dtype object"
+)
+
+
+def array_of(field: str, value: Any, *dtypes: str, numbers: str | None = None) -> Array:
+    """The caller's array, of one of some dtypes.
+
+    Args:
+      field: Its name, for messages.
+      value: An array of one of `dtypes`: a NumPy array, or an object that converts itself to one; or numbers,
+        see `read_array`.
+      dtypes: Names of dtypes.
+      numbers: Which of `dtypes` numbers get, and messages suggest; the first by default.
+
+    Returns:
+      The array itself where it is one of NumPy's, or a new one.
+
+    Raises:
+      InvalidTensorError: If it is anything else; says what was found, and what to do.
+    """
+    if type(value) is np.ndarray and value.dtype.name in dtypes:
+        return value
+    array, found = read_array(field, value)
+    default = numbers or dtypes[0]
+    if not found:
+        return numbers_as(field, array, default)
+    wrong = sorted(found.difference(dtypes))
+    if wrong:
+        what = (
+            f"has dtype {wrong[0]}"
+            if isinstance(value, np.ndarray)
+            else f"is {_a(value)} of dtype {wrong[0]}"
+        )
+        expected = ", ".join(dtypes[:-1]) + " or " * (len(dtypes) > 1) + dtypes[-1]
+        advice = f": pass np.asarray(x, '{default}')" if array.dtype.kind in _ROUNDED_KINDS else ""
+        raise _invalid(field, f"{what}; expected {expected}{advice}")
+    # A list may have joined arrays to numbers, which are float64 to NumPy.
+    return _cast(array, np.result_type(*map(numpy_dtype, found)))
+
+
+def read_array(field: str, value: Any) -> tuple[Array, set[str]]:
+    """The caller's array in whatever dtype, and the names of the dtypes that it has.
+
+    Args:
+      field: Its name, for messages.
+      value: A NumPy array; an object with `__array__`, or a buffer; or a number, or nested lists or tuples of
+        numbers (or of such arrays).
+
+    Returns:
+      The array, and the dtypes of all arrays that were found: none for numbers, which NumPy then holds as
+      int64 or float64.
+
+    Raises:
+      InvalidTensorError: For anything else that NumPy would convert: masked arrays and other subclasses,
+        ragged lists, lists of strings or of complex numbers, sets, dictionaries, generators.
+    """
+    if isinstance(value, (list, tuple)):
+        return _joined(field, value)
+    if isinstance(value, _NUMBERS) and not isinstance(value, np.generic):
+        return _joined(field, value)
+    if not _is_array(value):
+        raise _invalid(field, f"is {_a(value)}; expected an array, or a list of numbers")
+    array = _converted(field, value)
+    return array, {array.dtype.name}
+
+
+def numbers_as(field: str, array: Array, dtype: str) -> Array:
+    """Numbers that `read_array` found, in a dtype.
+
+    Raises:
+      InvalidTensorError: If it is an integers' dtype that does not hold them.
+    """
+    converted = _cast(array, numpy_dtype(dtype))
+    if converted.dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise _invalid(field, f"holds numbers that are no {dtype}")
+    return converted
+
+
+def bit_strings_of(field: str, value: Any) -> tuple[tuple[int, ...], list[bytes]]:
+    """The caller's bit strings: their shape, and all of them in row-major order.
+
+    Args:
+      field: Their name, for messages.
+      value: `bytes`; nested lists or tuples of them; or an array of dtype object.
+
+    Raises:
+      InvalidRequestError: If it is anything else.
+    """
+    problem = _no_bytes(value, 0)
+    if problem is None:
+        array = np.array(value, np.object_)
+        strings = array.reshape(-1).tolist()
+        if all(isinstance(string, bytes) for string in strings):
+            return array.shape, strings
+        problem = "is a ragged list; expected rows of one length"
+    raise InvalidRequestError.of([Violation(field, problem)])
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a name.
+
+    Raises:
+      ImportError: For bfloat16 without the ml_dtypes package, which gives NumPy that type.
+    """
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise ImportError("bfloat16 arrays need the ml_dtypes package: pip install ml_dtypes") from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def _joined(field: str, value: Any) -> tuple[Array, set[str]]:
+    """The array of a number, or of nested lists."""
+    found: set[str] = set()
+    parts = _parts(field, value, found, 0)
+    try:
+        array = np.asarray(parts)
+        if array.dtype.kind == "O":  # integers beyond 64 bits
+            array = np.asarray(parts, np.float64)
+    except ValueError as error:
+        raise _invalid(field, "is a ragged list; expected rows of one length") from error
+    except OverflowError as error:
+        raise _invalid(field, "holds an integer beyond float64's range") from error
+    return array, found
+
+
+def _parts(field: str, value: Any, found: set[str], depth: int) -> Any:
+    """Nested lists whose innermost parts are numbers or plain arrays; adds the arrays' dtypes to `found`."""
+    if not isinstance(value, (list, tuple)):
+        if isinstance(value, _NUMBERS):
+            return value
+        if not _is_array(value):
+            raise _invalid(field, f"is {_a(value)}; expected a number")
+        array = _converted(field, value)
+        found.add(array.dtype.name)
+        return array
+    if depth == _MAX_DEPTH:
+        raise _invalid(field, f"nests more than {_MAX_DEPTH} lists")
+    if all(issubclass(kind, _NUMBERS) for kind in set(map(type, value))):
+        return value
+    return [_parts(f"{field}[{place}]", part, found, depth + 1) for place, part in enumerate(value)]
+
+
+def _converted(field: str, value: Any) -> Array:
+    """The array that an array-like value is, or converts itself to."""
+    try:
+        array: Array = np.asanyarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the value's own conversion raises
+        raise _invalid(field, f"is {_a(value)} that gives no array: {error}") from error
+    if isinstance(array, np.ma.MaskedArray):
+        found = "is a masked array, whose mask would be lost: pass x.filled(VALUE), "
+        raise _invalid(field, found + "or x.data where nothing is masked")
+    if type(array) not in {np.ndarray, np.memmap}:
+        found = f"is {_a(array)}, and what that says beside its elements would be lost: pass np.asarray(x)"
+        raise _invalid(field, found)
+    return array
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value says that it is an array. NumPy makes one of anything, if need be of one object."""
+    if isinstance(value, (str, bytes, type)):
+        return False
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return True
+    try:
+        memoryview(value).release()
+    except TypeError:
+        return False
+    return True
+
+
+def _no_bytes(value: Any, depth: int) -> str | None:
+    """What else than bytes a value is or has in it; None if there is nothing else."""
+    if isinstance(value, bytes):
+        return _TRIMMED if isinstance(value, np.bytes_) else None
+    if depth > _MAX_DEPTH:
+        return f"nests more than {_MAX_DEPTH} lists"
+    parts: Sequence[Any] = value
+    if not isinstance(value, (list, tuple)):
+        if not _is_array(value):
+            return f"holds {_a(value)}; expected bytes"
+        try:
+            parts = _objects(value)
+        except InvalidTensorError as error:
+            return error.violations[0].description
+    problems = (_no_bytes(part, depth + 1) for part in parts if type(part) is not bytes)
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _objects(value: Any) -> list[Any]:
+    """The elements of an array of dtype object."""
+    array = _converted("strings", value)
+    if array.dtype.kind == "S":
+        raise _invalid("strings", _TRIMMED)
+    if array.dtype.kind != "O":
+        raise _invalid("strings", f"has dtype {array.dtype}; expected bytes, or an array of dtype object")
+    elements: list[Any] = array.reshape(-1).tolist()
+    return elements
+
+
+def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
+        return array.astype(dtype, copy=False)
+
+
+def _a(value: Any) -> str:
+    """A value's type with an article, for messages."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _invalid(field: str, description: str) -> InvalidTensorError:
+    return InvalidTensorError.of([Violation(field, description)])

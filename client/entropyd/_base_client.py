@@ -2,7 +2,8 @@
 
 A client is pickled as its settings, so it arrives as one that connects anew. Invariant: making a client of
 settings that were pickled does nothing that can fail, as programs that hand out work often cannot report it;
-and no process uses the channel of another one, as one that was forked would.
+no process uses the channel of another one, as one that was forked would; and a call that begins after files
+of credentials changed is made with what they hold then.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ class Settings:
         """What surrounds the calls of a client with these settings; errors as `check`."""
         return Caller(self.target, self.token, self.timeout_s, tracing=self.tracing)
 
+    def files(self) -> Any:
+        """What changes with the files of credentials; see TlsCredentials.state."""
+        return self.credentials.state() if isinstance(self.credentials, TlsCredentials) else None
+
+    @property
+    def token_may_change(self) -> bool:
+        """Whether another token may be shown in the next call than in the last one."""
+        return callable(self.token)
+
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled.
 
@@ -83,6 +93,7 @@ class _Open(NamedTuple):
     """A channel, and what makes calls over it."""
 
     process: int
+    files: Any  # TlsCredentials.state() of before the files were read
     channel: Any
     caller: Caller
     probe: Any
@@ -142,26 +153,34 @@ class BaseClient:
         return client
 
     def _opened(self) -> _Open:
-        """The channel of this process, opened if there is none yet.
+        """The channel of this process and of the credentials' files as they are, opened if there is none.
+
+        While the files cannot be used, as for a moment in which they are replaced, it is the one before.
 
         Raises:
-          OSError: If files of credentials cannot be read.
+          OSError, ValueError: If files of credentials cannot be used, and never could.
           CancelledError: If the client was closed.
         """
-        opened = self._current()
-        if opened is None:
+        opened = self._latest()
+        if opened is None or opened.files != self._settings.files():
             with self._lock:
-                opened = self._current()
-                if opened is None:
-                    opened = self._open()
-                    self._channels.append(opened)
+                opened = self._latest()
+                if opened is None or opened.files != self._settings.files():
+                    try:
+                        opened = self._open()
+                    except (OSError, ValueError):
+                        if opened is None:
+                            raise
+                    else:
+                        self._channels.append(opened)
         return opened
 
-    def _current(self) -> _Open | None:
-        """The channel of this process, None if there is none yet."""
+    def _latest(self) -> _Open | None:
+        """The channel that this process opened last, None if there is none."""
         if self._closed:
             raise closed()
-        # Those of a parent process are kept, as letting go of one would end the parent's connection.
+        # Those of a parent process are kept, as letting go of one would end the parent's connection. Those of
+        # files that changed are kept for the calls that were made over them.
         opened = self._channels[-1] if self._channels else None
         return opened if opened is not None and opened.process == os.getpid() else None
 
@@ -176,13 +195,17 @@ class BaseClient:
 
     def _open(self) -> _Open:
         settings, options = self._settings, _channel.options(self._settings.target)
+        files, credentials = settings.files(), settings.credentials
+        if isinstance(credentials, TlsCredentials):
+            credentials = credentials.read_again()
         channel = (
             self._grpc.insecure_channel(settings.target, options)
-            if settings.credentials is None
-            else self._grpc.secure_channel(settings.target, settings.credentials, options)
+            if credentials is None
+            else self._grpc.secure_channel(settings.target, credentials, options)
         )
         return _Open(
             os.getpid(),
+            files,
             channel,
             settings.caller(),
             channel.unary_unary(_channel.PROBE),

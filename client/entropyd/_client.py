@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc
 
@@ -17,7 +17,7 @@ from entropyd._base_client import BaseClient, Settings
 from entropyd._credentials import token_of
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
-from entropyd.contract.errors import InternalError
+from entropyd.contract.errors import InternalError, UnauthenticatedError
 from entropyd.contract.wire import config_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from entropyd._pieces import Work
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
+
+_Result = TypeVar("_Result")
 
 
 class Client(BaseClient):
@@ -149,9 +151,7 @@ class Client(BaseClient):
         progress: Callable[[int, int], None] | None = None,
     ) -> CompressedTensor:
         """See Model.compress."""
-        work = Compression(model, bottleneck)
-        self._code(work, timeout_s, progress)
-        return work.result()
+        return self._again(lambda: self._coded(Compression(model, bottleneck), timeout_s, progress))
 
     def decompress(
         self,
@@ -162,9 +162,9 @@ class Client(BaseClient):
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[Any]:
         """See Model.decompress."""
-        work = Decompression(model, source, broadcast_shape)
-        self._code(work, timeout_s, progress)
-        return work.result()
+        return self._again(
+            lambda: self._coded(Decompression(model, source, broadcast_shape), timeout_s, progress)
+        )
 
     def perturb(
         self,
@@ -208,18 +208,22 @@ class Client(BaseClient):
           UnavailableError: WORKER_LOST, if the fit was lost with the process that ran it. Whether to begin
             anew is up to the caller.
         """
-        requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        with self._calling("FitModel", None, timeout_s) as options:
-            call = self._models.FitModel(requests, **options())
-            try:
-                for reply in call:
-                    if reply.HasField("model"):
-                        return Model(self, _calls.model_info(reply.model))
-                    if progress is not None:
-                        progress(_modeling_calls.fit_progress(reply.progress))
-            finally:
-                call.cancel()
-            raise InternalError("the server ended a fit without a model")
+
+        def fit() -> Model:
+            requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
+            with self._calling("FitModel", None, timeout_s) as options:
+                call = self._models.FitModel(requests, **options())
+                try:
+                    for reply in call:
+                        if reply.HasField("model"):
+                            return Model(self, _calls.model_info(reply.model))
+                        if progress is not None:
+                            progress(_modeling_calls.fit_progress(reply.progress))
+                finally:
+                    call.cancel()
+                raise InternalError("the server ended a fit without a model")
+
+        return self._again(fit)
 
     def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
         """Stores a model that was exported from another server, under the same id and without building.
@@ -256,8 +260,10 @@ class Client(BaseClient):
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(self._call(self._models, request, model_id))
 
-    def _code(self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None) -> None:
-        """Makes the calls of some work, up to WINDOW at a time, under one span."""
+    def _coded(
+        self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
+    ) -> _Result:
+        """The result of some work, whose calls are made up to WINDOW at a time, under one span."""
         method = getattr(self._coding, work.method)
         meter = Progress(progress, work.units)
         flying: deque[tuple[Any, int]] = deque()
@@ -273,7 +279,8 @@ class Client(BaseClient):
                     self._check_size(request)
                     if units == work.units:  # one call needs no pipeline
                         work.add(method(request, **options()))
-                        return meter.add(units)
+                        meter.add(units)
+                        return work.result()
                     if len(flying) == WINDOW:
                         land()
                     flying.append((method.future(request, **options()), units))
@@ -282,6 +289,7 @@ class Client(BaseClient):
             finally:
                 for call, _ in flying:
                     call.cancel()
+        return work.result()
 
     def _check_size(self, request: Any) -> None:
         if request.ByteSize() > _calls.UNCHECKED_BYTES:
@@ -292,8 +300,21 @@ class Client(BaseClient):
     ) -> Any:
         self._check_size(request)
         method = _calls.method_of(request)
-        with self._calling(method, model_id, timeout_s) as options:
-            return getattr(stub, method)(request, **options())
+
+        def call() -> Any:
+            with self._calling(method, model_id, timeout_s) as options:
+                return getattr(stub, method)(request, **options())
+
+        return self._again(call)
+
+    def _again(self, call: Callable[[], _Result]) -> _Result:
+        """What a call gives; it is made again, once, where a token was refused that may have changed."""
+        try:
+            return call()
+        except UnauthenticatedError:
+            if not self._settings.token_may_change:
+                raise
+            return call()
 
     @contextmanager
     def _calling(

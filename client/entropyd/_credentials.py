@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 
 from entropyd.contract.address import stays_on_this_machine
+from entropyd.contract.pem import check_pair, check_roots
 
 if TYPE_CHECKING:
     import os
@@ -39,15 +40,40 @@ class TlsCredentials(grpc.ChannelCredentials):
 
     @cached_property
     def _credentials(self) -> Any:  # where gRPC looks for what its core takes
+        ca, cert, key = self._paths
+        before = self.state()
         roots, chain, private = (None if path is None else path.read_bytes() for path in self._paths)
+        if roots is not None:
+            try:
+                check_roots(roots)
+            except ValueError as error:
+                raise ValueError(f"{ca}: {error}") from error
+        if cert is not None and key is not None:
+            try:
+                check_pair(cert, key)
+            except ValueError as error:
+                raise ValueError(f"{cert} and {key}: {error}") from error
+        if self.state() != before:
+            raise ValueError(f"{', '.join(map(str, self._paths))} changed while they were read")
         made: Any = grpc.ssl_channel_credentials(roots, private, chain)
         return made._credentials  # noqa: SLF001
 
+    def state(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Inode, size and time of each file, which change with it; None for one that is not there."""
+        return tuple(None if path is None else _file_state(path) for path in self._paths)
+
+    def read_again(self) -> TlsCredentials:
+        """Credentials of what the files hold now; errors as `check`."""
+        credentials = type(self)(*self._paths)
+        credentials.check()
+        return credentials
+
     def check(self) -> None:
-        """Makes sure that the files can be read.
+        """Makes sure of the files.
 
         Raises:
-          OSError: If one cannot.
+          OSError: If one cannot be read.
+          ValueError: If one holds something else, or the key is another certificate's.
         """
         _ = self._credentials
 
@@ -68,7 +94,8 @@ def tls_credentials(
 
     Raises:
       OSError: If a file cannot be read.
-      ValueError: If only one of `cert` and `key` is given.
+      ValueError: If only one of `cert` and `key` is given, one holds something else, or the key is another
+        certificate's.
     """
     if (cert is None) != (key is None):
         raise ValueError("a client's certificate and its key need one another")
@@ -76,6 +103,14 @@ def tls_credentials(
     credentials = TlsCredentials(*paths)
     credentials.check()
     return credentials
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # as for a moment while it is replaced
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)

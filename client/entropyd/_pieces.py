@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -36,7 +36,10 @@ WINDOW = 8
 _UNIT_ERROR_CHECKSUM = coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM
 
 
-class Work(Protocol):
+_Result_co = TypeVar("_Result_co", covariant=True)
+
+
+class Work(Protocol[_Result_co]):
     """Something that takes several calls of one method."""
 
     method: ClassVar[str]
@@ -48,6 +51,9 @@ class Work(Protocol):
 
     def add(self, reply: Any) -> None:
         """Takes the next reply, in the order of the requests."""
+
+    def result(self) -> _Result_co:
+        """What the replies make."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc.aio
 
@@ -18,13 +18,13 @@ from entropyd._base_client import BaseClient, Settings
 from entropyd._credentials import token_of
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd.aio._model import Model
-from entropyd.contract.errors import InternalError
+from entropyd.contract.errors import InternalError, UnauthenticatedError
 from entropyd.contract.wire import config_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from entropyd._pieces import Work
     from entropyd.archive import CompressedTensor
     from entropyd.contract.config import UniversalBatchedConfig
+
+_Result = TypeVar("_Result")
 
 
 class Client(BaseClient):
@@ -111,9 +113,7 @@ class Client(BaseClient):
         progress: Callable[[int, int], None] | None = None,
     ) -> CompressedTensor:
         """See Model.compress."""
-        work = Compression(model, bottleneck)
-        await self._code(work, timeout_s, progress)
-        return work.result()
+        return await self._again(lambda: self._coded(Compression(model, bottleneck), timeout_s, progress))
 
     async def decompress(
         self,
@@ -124,9 +124,9 @@ class Client(BaseClient):
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[Any]:
         """See Model.decompress."""
-        work = Decompression(model, source, broadcast_shape)
-        await self._code(work, timeout_s, progress)
-        return work.result()
+        return await self._again(
+            lambda: self._coded(Decompression(model, source, broadcast_shape), timeout_s, progress)
+        )
 
     async def perturb(
         self,
@@ -153,18 +153,22 @@ class Client(BaseClient):
         timeout_s: float | None = 3600.0,
     ) -> Model:
         """See entropyd.Client.fit_model."""
-        requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-        async with self._calling("FitModel", None, timeout_s) as options:
-            call = self._models.FitModel(requests, **options())
-            try:
-                async for reply in call:
-                    if reply.HasField("model"):
-                        return Model(self, _calls.model_info(reply.model))
-                    if progress is not None:
-                        progress(_modeling_calls.fit_progress(reply.progress))
-            finally:
-                call.cancel()
-            raise InternalError("the server ended a fit without a model")
+
+        async def fit() -> Model:
+            requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
+            async with self._calling("FitModel", None, timeout_s) as options:
+                call = self._models.FitModel(requests, **options())
+                try:
+                    async for reply in call:
+                        if reply.HasField("model"):
+                            return Model(self, _calls.model_info(reply.model))
+                        if progress is not None:
+                            progress(_modeling_calls.fit_progress(reply.progress))
+                finally:
+                    call.cancel()
+                raise InternalError("the server ended a fit without a model")
+
+        return await self._again(fit)
 
     async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
         """See entropyd.Client.import_model."""
@@ -192,10 +196,10 @@ class Client(BaseClient):
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(await self._call(self._models, request, model_id))
 
-    async def _code(
-        self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None
-    ) -> None:
-        """Makes the calls of some work, up to WINDOW at a time, under one span."""
+    async def _coded(
+        self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
+    ) -> _Result:
+        """The result of some work, whose calls are made up to WINDOW at a time, under one span."""
         method = getattr(self._coding, work.method)
         meter = Progress(progress, work.units)
         flying: deque[tuple[Any, int]] = deque()
@@ -217,6 +221,7 @@ class Client(BaseClient):
             finally:
                 for call, _ in flying:
                     call.cancel()
+        return work.result()
 
     async def _check_size(self, request: Any) -> None:
         if request.ByteSize() > _calls.UNCHECKED_BYTES:
@@ -227,8 +232,21 @@ class Client(BaseClient):
     ) -> Any:
         await self._check_size(request)
         method = _calls.method_of(request)
-        async with self._calling(method, model_id, timeout_s) as options:
-            return await getattr(stub, method)(request, **options())
+
+        async def call() -> Any:
+            async with self._calling(method, model_id, timeout_s) as options:
+                return await getattr(stub, method)(request, **options())
+
+        return await self._again(call)
+
+    async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
+        """What a call gives; it is made again, once, where a token was refused that may have changed."""
+        try:
+            return await call()
+        except UnauthenticatedError:
+            if not self._settings.token_may_change:
+                raise
+            return await call()
 
     @asynccontextmanager
     async def _calling(

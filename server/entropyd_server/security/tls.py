@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 from typing import TYPE_CHECKING
 
 import grpc
+
+from entropyd.contract.pem import check_pair, check_roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,10 +32,14 @@ def parse_tls(pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
     Raises:
       ValueError: If a file is no PEM of its kind, is encrypted, or the key is another certificate's.
     """
-    _check_pair(pem[CERT], pem[KEY])
+    with _readable(pem[CERT]) as certificate, _readable(pem[KEY]) as key:
+        check_pair(certificate, key)
     roots = pem.get(CLIENT_CA)
     if roots is not None:
-        _check_roots(roots)
+        try:
+            check_roots(roots)
+        except ValueError as error:
+            raise ValueError(f"{CLIENT_CA}: {error}") from error
     return grpc.ssl_server_certificate_configuration([(pem[KEY], pem[CERT])], roots)
 
 
@@ -64,31 +69,6 @@ def server_credentials(
         newest,  # type: ignore[arg-type]  # gRPC takes None, its types do not
         require_client_authentication=clients_too,
     )
-
-
-def _check_pair(certificate: bytes, key: bytes) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with _readable(certificate) as certificate_path, _readable(key) as key_path:
-        try:
-            context.load_cert_chain(certificate_path, key_path, password=_no_password)
-        except ssl.SSLError as error:
-            why = {
-                "KEY_VALUES_MISMATCH": "the key is not the certificate's",
-                "KEY_TYPE_MISMATCH": "the key is not the certificate's",
-            }.get(error.reason or "", "expected a certificate and its key, both in PEM")
-            raise ValueError(why) from error
-
-
-def _check_roots(roots: bytes) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_verify_locations(cadata=roots.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{CLIENT_CA} holds no certificates in PEM") from error
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; gRPC needs one that is not")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """What the blocking and the asynchronous client share: settings, and a channel that is opened on first use.
 
-A client is pickled as its settings, so it arrives as one that connects anew. Invariant: unpickling reads no
-file and opens nothing, as programs that hand out work often cannot report what fails there.
+A client is pickled as its settings, so it arrives as one that connects anew. Invariant: making a client of
+settings that were pickled does nothing that can fail, as programs that hand out work often cannot report it;
+and no process uses the channel of another one, as one that was forked would.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from dataclasses import dataclass, field
@@ -15,7 +17,6 @@ from entropyd import _channel
 from entropyd._caller import Caller
 from entropyd._credentials import TlsCredentials, TokenFile, check_token
 from entropyd._tracing import spans
-from entropyd.contract.errors import CancelledError
 from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ class Settings:
         return dict(self.__dict__)
 
 
-class _OpenChannel(NamedTuple):
+class _Open(NamedTuple):
     """A channel, and what makes calls over it."""
 
+    process: int
     channel: Any
     caller: Caller
     coding: Any
@@ -92,7 +94,7 @@ class BaseClient:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._open_channel: _OpenChannel | None = None
+        self._channels: list[_Open] = []
         self._closed = False
         self._server_info: ServerInfo | None = None
         self._server_info_lock = threading.Lock()
@@ -129,37 +131,45 @@ class BaseClient:
         BaseClient.__init__(client, settings)
         return client
 
-    def _opened(self) -> _OpenChannel:
-        """The channel, which is opened if it is not.
+    def _opened(self) -> _Open:
+        """The channel of this process, opened if there is none yet.
 
         Raises:
           OSError: If files of credentials cannot be read.
-          CancelledError: If the client was closed.
+          ValueError: If the client was closed.
         """
-        opened = self._open_channel
+        opened = self._current()
         if opened is None:
             with self._lock:
-                if self._closed:
-                    raise CancelledError("the client is closed; make another one")
-                opened = self._open_channel
+                opened = self._current()
                 if opened is None:
-                    opened = self._open_channel = self._open()
+                    opened = self._open()
+                    self._channels.append(opened)
         return opened
 
-    def _shut(self) -> list[Any]:
-        """Lets no call begin any more; returns the channel to close, if one was opened."""
-        with self._lock:
-            opened, self._open_channel, self._closed = self._open_channel, None, True
-        return [] if opened is None else [opened.channel]
+    def _current(self) -> _Open | None:
+        """The channel of this process, None if there is none yet."""
+        if self._closed:
+            raise ValueError("the client is closed")
+        # Those of a parent process are kept, as letting go of one would end the parent's connection.
+        opened = self._channels[-1] if self._channels else None
+        return opened if opened is not None and opened.process == os.getpid() else None
 
-    def _open(self) -> _OpenChannel:
+    def _shut(self) -> list[Any]:
+        """Lets no call begin any more; returns the channels to close."""
+        with self._lock:
+            self._closed = True
+            return [opened.channel for opened in self._channels if opened.process == os.getpid()]
+
+    def _open(self) -> _Open:
         settings = self._settings
         channel = (
             self._grpc.insecure_channel(settings.target, _channel.OPTIONS)
             if settings.credentials is None
             else self._grpc.secure_channel(settings.target, settings.credentials, _channel.OPTIONS)
         )
-        return _OpenChannel(
+        return _Open(
+            os.getpid(),
             channel,
             Caller(settings.token, settings.timeout_s, tracing=settings.tracing),
             coding_pb2_grpc.CodingServiceStub(channel),

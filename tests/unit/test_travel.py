@@ -171,8 +171,6 @@ def test_models_that_travel_together_share_their_client(way: Callable[[Any], Any
 def test_a_copy_of_a_closed_client_is_an_open_one() -> None:
     client = entropyd.Client(NOWHERE, timeout_s=0.1)
     client.close()
-    with pytest.raises(entropyd.CancelledError, match="closed"):
-        client.server_info()
     for way in WAYS.values():
         with way(client) as arrived, pytest.raises(NO_ANSWER):
             arrived.server_info()
@@ -180,8 +178,6 @@ def test_a_copy_of_a_closed_client_is_an_open_one() -> None:
     async def main() -> None:
         client = aio.Client(NOWHERE, timeout_s=0.1)
         await client.close()
-        with pytest.raises(entropyd.CancelledError, match="closed"):
-            await client.server_info()
         async with copy.copy(client) as arrived:
             with pytest.raises(NO_ANSWER):
                 await arrived.server_info()

@@ -64,7 +64,7 @@ def test_another_process_codes_with_a_model_that_was_sent_to_it(
     pool: ProcessPoolExecutor, model: entropyd.Model
 ) -> None:
     compressed = model.compress(X)
-    assert pool.submit(payload_of, model, X).result(60) == compressed.payload
+    assert pool.submit(model.compress, X).result(60).payload == compressed.payload
     restored = pool.submit(restored_by, model, compressed).result(60)
     np.testing.assert_array_equal(restored, model.decompress(compressed))
 

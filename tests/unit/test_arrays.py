@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
+import pandas
 import pytest
+import xarray
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -87,6 +89,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "x is a Frame of dtype float64; expected float32",
     ),
     "frame of integers": (lambda: Frame(X.astype(np.int64)), "x is a Frame of dtype int64"),
+    "data frame of float64": (
+        lambda: pandas.DataFrame(X.astype(np.float64)),
+        "x is a DataFrame of dtype float64",
+    ),
+    "labelled array of integers": (
+        lambda: xarray.DataArray(X.astype(np.int32)),
+        "x is a DataArray of dtype int32",
+    ),
+    "data frame of text": (lambda: pandas.DataFrame({"x": ["a"]}), "x is a DataFrame of dtype object"),
+    "data set": (lambda: xarray.Dataset({"x": (("a", "b"), X)}), "x is a Dataset that gives no array"),
     "buffer of float64": (lambda: standard_array.array("d", [1.0]), "x is an array of dtype float64"),
     "complex array": (lambda: X.astype(np.complex64), "x has dtype complex64; expected float32$"),
     "complex number": (lambda: 1j, "x is a complex; expected an array, or a list of numbers"),
@@ -143,6 +155,8 @@ TAKEN: dict[str, Any] = {
     "list of arrays and numbers": [list(X[0]), X[1].tolist()],
     "frame": Frame(X),
     "buffer": memoryview(X),
+    "data frame": pandas.DataFrame(X),
+    "labelled array": xarray.DataArray(X, dims=("time", "level")),
 }
 
 

@@ -87,6 +87,7 @@ VALUES: dict[str, Any] = {
     "EmbeddedModel": EMBEDDED,
     "FitProgress": entropyd.FitProgress(1, 2.5, 3.0),
     "ModelInfo": INFO,
+    "MeasuredTensor": entropyd.MeasuredTensor(*TENSOR.__reduce__()[1]),
     "Perturbed": entropyd.Perturbed(np.ones(2), np.ones(()), None),
     "Prior": PRIOR,
     "RateReport": TENSOR.rate,

@@ -16,7 +16,14 @@ from entropyd._client import Client
 from entropyd._credentials import tls_credentials
 from entropyd._model import Model
 from entropyd._modeling_calls import FitProgress, Perturbed
-from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, EmbeddedModel, RateReport
+from entropyd.archive import (
+    Archive,
+    ArchiveWriter,
+    CompressedTensor,
+    EmbeddedModel,
+    MeasuredTensor,
+    RateReport,
+)
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import (
     CancelledError,
@@ -58,6 +65,7 @@ __all__ = [
     "InvalidRequestError",
     "InvalidTensorError",
     "LimitExceededError",
+    "MeasuredTensor",
     "Model",
     "ModelInfo",
     "ModelNotFoundError",

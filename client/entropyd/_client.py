@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from entropyd._calls import ModelInfo, ServerInfo
     from entropyd._modeling_calls import FitProgress, Perturbed
     from entropyd._pieces import Work
-    from entropyd.archive import CompressedTensor
+    from entropyd.archive import MeasuredTensor
     from entropyd.contract.config import UniversalBatchedConfig
 
 _Result = TypeVar("_Result")
@@ -149,7 +149,7 @@ class Client(BaseClient):
         bottleneck: Any,
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> CompressedTensor:
+    ) -> MeasuredTensor:
         """See Model.compress."""
         return self._again(lambda: self._coded(Compression(model, bottleneck), timeout_s, progress))
 

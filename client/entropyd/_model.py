@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from entropyd._calls import ModelInfo
     from entropyd._client import Client
     from entropyd._modeling_calls import Perturbed
-    from entropyd.archive import CompressedTensor
+    from entropyd.archive import CompressedTensor, MeasuredTensor
 
 
 class Model(ModelAttributes):
@@ -43,7 +43,7 @@ class Model(ModelAttributes):
         *,
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> CompressedTensor:
+    ) -> MeasuredTensor:
         """Compresses an array; each coding unit becomes one bit string.
 
         An array larger than one message is cut on coding units and sent in pieces, several at a time.
@@ -55,7 +55,7 @@ class Model(ModelAttributes):
           progress: Called with the coding units that are done, and with all there are.
 
         Returns:
-          The bit strings, in `.strings`, and what is needed to decode them.
+          The bit strings, in `.strings`, what is needed to decode them, and what was spent, in `.rate`.
 
         Raises:
           InvalidTensorError: For NaN, infinities, values too far outside their row, wrong rank, shape or

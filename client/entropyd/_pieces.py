@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from entropyd import _calls
-from entropyd.archive import CompressedTensor, RateReport
+from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.contract.arrays import numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, Violation
 from entropyd.contract.integrity import damaged_units, make_blocks
@@ -95,14 +95,14 @@ class Compression:
         """Takes the next reply."""
         self._replies.append(reply)
 
-    def result(self) -> CompressedTensor:
+    def result(self) -> MeasuredTensor:
         """The compressed array."""
-        pieces = [CompressedTensor.from_message(reply.compressed, reply.rate) for reply in self._replies]
+        pieces = [MeasuredTensor.from_message(reply.compressed, reply.rate) for reply in self._replies]
         if len(pieces) == 1:
             return pieces[0]
-        rates = [piece.rate for piece in pieces if piece.rate is not None]
+        rates = [piece.rate for piece in pieces]
         first = pieces[0]
-        return CompressedTensor(
+        return MeasuredTensor(
             first.model_id,
             first.tables_digest,
             first.dtype,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from entropyd._client import Client
     from entropyd._model import Model
+    from entropyd.archive import CompressedTensor
 
 NAME = "entropyd"
 DEFAULT_SERVER = "127.0.0.1:7070"
@@ -102,7 +103,7 @@ class EntropydCodec(ArrayBytesCodec):
         chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
         metadata: dict[str, Any] = {}
         if self.max_error is None:
-            compressed = model.compress(chunk)
+            compressed: CompressedTensor = model.compress(chunk)
         else:
             tensor = bounded.compress(model, chunk, self.max_error)
             compressed, metadata = tensor.compressed, tensor.bound.metadata

@@ -52,6 +52,15 @@ def test_the_encoder_learns_from_the_remote_gradient(server: LocalServer) -> Non
     assert "coded in whole bytes" in ran.stdout
 
 
+def test_the_readmes_example_passes_strict_type_checks(tmp_path: Path) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "readme.py").write_text(code)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "readme.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_the_readmes_commands_run_as_they_are_written(server: LocalServer, tmp_path: Path) -> None:
     readme = (EXAMPLES.parent / "README.md").read_text()
     (tour,) = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -215,6 +217,56 @@ def test_the_client_sends_its_token_and_raises_what_the_server_says(
             np.testing.assert_array_equal(await client.decompress(files.model, compressed), restored)
 
     asyncio.run(asynchronously())
+
+
+def payload_of(model: entropyd.Model) -> bytes:
+    return model.compress(X).payload
+
+
+def test_a_client_takes_its_files_to_another_process_by_their_paths(
+    guarded: tuple[LocalServer, Files], tmp_path: Path
+) -> None:
+    server, files = guarded
+    token_file = tmp_path / "token"
+    token_file.write_text(TOKENS[Scope.CODE] + "\n")
+    with (
+        entropyd.Client(server.target, credentials=files.trust, token_file=token_file) as client,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere,
+    ):
+        model = entropyd.Model(client, files.model)
+        assert elsewhere.submit(payload_of, model).result(60) == payload_of(model)
+
+
+def test_a_token_is_asked_for_before_every_call(guarded: tuple[LocalServer, Files], tmp_path: Path) -> None:
+    server, files = guarded
+    token_file = tmp_path / "token"
+
+    def give(token: str) -> None:
+        (tmp_path / "new").write_text(token)
+        (tmp_path / "new").replace(token_file)
+
+    give(TOKENS[Scope.CODE])
+    ways: tuple[dict[str, Any], ...] = ({"token_file": token_file}, {"token": token_file.read_text})
+    for way in ways:
+        with entropyd.Client(server.target, credentials=files.trust, **way) as client:
+            model = entropyd.Model(client, files.model)
+            give("entropyd_wrong")
+            with pytest.raises(entropyd.UnauthenticatedError):
+                model.compress(X)
+            give(TOKENS[Scope.CODE])
+            model.compress(X)
+
+    async def main() -> None:
+        for way in ways:
+            async with entropyd.aio.Client(server.target, credentials=files.trust, **way) as client:
+                model = entropyd.aio.Model(client, files.model)
+                give("entropyd_wrong")
+                with pytest.raises(entropyd.UnauthenticatedError):
+                    await model.compress(X)
+                give(TOKENS[Scope.CODE])
+                await model.compress(X)
+
+    asyncio.run(main())
 
 
 def test_headers_without_end_are_refused(guarded: tuple[LocalServer, Files]) -> None:

@@ -97,6 +97,28 @@ def test_it_works_inside_a_graph(client: entropyd.Client) -> None:
     assert np.abs(restored - _x()).max() <= 0.5
 
 
+def test_arrays_are_cast_as_by_the_class_and_refused_where_they_would_lose_a_part(
+    client: entropyd.Client,
+) -> None:
+    prior = tfc.NoisyNormal(loc=[0.0, 1.0], scale=[1.0, 3.0])
+    local = tfc.UniversalBatchedEntropyModel(prior, 2, compression=True)
+    remote = Remote(prior, 2, compression=True, client=client)
+    x = np.rint(_x())
+    expected = local.compress(x).numpy().tolist()
+    for same in (x.astype(np.float64), x.astype(np.int32), x.tolist(), list(x), list(map(tf.constant, x))):
+        assert remote.compress(same).numpy().tolist() == expected
+    masked: Any = np.ma.masked_array
+    for bad in (masked(x, x > 0), x.astype(str), x.astype(str).tolist(), x * 1j, {"x": x}, None, [[1.0], []]):
+        with pytest.raises(entropyd.InvalidTensorError, match="bottleneck"):
+            remote.compress(bad)
+    strings = local.compress(x).numpy()
+    for same in (strings, strings.tolist(), tf.constant(strings)):
+        np.testing.assert_array_equal(remote.decompress(same, (6,)), local.decompress(strings, (6,)))
+    for bad in (strings.astype("S"), masked(strings), list(strings.astype("S")), ["text"], None):
+        with pytest.raises(entropyd.InvalidRequestError, match="strings"):
+            remote.decompress(bad, (6,))
+
+
 def test_a_trained_model_is_registered_with_its_exact_tables(client: entropyd.Client) -> None:
     prior = tfc.NoisyDeepFactorized(batch_shape=(2,), init_scale=2)
     local = tfc.UniversalBatchedEntropyModel(prior, 2, compression=True)

@@ -58,6 +58,14 @@ def test_weights_that_are_set_are_the_weights_that_are_got(
     assert changed.compress(x).strings.tolist() == client.create_model(config).compress(x).strings.tolist()
 
 
+def test_lists_of_numbers_are_weights_of_the_dtype_that_is_there(deep: entropyd.Model) -> None:
+    weights = deep.get_weights()
+    assert deep.set_weights([weight.tolist() for weight in weights]).id == deep.id
+    assert deep.set_weights(tuple(weights)).id == deep.id
+    with pytest.raises(entropyd.InvalidTensorError, match=r"weights\[1\] holds numbers that are no int32"):
+        deep.set_weights([weights[0], (weights[1] + 0.5).tolist(), *weights[2:]])
+
+
 def test_stateless_models_count_no_tables(client: entropyd.Client) -> None:
     prior = priors.NoisyDeepFactorized((2,), (2,), init_scale=2)
     both: tuple[dict[str, Any], ...] = ({"compression": False}, {"stateless": True})

@@ -16,6 +16,7 @@ zarr = pytest.importorskip("zarr")
 
 from entropyd import DataLossError, Model, UnavailableError, UniversalBatchedConfig, priors  # noqa: E402
 from entropyd.archive import Archive  # noqa: E402
+from entropyd.contract.errors import InvalidTensorError  # noqa: E402
 from entropyd.zarr import EntropydCodec  # noqa: E402
 
 if TYPE_CHECKING:
@@ -89,6 +90,14 @@ def test_the_metadata_say_the_codec_and_not_the_server(model: Model, tmp_path: P
     created(tmp_path / "x.zarr", np.ones((4, 2, 3), np.float32), (4, 2, 3), EntropydCodec(model.id, 1.0))
     (codec,) = zarr.open_array(str(tmp_path / "x.zarr")).metadata.to_dict()["codecs"]
     assert codec == {"name": "entropyd", "configuration": {"model_id": model.id, "max_error": 1.0}}
+
+
+def test_a_mask_that_zarr_hands_on_is_not_dropped(model: Model, tmp_path: Path) -> None:
+    data = np.ones((8, 2, 3), np.float32)
+    array = created(tmp_path / "x.zarr", data, (4, 2, 3), EntropydCodec(model.id))
+    masked: Any = np.ma.masked_array
+    with pytest.raises(InvalidTensorError, match="chunk is a masked array"):
+        array[4:] = masked(data[4:], data[4:] > 0)
 
 
 def test_a_damaged_chunk_is_an_error_of_that_chunk(model: Model, tmp_path: Path) -> None:

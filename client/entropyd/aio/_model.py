@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from entropyd._calls import ModelInfo
     from entropyd._modeling_calls import Perturbed
     from entropyd.aio._client import Client
-    from entropyd.archive import CompressedTensor
+    from entropyd.archive import CompressedTensor, MeasuredTensor
 
 
 class Model(ModelAttributes):
@@ -39,7 +39,7 @@ class Model(ModelAttributes):
         *,
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> CompressedTensor:
+    ) -> MeasuredTensor:
         """See entropyd.Model.compress."""
         return await self._client.compress(self.info, bottleneck, timeout_s, progress)
 

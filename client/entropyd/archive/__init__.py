@@ -7,7 +7,7 @@ embedded: a model inside a file; source: where bytes are.
 
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.reader import Archive
-from entropyd.archive.tensor import CompressedTensor, RateReport
+from entropyd.archive.tensor import CompressedTensor, MeasuredTensor, RateReport
 from entropyd.archive.verification import Verification, verify
 from entropyd.archive.writer import ArchiveWriter
 
@@ -16,6 +16,7 @@ __all__ = [
     "ArchiveWriter",
     "CompressedTensor",
     "EmbeddedModel",
+    "MeasuredTensor",
     "RateReport",
     "Verification",
     "verify",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from typing_extensions import Self
+
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.v1 import coding_pb2
 
@@ -147,7 +149,7 @@ class CompressedTensor(ByValue):
     @classmethod
     def from_message(
         cls, message: types_pb2.CompressedTensor, rate: coding_pb2.RateReport | None = None
-    ) -> CompressedTensor:
+    ) -> Self:
         """Reads the wire form.
 
         Raises:
@@ -221,6 +223,12 @@ class CompressedTensor(ByValue):
 
         with Archive.open(path) as archive:
             return archive.read()
+
+
+class MeasuredTensor(CompressedTensor):
+    """A CompressedTensor as `compress` returns it, whose `rate` is known."""
+
+    rate: RateReport
 
 
 def few(units: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ embedded: a model inside a file; source: where bytes are.
 """
 
 from entropyd.archive.embedded import EmbeddedModel
+from entropyd.archive.exact import ExactElements
 from entropyd.archive.reader import Archive
 from entropyd.archive.tensor import CompressedTensor, RateReport
 from entropyd.archive.verification import Verification, verify
@@ -16,6 +17,7 @@ __all__ = [
     "ArchiveWriter",
     "CompressedTensor",
     "EmbeddedModel",
+    "ExactElements",
     "RateReport",
     "Verification",
     "verify",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.archive.layout import LayoutError
+from entropyd.archive.varints import packed_varints, unpacked_varints
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
 from entropyd.contract.wire import dtype_number, shape_from_message
@@ -112,7 +113,7 @@ class BlockHead:
         """Renders the head of a BLCK chunk."""
         # Neighbouring lengths are noise about a mean: runs of equal bytes are worth finding, strings are not.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
-        packed = deflate.compress(_varints(self.lengths)) + deflate.flush()
+        packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
         return _BLOCK_HEAD.pack(self.first_unit, len(self.lengths)) + packed
 
     @classmethod
@@ -128,7 +129,7 @@ class BlockHead:
                 raise LayoutError("has a block whose lengths do not end where they should")
         except (struct.error, zlib.error) as error:
             raise LayoutError(f"has a block whose lengths cannot be unpacked: {error}") from error
-        return cls(first_unit, _from_varints(packed, units))
+        return cls(first_unit, _lengths(packed, units))
 
 
 @dataclass(frozen=True)
@@ -159,32 +160,10 @@ def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
     return shape_from_message([int(axis) for axis in axes], field)
 
 
-def _varints(values: npt.NDArray[np.uint32]) -> bytes:
-    """LEB128: groups of seven bits, least significant first, the top bit set on all but the last."""
-    groups = np.ones(len(values), np.int64)
-    for shift in (7, 14, 21, 28):
-        groups += values >= 1 << shift
-    starts = np.cumsum(groups) - groups
-    packed = np.empty(int(np.sum(groups)), np.uint8)
-    for group in range(_MAX_VARINT_BYTES):
-        has = groups > group
-        more = np.where(groups[has] > group + 1, 0x80, 0)
-        packed[starts[has] + group] = values[has] >> np.uint32(7 * group) & 0x7F | more
-    return packed.tobytes()
-
-
-def _from_varints(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
-    content = np.frombuffer(packed, np.uint8)
-    ends = np.flatnonzero(content < 0x80)
-    if len(ends) != count or not len(content) or ends[-1] != len(content) - 1:
-        raise LayoutError(f"has a block with {len(ends)} lengths; expected {count}")
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    groups = ends - starts + 1
-    if groups.max() > _MAX_VARINT_BYTES:
-        raise LayoutError("has a length of more than 32 bits")
-    position = np.arange(len(content)) - np.repeat(starts, groups)
-    shifted = (content & 0x7F).astype(np.uint64) << (7 * position).astype(np.uint64)
-    values = np.add.reduceat(shifted, starts)
+def _lengths(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
+    values = unpacked_varints(packed, _MAX_VARINT_BYTES)
+    if len(values) != count:
+        raise LayoutError(f"has a block with {len(values)} lengths; expected {count}")
     if values.max() > 0xFFFFFFFF:
         raise LayoutError("has a length of more than 32 bits")
     return values.astype(np.uint32)

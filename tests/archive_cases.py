@@ -1,11 +1,9 @@
-"""Compressed tensors of made-up strings, and what an archive of them is compared with.
-
-Owns the cases that the tests of tensors and files share. It must not know how strings are made.
-"""
+"""Compressed tensors of made-up strings, and what an archive of them is compared with."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from entropyd import UniversalBatchedConfig, priors
-from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel
+from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel, ExactElements
 from entropyd.contract.integrity import make_blocks
 
 if TYPE_CHECKING:
@@ -62,12 +60,14 @@ def same(one: CompressedTensor, other: CompressedTensor) -> bool:
     return one.to_message() == other.to_message()
 
 
-def archive_bytes(*parts: CompressedTensor, **options: Any) -> bytes:
-    """The file that holds the parts, one after the other."""
+def archive_bytes(
+    *parts: CompressedTensor, exact: Sequence[ExactElements | None] = (), **options: Any
+) -> bytes:
+    """The file that holds the parts, one after the other, each with its exact elements."""
     stream = BytesIO()
     with ArchiveWriter(stream, **options) as writer:
-        for part in parts:
-            writer.append(part)
+        for part, elements in zip_longest(parts, exact):
+            writer.append(part, elements)
     return stream.getvalue()
 
 

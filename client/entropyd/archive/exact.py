@@ -36,6 +36,19 @@ BIT_PATTERNS: dict[str, np.dtype[Any]] = {
 MAX_PACKED_BYTES = 1 << 26
 
 
+def exact_dtype_name(dtype: npt.DTypeLike) -> str:
+    """Name of a dtype that exact elements can have.
+
+    Raises:
+      InvalidTensorError: If they cannot.
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in BIT_PATTERNS:
+        found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
+        raise InvalidTensorError.of([Violation("the array", found)])
+    return name
+
+
 @dataclass(frozen=True, eq=False)
 class ExactElements:
     """Some elements of an array, as runs of neighbours with equal bit patterns.
@@ -57,7 +70,7 @@ class ExactElements:
     @classmethod
     def none(cls, dtype: npt.DTypeLike, elements: int = 0) -> Self:
         """No elements of an array of that dtype and size."""
-        name = _name(dtype)
+        name = exact_dtype_name(dtype)
         nothing = np.empty(0, np.int64)
         return cls(name, elements, nothing, nothing, np.empty(0, BIT_PATTERNS[name]))
 
@@ -72,7 +85,7 @@ class ExactElements:
         Raises:
           InvalidTensorError: If the array has another dtype.
         """
-        name, positions = _name(array.dtype), np.flatnonzero(mask)
+        name, positions = exact_dtype_name(array.dtype), np.flatnonzero(mask)
         if not len(positions):
             return cls.none(name, array.size)
         bits = _bits(array)[positions].astype(BIT_PATTERNS[name], copy=False)
@@ -91,7 +104,7 @@ class ExactElements:
         if not parts:
             return cls.none(dtype, elements)
         return cls._of_runs(
-            _name(dtype),
+            exact_dtype_name(dtype),
             elements,
             np.concatenate([begin + part.starts for begin, part in parts]),
             np.concatenate([part.counts for _, part in parts]),
@@ -189,7 +202,7 @@ class ExactElements:
         Raises:
           LayoutError: If it is anything else, or leaves the array.
         """
-        name = _name(dtype)
+        name = exact_dtype_name(dtype)
         if not content:
             return cls.none(name, elements)
         raw = _inflated(content)
@@ -205,14 +218,6 @@ class ExactElements:
             raise LayoutError("has exact elements where none can be")
         starts = ends[::2].astype(np.int64)
         return cls._of_runs(name, elements, starts, counts.astype(np.int64), table[number.astype(np.int64)])
-
-
-def _name(dtype: npt.DTypeLike) -> str:
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    if name not in BIT_PATTERNS:
-        found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
-        raise InvalidTensorError.of([Violation("the array", found)])
-    return name
 
 
 def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

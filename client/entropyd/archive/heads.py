@@ -95,7 +95,14 @@ class Header:
             dtype_number(header.dtype)
             if header.exact_dtype is not None:
                 BIT_PATTERNS[header.exact_dtype]
-        except (ValueError, KeyError, TypeError, RecursionError, InvalidTensorError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+            InvalidTensorError,
+        ) as error:
             raise LayoutError(f"has a header that says nothing sensible ({error!r:.80})") from error
         return header
 
@@ -189,6 +196,10 @@ class IndexHead:
         if len(content) != _INDEX_HEAD.size:
             raise LayoutError("has an index head of another size")
         units, items = _INDEX_HEAD.unpack(content)
+        try:
+            shape_from_message((items, *(header.item_shape or ())), "batch_shape")
+        except InvalidTensorError as error:
+            raise LayoutError(f"has an index of {items} items") from error
         if units != items * header.units_per_item or (header.item_shape is None and items != 1):
             raise LayoutError(f"has an index of {units} coding units in {items} items")
         return cls(units, items)

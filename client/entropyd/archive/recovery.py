@@ -103,11 +103,11 @@ def recovered_index(source: Source, header: Header) -> Index:
             continue  # not of this archive, or of no archive: its units are missed where others follow
         if chunk.problem is None:
             found_bytes = chunk.offset + chunk.frame.chunk_bytes
-    per_item = header.units_per_item
-    if header.item_shape is None:
+    if header.item_shape is None:  # the header says how many there were
         if units > 1:
             raise LayoutError(f"has {units} coding units; its header says one")
-        entries, units, known_units = entries or [(LOST, 0)], 1, 1
+        return Index(np.array(entries or [(LOST, 0)], ENTRY), 1, 1)
+    per_item = header.units_per_item
     items = units // per_item if per_item else 0
     return Index(np.array(entries, ENTRY), units, items, known_units - units, complete=False)
 

@@ -1,55 +1,55 @@
-"""`entropyd inspect` and `entropyd verify`: archives without a server.
-
-Owns what is shown of an archive. It must not connect to anything.
-"""
+"""`entropyd inspect`: what an archive holds."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from entropyd import Archive
-from entropyd.archive import verify as verify_file
-from entropyd.cli.progress import progress
+from entropyd import DataLossError
+from entropyd.cli.paths import FILE
+from entropyd.cli.sources import opened_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
-    from entropyd.archive import Verification
+    from entropyd import Archive
     from entropyd.cli.session import Session
 
 _BARS = 12
 _BAR_WIDTH = 40
-_NAMED_RUNS = 20
 
 
 @dataclass(frozen=True)
-class _Lengths:
-    """How long the bit strings of an archive are, in memory of the distinct lengths.
+class _Strings:
+    """How long the bit strings of an archive are, in memory of the distinct lengths, and what is beside them.
 
     Attributes:
       values: int64 [distinct], lengths in bytes, rising.
       units: int64 [distinct], bit strings of each length.
+      exact_elements: Number of exact elements.
     """
 
     values: npt.NDArray[np.int64]
     units: npt.NDArray[np.int64]
+    exact_elements: int
 
     @classmethod
-    def of(cls, archive: Archive) -> _Lengths:
+    def of(cls, archive: Archive, *, recover: bool) -> _Strings:
         counts: Counter[int] = Counter()
-        for lengths in archive.lengths():
-            values, units = np.unique(lengths, return_counts=True)
+        exact_elements = 0
+        for head in archive.block_heads(on_error="skip" if recover else "raise"):
+            values, units = np.unique(head.lengths, return_counts=True)
             counts.update(dict(zip(values.tolist(), units.tolist(), strict=True)))
+            exact_elements += head.exact_elements
         rising = sorted(counts)
-        return cls(np.array(rising, np.int64), np.array([counts[value] for value in rising], np.int64))
+        of_each = [counts[value] for value in rising]
+        return cls(np.array(rising, np.int64), np.array(of_each, np.int64), exact_elements)
 
     @property
     def total_bytes(self) -> int:
@@ -76,23 +76,23 @@ class _Lengths:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--recover", is_flag=True, help="Look into an archive that lost its end or its index.")
+@click.argument("file", type=FILE)
+@click.option("--recover", is_flag=True, help="Look into an archive that lost its end, its index or blocks.")
 @click.pass_obj
 def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     """Show what the archive FILE holds: model, shapes, rate, and how long its bit strings are.
 
-    Needs no server, and does not read the bit strings.
+    FILE may be a pipe, or - for standard input. Needs no server, and does not read the bit strings.
 
     \b
     Examples:
       entropyd inspect latents.entropyd
       entropyd --json inspect latents.entropyd | jq .bits_per_symbol
     """  # noqa: D301 - \b is click's mark for text to leave as it is
-    with Archive.open(file, recover=recover) as archive:
-        lengths = _Lengths.of(archive)
-        found = _found(archive, lengths)
-    counts, edges = lengths.histogram()
+    with opened_archive(file, recover=recover) as archive:
+        strings = _Strings.of(archive, recover=recover)
+        found = _found(archive, strings, recover=recover)
+    counts, edges = strings.histogram()
     found["lengths"]["histogram"] = {"edges_bytes": edges, "units": counts}
 
     def text() -> None:
@@ -106,59 +106,23 @@ def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     session.show(found, text)
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.pass_obj
-def verify(session: Session, /, files: tuple[Path, ...]) -> None:
-    """Check every byte of archives, and name the coding units that are damaged.
-
-    FILES are archives, or folders, of which all .entropyd files are checked. Needs no server. Exits with 0
-    only if all of them are good.
-
-    \b
-    Examples:
-      entropyd verify latents.entropyd
-      entropyd --json verify archives/
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
-    paths = [
-        path for file in files for path in (sorted(file.rglob("*.entropyd")) if file.is_dir() else [file])
-    ]
-    shown, good = [], True
-    total_bytes = sum(path.stat().st_size for path in paths)
-    for path, report in _verified_one_by_one(paths, total_bytes, quiet=session.as_json):
-        good &= report.good
-        if session.as_json:
-            shown.append(_for_programs(path, report))
-        else:
-            _say(path, report)
-    session.show({"good": good, "files": shown}, lambda: click.echo(f"{len(paths)} files checked"))
-    if not good:
-        raise click.exceptions.Exit(1)
-
-
-def _archives(file: Path) -> list[Path]:
-    return sorted(file.rglob("*.entropyd")) if file.is_dir() else [file]
-
-
-def _verified_one_by_one(
-    paths: list[Path], total_bytes: int, *, quiet: bool
-) -> Iterator[tuple[Path, Verification]]:
-    with progress("verifying", total_bytes, quiet=quiet) as advance:
-        for path in paths:
-            yield path, verify_file(path, progress=advance)
-
-
-def _found(archive: Archive, lengths: _Lengths) -> dict[str, Any]:
-    payload_bytes = lengths.total_bytes
-    per_unit = archive.symbols_per_unit
-    symbols = None if per_unit is None else per_unit * archive.units
-    embedded = archive.model
+def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, Any]:
+    payload_bytes = strings.total_bytes
+    per_unit, found_units = archive.symbols_per_unit, int(strings.units.sum())
+    symbols = None if per_unit is None else per_unit * found_units
+    embedded, has_model = None, None
+    try:
+        embedded = archive.model
+        has_model = embedded is not None
+    except DataLossError:
+        if not recover:
+            raise
     return {
         "file": archive.name,
         "model_id": archive.model_id,
         "tables_digest": archive.tables_digest.hex(),
         "prior": None if embedded is None else embedded.config.prior.family,
-        "model_embedded": embedded is not None,
+        "model_embedded": has_model,
         "dtype": archive.dtype,
         "batch_shape": list(archive.batch_shape),
         "broadcast_shape": list(archive.broadcast_shape),
@@ -168,9 +132,11 @@ def _found(archive: Archive, lengths: _Lengths) -> dict[str, Any]:
         "file_bytes": archive.file_bytes,
         "payload_bytes": payload_bytes,
         "overhead": round(archive.file_bytes / payload_bytes - 1, 5) if payload_bytes else None,
+        "exact_elements": strings.exact_elements,
         "complete": archive.complete,
+        "missing_units": archive.missing_units,
         "metadata": dict(archive.metadata),
-        "lengths": lengths.statistics(),
+        "lengths": strings.statistics(),
     }
 
 
@@ -184,27 +150,3 @@ def _draw(counts: list[int], edges: list[int]) -> None:
         bar = "█" * -(-_BAR_WIDTH * count // max(counts))
         span = f"{first:{digits}}" if end == first + 1 else f"{first:{digits}} to {end - 1:{digits}}"
         click.echo(f"  {span}  {bar} {count:,}")
-
-
-def _say(path: Path, report: Verification) -> None:
-    if report.good:
-        click.echo(f"{path}: good, {report.units:,} coding units")
-        return
-    click.echo(f"{path}: DAMAGED, {report.damaged_units:,} of {report.units:,} coding units lost")
-    for problem in report.problems:
-        click.echo(f"  {problem}")
-    for first, last, why in report.damaged[:_NAMED_RUNS]:
-        click.echo(f"  coding units {first} to {last}: {why}")
-    if len(report.damaged) > _NAMED_RUNS:
-        click.echo(f"  and {len(report.damaged) - _NAMED_RUNS} more runs; --json names all")
-
-
-def _for_programs(path: Path, report: Verification) -> dict[str, Any]:
-    return {
-        "file": str(path),
-        "good": report.good,
-        "file_bytes": report.file_bytes,
-        "coding_units": report.units,
-        "damaged": [{"first": first, "last": last, "why": why} for first, last, why in report.damaged],
-        "problems": list(report.problems),
-    }

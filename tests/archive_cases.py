@@ -1,11 +1,9 @@
-"""Compressed tensors of made-up strings, and what an archive of them is compared with.
-
-Owns the cases that the tests of tensors and files share. It must not know how strings are made.
-"""
+"""Compressed tensors of made-up strings, and what an archive of them is compared with."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from entropyd import UniversalBatchedConfig, priors
-from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel
+from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel, ExactElements
 from entropyd.contract.integrity import make_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 STRINGS = st.binary(max_size=6) | st.binary(max_size=3).map(lambda string: string + b"\0\0")
@@ -62,12 +60,14 @@ def same(one: CompressedTensor, other: CompressedTensor) -> bool:
     return one.to_message() == other.to_message()
 
 
-def archive_bytes(*parts: CompressedTensor, **options: Any) -> bytes:
-    """The file that holds the parts, one after the other."""
+def archive_bytes(
+    *parts: CompressedTensor, exact: Sequence[ExactElements | None] = (), **options: Any
+) -> bytes:
+    """The file that holds the parts, one after the other, each with its exact elements."""
     stream = BytesIO()
     with ArchiveWriter(stream, **options) as writer:
-        for part in parts:
-            writer.append(part)
+        for part, elements in zip_longest(parts, exact):
+            writer.append(part, elements)
     return stream.getvalue()
 
 
@@ -78,3 +78,13 @@ def random_strings(units: int, mean_bytes: float, deviation_bytes: float, seed: 
     content = rng.bytes(int(lengths.sum()))
     ends = np.cumsum(lengths)
     return [content[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+
+
+def with_flipped_bits(content: bytes, *, step: int = 1, between: range = range(0)) -> Iterator[bytes]:
+    """The file with each `step`th bit flipped, one at a time, but for those of the bytes `between`."""
+    damaged = bytearray(content)
+    for bit in range(0, 8 * len(content), step):
+        if bit // 8 not in between:
+            damaged[bit // 8] ^= 1 << bit % 8
+            yield bytes(damaged)
+            damaged[bit // 8] ^= 1 << bit % 8

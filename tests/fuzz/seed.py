@@ -6,14 +6,16 @@ Owns well-formed inputs for each target, from which mutation starts. It must not
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from entropyd.archive import CompressedTensor
+from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
+from tests.archive_cases import EMBEDDED
 from tests.fuzz.targets import codec
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -61,6 +63,14 @@ def main() -> None:
         path = Path(folder) / "seed.entropyd"
         compressed.save(path)
         seeds["archive", "file"] = b"\0" + path.read_bytes()
+        # Checksums are put right in these, so that mutations reach what is behind them.
+        seeds["archive", "checked-file"] = b"\1" + path.read_bytes()
+        exact = ExactElements.of(values, values < 0)
+        with ArchiveWriter(path, exact_dtype="float32", model=EMBEDDED) as writer:
+            writer.append(
+                replace(compressed, model_id=EMBEDDED.model_id, tables_digest=EMBEDDED.tables_digest), exact
+            )
+        seeds["archive", "exact-elements"] = b"\1" + path.read_bytes()
     for (name, title), data in seeds.items():
         (CORPUS / name / title).write_bytes(data)
 

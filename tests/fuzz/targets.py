@@ -4,7 +4,8 @@
   does alone. What decodes with the decode sanity check encodes to a string that decodes to the same symbols.
 - encode: any floats end, each unit in a string or in a status. A string decodes to the rounded floats.
 - wire: any message is a call that fits its codec, or an EntropydError.
-- archive: any file is a CompressedTensor whose units can be listed, or an EntropydError.
+- archive: any file, whole or recovered, gives units that can be listed and exact elements inside its array,
+  or an EntropydError; what verification calls good can be read.
 
 Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
 Owns the reading of structured cases from bytes. It must not know who makes the bytes.
@@ -23,8 +24,13 @@ import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from entropyd.archive import CompressedTensor
+from entropyd.archive import Archive, CompressedTensor
+from entropyd.archive.heads import BlockHead
+from entropyd.archive.layout import LayoutError
+from entropyd.archive.source import BytesSource
+from entropyd.archive.verification import verify_source
 from entropyd.contract.errors import EntropydError
+from entropyd.contract.integrity import checksum
 from entropyd.v1 import coding_pb2
 from entropyd_server.coding.codec import Codec
 from entropyd_server.kernels.range_coder import Status
@@ -153,19 +159,63 @@ def wire(data: bytes) -> None:
 
 
 def archive(data: bytes) -> None:
-    """Hostile files; unless the first byte is even, header and checksum are put right around the rest."""
-    content = data[1:]
-    if data[:1] and data[0] % 2:
-        content = struct.pack("<8sIQ", b"\x89ENTR\r\n\x1a", 1, len(content)) + content
-        content += struct.pack("<I", google_crc32c.value(content))
+    """Hostile files. An odd first byte has checksums put right, so that what they guard is parsed, too."""
+    content = with_checksums(data[1:]) if data[:1] and data[0] % 2 else data[1:]
+    report = verify_source(BytesSource(content, "x"))
+    for recover in (False, True):
+        try:
+            opened = Archive.of_source(BytesSource(content, "x"), recover=recover)
+        except EntropydError:
+            assert not report.good
+            continue
+        read = opened.read(on_error="skip")
+        ends = list(accumulate(read.lengths.tolist(), initial=0))
+        assert ends[-1] == len(read.payload)
+        assert b"".join(read.strings.reshape(-1)) == read.payload
+        assert sum(len(head.lengths) for head in opened.block_heads(on_error="skip")) <= report.units
+        with contextlib.suppress(EntropydError):
+            exact = opened.exact(on_error="skip")
+            assert not len(exact.starts) or exact.starts[-1] + exact.counts[-1] <= exact.elements
+        if report.good:
+            assert opened.complete
+            assert not opened.missing_units
+            assert len(opened.read().lengths) == report.units
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fuzzed.entropyd"
         path.write_bytes(content)
         with contextlib.suppress(EntropydError):
-            compressed = CompressedTensor.load(path)
-            ends = list(accumulate(compressed.lengths.tolist(), initial=0))
-            assert ends[-1] == len(compressed.payload)
-            assert b"".join(compressed.strings.reshape(-1)) == compressed.payload
+            CompressedTensor.load(path)
+
+
+def with_checksums(content: bytes) -> bytes:
+    """A file with the right checksums in the places of docs/archive.md, as far as it can be walked."""
+    file = bytearray(content)
+
+    def put(offset: int, crc32c: int) -> None:
+        file[offset : offset + 4] = struct.pack("<I", crc32c)
+
+    def crc_of(first: int, last: int) -> int:
+        return int(google_crc32c.value(bytes(file[first:last])))
+
+    if len(file) >= 44:
+        put(12, crc_of(0, 12))
+        put(len(file) - 12, crc_of(len(file) - 28, len(file) - 12))
+    offset = 16
+    while offset + 20 <= len(file):
+        kind, head_bytes, data_bytes = struct.unpack_from("<4sIQ", file, offset)
+        head_end = offset + 20 + head_bytes
+        end = head_end + 4 + data_bytes
+        if end > len(file):
+            break
+        data = bytes(file[head_end + 4 : end])
+        try:
+            lengths = BlockHead.parse(kind, bytes(file[offset + 20 : head_end])).lengths
+            put(offset + 16, checksum(data, lengths))
+        except LayoutError:
+            put(offset + 16, int(google_crc32c.value(data)))
+        put(head_end, crc_of(offset, head_end))
+        offset = end
+    return bytes(file)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -317,8 +317,54 @@ def test_a_torn_archive_is_refused_and_recovered_on_request(cli: Cli, model_id: 
     assert "is not complete" in refused.stderr
     assert "--recover" in refused.stderr
     assert "is not complete" in cli.run("verify", "x.entropyd", status=1).stdout
-    cli.run("decompress", "--recover", "x.entropyd", "y.npy")
-    assert 0 < len(np.load("y.npy")) < 9000
+    ran = cli.run("decompress", "--recover", "x.entropyd", "y.npy", status=1)
+    assert "x.entropyd is not complete" in ran.stderr
+    with Archive.recover("x.entropyd") as archive:
+        assert f"{archive.units:,} coding units were found" in ran.stderr
+        assert f"at least {archive.missing_units:,} more are missing" in ran.stderr
+        assert len(np.load("y.npy")) == archive.units > 0
+    shown = json.loads(cli.run("--json", "decompress", "--recover", "x.entropyd", "y.npy", status=1).stdout)
+    assert (shown["complete"], shown["missing_units"]) == (False, archive.missing_units)
+    # All of these were there and asked for; the second command counts from an end that is lost.
+    cli.run("decompress", "--recover", "--units", "0:9", "x.entropyd", "y.npy")
+    cli.run("decompress", "--recover", "--units", "-9:", "x.entropyd", "y.npy", status=1)
+
+
+def test_recovering_folders_tells_of_each_archive_what_is_missing(cli: Cli, model_id: str) -> None:
+    np.save("x.npy", np.zeros((9000, 90, 3), np.float32))
+    (cli.folder / "in").mkdir()
+    cli.run("compress", "--model", model_id, "x.npy", "in/torn.entropyd")
+    content = (cli.folder / "in/torn.entropyd").read_bytes()
+    (cli.folder / "in/whole.entropyd").write_bytes(content)
+    (cli.folder / "in/torn.entropyd").write_bytes(content[: -len(content) // 4])
+    ran = cli.run("--json", "decompress", "-r", "--recover", "in", "out", status=1)
+    torn, whole = json.loads(ran.stdout)["files"]
+    assert (torn["status"], whole["status"]) == ("failed", "done")
+    assert "more are missing" in torn["text"]
+    assert 0 < len(np.load("out/torn.npy")) < len(np.load("out/whole.npy")) == 9000
+
+
+def test_archives_are_decompressed_from_pipes_under_any_name(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
+    cli.run("decompress", "x.entropyd", "y.npy")
+    reader, writer = os.pipe()
+    os.write(writer, (cli.folder / "x.entropyd").read_bytes())
+    os.close(writer)
+    cli.run("decompress", f"/dev/fd/{reader}", "piped.npy")
+    os.close(reader)
+    (cli.folder / "-").write_bytes((cli.folder / "x.entropyd").read_bytes())
+    cli.run("decompress", "./-", "dash.npy")
+    for name in ("piped.npy", "dash.npy"):
+        assert (cli.folder / name).read_bytes() == (cli.folder / "y.npy").read_bytes()
+
+
+def test_a_folder_with_nothing_to_do_is_a_mistake(cli: Cli, model_id: str) -> None:
+    (cli.folder / "in").mkdir()
+    compress = ["compress", "--model", model_id, "-r", "in", "out"]
+    assert "in holds no .npy or .npz files" in cli.run(*compress, status=1).stderr
+    assert "in holds no .entropyd files" in cli.run("decompress", "-r", "in", "out", status=1).stderr
 
 
 # What people and programs see
@@ -342,7 +388,14 @@ def test_json_is_for_programs(cli: Cli, model_id: str, x: npt.NDArray[np.float32
     figures = json.loads(cli.run("--json", "compress", "--model", model_id, "x.npy", "x.entropyd").stdout)
     assert figures["symbols"] == 162
     restored = json.loads(cli.run("--json", "decompress", "x.entropyd", "y.npy").stdout)
-    assert restored == {"target": "y.npy", "dtype": "float32", "shape": [6, 9, 3], "damaged_units": []}
+    assert restored == {
+        "target": "y.npy",
+        "dtype": "float32",
+        "shape": [6, 9, 3],
+        "damaged_units": [],
+        "missing_units": 0,
+        "complete": True,
+    }
     listed = json.loads(cli.run("--json", "models", "list").stdout)
     assert model_id in [model["model_id"] for model in listed]
 

@@ -1,7 +1,7 @@
 """Blocks as they are stored, and the index that finds them.
 
-Owns reading one chunk from a source. It must not know keys, nor who asks. Invariant: a block whose bytes do
-not match their checksums, or cannot be read, is a damaged block and says why; it is never other units.
+Invariant: a block whose bytes do not match their checksums, or cannot be read, is a damaged block and says
+why; it is never other units.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.archive.exact import ExactElements
 from entropyd.archive.heads import BlockHead
-from entropyd.archive.layout import BLOCK, CHECKSUM, CHUNK, ChunkFrame, LayoutError, parse_chunk_head
+from entropyd.archive.layout import (
+    BLOCK,
+    CHECKSUM,
+    CHUNK,
+    EXACT_BLOCK,
+    ChunkFrame,
+    LayoutError,
+    parse_chunk_head,
+)
 from entropyd.contract.integrity import checksum
 
 if TYPE_CHECKING:
@@ -35,13 +44,20 @@ class StoredBlock:
       first_unit: Number of the first unit.
       lengths: uint32 [units], the length of each bit string in bytes; zeros where they are lost.
       payload: The bit strings; empty where they are lost.
+      exact: Exact elements of the units, counted from the first one's first; None where there are none.
       damage: What is wrong, None where nothing is.
     """
 
     first_unit: int
     lengths: npt.NDArray[np.uint32]
     payload: bytes
+    exact: ExactElements | None = None
     damage: str | None = None
+
+    @classmethod
+    def lost(cls, first_unit: int, end_unit: int, damage: str) -> StoredBlock:
+        """A block of which nothing is known but its units."""
+        return cls(first_unit, np.zeros(end_unit - first_unit, np.uint32), b"", damage=damage)
 
     @property
     def end_unit(self) -> int:
@@ -52,7 +68,11 @@ class StoredBlock:
         """The units from `first` to `last`, not included."""
         a, b = first - self.first_unit, last - self.first_unit
         payload = self.payload[int(self._ends[a]) : int(self._ends[b])]
-        return StoredBlock(first, self.lengths[a:b], payload, self.damage)
+        exact = self.exact
+        if exact is not None:
+            per_unit = exact.elements // len(self.lengths)
+            exact = exact.part(a * per_unit, b * per_unit)
+        return StoredBlock(first, self.lengths[a:b], payload, exact, self.damage)
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
@@ -67,11 +87,15 @@ class Index:
       entries: `layout.ENTRY` [blocks] in order of their units; LOST for the offset of one that is gone.
       units: Number of coding units.
       items: Length of the first batch axis; 1 without batch axes.
+      torn_units: Coding units that are known to have followed, in a block that is cut off.
+      complete: Whether the file says that nothing followed.
     """
 
     entries: npt.NDArray[Any]
     units: int
     items: int
+    torn_units: int = 0
+    complete: bool = True
 
     def block_of(self, unit: int) -> int:
         """The block that holds a unit."""
@@ -86,53 +110,74 @@ class Index:
 
 
 def read_chunk_head(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
-    """Frame and head of the chunk at `offset`, whose data are not read.
+    """Frame and head of the chunk at `offset`, whose data are not read, and may end behind the source.
 
     Raises:
-      LayoutError: If they do not match their checksum, or the chunk would leave the source.
+      LayoutError: If they do not match their checksum.
     """
     start = source.read_at(offset, CHUNK.size)
     frame = ChunkFrame.unpack(start)
     if frame.head_bytes > MAX_HEAD_BYTES:
         raise LayoutError(f"has a chunk head of {frame.head_bytes} bytes")
     rest = source.read_at(offset + CHUNK.size, frame.head_bytes + CHECKSUM.size)
-    frame, head = parse_chunk_head(start + rest)
-    if offset + frame.chunk_bytes > source.size:
-        raise LayoutError("ends inside a chunk")
-    return frame, head
+    return parse_chunk_head(start + rest)
 
 
 def read_block_head(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHead]:
     """Frame and head of the block at a place of the index.
 
     Raises:
-      LayoutError: If it is damaged, lost, or another block.
+      LayoutError: If it is damaged, lost, cut off, or another block.
     """
     offset, first_unit, end_unit = place
     if offset == LOST:
         raise LayoutError("is lost")
     frame, content = read_chunk_head(source, offset)
-    if frame.kind != BLOCK:
+    if frame.kind not in {BLOCK, EXACT_BLOCK}:
         raise LayoutError("is not where the index says")
-    head = BlockHead.parse(content)
+    head = BlockHead.parse(frame.kind, content)
     if (head.first_unit, len(head.lengths)) != (first_unit, end_unit - first_unit):
         raise LayoutError("is not the one that the index says")
-    if int(head.lengths.sum(dtype=np.uint64)) != frame.data_bytes:
+    if offset + frame.chunk_bytes > source.size:
+        raise LayoutError("is cut off")
+    exact_bytes = frame.data_bytes - head.payload_bytes
+    if exact_bytes < 0 or (exact_bytes > 0) != (frame.kind == EXACT_BLOCK):
         raise LayoutError("has lengths that do not add up to its data")
     return frame, head
 
 
-def read_block(source: Source, place: tuple[int, int, int]) -> StoredBlock:
-    """The block at a place of the index, checked."""
+def read_block(source: Source, place: tuple[int, int, int], exact_dtype: str | None) -> StoredBlock:
+    """The block at a place of the index, checked.
+
+    Args:
+      source: Where it is.
+      place: Offset, first unit, and unit after the last one.
+      exact_dtype: The archive's.
+    """
     offset, first_unit, end_unit = place
     try:
         frame, head = read_block_head(source, place)
-        payload = source.read_at(offset + frame.data_offset, frame.data_bytes)
+        data = source.read_at(offset + frame.data_offset, frame.data_bytes)
+        payload, exact_content = data[: head.payload_bytes], data[head.payload_bytes :]
+        if checksum(data, head.lengths) != frame.data_crc32c:
+            damage = "the bit strings do not match their checksum"
+            return StoredBlock(
+                first_unit, head.lengths, payload.ljust(head.payload_bytes, b"\0"), damage=damage
+            )
+        exact = _exact(head, exact_content, exact_dtype)
     except LayoutError as error:
-        return StoredBlock(first_unit, np.zeros(end_unit - first_unit, np.uint32), b"", f"the block {error}")
+        return StoredBlock.lost(first_unit, end_unit, f"the block {error}")
     except OSError as error:
-        lost = np.zeros(end_unit - first_unit, np.uint32)
-        return StoredBlock(first_unit, lost, b"", f"the block cannot be read: {error.strerror}")
-    good = len(payload) == frame.data_bytes and checksum(payload, head.lengths) == frame.data_crc32c
-    damage = None if good else "the bit strings do not match their checksum"
-    return StoredBlock(first_unit, head.lengths, payload.ljust(frame.data_bytes, b"\0"), damage)
+        return StoredBlock.lost(first_unit, end_unit, f"the block cannot be read: {error.strerror}")
+    return StoredBlock(first_unit, head.lengths, payload, exact)
+
+
+def _exact(head: BlockHead, content: bytes, dtype: str | None) -> ExactElements | None:
+    if not head.exact_elements:
+        return None
+    if dtype is None:
+        raise LayoutError("has exact elements in a file that says nothing of their dtype")
+    exact = ExactElements.unpack(content, dtype, head.elements_per_unit * len(head.lengths))
+    if len(exact) != head.exact_elements:
+        raise LayoutError(f"has {len(exact)} exact elements; its head says {head.exact_elements}")
+    return exact

@@ -1,6 +1,5 @@
-"""What the heads of chunks say: header, block and index.
+"""What the heads of chunks say: header, block and index, as docs/archive.md describes them.
 
-Owns their bytes, as docs/archive.md describes them. It must not know files, nor what bit strings mean.
 Invariant: as in `layout`, parsing what packing made gives it back, in memory that is bounded whatever is
 parsed; anything else is a LayoutError.
 """
@@ -17,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.archive.layout import LayoutError
+from entropyd.archive.exact import BIT_PATTERNS
+from entropyd.archive.layout import BLOCK, EXACT_BLOCK, EXACT_VERSION, PLAIN_VERSION, LayoutError
+from entropyd.archive.varints import packed_varints, unpacked_varints
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-from entropyd.contract.wire import dtype_number, shape_from_message
+from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BLOCK_HEAD = struct.Struct("<QI")
+_EXACT_COUNTS = struct.Struct("<QQ")
 _INDEX_HEAD = struct.Struct("<QQ")
 # A length is at most 2^32 - 1, five groups of seven bits.
 _MAX_VARINT_BYTES = 5
@@ -43,6 +45,7 @@ class Header:
       broadcast_shape: Axes between the batch and the model's prior_shape.
       symbols_per_unit: Symbols of each coding unit; None where the writer did not know.
       metadata: The user's, JSON values by name.
+      exact_dtype: Name of the dtype of exact elements; None for an archive that can have none.
     """
 
     model_id: str
@@ -52,6 +55,7 @@ class Header:
     broadcast_shape: tuple[int, ...]
     symbols_per_unit: int | None
     metadata: Mapping[str, Any]
+    exact_dtype: str | None = None
 
     def pack(self) -> bytes:
         """Renders the JSON of a HEAD chunk.
@@ -59,7 +63,7 @@ class Header:
         Raises:
           ValueError, TypeError: If the metadata are no JSON.
         """
-        document = {
+        document: dict[str, Any] = {
             "model_id": self.model_id,
             "tables_digest": self.tables_digest.hex(),
             "dtype": self.dtype,
@@ -68,6 +72,8 @@ class Header:
             "symbols_per_unit": self.symbols_per_unit,
             "metadata": dict(self.metadata),
         }
+        if self.exact_dtype is not None:
+            document["exact_dtype"] = self.exact_dtype
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
 
     @classmethod
@@ -84,11 +90,26 @@ class Header:
                 _shape(document["broadcast_shape"], "broadcast_shape"),
                 None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
                 dict(document["metadata"]),
+                document.get("exact_dtype"),
             )
             dtype_number(header.dtype)
-        except (ValueError, KeyError, TypeError, RecursionError, InvalidTensorError) as error:
+            if header.exact_dtype is not None:
+                BIT_PATTERNS[header.exact_dtype]
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+            InvalidTensorError,
+        ) as error:
             raise LayoutError(f"has a header that says nothing sensible ({error!r:.80})") from error
         return header
+
+    @property
+    def version(self) -> int:
+        """Version of the format that the archive needs."""
+        return PLAIN_VERSION if self.exact_dtype is None else EXACT_VERSION
 
     @property
     def units_per_item(self) -> int:
@@ -103,32 +124,54 @@ class BlockHead:
     Attributes:
       first_unit: Number of the first unit in row-major order of the whole batch.
       lengths: uint32 [units], the length of each bit string in bytes.
+      elements_per_unit: Elements of each unit; 0 in a block without exact elements, which does not say.
+      exact_elements: Number of exact elements of all units.
     """
 
     first_unit: int
     lengths: npt.NDArray[np.uint32]
+    elements_per_unit: int = 0
+    exact_elements: int = 0
+
+    @property
+    def kind(self) -> bytes:
+        """Kind of the chunk."""
+        return EXACT_BLOCK if self.exact_elements else BLOCK
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all bit strings."""
+        return int(self.lengths.sum(dtype=np.uint64))
 
     def pack(self) -> bytes:
-        """Renders the head of a BLCK chunk."""
+        """Renders the head of a chunk of its kind."""
         # Neighbouring lengths are noise about a mean: runs of equal bytes are worth finding, strings are not.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
-        packed = deflate.compress(_varints(self.lengths)) + deflate.flush()
-        return _BLOCK_HEAD.pack(self.first_unit, len(self.lengths)) + packed
+        packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
+        counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
+        start = _BLOCK_HEAD.pack(self.first_unit, len(self.lengths))
+        return start + (counts if self.exact_elements else b"") + packed
 
     @classmethod
-    def parse(cls, content: bytes) -> BlockHead:
-        """Reads the head of a BLCK chunk, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
+    def parse(cls, kind: bytes, content: bytes) -> BlockHead:
+        """Reads the head of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
         try:
             first_unit, units = _BLOCK_HEAD.unpack_from(content)
             if not 0 < units <= MAX_BLOCK_UNITS:
                 raise LayoutError(f"has a block of {units} coding units")
+            start, elements_per_unit, exact_elements = _BLOCK_HEAD.size, 0, 0
+            if kind == EXACT_BLOCK:
+                elements_per_unit, exact_elements = _EXACT_COUNTS.unpack_from(content, start)
+                start += _EXACT_COUNTS.size
+                if not 0 < exact_elements <= units * elements_per_unit <= MAX_ELEMENTS:
+                    raise LayoutError(f"has a block of {exact_elements} exact elements")
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-            packed = inflate.decompress(content[_BLOCK_HEAD.size :], _MAX_VARINT_BYTES * units + 1)
+            packed = inflate.decompress(content[start:], _MAX_VARINT_BYTES * units + 1)
             if not inflate.eof or inflate.unused_data:
                 raise LayoutError("has a block whose lengths do not end where they should")
         except (struct.error, zlib.error) as error:
             raise LayoutError(f"has a block whose lengths cannot be unpacked: {error}") from error
-        return cls(first_unit, _from_varints(packed, units))
+        return cls(first_unit, _lengths(packed, units), elements_per_unit, exact_elements)
 
 
 @dataclass(frozen=True)
@@ -148,43 +191,28 @@ class IndexHead:
         return _INDEX_HEAD.pack(self.units, self.items)
 
     @classmethod
-    def parse(cls, content: bytes) -> IndexHead:
-        """Reads the head of the INDX chunk."""
+    def parse(cls, content: bytes, header: Header) -> IndexHead:
+        """Reads the head of the INDX chunk of an archive with that header."""
         if len(content) != _INDEX_HEAD.size:
             raise LayoutError("has an index head of another size")
-        return cls(*_INDEX_HEAD.unpack(content))
+        units, items = _INDEX_HEAD.unpack(content)
+        try:
+            shape_from_message((items, *(header.item_shape or ())), "batch_shape")
+        except InvalidTensorError as error:
+            raise LayoutError(f"has an index of {items} items") from error
+        if units != items * header.units_per_item or (header.item_shape is None and items != 1):
+            raise LayoutError(f"has an index of {units} coding units in {items} items")
+        return cls(units, items)
 
 
 def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
     return shape_from_message([int(axis) for axis in axes], field)
 
 
-def _varints(values: npt.NDArray[np.uint32]) -> bytes:
-    """LEB128: groups of seven bits, least significant first, the top bit set on all but the last."""
-    groups = np.ones(len(values), np.int64)
-    for shift in (7, 14, 21, 28):
-        groups += values >= 1 << shift
-    starts = np.cumsum(groups) - groups
-    packed = np.empty(int(np.sum(groups)), np.uint8)
-    for group in range(_MAX_VARINT_BYTES):
-        has = groups > group
-        more = np.where(groups[has] > group + 1, 0x80, 0)
-        packed[starts[has] + group] = values[has] >> np.uint32(7 * group) & 0x7F | more
-    return packed.tobytes()
-
-
-def _from_varints(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
-    content = np.frombuffer(packed, np.uint8)
-    ends = np.flatnonzero(content < 0x80)
-    if len(ends) != count or not len(content) or ends[-1] != len(content) - 1:
-        raise LayoutError(f"has a block with {len(ends)} lengths; expected {count}")
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    groups = ends - starts + 1
-    if groups.max() > _MAX_VARINT_BYTES:
-        raise LayoutError("has a length of more than 32 bits")
-    position = np.arange(len(content)) - np.repeat(starts, groups)
-    shifted = (content & 0x7F).astype(np.uint64) << (7 * position).astype(np.uint64)
-    values = np.add.reduceat(shifted, starts)
+def _lengths(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
+    values = unpacked_varints(packed, _MAX_VARINT_BYTES)
+    if len(values) != count:
+        raise LayoutError(f"has a block with {len(values)} lengths; expected {count}")
     if values.max() > 0xFFFFFFFF:
         raise LayoutError("has a length of more than 32 bits")
     return values.astype(np.uint32)

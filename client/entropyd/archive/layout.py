@@ -1,8 +1,7 @@
-"""The bytes of an archive: prefix, chunks, footer.
+"""The bytes of an archive: prefix, chunks, footer, as docs/archive.md describes them.
 
-Owns the layout that docs/archive.md describes, as functions between bytes and values. It must not know files,
-nor what is in a chunk (see `heads`). Invariant: every structural byte is under a checksum, so parsing what
-packing made gives it back, and parsing anything else is a LayoutError that says what is wrong.
+Invariant: every structural byte is under a checksum, so parsing what packing made gives it back, and parsing
+anything else is a LayoutError that says what is wrong. `heads` has what is in a chunk.
 
 Integers are little-endian and unsigned. An archive is a prefix, chunks, and a footer:
 
@@ -19,12 +18,13 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-FORMAT_VERSION = 1
+# Version 2 has blocks with exact elements, which a reader of version 1 must not skip.
+PLAIN_VERSION, EXACT_VERSION = 1, 2
 
 MAGIC = b"\x89ENTR\r\n\x1a"
 END_MAGIC = MAGIC[::-1]
 
-HEAD, MODEL, BLOCK, INDEX = b"HEAD", b"MODL", b"BLCK", b"INDX"
+HEAD, MODEL, BLOCK, EXACT_BLOCK, INDEX = b"HEAD", b"MODL", b"BLCK", b"BLKX", b"INDX"
 
 PREFIX = struct.Struct("<8sII")
 CHUNK = struct.Struct("<4sIQI")
@@ -75,14 +75,14 @@ class ChunkFrame:
         return self.data_offset + self.data_bytes
 
 
-def pack_prefix() -> bytes:
+def pack_prefix(version: int) -> bytes:
     """The first 16 bytes of a file."""
-    start = PREFIX.pack(MAGIC, FORMAT_VERSION, 0)[: -CHECKSUM.size]
+    start = PREFIX.pack(MAGIC, version, 0)[: -CHECKSUM.size]
     return start + CHECKSUM.pack(google_crc32c.value(start))
 
 
-def check_prefix(content: bytes) -> None:
-    """Reads the first 16 bytes of a file.
+def parse_prefix(content: bytes) -> int:
+    """Reads the first 16 bytes of a file; gives its format version.
 
     Raises:
       NewerVersionError: If a later version of the format wrote it.
@@ -95,10 +95,10 @@ def check_prefix(content: bytes) -> None:
     _, version, crc32c = PREFIX.unpack_from(content)
     if crc32c != google_crc32c.value(content[: PREFIX.size - CHECKSUM.size]):
         raise LayoutError("has a damaged prefix")
-    if version != FORMAT_VERSION:
-        raise NewerVersionError(
-            f"has format version {version}; this version of entropyd knows {FORMAT_VERSION}"
-        )
+    if version not in {PLAIN_VERSION, EXACT_VERSION}:
+        known = f"{PLAIN_VERSION} and {EXACT_VERSION}"
+        raise NewerVersionError(f"has format version {version}; this version of entropyd knows {known}")
+    return int(version)
 
 
 def pack_chunk(kind: bytes, head: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:

@@ -1,8 +1,7 @@
 """Reading archives.
 
-Owns `Archive`. It must not know how archives are written. Invariant: opening an archive checks everything but
-the blocks, and a block is checked whenever it is read, so what `Archive` hands out is what was stored; only
-the blocks that hold selected units are read.
+Invariant: opening an archive checks everything but the blocks, and a block is checked whenever it is read, so
+what `Archive` returns is what was stored; only the blocks that hold selected units are read.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from entropyd.archive.blocks import read_block, read_block_head
-from entropyd.archive.layout import PREFIX, LayoutError, NewerVersionError, check_prefix
+from entropyd.archive.exact import ExactElements
+from entropyd.archive.layout import LayoutError, NewerVersionError
 from entropyd.archive.recovery import recovered_index
 from entropyd.archive.selection import selected_units
 from entropyd.archive.source import BytesSource, FileSource
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from entropyd.archive.blocks import Index, StoredBlock
     from entropyd.archive.embedded import EmbeddedModel
-    from entropyd.archive.heads import Header
+    from entropyd.archive.heads import BlockHead, Header
     from entropyd.archive.source import Source
 
 
@@ -47,12 +47,10 @@ class Archive:
 
     Attributes:
       name: The path, for messages.
-      complete: False for an archive that was recovered from a file without its end or its index.
     """
 
-    def __init__(self, source: Source, header: Header, index: Index, *, complete: bool) -> None:
+    def __init__(self, source: Source, header: Header, index: Index) -> None:
         self.name = source.name
-        self.complete = complete
         self._source = source
         self._header = header
         self._index = index
@@ -72,14 +70,15 @@ class Archive:
           InvalidRequestError: If a newer version of the format wrote it.
           OSError: If it cannot be read.
         """
-        return cls.of_source(FileSource(Path(path)), recover=recover)
+        return cls.of_source(FileSource.open(Path(path)), recover=recover)
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str]) -> Archive:
         """Opens a file that lost its end or its index, by looking through all of it.
 
         Coding units between blocks that can be found are damaged units. What follows the last whole block is
-        gone, and so is an item of the first batch axis that is not complete.
+        missing, and so is an item of the first batch axis that is not whole: `complete` says whether the file
+        can have held more than `batch_shape` has, `missing_units` how many that were at least.
 
         Raises:
           DataLossError: If even the header is lost.
@@ -97,7 +96,6 @@ class Archive:
     def of_source(cls, source: Source, *, recover: bool = False) -> Archive:
         """Opens what a Source holds, and closes it if that fails; errors as in `open`."""
         try:
-            check_prefix(source.read_at(0, PREFIX.size))
             header = read_header(source)
             index = recovered_index(source, header) if recover else read_index(source, header)
         except NewerVersionError as error:
@@ -110,7 +108,7 @@ class Archive:
         except BaseException:
             source.close()
             raise
-        return cls(source, header, index, complete=not recover)
+        return cls(source, header, index)
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +176,25 @@ class Archive:
         return prod(self.batch_shape)
 
     @property
+    def complete(self) -> bool:
+        """Whether the file says that it had no more coding units; False where its end and index are lost."""
+        return self._index.complete
+
+    @property
+    def missing_units(self) -> int:
+        """Coding units that are known to be missing behind the last one, where the archive is not complete.
+
+        They are those of a block that is cut off, and of an item that is not whole. How many followed on
+        them, the file does not say.
+        """
+        return self._index.units + self._index.torn_units - self.units
+
+    @property
+    def exact_dtype(self) -> str | None:
+        """Name of the dtype of exact elements; None for an archive that can have none."""
+        return self._header.exact_dtype
+
+    @property
     def symbols_per_unit(self) -> int | None:
         """Symbols of each coding unit; None where the writer did not know."""
         return self._header.symbols_per_unit
@@ -218,27 +235,47 @@ class Archive:
             row-major order of the whole batch.
           IndexError: As NumPy raises it.
         """
-        selected = selected_units(key, self._index.items, self._header.item_shape)
-        parts = list(self._parts(selected.reshape(-1)))
-        if on_error == "raise" and (damaged := [part for part in parts if part.damage is not None]):
-            bad = [unit for part in damaged for unit in range(part.first_unit, part.end_unit)]
-            what = f"coding units {few(bad)} of {self.name} are damaged: {damaged[0].damage}"
-            raise CorruptStringError(what, units=bad)
+        shape, parts = self._selected(key, on_error)
         return CompressedTensor(
             self.model_id,
             self.tables_digest,
             self.dtype,
-            selected.shape,
+            shape,
             self.broadcast_shape,
             b"".join(part.payload for part in parts),
             np.concatenate([np.empty(0, np.uint32), *(part.lengths for part in parts)]),
             _checksums(parts),
         )
 
+    def exact(self, key: Any = ..., *, on_error: Literal["raise", "skip"] = "raise") -> ExactElements:
+        """Reads the exact elements of the selected coding units; errors as in `read`.
+
+        Args:
+          key: As for `read`.
+          on_error: `skip` gives those of the units that are not damaged.
+
+        Returns:
+          Elements of the array that is restored from `read(key)`, with positions in its row-major order.
+        """
+        if self.exact_dtype is None:
+            return ExactElements.none(self.dtype)
+        _, parts = self._selected(key, on_error)
+        sizes = {part.exact.elements // len(part.lengths) for part in parts if part.exact is not None}
+        if len(sizes) > 1:
+            raise DataLossError(f"{self.name} has coding units of several sizes", reason="ARCHIVE_DAMAGED")
+        per_unit = max(sizes, default=0)
+        ends = np.cumsum([len(part.lengths) for part in parts], dtype=np.int64) * per_unit
+        found = [
+            (int(end) - part.exact.elements, part.exact)
+            for part, end in zip(parts, ends, strict=True)
+            if part.exact is not None
+        ]
+        return ExactElements.joined(found, self.exact_dtype, int(ends[-1]) if parts else 0)
+
     def blocks(self) -> Iterator[StoredBlock]:
         """All blocks in order, each read and checked when its turn comes, damaged ones included."""
         for block in range(len(self._index.entries)):
-            yield read_block(self._source, self._index.place(block))
+            yield read_block(self._source, self._index.place(block), self.exact_dtype)
 
     def lengths(self) -> Iterator[npt.NDArray[np.uint32]]:
         """Lengths of all bit strings in bytes, one block at a time; bit strings are not read.
@@ -246,11 +283,37 @@ class Archive:
         Raises:
           DataLossError: If the lengths of a block are damaged.
         """
+        for head in self.block_heads():
+            yield head.lengths
+
+    def block_heads(self, *, on_error: Literal["raise", "skip"] = "raise") -> Iterator[BlockHead]:
+        """What all blocks say of their units, one after the other; bit strings are not read.
+
+        Args:
+          on_error: `skip` leaves out blocks whose heads are damaged or lost.
+
+        Raises:
+          DataLossError: If the head of a block is damaged or lost.
+        """
         for block in range(len(self._index.entries)):
             try:
-                yield read_block_head(self._source, self._index.place(block))[1].lengths
+                yield read_block_head(self._source, self._index.place(block))[1]
             except LayoutError as error:
-                raise DataLossError(f"{self.name}: a block {error}", reason="ARCHIVE_DAMAGED") from error
+                if on_error == "raise":
+                    what = f"{self.name}: a block {error}"
+                    raise DataLossError(what, reason="ARCHIVE_DAMAGED") from error
+
+    def _selected(
+        self, key: Any, on_error: Literal["raise", "skip"]
+    ) -> tuple[tuple[int, ...], list[StoredBlock]]:
+        """Shape of a selection, and its units in their order, as parts of stored blocks."""
+        selected = selected_units(key, self._index.items, self._header.item_shape)
+        parts = list(self._parts(selected.reshape(-1)))
+        if on_error == "raise" and (damaged := [part for part in parts if part.damage is not None]):
+            bad = [unit for part in damaged for unit in range(part.first_unit, part.end_unit)]
+            what = f"coding units {few(bad)} of {self.name} are damaged: {damaged[0].damage}"
+            raise CorruptStringError(what, units=bad)
+        return selected.shape, parts
 
     def _parts(self, units: npt.NDArray[np.int64]) -> Iterator[StoredBlock]:
         """The selected units in their order, as parts of stored blocks."""
@@ -267,7 +330,8 @@ class Archive:
         latest = self._latest
         if latest is not None and latest.first_unit <= unit < latest.end_unit:
             return latest
-        block = read_block(self._source, self._index.place(self._index.block_of(unit)))
+        place = self._index.place(self._index.block_of(unit))
+        block = read_block(self._source, place, self.exact_dtype)
         self._latest = block
         return block
 

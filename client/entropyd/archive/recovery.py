@@ -1,18 +1,27 @@
 """Finding the blocks of a file whose end or index is gone.
 
-Owns the walk over chunks. It must not know what is in a block beyond its head. Invariant: it ends whatever
-the bytes are, and a block that it finds has matched the checksum of its head.
+Invariant: the walk ends whatever the bytes are, and the head of a block that it finds matched its checksum.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd.archive.blocks import LOST, Index, read_chunk_head
 from entropyd.archive.heads import BlockHead, IndexHead
-from entropyd.archive.layout import BLOCK, CHECKSUM, CHUNK, ENTRY, INDEX, PREFIX, LayoutError
+from entropyd.archive.layout import (
+    BLOCK,
+    CHECKSUM,
+    CHUNK,
+    ENTRY,
+    EXACT_BLOCK,
+    INDEX,
+    PREFIX,
+    LayoutError,
+)
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
 
 if TYPE_CHECKING:
@@ -23,26 +32,45 @@ if TYPE_CHECKING:
     from entropyd.archive.source import Source
 
 _WINDOW_BYTES = 1 << 20
+_AFTER_DAMAGE = (BLOCK, EXACT_BLOCK, INDEX)
 _LEAST_BLOCK_BYTES = CHUNK.size + CHECKSUM.size
 
 
-def walk(source: Source, end: int) -> Iterator[tuple[int, ChunkFrame | None, bytes]]:
-    """Whole chunks from the begin of a file, in order.
+@dataclass(frozen=True)
+class Chunk:
+    """What stands where a chunk should.
+
+    Attributes:
+      offset: Where it begins.
+      frame: Its frame; None where its head cannot be read.
+      head: Its head.
+      problem: What is wrong, None where nothing is: its head cannot be read, or its data end too early.
+    """
+
+    offset: int
+    frame: ChunkFrame | None
+    head: bytes = b""
+    problem: str | None = None
+
+
+def walk(source: Source, end: int) -> Iterator[Chunk]:
+    """The chunks from the begin of a file, in order.
 
     After damage it goes on at the next block whose head matches its checksum.
-
-    Yields:
-      Offset, frame and head of each chunk; offset, None and what is wrong where none can be read.
     """
     offset = PREFIX.size
     while offset < end:
         try:
             frame, head = read_chunk_head(source, offset)
         except (LayoutError, OSError) as error:
-            yield offset, None, str(error).encode()
+            yield Chunk(offset, None, problem=str(error))
             offset = _next_block(source, offset + 1, end)
             continue
-        yield offset, frame, head
+        if offset + frame.chunk_bytes > end:
+            yield Chunk(offset, frame, head, "ends inside a chunk")
+            offset = _next_block(source, offset + 1, end)
+            continue
+        yield Chunk(offset, frame, head)
         offset += frame.chunk_bytes
 
 
@@ -50,33 +78,38 @@ def recovered_index(source: Source, header: Header) -> Index:
     """An index of the blocks that can be found, with LOST ones where units between them are missing.
 
     Raises:
-      LayoutError: If the archive was a single coding unit, and that is gone.
+      LayoutError: If there are more coding units than the header says.
     """
     entries: list[tuple[int, int]] = []
-    units, items, found_bytes = 0, None, PREFIX.size
-    for offset, frame, content in walk(source, source.size):
-        if frame is None:
+    units, known_units, found_bytes = 0, 0, PREFIX.size
+    for chunk in walk(source, source.size):
+        if chunk.frame is None:
             continue
+        lost_bytes = chunk.offset - found_bytes
         try:
-            if frame.kind == INDEX:
-                head = IndexHead.parse(content)
-                lost = _lost(units, head.units, offset - found_bytes)
-                entries, units, items = entries + lost, head.units, head.items
-                break
-            if frame.kind == BLOCK:
-                block = BlockHead.parse(content)
-                entries += _lost(units, block.first_unit, offset - found_bytes)
-                entries.append((offset, block.first_unit))
-                units = block.first_unit + len(block.lengths)
+            if chunk.frame.kind == INDEX:
+                index = IndexHead.parse(chunk.head, header)
+                entries += _lost(units, index.units, lost_bytes)
+                return Index(np.array(entries, ENTRY), index.units, index.items)
+            if chunk.frame.kind in {BLOCK, EXACT_BLOCK}:
+                block = BlockHead.parse(chunk.frame.kind, chunk.head)
+                lost = _lost(units, block.first_unit, lost_bytes)
+                known_units = block.first_unit + len(block.lengths)
+                if chunk.problem is not None:
+                    continue  # where whole blocks follow, its units are missed there
+                entries += [*lost, (chunk.offset, block.first_unit)]
+                units = known_units
         except LayoutError:
             continue  # not of this archive, or of no archive: its units are missed where others follow
-        found_bytes = offset + frame.chunk_bytes
-    if items is None:
-        per_item = header.units_per_item
-        items = units // per_item if per_item else 0
-    if header.item_shape is None and units != 1:
-        raise LayoutError("has lost its only coding unit")
-    return Index(np.array(entries, ENTRY), units, items)
+        if chunk.problem is None:
+            found_bytes = chunk.offset + chunk.frame.chunk_bytes
+    if header.item_shape is None:  # the header says how many there were
+        if units > 1:
+            raise LayoutError(f"has {units} coding units; its header says one")
+        return Index(np.array(entries or [(LOST, 0)], ENTRY), 1, 1)
+    per_item = header.units_per_item
+    items = units // per_item if per_item else 0
+    return Index(np.array(entries, ENTRY), units, items, known_units - units, complete=False)
 
 
 def _lost(units: int, first_unit: int, lost_bytes: int) -> list[tuple[int, int]]:
@@ -96,7 +129,7 @@ def _next_block(source: Source, offset: int, end: int) -> int:
         except OSError:
             offset += _WINDOW_BYTES
             continue
-        for place in sorted(_places(window, BLOCK) + _places(window, INDEX)):
+        for place in sorted(place for kind in _AFTER_DAMAGE for place in _places(window, kind)):
             try:
                 read_chunk_head(source, offset + place)
             except (LayoutError, OSError):

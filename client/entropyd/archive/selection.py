@@ -1,7 +1,7 @@
 """Which coding units a key of an archive means.
 
-Owns the reading of keys. It must not know files. Invariant: memory is that of the selected units, however
-many the archive has, and the units and their shape are those that NumPy selects from an array of all.
+Invariant: memory is that of the selected units, however many the archive has, and the units and their shape
+are those that NumPy selects from an array of all.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def selected_units(key: Any, items: int, item_shape: tuple[int, ...] | None) -> 
     parts = _without_ellipsis(parts, axes)
     if item_shape is None:
         return np.zeros((), np.int64)
-    chosen = _along_first_axis(parts[0], items)
     others = np.arange(prod(item_shape)).reshape(item_shape)[parts[1:]]
+    if not others.size and isinstance(parts[0], slice):
+        # Items without units: nothing bounds their number.
+        return np.empty((len(_range(parts[0], items)), *others.shape), np.int64)
+    chosen = _along_first_axis(parts[0], items)
     starts = chosen * prod(item_shape)
     return starts.reshape(starts.shape + (1,) * others.ndim) + others
 
@@ -49,12 +52,17 @@ def _without_ellipsis(parts: tuple[Any, ...], axes: int) -> tuple[Any, ...]:
     return whole
 
 
+def _range(part: slice, items: int) -> range:
+    try:
+        return range(*part.indices(items))
+    except TypeError as error:
+        raise IndexError(str(error)) from error
+
+
 def _along_first_axis(part: Any, items: int) -> npt.NDArray[np.int64]:
     if isinstance(part, slice):
-        try:
-            return np.arange(*part.indices(items))
-        except TypeError as error:
-            raise IndexError(str(error)) from error
+        chosen = _range(part, items)
+        return np.arange(chosen.start, chosen.stop, chosen.step)
     index = np.asarray(part)
     if index.dtype == np.bool_ and index.shape == (items,):
         return np.flatnonzero(index)

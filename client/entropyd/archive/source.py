@@ -1,23 +1,25 @@
 """Where the bytes of an archive are.
 
-Owns positional reading. It must not know what the bytes mean. Invariant: readers share nothing but the
-bytes, so any number of threads may read from one source.
+Invariant: readers share nothing but the bytes, so any number of threads may read from one source; and a file
+that somebody writes to while it is open is an error, never other bytes.
 
-Blocks are read, not mapped: a sector that a disk cannot read is then an error of one block, where a mapping
-would end the process. The index, which was read once to check it, is mapped, so that it takes no memory.
+Everything is read, nothing mapped: a sector that a disk cannot read is then an error of one block, and a file
+that is cut short an error of that archive, where a mapping would end the process.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+import stat
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import numpy as np
+from entropyd.contract.errors import DataLossError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
+    from typing_extensions import Self
 
 
 class Source(Protocol):
@@ -27,40 +29,64 @@ class Source(Protocol):
     size: int
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """The `count` bytes at `offset`, fewer where the source ends."""
+        """The `count` bytes at `offset`, fewer where the source ends.
 
-    def array_at(self, offset: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """`count` elements at `offset`, which are there; read-only."""
+        Raises:
+          DataLossError: If the bytes are not those that were there when it was opened.
+          OSError: If they cannot be read.
+        """
 
     def close(self) -> None:
         """Lets go of the bytes."""
 
 
 class FileSource:
-    """A file. What happens to its name later, as when another archive replaces it, changes nothing."""
+    """A regular file. What happens to its name later, as when another archive replaces it, changes nothing.
 
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._file = path.open("rb", buffering=0)
-        self.size = os.fstat(self._file.fileno()).st_size
+    Args:
+      file: Unbuffered; closed with the source.
+      name: For messages.
+
+    Raises:
+      OSError: If it is no regular file.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            file.close()
+            raise OSError(errno.ESPIPE, "is not a regular file; an archive is read here and there", name)
+        self.size = state.st_size
+        self._changed_ns = state.st_mtime_ns
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens a file.
+
+        Raises:
+          OSError: If it cannot be opened, or is no regular file.
+        """
+        return cls(path.open("rb", buffering=0), str(path))
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """The `count` bytes at `offset`, fewer where the file ends."""
+        """The `count` bytes at `offset`, fewer where the file ends; errors as of `Source`."""
         pieces = []
+        count = min(count, self.size - offset)  # a damaged file may ask for more than there is memory
         while count > 0 and (piece := os.pread(self._file.fileno(), count, offset)):
             pieces.append(piece)
             offset += len(piece)
             count -= len(piece)
+        # Afterwards, so that it holds for what was read. Checksums alone would not tell: a block of another
+        # archive is whole, too.
+        state = os.fstat(self._file.fileno())
+        if (state.st_size, state.st_mtime_ns) != (self.size, self._changed_ns):
+            raise DataLossError(f"{self.name} was changed while it was open", reason="ARCHIVE_CHANGED")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def array_at(self, offset: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """`count` elements at `offset`, mapped into memory."""
-        if not count:
-            return np.empty(0, dtype)  # nothing cannot be mapped
-        return np.memmap(self._file, dtype, "r", offset, (count,))
-
     def close(self) -> None:
-        """Closes the file; a mapping lives as long as the array that shows it."""
+        """Closes the file."""
         self._file.close()
 
 
@@ -75,10 +101,6 @@ class BytesSource:
     def read_at(self, offset: int, count: int) -> bytes:
         """The `count` bytes at `offset`, fewer where the content ends."""
         return self._content[offset : offset + count]
-
-    def array_at(self, offset: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """`count` elements at `offset`."""
-        return np.frombuffer(self._content, dtype, count, offset)
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -1,8 +1,7 @@
-"""Compressed tensors in memory.
+"""Compressed tensors in memory: `CompressedTensor`, which is one thing on the wire and in files.
 
-Owns `CompressedTensor`, which is one thing on the wire and in files. It must not know how strings are made,
-nor how a file is laid out. Invariant: what a CompressedTensor holds is self-describing, and neither loading
-nor slicing hides damage: a block that does not match its checksum is an error.
+Invariant: what a CompressedTensor holds is self-describing, and neither loading nor slicing hides damage: a
+block that does not match its checksum is an error.
 """
 
 from __future__ import annotations
@@ -217,11 +216,15 @@ class CompressedTensor(ByValue):
         Raises:
           DataLossError: If it is no archive, is cut short, or its header or index is damaged.
           CorruptStringError: If a block is damaged; `.units` names its coding units.
-          InvalidRequestError: If a newer version of the format wrote it.
+          InvalidRequestError: If a newer version of the format wrote it, or it has exact elements, which a
+            CompressedTensor would lose.
         """
         from entropyd.archive.reader import Archive  # noqa: PLC0415 - it makes CompressedTensors
 
         with Archive.open(path) as archive:
+            if exact := len(archive.exact()):
+                found = f"has {exact} exact elements beside its bit strings; read it as an Archive"
+                raise InvalidRequestError.of([Violation(archive.name, found)])
             return archive.read()
 
 

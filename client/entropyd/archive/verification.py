@@ -1,7 +1,6 @@
-"""Whether a file is what its writer wrote, and if not, which coding units are damaged.
+"""Whether a file is what its writer wrote, and if not, which coding units are damaged or missing.
 
-Owns `verify`. It must not know a server. Invariant: every byte of the file is read and under a checksum, so
-any changed bit is a problem in the report.
+Invariant: every byte of the file is read and under a checksum, so any changed bit is a problem in the report.
 """
 
 from __future__ import annotations
@@ -13,16 +12,18 @@ from typing import TYPE_CHECKING
 import google_crc32c
 
 from entropyd.archive.blocks import LOST, read_block
-from entropyd.archive.layout import BLOCK, END_MAGIC, FOOTER, PREFIX, LayoutError, check_prefix
+from entropyd.archive.layout import BLOCK, END_MAGIC, EXACT_BLOCK, FOOTER, LayoutError
 from entropyd.archive.recovery import recovered_index, walk
 from entropyd.archive.source import FileSource
 from entropyd.archive.structure import read_header, read_index, read_model
+from entropyd.contract.errors import DataLossError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from entropyd.archive.blocks import Index
+    from entropyd.archive.heads import Header
     from entropyd.archive.source import Source
 
 _READ_BYTES = 1 << 20
@@ -34,20 +35,30 @@ class Verification:
 
     Attributes:
       file_bytes: Size of the file.
-      units: Coding units that the file holds, as far as can be told.
+      units: Coding units of which the file has a place, damaged ones included.
       damaged: Runs of damaged coding units, `(first, last, why)` with `last` included.
+      missing_units: Coding units that are known to be missing behind those: the block that held them is cut
+        off.
+      complete: Whether the file says that it had no more coding units.
       problems: What is wrong with the rest of the file, one sentence each.
     """
 
     file_bytes: int
     units: int
     damaged: tuple[tuple[int, int, str], ...]
+    missing_units: int
+    complete: bool
     problems: tuple[str, ...]
+
+    @classmethod
+    def of_nothing(cls, file_bytes: int, *problems: str) -> Verification:
+        """Of a file in which not even a header was found."""
+        return cls(file_bytes, 0, (), 0, complete=False, problems=problems)
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.damaged and not self.problems
+        return self.complete and not self.damaged and not self.problems
 
     @property
     def damaged_units(self) -> int:
@@ -65,7 +76,7 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] | No
     Raises:
       OSError: If it cannot be opened.
     """
-    source = FileSource(Path(path))
+    source = FileSource.open(Path(path))
     try:
         return verify_source(source, progress)
     finally:
@@ -75,10 +86,16 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] | No
 def verify_source(source: Source, progress: Callable[[int], None] | None = None) -> Verification:
     """See `verify`."""
     try:
-        check_prefix(source.read_at(0, PREFIX.size))
+        return _verified(source, progress)
+    except DataLossError as error:  # it was changed meanwhile, so that all of what was found is void
+        return Verification.of_nothing(source.size, str(error))
+
+
+def _verified(source: Source, progress: Callable[[int], None] | None) -> Verification:
+    try:
         header = read_header(source)
     except (LayoutError, OSError) as error:
-        return Verification(source.size, 0, (), (f"the file {error}",))
+        return Verification.of_nothing(source.size, f"the file {error}")
     problems = []
     try:
         index = read_index(source, header)
@@ -87,21 +104,25 @@ def verify_source(source: Source, progress: Callable[[int], None] | None = None)
         try:
             index = recovered_index(source, header)
         except LayoutError as lost:
-            return Verification(source.size, 0, (), (*problems, f"the file {lost}"))
+            return Verification.of_nothing(source.size, *problems, f"the file {lost}")
     try:
         read_model(source, header)
     except (LayoutError, OSError) as error:
         problems.append(f"the file {error}")
-    problems += _other_problems(source, index)
-    return Verification(source.size, index.units, _damaged(source, index, progress), tuple(problems))
+    try:
+        problems += _other_problems(source, index)
+    except OSError as error:
+        problems.append(f"the file cannot be read: {error.strerror}")
+    damaged = _damaged(source, header, index, progress)
+    return Verification(source.size, index.units, damaged, index.torn_units, index.complete, tuple(problems))
 
 
 def _damaged(
-    source: Source, index: Index, progress: Callable[[int], None] | None
+    source: Source, header: Header, index: Index, progress: Callable[[int], None] | None
 ) -> tuple[tuple[int, int, str], ...]:
     damaged: list[tuple[int, int, str]] = []
     for number in range(len(index.entries)):
-        block = read_block(source, index.place(number))
+        block = read_block(source, index.place(number), header.exact_dtype)
         if progress is not None:
             progress(len(block.payload))
         if block.damage is None:
@@ -120,17 +141,18 @@ def _other_problems(source: Source, index: Index) -> list[str]:
     blocks = (offset for offset in map(int, index.entries["offset"]) if offset != LOST)
     block = next(blocks, None)
     problems = []
-    for offset, frame, content in walk(source, source.size - FOOTER.size if has_footer else source.size):
-        while block is not None and block < offset:
+    for chunk in walk(source, source.size - FOOTER.size if has_footer else source.size):
+        while block is not None and block < chunk.offset:
             block = next(blocks, None)
-        if offset == block:
+        if chunk.offset == block:
             continue  # whether it is good or damaged, it is reported by its units
-        if frame is None:
-            problems.append(f"at byte {offset}, the file {content.decode()}")
-        elif frame.kind == BLOCK:
-            problems.append(f"at byte {offset} is a block that the index does not have")
-        elif _crc32c(source, offset + frame.data_offset, frame.data_bytes) != frame.data_crc32c:
-            problems.append(f"at byte {offset}, the data of a chunk do not match their checksum")
+        frame = chunk.frame
+        if frame is None or chunk.problem is not None:
+            problems.append(f"at byte {chunk.offset}, the file {chunk.problem}")
+        elif frame.kind in {BLOCK, EXACT_BLOCK}:
+            problems.append(f"at byte {chunk.offset} is a block that the index does not have")
+        elif _crc32c(source, chunk.offset + frame.data_offset, frame.data_bytes) != frame.data_crc32c:
+            problems.append(f"at byte {chunk.offset}, the data of a chunk do not match their checksum")
     return problems
 
 

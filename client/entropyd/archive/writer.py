@@ -1,8 +1,7 @@
 """Writing archives.
 
-Owns `ArchiveWriter`. It must not know where compressed tensors come from. Invariant: memory is that of one
-tensor and one block, however many are appended; nothing is ever written twice; and a file appears under its
-name when it is complete and on the disk, or not at all.
+Invariant: memory is that of one tensor and one block, however many are appended; nothing is ever written
+twice; and a file appears under its name when it is complete and on the disk, or not at all.
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from entropyd.archive.heads import BlockHead, Header, IndexHead
-from entropyd.archive.layout import BLOCK, ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
+from entropyd.archive.exact import exact_dtype_name
+from entropyd.archive.heads import Header, IndexHead
+from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
+from entropyd.archive.pending import PendingUnits
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, Violation
-from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, damaged_units, make_blocks
+from entropyd.contract.integrity import damaged_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from entropyd.archive.embedded import EmbeddedModel
+    from entropyd.archive.exact import ExactElements
     from entropyd.archive.tensor import CompressedTensor
 
 MAX_METADATA_BYTES = 8 * 2**20
@@ -43,10 +45,14 @@ class ArchiveWriter:
       target: The file, which is replaced if it is there; or a binary stream, as a pipe, which is left open.
       metadata: JSON values by name, to be kept with the data. Names that begin with `entropyd.` are ours.
       model: The model, to be embedded, so that the archive decodes without the store that it came from.
+      exact_dtype: dtype of exact elements, that of the array which is restored in the end: float16, bfloat16,
+        float32 or float64. Such an archive is of format version 2; None makes one of version 1, which cannot
+        have exact elements.
 
     Raises:
       InvalidRequestError: If the metadata are no JSON, or more than 8 MiB of it; at the end, if nothing was
         appended, not even a tensor without items.
+      InvalidTensorError: If exact elements can have no such dtype.
       OSError: If the file cannot be written.
     """
 
@@ -56,10 +62,12 @@ class ArchiveWriter:
         *,
         metadata: Mapping[str, Any] | None = None,
         model: EmbeddedModel | None = None,
+        exact_dtype: str | None = None,
     ) -> None:
         self._metadata = dict(metadata or {})
         self._model = model
         _check_metadata(self._metadata)
+        self._exact_dtype = None if exact_dtype is None else exact_dtype_name(exact_dtype)
         self._file: _ReplacedFile | _OpenStream = (
             _ReplacedFile(Path(target)) if isinstance(target, (str, os.PathLike)) else _OpenStream(target)
         )
@@ -69,8 +77,7 @@ class ArchiveWriter:
         self._offset = 0
         self._units = 0
         self._items = 0
-        self._payload = b""
-        self._lengths = np.empty(0, np.uint32)
+        self._pending = PendingUnits(self._exact_dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
@@ -92,12 +99,19 @@ class ArchiveWriter:
         else:
             self._finish()
 
-    def append(self, tensor: CompressedTensor) -> None:
+    def append(self, tensor: CompressedTensor, exact: ExactElements | None = None) -> None:
         """Adds a tensor along the first batch axis. One without batch axes is an archive of its own.
+
+        Args:
+          tensor: The bit strings.
+          exact: Elements of the array that is restored from them which are to come back exactly as they were,
+            whatever the bit strings say.
 
         Raises:
           CorruptStringError: If a block of it does not match its checksum.
-          InvalidRequestError: If it is of another model, dtype or shape than the ones before.
+          InvalidRequestError: If it is of another model, dtype or shape than the ones before, or the exact
+            elements are of another dtype or size.
+          InvalidTensorError: If the exact elements of one coding unit are in some 10 million runs or more.
         """
         header = self._header_for(tensor)
         damaged = damaged_units(tensor.payload, tensor.lengths, tensor.blocks)
@@ -106,10 +120,10 @@ class ArchiveWriter:
             raise CorruptStringError(f"{len(bad)} coding units do not match their checksum", units=bad)
         if self._header is None:
             self._begin(header)
+        self._pending.append(tensor, exact)
         self._items += tensor.batch_shape[0] if tensor.batch_shape else 1
-        self._payload = b"".join((self._payload, tensor.payload))
-        self._lengths = np.concatenate((self._lengths, tensor.lengths))
-        if len(self._payload) > BLOCK_BYTES or len(self._lengths) > MAX_BLOCK_UNITS:
+        self._units += len(tensor.lengths)
+        if self._pending.fill_a_block:
             self._write_blocks(keep_last=True)
 
     def _finish(self) -> None:
@@ -140,6 +154,7 @@ class ArchiveWriter:
             tensor.broadcast_shape,
             symbols // len(tensor.lengths) if known else None,
             self._metadata,
+            self._exact_dtype,
         )
         first = self._header
         if first is None:
@@ -160,26 +175,16 @@ class ArchiveWriter:
 
     def _begin(self, header: Header) -> None:
         self._header = header
-        self._write(pack_prefix())
+        self._write(pack_prefix(header.version))
         self._write(pack_chunk(HEAD, header.pack()))
         if self._model is not None:
             self._write(pack_chunk(MODEL, *self._model.pack()))
 
     def _write_blocks(self, *, keep_last: bool) -> None:
-        """Writes the units that wait; the last block may still grow, and waits on."""
-        ends = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
-        blocks = make_blocks(self._payload, self._lengths)
-        first = 0
-        for block in blocks[:-1] if keep_last else blocks:
-            last = first + block.units
-            head = BlockHead(self._units, self._lengths[first:last]).pack()
-            payload = self._payload[int(ends[first]) : int(ends[last])]
-            self._recent.append((self._offset, self._units))
-            self._write(pack_chunk(BLOCK, head, payload, block.crc32c))
-            self._units += block.units
-            first = last
-        self._payload = self._payload[int(ends[first]) :]
-        self._lengths = self._lengths[first:]
+        """Writes the pending units; the last block may still grow, and stays."""
+        for first_unit, chunk in self._pending.take_blocks(keep_last=keep_last):
+            self._recent.append((self._offset, first_unit))
+            self._write(chunk)
         if len(self._recent) >= 4096:
             self._fold_entries()
 

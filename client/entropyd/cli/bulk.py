@@ -18,6 +18,7 @@ from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, read_array, read_member
 from entropyd.cli.progress import progress
 from entropyd.cli.session import sentence
+from entropyd.cli.sources import files_under
 from entropyd.cli.work import compress_array, decompress_archive
 
 if TYPE_CHECKING:
@@ -77,10 +78,9 @@ def compress_jobs(source: Path, target: Path, *, recursive: bool) -> list[Job]:
     """
     if not recursive:
         return [Job(source, target)]
-    files = [path for suffix in ("npy", "npz") for path in _files(source, suffix)]
     return [
         Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path)))
-        for path in sorted(files)
+        for path in _files(source, ".npy", ".npz")
     ]
 
 
@@ -92,7 +92,7 @@ def decompress_jobs(source: Path, target: Path) -> list[Job]:
     """
     return [
         Job(path, (target / path.relative_to(source)).with_suffix(".npy"))
-        for path in _files(source, "entropyd")
+        for path in _files(source, ".entropyd")
     ]
 
 
@@ -162,7 +162,7 @@ def _compress(
 def _decompress(session: Session, job: Job, options: DecompressOptions, advance: Advance) -> Outcome:
     job.target.parent.mkdir(parents=True, exist_ok=True)
     with Archive.open(job.source, recover=options.recover) as archive:
-        shape, dtype, damaged = decompress_archive(
+        restored = decompress_archive(
             session.client,
             archive,
             job.target,
@@ -170,9 +170,9 @@ def _decompress(session: Session, job: Job, options: DecompressOptions, advance:
             skip_damaged=options.skip_damaged,
             advance=advance,
         )
-    details = {"dtype": dtype, "shape": list(shape), "damaged_units": damaged}
-    said = f"{dtype} {shape}" + (f", {len(damaged)} damaged coding units are NaN" if damaged else "")
-    return Outcome("failed" if damaged else "done", str(job.source), str(job.target), said, details)
+    said = ", but ".join([str(restored), *restored.problems])
+    status = "failed" if restored.problems else "done"
+    return Outcome(status, str(job.source), str(job.target), said, restored.figures)
 
 
 def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
@@ -195,10 +195,16 @@ def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
         return False
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
+def _files(folder: Path, *suffixes: str) -> list[Path]:
     if not folder.is_dir():
         raise click.ClickException(f"{folder} is no folder; --recursive needs one")
-    return sorted(path for path in folder.rglob(f"*.{suffix}") if path.is_file())
+    found, errors = files_under(folder, suffixes)
+    if errors:
+        raise errors[0]
+    files = [path for path in found if path.is_file()]
+    if not files:
+        raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
+    return files
 
 
 def _suffix_of_archive(path: Path) -> str:

@@ -6,21 +6,20 @@ Owns their flags and what they print. It must not know how an array is cut or a 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from entropyd import Archive, EntropydError
+from entropyd import EntropydError
 from entropyd.cli import bulk
 from entropyd.cli.arrays import STREAM, read_array
+from entropyd.cli.paths import FILE
 from entropyd.cli.progress import progress
 from entropyd.cli.session import connect
+from entropyd.cli.sources import opened_archive
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
 
 if TYPE_CHECKING:
@@ -119,9 +118,13 @@ def compress(
 @click.option(
     "--skip-damaged", is_flag=True, help="Restore what can be, with NaN in damaged units; still exits with 1."
 )
-@click.option("--recover", is_flag=True, help="Read an archive that lost its end or its index.")
+@click.option(
+    "--recover",
+    is_flag=True,
+    help="Read an archive that lost its end or its index; says what is missing, and then exits with 1.",
+)
 @click.option("-r", "--recursive", is_flag=True, help="Decompress all .entropyd files under SOURCE.")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=FILE)
 @click.argument("target", type=click.Path(path_type=Path))
 @click.pass_obj
 def decompress(
@@ -137,8 +140,9 @@ def decompress(
 ) -> None:
     """Restore the array in the archive SOURCE into TARGET (.npy).
 
-    - stands for standard input and output. Only the blocks that hold the selected items are read. An archive
-    that embeds its model needs no more than any server; it is registered there if it is missing.
+    SOURCE may be a pipe, or - for standard input; - as TARGET is standard output. Only the blocks that hold
+    the selected items are read. An archive that embeds its model needs no more than any server; it is
+    registered there if it is missing.
 
     \b
     Examples:
@@ -154,21 +158,16 @@ def decompress(
         _report(session, bulk.decompress_all(session, jobs, options))
         return
     _refuse_terminal(target)
-    with _opened(source, recover=recover) as archive:
+    with opened_archive(source, recover=recover) as archive:
         with progress(f"decompressing {source}", archive.file_bytes, quiet=session.as_json) as advance:
-            shape, dtype, damaged = decompress_archive(
+            restored = decompress_archive(
                 session.client, archive, target, items, skip_damaged=skip_damaged, advance=advance
             )
-        found = {"target": str(target), "dtype": dtype, "shape": list(shape), "damaged_units": damaged}
-        session.tell(found, f"{target}: {dtype} {shape}", err=target == STREAM)
-    if damaged:
-        raise click.ClickException(
-            f"{len(damaged)} damaged coding units are NaN in {target}: {_some(damaged)}"
+        session.tell(
+            {"target": str(target), **restored.figures}, f"{target}: {restored}", err=target == STREAM
         )
-
-
-def _some(units: list[int]) -> str:
-    return ", ".join(map(str, units[:10])) + (", ..." if len(units) > 10 else "")
+    if restored.problems:
+        raise click.ClickException("\n".join(restored.problems))
 
 
 def _report(session: Session, outcomes: Iterator[bulk.Outcome]) -> None:
@@ -185,20 +184,6 @@ def _report(session: Session, outcomes: Iterator[bulk.Outcome]) -> None:
     session.tell({"files": shown, **counts}, summary)
     if counts["failed"]:
         raise click.exceptions.Exit(1)
-
-
-@contextmanager
-def _opened(source: Path, *, recover: bool) -> Iterator[Archive]:
-    """An archive from a file or from standard input, which is kept in a temporary file meanwhile."""
-    if source != STREAM:
-        with Archive.open(source, recover=recover) as archive:
-            yield archive
-        return
-    with tempfile.NamedTemporaryFile(suffix=".entropyd") as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.flush()
-        with Archive.open(kept.name, recover=recover) as archive:
-            yield archive
 
 
 def _refuse_terminal(target: Path) -> None:

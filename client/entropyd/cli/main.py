@@ -13,11 +13,12 @@ import click
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
 from entropyd.cli.exchange import export_model, import_model
-from entropyd.cli.files import inspect, verify
 from entropyd.cli.fit import fit
+from entropyd.cli.inspecting import inspect
 from entropyd.cli.models import models
 from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session, connect
 from entropyd.cli.token import token
+from entropyd.cli.verifying import verify
 
 _FILE = click.Path(path_type=Path)
 

@@ -1,7 +1,7 @@
 """Compressing one array into one archive, and back, in pieces.
 
-Owns the sizes of pieces and what a piece goes through. It must not know flags, nor print. Invariant: memory
-is that of a piece, however large the array, unless one item of its first batch axis is larger.
+Invariant: memory is that of a piece, however large the array, unless one item of its first batch axis is
+larger.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from entropyd import (
 )
 from entropyd.bounded import ErrorBound
 from entropyd.cli.arrays import ArrayWriter
+from entropyd.cli.sources import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,35 @@ class Spent:
         return f"{sizes}, {self.bits_per_symbol:.3f} bits per symbol"
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What came of an archive.
+
+    Attributes:
+      shape: Of the array.
+      dtype: Of the array.
+      damaged_units: Numbers of the coding units that are damaged, and NaN in the array.
+      missing_units: Coding units that are known to be missing behind the last one.
+      complete: Whether the archive says that it had no more coding units.
+      problems: What the array lacks of that which was asked for, one sentence each.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    damaged_units: list[int]
+    missing_units: int
+    complete: bool
+    problems: list[str]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All of it that a program needs; the problems are errors of the command."""
+        return {name: value for name, value in asdict(self).items() if name != "problems"}
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
 def compress_array(
     client: Client,
     model: Model,
@@ -115,11 +145,8 @@ def decompress_archive(
     *,
     skip_damaged: bool,
     advance: Advance,
-) -> tuple[tuple[int, ...], str, list[int]]:
+) -> Restored:
     """Restores an archive, or some items of its first batch axis, into a `.npy` file.
-
-    Returns:
-      Shape and dtype of the array, and the numbers of the coding units that are damaged and NaN in it.
 
     Raises:
       CorruptStringError: If units are damaged and not to be skipped.
@@ -147,7 +174,22 @@ def decompress_archive(
                 restored = model.decompress(compressed)
             writer.append(restored if bound is None else bound.data(restored))
             advance(len(compressed.payload))
-    return shape, dtype.name, damaged
+    problems = []
+    if damaged:
+        problems.append(f"{len(damaged)} damaged coding units are NaN in {target}: {_some(damaged)}")
+    if not archive.complete and _asks_for_the_end(items):
+        found = f"{archive.units:,} coding units were found, and {missing(archive)}"
+        problems.append(f"{archive.name} is not complete: {found}")
+    return Restored(shape, dtype.name, damaged, archive.missing_units, archive.complete, problems)
+
+
+def _asks_for_the_end(items: slice | None) -> bool:
+    """Whether items are counted from the end, or reach to it, wherever that is."""
+    return items is None or items.stop is None or min(items.start or 0, items.stop) < 0
+
+
+def _some(units: list[int]) -> str:
+    return ", ".join(map(str, units[:10])) + (", ..." if len(units) > 10 else "")
 
 
 def _selections(archive: Archive, items: slice | None, units: int) -> list[slice]:

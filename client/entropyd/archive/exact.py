@@ -1,0 +1,251 @@
+"""Elements of an array that come back exactly as they were, whatever the bit strings say.
+
+Missing values (NaN, fill values) and the few elements that rounding would carry beyond an error bound are
+stored beside the bit strings. docs/archive.md describes the bytes.
+
+Invariant: memory is that of the runs of equal neighbours, however long they are, and `unpack(pack())` gives
+the same elements, bit for bit.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd.archive.layout import LayoutError
+from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
+from entropyd.contract.errors import InvalidTensorError, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+# dtype's name -> bit patterns of its elements, as they are stored.
+BIT_PATTERNS: dict[str, np.dtype[Any]] = {
+    "float16": np.dtype("<u2"),
+    "bfloat16": np.dtype("<u2"),
+    "float32": np.dtype("<u4"),
+    "float64": np.dtype("<u8"),
+}
+# Of what is packed, before deflating: a few bytes of a hostile file must not take all of the memory.
+MAX_PACKED_BYTES = 1 << 26
+
+
+def exact_dtype_name(dtype: npt.DTypeLike) -> str:
+    """Name of a dtype that exact elements can have.
+
+    Raises:
+      InvalidTensorError: If they cannot.
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in BIT_PATTERNS:
+        found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
+        raise InvalidTensorError.of([Violation("the array", found)])
+    return name
+
+
+@dataclass(frozen=True, eq=False)
+class ExactElements:
+    """Some elements of an array, as runs of neighbours with equal bit patterns.
+
+    Attributes:
+      dtype: Name of the array's dtype: float16, bfloat16, float32 or float64.
+      elements: Size of the array; 0 will do where there are no exact elements.
+      starts: int64 [runs], position of each run's first element in row-major order, rising.
+      counts: int64 [runs], elements of each run, at least 1.
+      bits: uint16, uint32 or uint64 [runs], the bit pattern of each run's elements.
+    """
+
+    dtype: str
+    elements: int
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    bits: npt.NDArray[Any]
+
+    @classmethod
+    def none(cls, dtype: npt.DTypeLike, elements: int = 0) -> Self:
+        """No elements of an array of that dtype and size."""
+        name = exact_dtype_name(dtype)
+        nothing = np.empty(0, np.int64)
+        return cls(name, elements, nothing, nothing, np.empty(0, BIT_PATTERNS[name]))
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Self:
+        """The elements of an array that a mask selects.
+
+        Args:
+          array: Any shape; float16, bfloat16 (of ml_dtypes), float32 or float64.
+          mask: Boolean, of the same shape.
+
+        Raises:
+          InvalidTensorError: If the array has another dtype.
+        """
+        name, positions = exact_dtype_name(array.dtype), np.flatnonzero(mask)
+        if not len(positions):
+            return cls.none(name, array.size)
+        bits = _bits(array)[positions].astype(BIT_PATTERNS[name], copy=False)
+        return cls._of_runs(name, array.size, positions, np.ones_like(positions), bits)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, ExactElements]], dtype: npt.DTypeLike, elements: int) -> Self:
+        """The elements of an array that consists of several ones.
+
+        Args:
+          parts: Position where each part's array begins, rising, and its exact elements.
+          dtype: Of all of them.
+          elements: Size of the whole array.
+        """
+        parts = [(begin, part) for begin, part in parts if len(part.starts)]
+        if not parts:
+            return cls.none(dtype, elements)
+        return cls._of_runs(
+            exact_dtype_name(dtype),
+            elements,
+            np.concatenate([begin + part.starts for begin, part in parts]),
+            np.concatenate([part.counts for _, part in parts]),
+            np.concatenate([part.bits for _, part in parts]),
+        )
+
+    @classmethod
+    def _of_runs(
+        cls,
+        dtype: str,
+        elements: int,
+        starts: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+        bits: npt.NDArray[Any],
+    ) -> Self:
+        """Joins runs that touch and are equal, so that the same elements always are the same runs."""
+        apart = (starts[1:] != starts[:-1] + counts[:-1]) | (bits[1:] != bits[:-1])
+        first = np.concatenate(([0], np.flatnonzero(apart) + 1))
+        return cls(dtype, elements, starts[first], np.add.reduceat(counts, first), bits[first])
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """int64 [n], where the elements are in the array's row-major order, rising."""
+        ends = np.cumsum(self.counts)
+        positions: npt.NDArray[np.int64] = np.repeat(self.starts - (ends - self.counts), self.counts)
+        positions += np.arange(len(positions))
+        return positions
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """[n], the elements in the array's dtype; uint16 bit patterns for bfloat16."""
+        bits = np.repeat(self.bits, self.counts)
+        return bits if self.dtype == "bfloat16" else bits.view(np.dtype(self.dtype).newbyteorder("<"))
+
+    def part(self, first: int, last: int) -> Self:
+        """Those at positions from `first` to `last`, not included, of an array that begins at `first`."""
+        if first >= last:
+            return self.none(self.dtype)
+        a = int(np.searchsorted(self.starts + self.counts, first, "right"))
+        b = int(np.searchsorted(self.starts, last, "left"))
+        starts = np.maximum(self.starts[a:b], first)
+        counts = np.minimum(self.starts[a:b] + self.counts[a:b], last) - starts
+        return type(self)(self.dtype, last - first, starts - first, counts, self.bits[a:b])
+
+    def applied(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The array with these elements in their places: a copy, or itself where there are none.
+
+        Args:
+          array: Any shape of as many elements, in the same dtype; also uint16 bit patterns for bfloat16.
+
+        Raises:
+          ValueError: If it has another dtype or size.
+        """
+        if not len(self.starts):
+            return array
+        if array.dtype.itemsize != self.bits.itemsize or array.size != self.elements:
+            found = f"{array.size} elements of {array.dtype.name}"
+            raise ValueError(f"{found} cannot take exact ones of {self.elements} of {self.dtype}")
+        whole = np.array(array, order="C")
+        _bits(whole)[self.positions] = np.repeat(self.bits, self.counts)
+        return whole
+
+    def pack(self) -> bytes:
+        """Renders them: a raw deflate stream of the distinct values and of the runs; nothing where none are.
+
+        Raises:
+          InvalidTensorError: If they are in too many runs; takes some 10 million of them.
+        """
+        if not len(self.starts):
+            return b""
+        table, number = np.unique(self.bits, return_inverse=True)
+        ends = np.concatenate(([0], self.starts[:-1] + self.counts[:-1]))
+        runs = np.stack([self.starts - ends, self.counts, number.reshape(-1)], axis=1).astype(np.uint64)
+        raw = packed_varints(np.array([len(table)], np.uint64)) + table.tobytes()
+        raw += packed_varints(runs.reshape(-1))
+        if len(raw) > MAX_PACKED_BYTES:
+            found = f"has exact elements in {len(self.starts)} runs, which take {len(raw)} bytes"
+            what = f"{found}; expected at most {MAX_PACKED_BYTES}"
+            raise InvalidTensorError.of([Violation("the array", what)])
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return deflate.compress(raw) + deflate.flush()
+
+    @classmethod
+    def unpack(cls, content: bytes, dtype: npt.DTypeLike, elements: int) -> Self:
+        """Reads what `pack` made, in bounded memory whatever it is.
+
+        Args:
+          content: The bytes.
+          dtype: Of the array.
+          elements: Size of the array.
+
+        Raises:
+          LayoutError: If it is anything else, or leaves the array.
+        """
+        name = exact_dtype_name(dtype)
+        if not content:
+            return cls.none(name, elements)
+        raw = _inflated(content)
+        table, rest = _table(raw, BIT_PATTERNS[name])
+        numbers = unpacked_varints(rest)
+        if len(numbers) % 3 or not len(numbers):
+            raise LayoutError("has exact elements that do not end where they should")
+        gaps, counts, number = numbers.reshape(-1, 3).T
+        # Each step is below 2^63, so that a sum that overflows is less than the one before.
+        ends = np.cumsum(np.stack([gaps, counts], axis=1).reshape(-1))
+        leaves = int(ends[-1]) > elements or bool((ends[1:] < ends[:-1]).any())
+        if leaves or not counts.all() or int(number.max()) >= len(table):
+            raise LayoutError("has exact elements where none can be")
+        starts = ends[::2].astype(np.int64)
+        return cls._of_runs(name, elements, starts, counts.astype(np.int64), table[number.astype(np.int64)])
+
+
+def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Bit patterns of an array in row-major order: a view where it is contiguous."""
+    bits = np.ascontiguousarray(array).reshape(-1)
+    swapped = bits.dtype.byteorder == ">"
+    return bits.view(np.dtype(f"{'>' if swapped else '<'}u{bits.dtype.itemsize}"))
+
+
+def _inflated(content: bytes) -> bytes:
+    try:
+        inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        raw = inflate.decompress(content, MAX_PACKED_BYTES + 1)
+    except zlib.error as error:
+        raise LayoutError(f"has exact elements that cannot be unpacked: {error}") from error
+    if not inflate.eof or inflate.unused_data or len(raw) > MAX_PACKED_BYTES:
+        raise LayoutError("has exact elements that do not end where they should")
+    return raw
+
+
+def _table(raw: bytes, pattern: np.dtype[Any]) -> tuple[npt.NDArray[Any], bytes]:
+    """The distinct values, and the bytes behind them."""
+    start = next((place + 1 for place, byte in enumerate(raw[:MAX_GROUPS]) if byte < 0x80), 0)
+    count = int(unpacked_varints(raw[:start])[0]) if start else 0
+    end = start + count * pattern.itemsize
+    if not count or end > len(raw):
+        raise LayoutError("has exact elements without their values")
+    table = np.frombuffer(raw, pattern, count, start)
+    if not (table[1:] > table[:-1]).all():
+        raise LayoutError("has exact elements whose values do not rise")
+    return table, raw[end:]

@@ -1,0 +1,122 @@
+"""Coding units that are to be written, cut into blocks.
+
+Invariant: blocks are the same in however many parts their units came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entropyd.archive.exact import ExactElements
+from entropyd.archive.heads import BlockHead
+from entropyd.archive.layout import pack_chunk
+from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entropyd.archive.tensor import CompressedTensor
+
+# Keeps what the exact elements of a block take bounded where bit strings are short.
+MAX_EXACT_BLOCK_ELEMENTS = 1 << 22
+
+
+class PendingUnits:
+    """Coding units of tensors that came one after the other, and their exact elements.
+
+    Args:
+      exact_dtype: Name of the dtype of exact elements; None where there can be none.
+    """
+
+    def __init__(self, exact_dtype: str | None) -> None:
+        self._exact_dtype = exact_dtype
+        self._first_unit = 0
+        self._payload = b""
+        self._lengths = np.empty(0, np.uint32)
+        # Counted from the first pending unit; None where those have none.
+        self._exact: ExactElements | None = None
+        self._elements_per_unit = 0  # known from the first exact elements on
+
+    @property
+    def fill_a_block(self) -> bool:
+        """Whether there are more of them than one block takes."""
+        return len(self._payload) > BLOCK_BYTES or len(self._lengths) > MAX_BLOCK_UNITS
+
+    def append(self, tensor: CompressedTensor, exact: ExactElements | None) -> None:
+        """Adds a tensor and exact elements of the array that it was made of.
+
+        Raises:
+          InvalidRequestError: If these are of another dtype, or of an array of another size.
+        """
+        if exact is not None and len(exact):
+            self._check(exact, len(tensor.lengths))
+            begin = len(self._lengths) * self._elements_per_unit
+            parts = [(begin, exact)] if self._exact is None else [(0, self._exact), (begin, exact)]
+            self._exact = ExactElements.joined(parts, exact.dtype, begin + exact.elements)
+        self._payload = b"".join((self._payload, tensor.payload))
+        self._lengths = np.concatenate((self._lengths, tensor.lengths))
+
+    def take_blocks(self, *, keep_last: bool) -> Iterator[tuple[int, bytes]]:
+        """Renders them block by block; the last one may be kept, as it may still grow.
+
+        Yields:
+          First unit and chunk of each block.
+        """
+        ends = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
+        blocks = make_blocks(self._payload, self._lengths)
+        taken = 0
+        for block in blocks[:-1] if keep_last else blocks:
+            for units in self._split(taken, taken + block.units):
+                payload = self._payload[int(ends[units.start]) : int(ends[units.stop])]
+                yield self._first_unit + units.start, self._chunk(units, payload)
+            taken += block.units
+        if self._exact is not None:
+            self._exact = self._exact_of(slice(taken, len(self._lengths)))
+        self._payload = self._payload[int(ends[taken]) :]
+        self._lengths = self._lengths[taken:]
+        self._first_unit += taken
+
+    def _split(self, first: int, last: int) -> list[slice]:
+        """Runs of units that stay within MAX_EXACT_BLOCK_ELEMENTS, if they have exact elements at all."""
+        step = last - first
+        if self._exact_of(slice(first, last)) is not None:
+            step = max(1, MAX_EXACT_BLOCK_ELEMENTS // self._elements_per_unit)
+        return [slice(start, min(start + step, last)) for start in range(first, last, step)]
+
+    def _chunk(self, units: slice, payload: bytes) -> bytes:
+        first_unit, lengths = self._first_unit + units.start, self._lengths[units]
+        exact = self._exact_of(units)
+        if exact is None:
+            head, data = BlockHead(first_unit, lengths), payload
+        else:
+            head = BlockHead(first_unit, lengths, self._elements_per_unit, len(exact))
+            data = payload + exact.pack()
+        return pack_chunk(head.kind, head.pack(), data, checksum(data, lengths))
+
+    def _exact_of(self, units: slice) -> ExactElements | None:
+        """Exact elements of pending units, None where they have none."""
+        if self._exact is None:
+            return None
+        part = self._exact.part(units.start * self._elements_per_unit, units.stop * self._elements_per_unit)
+        return part if len(part) else None
+
+    def _check(self, exact: ExactElements, units: int) -> None:
+        if exact.dtype != self._exact_dtype:
+            expected = (
+                "none, as the archive has no exact_dtype" if self._exact_dtype is None else self._exact_dtype
+            )
+            raise _invalid(f"are of dtype {exact.dtype}; expected {expected}")
+        per_unit = self._elements_per_unit or (exact.elements // units if units else 0)
+        if not per_unit or exact.elements != per_unit * units:
+            expected = f"{per_unit} in each" if per_unit else "as many in each"
+            raise _invalid(
+                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}"
+            )
+        self._elements_per_unit = per_unit
+
+
+def _invalid(description: str) -> InvalidRequestError:
+    return InvalidRequestError.of([Violation("the exact elements", description)])

@@ -1,0 +1,152 @@
+"""`entropyd inspect`: what an archive holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from entropyd import DataLossError
+from entropyd.cli.paths import FILE
+from entropyd.cli.sources import opened_archive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from entropyd import Archive
+    from entropyd.cli.session import Session
+
+_BARS = 12
+_BAR_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class _Strings:
+    """How long the bit strings of an archive are, in memory of the distinct lengths, and what is beside them.
+
+    Attributes:
+      values: int64 [distinct], lengths in bytes, rising.
+      units: int64 [distinct], bit strings of each length.
+      exact_elements: Number of exact elements.
+    """
+
+    values: npt.NDArray[np.int64]
+    units: npt.NDArray[np.int64]
+    exact_elements: int
+
+    @classmethod
+    def of(cls, archive: Archive, *, recover: bool) -> _Strings:
+        counts: Counter[int] = Counter()
+        exact_elements = 0
+        for head in archive.block_heads(on_error="skip" if recover else "raise"):
+            values, units = np.unique(head.lengths, return_counts=True)
+            counts.update(dict(zip(values.tolist(), units.tolist(), strict=True)))
+            exact_elements += head.exact_elements
+        rising = sorted(counts)
+        of_each = [counts[value] for value in rising]
+        return cls(np.array(rising, np.int64), np.array(of_each, np.int64), exact_elements)
+
+    @property
+    def total_bytes(self) -> int:
+        return int(self.values @ self.units)
+
+    def statistics(self) -> dict[str, Any]:
+        if not len(self.values):
+            return {}
+        below = np.cumsum(self.units)
+        mean = round(self.total_bytes / int(below[-1]), 2)
+        median, p99 = (int(self.values[np.searchsorted(below, part * below[-1])]) for part in (0.5, 0.99))
+        least, most = int(self.values[0]), int(self.values[-1])
+        return {"least": least, "mean": mean, "median": median, "p99": p99, "most": most}
+
+    def histogram(self) -> tuple[list[int], list[int]]:
+        """Bit strings per range of lengths, and the ranges' borders in bytes."""
+        if not len(self.values):
+            return [], []
+        least, most = int(self.values[0]), int(self.values[-1])
+        width = -(-(most - least + 1) // _BARS)
+        bars = -(-(most - least + 1) // width)
+        counts = np.bincount((self.values - least) // width, self.units, bars).astype(int)
+        return counts.tolist(), [least + width * bar for bar in range(bars + 1)]
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--recover", is_flag=True, help="Look into an archive that lost its end, its index or blocks.")
+@click.pass_obj
+def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
+    """Show what the archive FILE holds: model, shapes, rate, and how long its bit strings are.
+
+    FILE may be a pipe, or - for standard input. Needs no server, and does not read the bit strings.
+
+    \b
+    Examples:
+      entropyd inspect latents.entropyd
+      entropyd --json inspect latents.entropyd | jq .bits_per_symbol
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    with opened_archive(file, recover=recover) as archive:
+        strings = _Strings.of(archive, recover=recover)
+        found = _found(archive, strings, recover=recover)
+    counts, edges = strings.histogram()
+    found["lengths"]["histogram"] = {"edges_bytes": edges, "units": counts}
+
+    def text() -> None:
+        for name, value in found.items():
+            if name != "lengths":
+                click.echo(f"{name:18} {value}")
+        if counts:
+            click.echo(f"\nlengths of bit strings: {_spread(found['lengths'])} bytes")
+            _draw(counts, edges)
+
+    session.show(found, text)
+
+
+def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, Any]:
+    payload_bytes = strings.total_bytes
+    per_unit, found_units = archive.symbols_per_unit, int(strings.units.sum())
+    symbols = None if per_unit is None else per_unit * found_units
+    embedded, has_model = None, None
+    try:
+        embedded = archive.model
+        has_model = embedded is not None
+    except DataLossError:
+        if not recover:
+            raise
+    return {
+        "file": archive.name,
+        "model_id": archive.model_id,
+        "tables_digest": archive.tables_digest.hex(),
+        "prior": None if embedded is None else embedded.config.prior.family,
+        "model_embedded": has_model,
+        "dtype": archive.dtype,
+        "batch_shape": list(archive.batch_shape),
+        "broadcast_shape": list(archive.broadcast_shape),
+        "coding_units": archive.units,
+        "symbols_per_unit": per_unit,
+        "bits_per_symbol": round(8 * payload_bytes / symbols, 4) if symbols else None,
+        "file_bytes": archive.file_bytes,
+        "payload_bytes": payload_bytes,
+        "overhead": round(archive.file_bytes / payload_bytes - 1, 5) if payload_bytes else None,
+        "exact_elements": strings.exact_elements,
+        "complete": archive.complete,
+        "missing_units": archive.missing_units,
+        "metadata": dict(archive.metadata),
+        "lengths": strings.statistics(),
+    }
+
+
+def _spread(statistics: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in statistics.items() if name != "histogram")
+
+
+def _draw(counts: list[int], edges: list[int]) -> None:
+    digits = len(str(edges[-1]))
+    for count, first, end in zip(counts, edges, edges[1:], strict=False):
+        bar = "█" * -(-_BAR_WIDTH * count // max(counts))
+        span = f"{first:{digits}}" if end == first + 1 else f"{first:{digits}} to {end - 1:{digits}}"
+        click.echo(f"  {span}  {bar} {count:,}")

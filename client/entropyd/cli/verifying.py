@@ -1,0 +1,111 @@
+"""`entropyd verify`: whether archives are as they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entropyd.archive import Verification
+from entropyd.archive.verification import verify_source
+from entropyd.cli.paths import FILE, STREAM
+from entropyd.cli.progress import progress
+from entropyd.cli.sources import archive_source, files_under, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entropyd.cli.session import Session
+
+_NAMED_RUNS = 20
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.pass_obj
+def verify(session: Session, /, files: tuple[Path, ...]) -> None:
+    """Check every byte of archives, and name the coding units that are damaged.
+
+    FILES are archives, pipes, - for standard input, or folders, of which all .entropyd files are checked.
+    Needs no server. Exits with 0 only if there is an archive in each, and all of them are good.
+
+    \b
+    Examples:
+      entropyd verify latents.entropyd
+      entropyd --json verify archives/
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    named = [(path, why) for file in files for path, why in _archives(file)]
+    shown, good = [], True
+    for path, report in _verified_one_by_one(named, quiet=session.as_json):
+        good &= isinstance(report, Verification) and report.good
+        if session.as_json:
+            shown.append(_for_programs(path, report))
+        elif isinstance(report, Verification):
+            _say(path, report)
+        else:
+            click.echo(f"{path}: {report}", err=True)
+    checked = sum(why is None for _, why in named)
+    session.show({"good": good, "files": shown}, lambda: click.echo(f"{checked} files checked"))
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+def _archives(file: Path) -> list[tuple[Path, str | None]]:
+    """What an argument names, and why it cannot be checked, or None."""
+    if file == STREAM or not file.is_dir():
+        return [(file, None)]
+    paths, errors = files_under(file, (".entropyd",))
+    named: list[tuple[Path, str | None]] = [(path, None) for path in paths]
+    named += [(Path(error.filename), error.strerror) for error in errors]
+    return named or [(file, "holds no .entropyd files")]
+
+
+def _verified_one_by_one(
+    named: list[tuple[Path, str | None]], *, quiet: bool
+) -> Iterator[tuple[Path, Verification | str]]:
+    """What was found in each, or why it could not be read."""
+    total_bytes = sum(path.stat().st_size for path, why in named if why is None and path.is_file())
+    with progress("verifying", total_bytes, quiet=quiet) as advance:
+        for path, why in named:
+            if why is not None:
+                yield path, why
+                continue
+            try:
+                with archive_source(path) as source:
+                    yield path, verify_source(source, advance)
+            except OSError as error:
+                yield path, error.strerror or str(error)
+
+
+def _say(path: Path, report: Verification) -> None:
+    if report.good:
+        click.echo(f"{path}: good, {report.units:,} coding units")
+        return
+    if report.complete:
+        lost = f"{report.damaged_units:,}" if report.damaged else "none"
+        click.echo(f"{path}: DAMAGED, {lost} of {report.units:,} coding units lost")
+    else:
+        whole = f"{report.units - report.damaged_units:,}" if report.units else "no"
+        click.echo(f"{path}: INCOMPLETE, {whole} whole coding units found; {missing(report)}")
+    for problem in report.problems:
+        click.echo(f"  {problem}")
+    for first, last, why in report.damaged[:_NAMED_RUNS]:
+        click.echo(f"  coding units {first} to {last}: {why}")
+    if len(report.damaged) > _NAMED_RUNS:
+        click.echo(f"  and {len(report.damaged) - _NAMED_RUNS} more runs; --json names all")
+
+
+def _for_programs(path: Path, report: Verification | str) -> dict[str, Any]:
+    if isinstance(report, str):
+        report = Verification.of_nothing(0, report)
+    return {
+        "file": str(path),
+        "good": report.good,
+        "file_bytes": report.file_bytes,
+        "coding_units": report.units,
+        "damaged": [{"first": first, "last": last, "why": why} for first, last, why in report.damaged],
+        "complete": report.complete,
+        "missing_units": report.missing_units,
+        "problems": list(report.problems),
+    }

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import entropyd
-from entropyd import priors
-from entropyd.archive import ArchiveWriter, EmbeddedModel
+from entropyd import bounded, priors
+from entropyd.archive import ArchiveWriter, EmbeddedModel, ExactElements
+from entropyd.bounded import BoundedTensor, ErrorBound
 from entropyd_server.local import LocalServer
 
 FOLDER = Path(__file__).parent
@@ -43,7 +44,17 @@ CASES: dict[str, tuple[entropyd.Prior, dict[str, Any], tuple[int, ...], dict[str
         {},
     ),
     "float16": (CHANNELS, {"coding_rank": 2, "bottleneck_dtype": "float16"}, (3, 5, 3), {}),
+    "bounded": (CHANNELS, {"coding_rank": 2}, (5, 6, 3), {}),
+    "bounded_with_exact_elements": (CHANNELS, {"coding_rank": 2}, (9, 20, 3), {}),
 }
+
+# Those that keep a bound on the error of each element. The first has a step as it was when it followed from
+# the data as well.
+BOUNDS = {
+    "bounded": ErrorBound(max_error=0.02, step=0.0387, dtype="float64"),
+    "bounded_with_exact_elements": ErrorBound.holding(0.02, np.zeros(0, np.float32), "float32"),
+}
+MISSING = (-9999.0, 0.0)
 
 
 def main() -> None:
@@ -60,12 +71,36 @@ def write(client: entropyd.Client, name: str) -> None:
     prior, arguments, shape, metadata = CASES[name]
     model = client.create_model(entropyd.UniversalBatchedConfig(prior=prior, **arguments))
     scale = 300 if name == "several_blocks" else 3
+    if name in BOUNDS:
+        write_bounded(model, name, shape)
+        return
     x = np.random.default_rng(6).laplace(0, scale, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(x)
     embedded = EmbeddedModel.of(model)
     with ArchiveWriter(FOLDER / f"{name}.entropyd", metadata=metadata, model=embedded) as writer:
         writer.append(compressed)
     np.save(FOLDER / f"{name}.npy", model.decompress(compressed))
+
+
+def write_bounded(model: entropyd.Model, name: str, shape: tuple[int, ...]) -> None:
+    """Data around 0; for exact elements with gaps, values beside them, and large ones that rounding moves."""
+    bound = BOUNDS[name]
+    x = np.random.default_rng(6).laplace(0, 0.1, shape).astype(bound.dtype)
+    if name == "bounded_with_exact_elements":
+        flat = x.reshape(-1)
+        flat[::7], flat[3::11], flat[40:90], flat[100:110] = np.nan, -9999.0, 0.0, -0.0
+        flat[120:180] = np.linspace(-0.01, 0.01, 60)
+        flat[200:] += np.linspace(0, 2000, flat.size - 200).astype(np.float32)
+        tensor = bounded.compress(model, x, bound.max_error, MISSING)
+        assert tensor.bound == bound
+    else:
+        compressed = model.compress(bound.bottleneck(x, model.bottleneck_dtype))
+        tensor = BoundedTensor(compressed, bound, ExactElements.none(bound.dtype))
+    exact_dtype = bound.dtype if len(tensor.exact) else None
+    path, embedded = FOLDER / f"{name}.entropyd", EmbeddedModel.of(model)
+    with ArchiveWriter(path, metadata=bound.metadata, model=embedded, exact_dtype=exact_dtype) as writer:
+        writer.append(tensor.compressed, tensor.exact)
+    np.save(FOLDER / f"{name}.npy", bounded.decompress(model, tensor))
 
 
 if __name__ == "__main__":

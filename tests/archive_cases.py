@@ -15,7 +15,7 @@ from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel, Exa
 from entropyd.contract.integrity import make_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 STRINGS = st.binary(max_size=6) | st.binary(max_size=3).map(lambda string: string + b"\0\0")
@@ -78,3 +78,13 @@ def random_strings(units: int, mean_bytes: float, deviation_bytes: float, seed: 
     content = rng.bytes(int(lengths.sum()))
     ends = np.cumsum(lengths)
     return [content[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+
+
+def with_flipped_bits(content: bytes, *, step: int = 1, between: range = range(0)) -> Iterator[bytes]:
+    """The file with each `step`th bit flipped, one at a time, but for those of the bytes `between`."""
+    damaged = bytearray(content)
+    for bit in range(0, 8 * len(content), step):
+        if bit // 8 not in between:
+            damaged[bit // 8] ^= 1 << bit % 8
+            yield bytes(damaged)
+            damaged[bit // 8] ^= 1 << bit % 8

@@ -1,7 +1,6 @@
-"""Archives as docs/archive.md describes them, by the standard library alone.
+"""A second reader of archives, written from docs/archive.md by the standard library alone.
 
-Owns a second reader, written from that page as a person without entropyd would write it. It must not import
-entropyd or NumPy, nor be fast.
+It imports neither entropyd nor NumPy, and need not be fast.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import zlib
 from typing import Any
 
 MAGIC = b"\x89ENTR\r\n\x1a"
+ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 def read(content: bytes) -> dict[str, Any]:
@@ -20,7 +20,8 @@ def read(content: bytes) -> dict[str, Any]:
 
     Returns:
       `header`, the JSON; `items`, the length of the first batch axis; `strings`, all bit strings in order;
-      `model`, None or a dictionary of `config`, `cdf` and `cdf_offset`.
+      `exact`, position in the array and bytes of each exact element; `model`, None or a dictionary of
+      `config`, `cdf` and `cdf_offset`.
 
     Raises:
       ValueError: If any byte is not what the page says.
@@ -28,7 +29,7 @@ def read(content: bytes) -> dict[str, Any]:
     magic, version, crc = struct.unpack_from("<8sII", content)
     check(magic == MAGIC, "magic")
     check(crc == crc32c(content[:12]), "prefix")
-    check(version == 1, "version")
+    check(version in {1, 2}, "version")
     index_offset, file_bytes, crc, end_magic = struct.unpack("<QQI8s", content[-28:])
     check(end_magic == MAGIC[::-1], "end")
     check(crc == crc32c(content[-28:-12]), "footer")
@@ -37,6 +38,7 @@ def read(content: bytes) -> dict[str, Any]:
     header: dict[str, Any] = {}
     model = None
     strings: list[bytes] = []
+    exact: list[tuple[int, bytes]] = []
     blocks: list[tuple[int, int]] = []
     items = 0
     offset = 16
@@ -47,21 +49,17 @@ def read(content: bytes) -> dict[str, Any]:
         check(crc == crc32c(content[offset:head_end]), "chunk head")
         head = content[offset + 20 : head_end]
         data = content[head_end + 4 : head_end + 4 + data_bytes]
-        if kind == b"BLCK":
-            first_unit, units = struct.unpack_from("<QI", head)
-            lengths = varints(zlib.decompress(head[12:], wbits=-15))
-            check(first_unit == len(strings) and len(lengths) == units, "units of a block")
-            check(data_crc == crc32c(struct.pack(f"<{units}I", *lengths) + data), "block")
-            blocks.append((offset, first_unit))
-            start = 0
-            for length in lengths:
-                strings.append(data[start : start + length])
-                start += length
-            check(start == data_bytes, "lengths")
+        if kind in {b"BLCK", b"BLKX"}:
+            block = read_block(kind, head, data, data_crc, header)
+            check(block["first_unit"] == len(strings), "first unit of a block")
+            blocks.append((offset, len(strings)))
+            strings += block["strings"]
+            exact += block["exact"]
         else:
             check(data_crc == crc32c(data), "chunk")
         if kind == b"HEAD":
             header = json.loads(head)
+            check((version == 2) == ("exact_dtype" in header), "version")
         if kind == b"MODL":
             model = read_model(head, data)
         if kind == b"INDX":
@@ -74,7 +72,50 @@ def read(content: bytes) -> dict[str, Any]:
     if model is not None:
         check(hashlib.sha256(model["config"]).hexdigest() == header["model_id"], "model id")
         check(tables_digest(model) == header["tables_digest"], "tables digest")
-    return {"header": header, "items": items, "strings": strings, "model": model}
+    return {"header": header, "items": items, "strings": strings, "exact": exact, "model": model}
+
+
+def read_block(
+    kind: bytes, head: bytes, data: bytes, data_crc: int, header: dict[str, Any]
+) -> dict[str, Any]:
+    """First unit, bit strings and exact elements of a BLCK or BLKX chunk."""
+    first_unit, units = struct.unpack_from("<QI", head)
+    per_unit, exact_count = struct.unpack_from("<QQ", head, 12) if kind == b"BLKX" else (0, 0)
+    lengths = varints(zlib.decompress(head[28 if kind == b"BLKX" else 12 :], wbits=-15))
+    check(len(lengths) == units, "number of lengths")
+    check(data_crc == crc32c(struct.pack(f"<{units}I", *lengths) + data), "block")
+    strings, start = [], 0
+    for length in lengths:
+        strings.append(data[start : start + length])
+        start += length
+    exact = []
+    if kind == b"BLKX":
+        found = exact_elements(data[start:], ITEM_BYTES[header["exact_dtype"]])
+        check(len(found) == exact_count > 0, "number of exact elements")
+        check(found[-1][0] < per_unit * units, "place of the last exact element")
+        exact = [(first_unit * per_unit + position, value) for position, value in found]
+    else:
+        check(start == len(data), "lengths")
+    return {"first_unit": first_unit, "strings": strings, "exact": exact}
+
+
+def exact_elements(content: bytes, item_bytes: int) -> list[tuple[int, bytes]]:
+    """Position in its block, and bytes, of each exact element that a BLKX chunk packs."""
+    raw = zlib.decompress(content, wbits=-15)
+    table_start = next(place for place, byte in enumerate(raw) if byte < 0x80) + 1
+    (count,) = varints(raw[:table_start])
+    runs_start = table_start + count * item_bytes
+    table = [raw[start : start + item_bytes] for start in range(table_start, runs_start, item_bytes)]
+    check(table == sorted(set(table), key=lambda value: int.from_bytes(value, "little")), "values")
+    found, position = [], 0
+    numbers = iter(varints(raw[runs_start:]))
+    for gap in numbers:
+        length, value = next(numbers), next(numbers)
+        check(length > 0, "run")
+        position += gap
+        found += [(place, table[value]) for place in range(position, position + length)]
+        position += length
+    return found
 
 
 def read_model(head: bytes, data: bytes) -> dict[str, Any]:

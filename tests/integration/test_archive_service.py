@@ -27,7 +27,8 @@ from entropyd import (
     bounded,
     priors,
 )
-from entropyd.archive import verify
+from entropyd.archive import ExactElements, verify
+from tests.archive_cases import with_flipped_bits
 from tests.golden.archives import write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "archive.md"
@@ -104,25 +105,31 @@ def test_a_bad_bare_string_is_masked_in_the_shape_of_the_batch(model: Model) -> 
     assert np.isfinite(restored[~mask]).all()
 
 
-def test_no_flipped_bit_of_an_archive_restores_other_values(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact_dtype", [None, "float32"])
+def test_no_flipped_bit_of_an_archive_restores_other_values(
+    model: Model, tmp_path: Path, exact_dtype: str | None
+) -> None:
     x = np.random.default_rng(8).normal(0, 2, (3, 2, 3)).astype(np.float32)
-    model.compress(x).save(tmp_path / "good")
+    exact = ExactElements.of(x, (x > 1) & (exact_dtype is not None))
+    with ArchiveWriter(tmp_path / "good", exact_dtype=exact_dtype) as writer:
+        writer.append(model.compress(x), exact)
     content = (tmp_path / "good").read_bytes()
-    expected = model.decompress(Archive.from_bytes(content)[:])
+    expected = exact.applied(model.decompress(Archive.from_bytes(content)[:]))
     outcomes = {"refused": 0, "masked": 0}
-    for bit in range(0, 8 * len(content), 5):
-        damaged = bytearray(content)
-        damaged[bit // 8] ^= 1 << bit % 8
+    flips = list(with_flipped_bits(content, step=5))
+    for damaged in flips:
         try:
-            part = Archive.from_bytes(bytes(damaged)).read(on_error="skip")
+            archive = Archive.from_bytes(damaged)
+            part = archive.read(on_error="skip")
         except DataLossError:
             outcomes["refused"] += 1
             continue
         restored, mask = model.decompress(part, on_error="skip")
+        restored = archive.exact(on_error="skip").applied(restored)
         np.testing.assert_array_equal(restored[~mask], expected[~mask])
         outcomes["masked"] += bool(mask.any())
     assert min(outcomes.values()) > 0
-    assert sum(outcomes.values()) == len(range(0, 8 * len(content), 5))
+    assert sum(outcomes.values()) == len(flips)
 
 
 def test_the_code_on_the_page_runs(
@@ -130,16 +137,19 @@ def test_the_code_on_the_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     parts = [np.full((5000, 1, 3), number, np.float32) for number in range(3)]
+    measured = np.where(np.arange(45) % 7 == 0, np.float32(np.nan), np.float32(2)).reshape(15, 1, 3)
     names: dict[str, Any] = {
         "client": client,
         "model": model,
         "parts": parts,
+        "measured": measured,
         "compressed": model.compress(parts[0]),
     }
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, names)  # noqa: S102 - our own page
+    np.testing.assert_allclose(names["part"], measured[3:7], atol=0.5)
     np.testing.assert_allclose(names["restored"], parts[0][3:7], atol=0.5)
 
 

@@ -1,8 +1,9 @@
 """Compressed tensors, in memory and in files: `CompressedTensor`, `Archive`, `ArchiveWriter`.
 
-docs/archive.md describes the format. tensor: the value; layout and heads: the bytes of a file; writer, and
-reader with structure, blocks and selection: files; recovery and verification: files that are damaged;
-embedded: a model inside a file; source: where bytes are.
+docs/archive.md describes the format. tensor: the value; layout, heads and varints: the bytes of a file;
+exact: elements that come back exactly; writer with pending, and reader with structure, blocks and selection:
+files; recovery and verification: files that are damaged; embedded: a model inside a file; source: where bytes
+are.
 """
 
 from entropyd.archive.embedded import EmbeddedModel

@@ -82,7 +82,7 @@ class FileSource:
         # archive is whole, too.
         state = os.fstat(self._file.fileno())
         if (state.st_size, state.st_mtime_ns) != (self.size, self._changed_ns):
-            raise DataLossError(f"{self.name} was changed while it was open", reason="ARCHIVE_DAMAGED")
+            raise DataLossError(f"{self.name} was changed while it was open", reason="ARCHIVE_CHANGED")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:

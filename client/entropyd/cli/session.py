@@ -40,6 +40,7 @@ _NEXT = {
     "MISSING_SCOPE": "ask whoever runs the server for a token with that scope",
     "CORRUPT_STRING": "`entropyd verify FILE` names what is damaged; --skip-damaged decodes the rest",
     "ARCHIVE_DAMAGED": "`entropyd verify FILE` names what is damaged; --recover reads the rest",
+    "ARCHIVE_CHANGED": "another program writes to the file; repeat the command when that is done",
 }
 
 

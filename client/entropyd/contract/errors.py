@@ -204,10 +204,10 @@ class PermissionDeniedError(EntropydError):
 
 
 class DataLossError(EntropydError):
-    """A stored model that does not match its digests, or a file that is damaged, cut short or no archive."""
+    """A stored model that does not match its digests; a file that is damaged, cut short, or no archive."""
 
     code = "DATA_LOSS"
-    reasons = ("MODEL_DAMAGED", "ARCHIVE_DAMAGED")
+    reasons = ("MODEL_DAMAGED", "ARCHIVE_DAMAGED", "ARCHIVE_CHANGED")
 
 
 class UnimplementedError(EntropydError):

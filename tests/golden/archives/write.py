@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from entropyd import bounded, priors
 from entropyd.archive import ArchiveWriter, EmbeddedModel, ExactElements
 from entropyd.bounded import BoundedTensor, ErrorBound
 from entropyd_server.local import LocalServer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 FOLDER = Path(__file__).parent
 
@@ -44,8 +47,25 @@ CASES: dict[str, tuple[entropyd.Prior, dict[str, Any], tuple[int, ...], dict[str
         {},
     ),
     "float16": (CHANNELS, {"coding_rank": 2, "bottleneck_dtype": "float16"}, (3, 5, 3), {}),
+    "exact_elements": (CHANNELS, {"coding_rank": 2}, (7, 5, 3), {"fill": -9999.0}),
+    "exact_single_unit": (WIDE, {"coding_rank": 1, "bottleneck_dtype": "float64"}, (40,), {}),
+    "exact_in_some_blocks": (
+        priors.NoisyLaplace(loc=0.0, scale=300.0),
+        {"coding_rank": 1, "bottleneck_dtype": "float16", "range_coder_precision": 16, "num_noise_levels": 3},
+        (5000, 20),
+        {},
+    ),
     "bounded": (CHANNELS, {"coding_rank": 2}, (5, 6, 3), {}),
     "bounded_with_exact_elements": (CHANNELS, {"coding_rank": 2}, (9, 20, 3), {}),
+}
+# name: (items that have exact elements, bit patterns of those). Such archives are of format version 2.
+EXACT: dict[str, tuple[slice, list[int]]] = {
+    "exact_elements": (
+        slice(None),
+        [0x7FC00000, 0xFF812345, 0x80000000, 0xC61C3C00],
+    ),  # NaN, NaN, -0.0, -9999
+    "exact_single_unit": (slice(None), [0x7FF8000000000000, 0xC0C3878000000000]),
+    "exact_in_some_blocks": (slice(2600, 4000), [0x7E00, 0xF0E2]),
 }
 
 # Those that keep a bound on the error of each element. The first has a step as it was when it followed from
@@ -55,6 +75,7 @@ BOUNDS = {
     "bounded_with_exact_elements": ErrorBound.holding(0.02, np.zeros(0, np.float32), "float32"),
 }
 MISSING = (-9999.0, 0.0)
+WITH_EXACT = {*EXACT, "bounded_with_exact_elements"}
 
 
 def main() -> None:
@@ -70,16 +91,31 @@ def main() -> None:
 def write(client: entropyd.Client, name: str) -> None:
     prior, arguments, shape, metadata = CASES[name]
     model = client.create_model(entropyd.UniversalBatchedConfig(prior=prior, **arguments))
-    scale = 300 if name == "several_blocks" else 3
     if name in BOUNDS:
         write_bounded(model, name, shape)
         return
+    scale = 300 if name.endswith("_blocks") else 3
     x = np.random.default_rng(6).laplace(0, scale, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(x)
     embedded = EmbeddedModel.of(model)
-    with ArchiveWriter(FOLDER / f"{name}.entropyd", metadata=metadata, model=embedded) as writer:
-        writer.append(compressed)
-    np.save(FOLDER / f"{name}.npy", model.decompress(compressed))
+    exact = exact_of(name, x)
+    exact_dtype = x.dtype.name if len(exact) else None
+    target = FOLDER / f"{name}.entropyd"
+    with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
+        writer.append(compressed, exact)
+    np.save(FOLDER / f"{name}.npy", exact.applied(model.decompress(compressed)))
+
+
+def exact_of(name: str, x: npt.NDArray[Any]) -> ExactElements:
+    """Runs of exact elements in the case's items, as missing values are in a row of measurements."""
+    if name not in EXACT:
+        return ExactElements.none(x.dtype, x.size)
+    items, patterns = EXACT[name]
+    rng = np.random.default_rng(7)
+    bits = rng.choice(np.array(patterns, f"<u{x.dtype.itemsize}"), x.size).repeat(3)[: x.size]
+    mask = np.zeros(x.shape, np.bool_)
+    mask[items] = (rng.random(x.size).repeat(4)[: x.size] < 0.3).reshape(x.shape)[items]
+    return ExactElements.of(bits.view(x.dtype).reshape(x.shape), mask)
 
 
 def write_bounded(model: entropyd.Model, name: str, shape: tuple[int, ...]) -> None:

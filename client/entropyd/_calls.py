@@ -200,7 +200,11 @@ def check_size(message: Any, info: ServerInfo) -> None:
     Raises:
       LimitExceededError: If it is larger than the server's max_message_bytes.
     """
-    size = message.ByteSize()
+    check_bytes(message.ByteSize(), info)
+
+
+def check_bytes(size: int, info: ServerInfo) -> None:
+    """Refuses a message of so many bytes, as `check_size`."""
     if size > info.max_message_bytes:
         raise LimitExceededError(
             f"a message of {size} bytes exceeds the server's max_message_bytes of {info.max_message_bytes}",

@@ -185,6 +185,113 @@ def test_a_bound_on_the_error_is_kept_and_needs_not_be_repeated(cli: Cli) -> Non
     assert "expected at least" in refused.stderr
 
 
+@pytest.fixture
+def gaps(cli: Cli) -> npt.NDArray[np.float64]:
+    """Data with NaN and two fill values, in gaps.npy."""
+    rng = np.random.default_rng(8)
+    gaps = rng.normal(0, 1, (40, 30))
+    gaps[rng.random(gaps.shape) < 0.3] = np.nan
+    gaps[:, 3:7] = -9999
+    gaps[30] = 1e20
+    np.save("gaps.npy", gaps)
+    return gaps
+
+
+@pytest.fixture
+def row_model_id(cli: Cli) -> str:
+    arguments = ["--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=50", "--coding-rank", "1"]
+    return cli.run("models", "create", *arguments).stdout.strip()
+
+
+@pytest.mark.parametrize("piece_bytes", [10_000_000, 1_000])
+def test_named_missing_values_and_nan_come_back_exactly(
+    cli: Cli,
+    row_model_id: str,
+    gaps: npt.NDArray[np.float64],
+    monkeypatch: pytest.MonkeyPatch,
+    piece_bytes: int,
+) -> None:
+    monkeypatch.setattr("entropyd.cli.work._PIECE_BYTES", piece_bytes)
+    named = ["--max-error", "0.01", "--missing", "-9999", "--missing", "1e20"]
+    cli.run("compress", "--model", row_model_id, *named, "gaps.npy", "gaps.entropyd")
+    cli.run("decompress", "gaps.entropyd", "restored.npy")
+    restored, gone = np.load("restored.npy"), np.isnan(gaps) | (gaps == -9999) | (gaps == 1e20)
+    assert restored[gone].tobytes() == gaps[gone].tobytes()
+    assert np.abs(restored[~gone] - gaps[~gone]).max() <= 0.01
+    cli.run("decompress", "--units", "28:33", "gaps.entropyd", "some.npy")
+    assert np.load("some.npy").tobytes() == restored[28:33].tobytes()
+    packed = cli.run(
+        "compress",
+        "--model",
+        row_model_id,
+        *named,
+        "-",
+        "-",
+        stdin=(cli.folder / "gaps.npy").read_bytes(),
+    )
+    assert packed.stdout_bytes == (cli.folder / "gaps.entropyd").read_bytes()
+
+
+def test_the_bytes_that_are_told_are_those_of_the_archive_but_for_its_frame(
+    cli: Cli, row_model_id: str, gaps: npt.NDArray[np.float64]
+) -> None:
+    arguments = [
+        "--max-error",
+        "0.01",
+        "--missing",
+        "-9999",
+        "--missing",
+        "1e20",
+        "gaps.npy",
+        "gaps.entropyd",
+    ]
+    told = json.loads(cli.run("--json", "compress", "--model", row_model_id, *arguments).stdout)
+    assert 0 <= (cli.folder / "gaps.entropyd").stat().st_size - told["compressed_bytes"] < 1000
+
+
+def test_a_value_that_is_not_named_is_no_missing_one(
+    cli: Cli, row_model_id: str, gaps: npt.NDArray[np.float64]
+) -> None:
+    arguments = ["--max-error", "0.01", "--missing", "-9999", "gaps.npy", "gaps.entropyd"]
+    assert "values up to 1e+20" in cli.run("compress", "--model", row_model_id, *arguments, status=1).stderr
+
+
+def test_missing_values_need_a_bound_on_the_error(
+    cli: Cli, row_model_id: str, gaps: npt.NDArray[np.float64]
+) -> None:
+    arguments = ["--missing", "-9999", "gaps.npy", "gaps.entropyd"]
+    assert "needs --max-error" in cli.run("compress", "--model", row_model_id, *arguments, status=2).stderr
+
+
+def test_a_folder_is_compressed_again_with_other_missing_values(
+    cli: Cli, row_model_id: str, gaps: npt.NDArray[np.float64]
+) -> None:
+    (cli.folder / "in").mkdir()
+    np.save("in/gaps.npy", gaps[:30])
+
+    def done(*named: str) -> int:
+        command = [
+            "--json",
+            "compress",
+            "--model",
+            row_model_id,
+            "--max-error",
+            "20",
+            *named,
+            "-r",
+            "in",
+            "out",
+        ]
+        return int(json.loads(cli.run(*command).stdout)["done"])
+
+    assert done("--missing", "-9999") == 1
+    assert done("--missing", "-9999.0", "--missing", "nan", "--missing", "-9999") == 0
+    assert done("--missing", "-9999", "--missing", "inf") == 1
+    assert done("--missing", "inf", "--missing", "-9999") == 0
+    assert done() == 1
+    assert done("--missing", "-9999") == 1
+
+
 def test_metadata_and_model_travel_with_the_data(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
     options = ["--embed-model", "-m", "gain=2.5", "-m", "camera=left"]
     cli.run("compress", "--model", model_id, *options, "x.npy", "x.entropyd")

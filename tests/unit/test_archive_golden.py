@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from entropyd.archive import Archive, ExactElements, verify
+from entropyd.bounded import ErrorBound
 from entropyd.contract.integrity import BLOCK_BYTES
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.tables import CodingTables
@@ -38,8 +39,10 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
     expected = np.load(path.with_suffix(".npy"))
     with Archive.open(path) as archive:
         model, compressed, exact = archive.model, archive.read(), archive.exact()
-        assert archive.metadata == write.CASES[path.stem][3]
-        assert (archive.exact_dtype is not None) == (path.stem in write.EXACT)
+        bound = ErrorBound.of(archive.metadata)
+        assert bound == write.BOUNDS.get(path.stem)
+        assert bound is not None or archive.metadata == write.CASES[path.stem][3]
+        assert (archive.exact_dtype is not None) == (path.stem in write.WITH_EXACT)
     assert model is not None
     codec = Codec(
         model_id=model.model_id,
@@ -52,9 +55,10 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
     )
     decoded = codec.decode(compressed.payload, compressed.lengths, codec.plan(compressed.broadcast_shape))
     assert not decoded.statuses.any()
-    values = decoded.values.reshape(expected.shape)
-    assert exact.applied(values).tobytes() == expected.tobytes()
-    assert (values.tobytes() != expected.tobytes()) == (path.stem in write.EXACT)
+    values = decoded.values.view(model.config.bottleneck_dtype).reshape(expected.shape)
+    restored = values if bound is None else bound.data(values)
+    assert exact.applied(restored).tobytes() == expected.tobytes()
+    assert (restored.tobytes() != expected.tobytes()) == (path.stem in write.WITH_EXACT)
     assert compressed.batch_shape == expected.shape[: expected.ndim - codec.coding_rank]
     assert verify(path).good
 

@@ -19,6 +19,7 @@ from hypothesis import given
 
 import entropyd
 from entropyd import aio, bounded, priors
+from entropyd.archive import ExactElements
 from entropyd.contract.by_value import ByValue
 from entropyd.contract.integrity import make_blocks
 from tests.certificates import Authority
@@ -44,6 +45,7 @@ TENSOR = entropyd.CompressedTensor(
     make_blocks(b"abc\x00", LENGTHS),
     entropyd.RateReport(4, 0, 16, 4),
 )
+EXACT = ExactElements.of(np.array([1, np.nan], np.float32), np.array([False, True]))
 EMBEDDED = entropyd.EmbeddedModel(CONFIG, np.array([-1, 0, 2], np.int32), np.array([0], np.int32))
 CORRUPT = entropyd.CorruptStringError(
     "two", units=[1, 7], partial=np.array([1.0, np.nan]), metadata={"a": "b"}
@@ -71,7 +73,7 @@ def anatomy(value: Any) -> Any:
             parts = type(value), value.args, anatomy(value.__dict__)
         case ByValue():
             parts = anatomy(value.__reduce__())
-        case bounded.BoundedTensor() | entropyd.ModelInfo():
+        case bounded.BoundedTensor() | ExactElements() | entropyd.ModelInfo():
             parts = anatomy(value.__dict__)
         case tuple() | list():
             parts = [anatomy(part) for part in value]
@@ -95,7 +97,7 @@ VALUES: dict[str, Any] = {
     "UniversalBatchedConfig": CONFIG,
     "Violation": entropyd.Violation("a", "is b"),
     "tls_credentials": None,  # a function
-    "BoundedTensor": bounded.BoundedTensor(TENSOR, bounded.ErrorBound(0.1, 0.2, "float32")),
+    "BoundedTensor": bounded.BoundedTensor(TENSOR, bounded.ErrorBound(0.1, 0.2, "float32"), EXACT),
     "CorruptStringError": CORRUPT,
     "InvalidTensorError": entropyd.InvalidTensorError.of([entropyd.Violation("a", "is b")]),
     "OverloadedError": entropyd.OverloadedError("later", retry_after_s=1.5, metadata={"x": "y"}),

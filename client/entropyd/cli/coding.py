@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entropyd import EntropydError
+from entropyd.bounded import missing_to_json, missing_values
 from entropyd.cli import bulk
 from entropyd.cli.arrays import STREAM, read_array
 from entropyd.cli.paths import FILE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from entropyd.cli.session import Session
 
+MISSING_NAME = "entropyd.missing"
 _COMPLETION_TIMEOUT_S = 2.0
 
 
@@ -48,6 +50,14 @@ def _model_ids(context: click.Context, _: click.Parameter, incomplete: str) -> l
     type=float,
     help="Compress data that are no latents so that every element comes back within this distance. "
     "The model is one for such data divided by twice the distance.",
+)
+@click.option(
+    "--missing",
+    multiple=True,
+    type=float,
+    metavar="VALUE",
+    help="With --max-error: a value that stands for no datum, as -9999, and comes back exactly. Repeatable. "
+    "NaN always does.",
 )
 @click.option("--cast", is_flag=True, help="Convert arrays of another dtype to the model's.")
 @click.option(
@@ -78,6 +88,7 @@ def compress(
     target: Path,
     *,
     max_error: float | None,
+    missing: tuple[float, ...],
     cast: bool,
     embed_model: bool,
     recursive: bool,
@@ -92,10 +103,17 @@ def compress(
     Examples:
       entropyd compress --model MODEL_ID latents.npy latents.entropyd
       entropyd compress --model MODEL_ID --max-error 0.001 measured.npy measured.entropyd
+      entropyd compress --model MODEL_ID --max-error 0.001 --missing -9999 gaps.npy gaps.entropyd
       entropyd compress --model MODEL_ID --recursive arrays/ archives/
       make-latents | entropyd compress --model MODEL_ID - - > latents.entropyd
     """  # noqa: D301 - \b is click's mark for text to leave as it is
-    options = CompressOptions(max_error, cast, embed_model, dict(_metadata(item) for item in metadata))
+    if missing and max_error is None:
+        raise click.UsageError("--missing needs --max-error: arrays of latents have no missing values")
+    named = missing_values(missing)
+    kept = dict(_metadata(item) for item in metadata)
+    if named:
+        kept[MISSING_NAME] = missing_to_json(named)
+    options = CompressOptions(max_error, named, cast, embed_model, kept)
     if recursive or source.suffix == ".npz":
         jobs = bulk.compress_jobs(source, target, recursive=recursive)
         _report(session, bulk.compress_all(session, model_id, jobs, options))

@@ -20,17 +20,18 @@ from entropyd import (
     ModelNotFoundError,
     Violation,
 )
-from entropyd.bounded import ErrorBound
+from entropyd.bounded import ErrorBound, compress_elements
 from entropyd.cli.arrays import ArrayWriter
 from entropyd.cli.sources import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from entropyd import Client, CompressedTensor, Model
+    from entropyd.archive import ExactElements
 
     Advance = Callable[[int], None]
 
@@ -42,13 +43,15 @@ class CompressOptions:
     """How an array is compressed.
 
     Attributes:
-      max_error: Bound on the error of each element; None compresses the array as it is.
+      max_error: Bound on the error of each element that is not missing; None compresses the array as it is.
+      missing: With max_error, the values that come back exactly, beside NaN.
       cast: Whether an array of another dtype is converted to the model's.
       embed_model: Whether the archive carries the model.
       metadata: JSON values by name, to be kept with the data.
     """
 
     max_error: float | None = None
+    missing: Sequence[float] = ()
     cast: bool = False
     embed_model: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class CompressOptions:
 
 @dataclass(frozen=True)
 class Spent:
-    """What compressing an array came to."""
+    """What compressing an array came to; `compressed_bytes` are those of bit strings and exact elements."""
 
     coding_units: int = 0
     symbols: int = 0
@@ -66,7 +69,7 @@ class Spent:
 
     @property
     def bits_per_symbol(self) -> float:
-        """Bits of the bit strings per symbol; 0 without symbols."""
+        """Bits of bit strings and exact elements per symbol; 0 without symbols."""
         return 8 * self.compressed_bytes / self.symbols if self.symbols else 0.0
 
     @property
@@ -124,15 +127,18 @@ def compress_array(
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
         raise InvalidTensorError.of([Violation("the array", f"{found}: --cast converts it")])
     if options.max_error is not None:
-        bound = ErrorBound.holding(options.max_error, array, model.config.bottleneck_dtype)
+        dtype = model.config.bottleneck_dtype
+        bound = ErrorBound.holding(options.max_error, array, dtype, options.missing)
         metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
-    with ArchiveWriter(target, metadata=metadata, model=embedded) as writer:
-        for piece in _pieces(array, array.ndim - model.coding_rank, _piece_bytes(client)):
-            compressed = _compress_piece(model, piece, bound, cast=options.cast)
-            writer.append(compressed)
-            spent = _added(spent, compressed, piece)
+    exact_dtype = None if bound is None else bound.dtype
+    with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
+        elements = _piece_elements(client, array.dtype, bound)
+        for piece in _pieces(array, array.ndim - model.coding_rank, elements):
+            compressed, exact = _compress_piece(model, piece, bound, options)
+            writer.append(compressed, exact)
+            spent = _added(spent, compressed, exact, piece)
             advance(piece.nbytes)
     return spent
 
@@ -156,7 +162,7 @@ def decompress_archive(
     bound = ErrorBound.of(archive.metadata)
     dtype = np.dtype(bound.dtype) if bound is not None else model.bottleneck_dtype
     unit_shape = archive.broadcast_shape + model.prior_shape
-    selections = _selections(archive, items, _piece_bytes(client) // (prod(unit_shape) * dtype.itemsize or 1))
+    selections = _selections(archive, items, _piece_elements(client, dtype, bound) // (prod(unit_shape) or 1))
     chosen = (selections[-1].stop - selections[0].start,) if archive.batch_shape else ()
     shape = chosen + archive.batch_shape[1:] + unit_shape
     damaged: list[int] = []
@@ -172,7 +178,8 @@ def decompress_archive(
                 damaged += (first_unit + np.flatnonzero(mask)).tolist()
             else:
                 restored = model.decompress(compressed)
-            writer.append(restored if bound is None else bound.data(restored))
+            exact = archive.exact(key, on_error="skip" if skip_damaged else "raise")
+            writer.append(exact.applied(restored if bound is None else bound.data(restored)))
             advance(len(compressed.payload))
     problems = []
     if damaged:
@@ -201,13 +208,11 @@ def _selections(archive: Archive, items: slice | None, units: int) -> list[slice
 
 
 def _compress_piece(
-    model: Model, piece: npt.NDArray[Any], bound: ErrorBound | None, *, cast: bool
-) -> CompressedTensor:
+    model: Model, piece: npt.NDArray[Any], bound: ErrorBound | None, options: CompressOptions
+) -> tuple[CompressedTensor, ExactElements | None]:
     if bound is None:
-        return model.compress(piece.astype(model.bottleneck_dtype) if cast else piece)
-    compressed = model.compress(bound.bottleneck(piece, model.bottleneck_dtype))
-    bound.check(piece, bound.data(model.decompress(compressed)))
-    return compressed
+        return model.compress(piece.astype(model.bottleneck_dtype) if options.cast else piece), None
+    return compress_elements(model, piece, bound, options.missing)
 
 
 def _model_of(client: Client, archive: Archive) -> tuple[Model, EmbeddedModel | None]:
@@ -232,22 +237,26 @@ def _as_the_model_names_it(array: npt.NDArray[Any], model: Model) -> npt.NDArray
     return array
 
 
-def _pieces(array: npt.NDArray[Any], batch_axes: int, piece_bytes: int) -> Iterator[npt.NDArray[Any]]:
+def _pieces(array: npt.NDArray[Any], batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; one piece for an array without batch axes."""
     if batch_axes < 1 or not array.size:
         yield array
         return
-    step = max(1, piece_bytes // (array.nbytes // len(array)))
+    step = max(1, elements // (array.size // len(array)))
     for first in range(0, len(array), step):
         yield array[first : first + step]
 
 
-def _piece_bytes(client: Client) -> int:
-    """Small enough for one message, with room for bit strings that are longer than the numbers."""
-    return min(_PIECE_BYTES, client.server_info().max_message_bytes // 2)
+def _piece_elements(client: Client, dtype: np.dtype[Any], bound: ErrorBound | None) -> int:
+    """Few enough for one message, with room for bit strings that are longer than the numbers."""
+    # What a bound takes is computed in float64, whatever the dtype.
+    itemsize = dtype.itemsize if bound is None else 8
+    return min(_PIECE_BYTES, client.server_info().max_message_bytes // 2) // itemsize
 
 
-def _added(spent: Spent, compressed: CompressedTensor, piece: npt.NDArray[Any]) -> Spent:
+def _added(
+    spent: Spent, compressed: CompressedTensor, exact: ExactElements | None, piece: npt.NDArray[Any]
+) -> Spent:
     rate = compressed.rate
     if rate is None:
         raise AssertionError("a Compress reply carries its rate")
@@ -256,5 +265,5 @@ def _added(spent: Spent, compressed: CompressedTensor, piece: npt.NDArray[Any]) 
         spent.symbols + rate.symbols,
         spent.escaped_symbols + rate.escaped_symbols,
         spent.uncompressed_bytes + piece.nbytes,
-        spent.compressed_bytes + rate.compressed_bytes,
+        spent.compressed_bytes + rate.compressed_bytes + (0 if exact is None else len(exact.pack())),
     )

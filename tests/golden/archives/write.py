@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import entropyd
-from entropyd import priors
+from entropyd import bounded, priors
 from entropyd.archive import ArchiveWriter, EmbeddedModel, ExactElements
+from entropyd.bounded import BoundedTensor, ErrorBound
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ CASES: dict[str, tuple[entropyd.Prior, dict[str, Any], tuple[int, ...], dict[str
         (5000, 20),
         {},
     ),
+    "bounded": (CHANNELS, {"coding_rank": 2}, (5, 6, 3), {}),
+    "bounded_with_exact_elements": (CHANNELS, {"coding_rank": 2}, (9, 20, 3), {}),
 }
 # name: (items that have exact elements, bit patterns of those). Such archives are of format version 2.
 EXACT: dict[str, tuple[slice, list[int]]] = {
@@ -64,6 +67,15 @@ EXACT: dict[str, tuple[slice, list[int]]] = {
     "exact_single_unit": (slice(None), [0x7FF8000000000000, 0xC0C3878000000000]),
     "exact_in_some_blocks": (slice(2600, 4000), [0x7E00, 0xF0E2]),
 }
+
+# Those that keep a bound on the error of each element. The first has a step as it was when it followed from
+# the data as well.
+BOUNDS = {
+    "bounded": ErrorBound(max_error=0.02, step=0.0387, dtype="float64"),
+    "bounded_with_exact_elements": ErrorBound.holding(0.02, np.zeros(0, np.float32), "float32"),
+}
+MISSING = (-9999.0, 0.0)
+WITH_EXACT = {*EXACT, "bounded_with_exact_elements"}
 
 
 def main() -> None:
@@ -79,6 +91,9 @@ def main() -> None:
 def write(client: entropyd.Client, name: str) -> None:
     prior, arguments, shape, metadata = CASES[name]
     model = client.create_model(entropyd.UniversalBatchedConfig(prior=prior, **arguments))
+    if name in BOUNDS:
+        write_bounded(model, name, shape)
+        return
     scale = 300 if name.endswith("_blocks") else 3
     x = np.random.default_rng(6).laplace(0, scale, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(x)
@@ -101,6 +116,27 @@ def exact_of(name: str, x: npt.NDArray[Any]) -> ExactElements:
     mask = np.zeros(x.shape, np.bool_)
     mask[items] = (rng.random(x.size).repeat(4)[: x.size] < 0.3).reshape(x.shape)[items]
     return ExactElements.of(bits.view(x.dtype).reshape(x.shape), mask)
+
+
+def write_bounded(model: entropyd.Model, name: str, shape: tuple[int, ...]) -> None:
+    """Data around 0; for exact elements with gaps, values beside them, and large ones that rounding moves."""
+    bound = BOUNDS[name]
+    x = np.random.default_rng(6).laplace(0, 0.1, shape).astype(bound.dtype)
+    if name == "bounded_with_exact_elements":
+        flat = x.reshape(-1)
+        flat[::7], flat[3::11], flat[40:90], flat[100:110] = np.nan, -9999.0, 0.0, -0.0
+        flat[120:180] = np.linspace(-0.01, 0.01, 60)
+        flat[200:] += np.linspace(0, 2000, flat.size - 200).astype(np.float32)
+        tensor = bounded.compress(model, x, bound.max_error, MISSING)
+        assert tensor.bound == bound
+    else:
+        compressed = model.compress(bound.bottleneck(x, model.bottleneck_dtype))
+        tensor = BoundedTensor(compressed, bound, ExactElements.none(bound.dtype))
+    exact_dtype = bound.dtype if len(tensor.exact) else None
+    path, embedded = FOLDER / f"{name}.entropyd", EmbeddedModel.of(model)
+    with ArchiveWriter(path, metadata=bound.metadata, model=embedded, exact_dtype=exact_dtype) as writer:
+        writer.append(tensor.compressed, tensor.exact)
+    np.save(FOLDER / f"{name}.npy", bounded.decompress(model, tensor))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""Coding of arrays of which some elements are to come back exactly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd.archive import ExactElements
+from entropyd.bounded.filler import filled
+from entropyd.bounded.missing import missing_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from entropyd._model import Model
+    from entropyd.archive import CompressedTensor
+    from entropyd.bounded.bound import ErrorBound
+
+
+def compress_elements(
+    model: Model, data: npt.NDArray[Any], bound: ErrorBound | None, missing: Sequence[float]
+) -> tuple[CompressedTensor, ExactElements]:
+    """Compresses an array, and tells which of its elements have to be stored beside the bit strings.
+
+    Args:
+      model: Any; with a bound, one for such data divided by its step.
+      data: Shaped as `Model.compress` takes it. With a bound, of the dtype that this was made for; without
+        one, of bottleneck_dtype.
+      bound: What was compressed is restored once and compared with the data, so that the promise does not
+        rest on arithmetic alone; None compresses the array as it is.
+      missing: Values that come back bit for bit, as `missing_values` gives them; NaN does in any case.
+
+    Returns:
+      The bit strings, and the exact elements of the array that they restore.
+
+    Raises:
+      InvalidTensorError, LimitExceededError: As `Model.compress`.
+    """
+    absent = missing_mask(data, missing)
+    present = np.where(absent, np.zeros((), data.dtype), data) if absent.any() else data
+    bottleneck = present if bound is None else bound.bottleneck(present, model.bottleneck_dtype)
+    compressed = model.compress(filled(model, bottleneck, absent))
+    shape = compressed.batch_shape + compressed.broadcast_shape + model.prior_shape
+    data = np.broadcast_to(data, shape)
+    if bound is None:
+        return compressed, ExactElements.of(data, np.broadcast_to(absent, shape))
+    restored = bound.data(model.decompress(compressed))
+    return compressed, bound.exact(data, restored, model.config.bottleneck_dtype, missing)

@@ -1,0 +1,61 @@
+"""What is coded in the place of elements whose bit strings do not count: the cheapest value of each row."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from entropyd._model import Model
+
+
+def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """A bottleneck with other values where a mask holds, which the model codes in the fewest bits.
+
+    Args:
+      model: Asked for its tables, once, if the mask holds anywhere.
+      bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
+        repeated); of bottleneck_dtype.
+      mask: Boolean, of the same shape.
+
+    Returns:
+      Array of the same dtype; of the same shape but for axes that are repeated.
+    """
+    if not mask.any():
+        return bottleneck
+    axes = bottleneck.shape[bottleneck.ndim - len(model.prior_shape) :]
+    fits = len(axes) == len(model.prior_shape) and all(
+        found in {1, expected} for found, expected in zip(axes, model.prior_shape, strict=True)
+    )
+    # A shape that the model does not take is the server's to refuse, in its words.
+    values = _likeliest(model) if fits else np.zeros((), bottleneck.dtype)
+    return np.where(mask, values, bottleneck)
+
+
+@lru_cache(maxsize=16)
+def _likeliest(model: Model) -> npt.NDArray[Any]:
+    """The value at the mode of each position's row, for the middle noise level.
+
+    Returns:
+      Array of bottleneck_dtype and shape prior_shape; read-only.
+    """
+    levels, positions = model.num_noise_levels, int(np.prod(model.prior_shape))
+    middle = (levels - 1) // 2
+    rows = np.split(model.cdf, np.flatnonzero(model.cdf < 0)[1:])[middle * positions :][:positions]
+    offsets = model.cdf_offset[middle * positions :][:positions]
+    modes = [int(offset) + _mode(row) for row, offset in zip(rows, offsets, strict=True)]
+    dither = (middle + 1) / (levels + 1) - 0.5
+    values = (np.array(modes, np.float64) + dither).astype(model.bottleneck_dtype)
+    values = values.reshape(model.prior_shape)
+    values.setflags(write=False)
+    return values
+
+
+def _mode(row: npt.NDArray[np.int32]) -> int:
+    """The widest interval of a row `-precision, 0, ..., 2^precision`, but for its last, the escape."""
+    begins = row[1:][row[1:] < 1 << -int(row[0])]
+    return int(np.diff(begins).argmax()) if len(begins) > 1 else 0

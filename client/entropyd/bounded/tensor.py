@@ -1,0 +1,89 @@
+"""`compress`, `decompress`, and what they give and take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, ExactElements
+from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
+from entropyd.bounded.coding import compress_elements
+from entropyd.bounded.missing import missing_values
+from entropyd.contract.arrays import array_of
+from entropyd.contract.errors import InvalidRequestError, Violation
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    from entropyd._model import Model
+
+
+@dataclass(frozen=True)
+class BoundedTensor:
+    """Compressed data and the bound that they keep.
+
+    Attributes:
+      compressed: The bit strings, of the data divided by the step.
+      bound: The step, and what it promises.
+      exact: The elements that come back bit for bit: missing ones, and those that rounding would carry beyond
+        the bound.
+    """
+
+    compressed: CompressedTensor
+    bound: ErrorBound
+    exact: ExactElements
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an archive that carries the bound; see CompressedTensor.save."""
+        dtype = self.bound.dtype if len(self.exact) else None
+        with ArchiveWriter(path, metadata=self.bound.metadata, exact_dtype=dtype) as writer:
+            writer.append(self.compressed, self.exact)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads an archive that carries a bound; errors as CompressedTensor.load.
+
+        Raises:
+          InvalidRequestError: If it carries none.
+        """
+        with Archive.open(path) as archive:
+            bound = ErrorBound.of(archive.metadata)
+            if bound is None:
+                found = f"is missing in {path}: its values were compressed as they are"
+                raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", found)])
+            return cls(archive.read(), bound, archive.exact())
+
+
+def compress(
+    model: Model, data: npt.NDArray[Any], max_error: float, missing: Sequence[float] = ()
+) -> BoundedTensor:
+    """Compresses data so that every element comes back within `max_error`.
+
+    Compressing what was restored gives that very array, bit for bit. NaN, and elements that equal a value of
+    `missing`, come back bit for bit, and no other element comes back as one of those values.
+
+    Args:
+      model: Fitted to such data divided by 2 * max_error.
+      data: Shaped as `Model.compress` takes it; float16, float32 or float64, or nested lists of numbers,
+        which are float64.
+      max_error: Largest error of an element that is not missing.
+      missing: Values that stand for no datum, as -9999. Infinities are refused unless they are named here.
+
+    Raises:
+      InvalidTensorError: If data are of another kind or not finite, or the bound cannot be held in their
+        precision.
+    """
+    data = array_of("data", data, *DTYPES, numbers="float64")
+    missing = missing_values(missing)
+    bound = ErrorBound.holding(max_error, data, model.config.bottleneck_dtype, missing)
+    compressed, exact = compress_elements(model, data, bound, missing)
+    return BoundedTensor(compressed, bound, exact)
+
+
+def decompress(model: Model, tensor: BoundedTensor) -> npt.NDArray[Any]:
+    """Restores data in their own dtype; errors as `Model.decompress`."""
+    return tensor.exact.applied(tensor.bound.data(model.decompress(tensor.compressed)))

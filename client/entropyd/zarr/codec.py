@@ -1,0 +1,173 @@
+"""The codec that zarr calls."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodec
+from zarr.core.chunk_grids import RegularChunkGrid
+
+from entropyd import bounded
+from entropyd.contract.errors import (
+    DeadlineExceededError,
+    InvalidConfigError,
+    UnavailableError,
+    Violation,
+)
+from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
+from entropyd.zarr.creation import try_coding_unit
+from entropyd.zarr.server import configured_server, served_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from typing_extensions import Self
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer, NDBuffer
+    from zarr.core.chunk_grids import ChunkGrid
+    from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
+
+NAME = "entropyd"
+
+
+@dataclass(frozen=True)
+class EntropydCodec(ArrayBytesCodec):
+    """Stores a chunk as an archive.
+
+    NaN, the array's fill value, and so the padding of chunks that reach beyond the array, and the values of
+    `missing` come back bit for bit.
+
+    Attributes:
+      model_id: Config hash of the model. The innermost axes of a chunk are coding units, as in
+        `Model.compress`; without `max_error` the array has the model's bottleneck_dtype.
+      max_error: Bound on the error of every other element, as in `entropyd.bounded`; None stores chunks as
+        universal quantization restores them, within 1/2.
+      missing: More values that stand for no datum, as in `entropyd.bounded`.
+
+    Raises:
+      InvalidConfigError: If model_id is no config hash, max_error no finite number above 0, or missing no
+        sequence of numbers.
+    """
+
+    is_fixed_size = False
+
+    model_id: str
+    max_error: float | None = None
+    missing: Sequence[float] = ()
+    # Not of a codec that was read from an array's metadata: an array is opened where no server is, too.
+    _asks_server: bool = field(default=True, repr=False, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        problems = [
+            _model_id_problem(self.model_id),
+            None if self.max_error is None else bounded.max_error_problem(self.max_error),
+            bounded.missing_problem(self.missing),
+        ]
+        found = [problem for problem in problems if problem is not None]
+        if found:
+            raise InvalidConfigError.of(found)
+        if self.max_error is not None:
+            object.__setattr__(self, "max_error", float(self.max_error))
+        object.__setattr__(self, "missing", bounded.missing_values(self.missing))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Reads the codec's entry of `zarr.json`.
+
+        Raises:
+          InvalidConfigError: If a member is missing, unknown or wrong.
+        """
+        try:
+            configuration = dict(data["configuration"])
+            if "missing" in configuration:
+                configuration["missing"] = bounded.missing_from_json(configuration["missing"])
+            unknown = configuration.keys() - {"model_id", "max_error", "missing"}
+            if not unknown:
+                return cls(**configuration, _asks_server=False)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _no_configuration(data) from error
+        raise _no_configuration(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The codec's entry of `zarr.json`."""
+        configuration: dict[str, Any] = {"model_id": self.model_id}
+        if self.max_error is not None:
+            configuration["max_error"] = self.max_error
+        if self.missing:
+            configuration["missing"] = bounded.missing_to_json(self.missing)
+        return {"name": NAME, "configuration": configuration}
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Not known before a chunk is compressed."""
+        raise NotImplementedError
+
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
+        """Refuses a new array of which no chunk could be written, as far as its dtype and rank tell.
+
+        zarr tells the codec of a shard's chunks no more than this. Where no server answers, the first write
+        tells.
+
+        Raises:
+          InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
+        """
+        answered = self._try(array_spec.dtype, len(array_spec.shape))
+        return self if answered else replace(self, _asks_server=False)
+
+    def validate(
+        self, *, shape: tuple[int, ...], dtype: ZDType[TBaseDType, TBaseScalar], chunk_grid: ChunkGrid
+    ) -> None:
+        """Refuses a new array of which no chunk could be written, as far as a coding unit's shape tells.
+
+        Raises:
+          InvalidTensorError, LimitExceededError: As the first write would.
+        """
+        if isinstance(chunk_grid, RegularChunkGrid):
+            self._try(dtype, len(shape), chunk_grid.chunk_shape)
+
+    def _try(
+        self,
+        dtype: ZDType[TBaseDType, TBaseScalar],
+        rank: int,
+        chunk_shape: tuple[int, ...] | None = None,
+    ) -> bool:
+        """Compresses one coding unit, as a chunk of a new array; False where no server answers."""
+        if not self._asks_server:
+            return True
+        name = dtype.to_native_dtype().name
+        check_dtype(name, self.max_error)
+        try:
+            try_coding_unit(configured_server(), self, name, rank, chunk_shape)
+        except (UnavailableError, DeadlineExceededError):
+            return False
+        return True
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        check_dtype(chunk_spec.dtype.to_native_dtype().name, self.max_error)
+        missing = bounded.missing_values((*self.missing, float(chunk_spec.fill_value)))
+        content = await asyncio.to_thread(self._compressed, chunk_data.as_numpy_array(), missing)
+        return chunk_spec.prototype.buffer.from_bytes(content)
+
+    def _compressed(self, chunk: npt.NDArray[Any], missing: tuple[float, ...]) -> bytes:
+        return compressed_chunk(served_model(self.model_id), chunk, self.max_error, missing)
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        restored = await asyncio.to_thread(restored_chunk, chunk_data.to_bytes())
+        # A chunk is somebody else's to write to.
+        chunk = np.array(restored, chunk_spec.dtype.to_native_dtype()).reshape(chunk_spec.shape)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk)
+
+
+def _model_id_problem(found: Any) -> Violation | None:
+    if isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found):
+        return None
+    return Violation("model_id", f"is {found!r:.80}; expected 64 lower-case hexadecimal digits")
+
+
+def _no_configuration(found: Any) -> InvalidConfigError:
+    what = f"is {found!r:.120}; expected a configuration with model_id and perhaps max_error and missing"
+    return InvalidConfigError.of([Violation("codec", what)])

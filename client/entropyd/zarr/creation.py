@@ -1,0 +1,47 @@
+"""What is tried when an array is created, so that one that can never be written is refused then."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entropyd import _calls
+from entropyd.zarr.chunks import compressed_chunk
+
+if TYPE_CHECKING:
+    from entropyd._connection import Connection
+    from entropyd.zarr.codec import EntropydCodec
+
+# How long creating an array waits for a server that may not be there.
+_TIMEOUT_S = 3.0
+
+
+@lru_cache(maxsize=64)
+def try_coding_unit(
+    server: Connection, codec: EntropydCodec, dtype: str, rank: int, chunk_shape: tuple[int, ...] | None
+) -> None:
+    """Compresses a chunk of one coding unit that has nothing but missing values; once, if that works.
+
+    Args:
+      server: The server to try it with.
+      codec: The array's.
+      dtype: Name of the array's dtype.
+      rank: Number of its axes.
+      chunk_shape: Shape of its chunks; None for any that end in the model's prior_shape.
+
+    Raises:
+      EntropydError: As the first write would; UnavailableError or DeadlineExceededError where no server
+        answers in the time that creating an array may take.
+    """
+    with server.client(_TIMEOUT_S) as client:
+        model = client.model(codec.model_id)
+        if chunk_shape is None or rank < model.coding_rank:
+            unit = model.prior_shape[max(len(model.prior_shape) - rank, 0) :]
+        else:
+            unit = chunk_shape[rank - model.coding_rank :]
+        _calls.check_bytes(prod(unit) * np.dtype(dtype).itemsize, client.server_info())
+        chunk = np.full((1,) * (rank - len(unit)) + unit, np.nan, dtype)
+        compressed_chunk(model, chunk, codec.max_error, codec.missing)

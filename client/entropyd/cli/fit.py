@@ -1,11 +1,7 @@
-"""`entropyd fit`: a model from samples.
-
-Owns the flags, the progress line and what is printed. It must not know how a prior is fitted.
-"""
+"""`entropyd fit`: a model from samples."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +11,13 @@ from rich.progress import Progress
 
 from entropyd import FitProgress, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
+from entropyd.cli.paths import FILE, force_option, source_states
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 from entropyd.report import FitReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from entropyd import Model
     from entropyd.cli.session import Session
@@ -42,10 +40,11 @@ if TYPE_CHECKING:
 @click.option("--tail-mass", default=2**-8, help="Probability left to the escape.  [default: 2^-8]")
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Where to draw the fit: .html or .png; needs entropyd[report].",
 )
-@click.argument("samples", nargs=-1, required=True, type=click.Path(path_type=Path))
+@force_option
+@click.argument("samples", nargs=-1, required=True, type=FILE)
 @click.pass_obj
 def fit(
     session: Session,
@@ -59,13 +58,16 @@ def fit(
     laplace_tail_mass: float,
     tail_mass: float,
     report: Path | None,
+    force: bool,
     samples: tuple[Path, ...],
 ) -> None:
-    """Fit a prior to SAMPLES (.npy files) and make the model. Prints its id."""
+    """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id."""
     try:
-        drawn = None if report is None else FitReport(report)
+        drawn = None if report is None else FitReport(report, sources=source_states(samples), replace=force)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
+    except FileExistsError as error:
+        raise click.ClickException(f"{report} exists already; --force replaces it") from error
     arrays = [read_array(path) for path in samples]
     if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
         raise click.UsageError("the files differ in their innermost axes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ class ErrorsAsSentences(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when whoever reads has had enough
         except OSError as error:
-            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+            _give_up_output()
+            raise click.ClickException(os_sentence(error)) from error
 
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
@@ -98,6 +100,21 @@ def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
     given = {name: value for name, value in options.items() if name in known}
     # In the environment and in files only: other users of a machine see the arguments of a command.
     return Connection(**given, token=os.environ.get("ENTROPYD_TOKEN")).client(timeout_s)
+
+
+def os_sentence(error: OSError) -> str:
+    """What is wrong with which file."""
+    return f"{error.filename or 'a file'}: {error.strerror or error}"
+
+
+def _give_up_output() -> None:
+    """Drops what standard output did not take, or the interpreter would try again and end with code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def sentence(error: EntropydError) -> str:

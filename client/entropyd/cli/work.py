@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,21 +16,24 @@ from entropyd import (
     Archive,
     ArchiveWriter,
     EmbeddedModel,
+    InvalidRequestError,
     InvalidTensorError,
     ModelNotFoundError,
     Violation,
 )
 from entropyd.bounded import ErrorBound
-from entropyd.cli.arrays import ArrayWriter
+from entropyd.cli.arrays import write_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from entropyd import Client, CompressedTensor, Model
+    from entropyd._target import Target
+    from entropyd.cli.arrays import NpyFile
 
+    Array = npt.NDArray[Any] | NpyFile
     Advance = Callable[[int], None]
 
 _PIECE_BYTES = 8 * 2**20
@@ -81,8 +84,8 @@ class Spent:
 def compress_array(
     client: Client,
     model: Model,
-    array: npt.NDArray[Any],
-    target: Path | BinaryIO,
+    array: Array,
+    target: Target,
     options: CompressOptions,
     *,
     advance: Advance,
@@ -94,7 +97,12 @@ def compress_array(
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
         raise InvalidTensorError.of([Violation("the array", f"{found}: --cast converts it")])
     if options.max_error is not None:
-        bound = ErrorBound.holding(options.max_error, array, model.config.bottleneck_dtype)
+        # The narrowest is that of the whole array.
+        bounds = (
+            ErrorBound.holding(options.max_error, piece, model.config.bottleneck_dtype)
+            for piece in _pieces(array, array.ndim - model.coding_rank, _piece_bytes(client))
+        )
+        bound = min(bounds, key=lambda bound: bound.step)
         metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
@@ -110,7 +118,7 @@ def compress_array(
 def decompress_archive(
     client: Client,
     archive: Archive,
-    target: Path,
+    target: Target,
     items: slice | None,
     *,
     skip_damaged: bool,
@@ -123,6 +131,7 @@ def decompress_archive(
 
     Raises:
       CorruptStringError: If units are damaged and not to be skipped.
+      InvalidRequestError: If the archive does not have all of the items.
       ModelNotFoundError, TablesMismatchError: If the server cannot decode it and it embeds no model.
     """
     model, embedded = _model_of(client, archive)
@@ -133,29 +142,40 @@ def decompress_archive(
     chosen = (selections[-1].stop - selections[0].start,) if archive.batch_shape else ()
     shape = chosen + archive.batch_shape[1:] + unit_shape
     damaged: list[int] = []
-    with ArrayWriter(target, shape, dtype) as writer:
-        for selection in selections:
-            key = selection if archive.batch_shape else ...
-            compressed = archive.read(key, on_error="skip" if skip_damaged else "raise")
-            if embedded is not None:
-                compressed = embedded.standalone(compressed)
-            if skip_damaged:
-                restored, mask = model.decompress(compressed, on_error="skip")
-                first_unit = selection.start * prod(archive.batch_shape[1:])
-                damaged += (first_unit + np.flatnonzero(mask)).tolist()
-            else:
-                restored = model.decompress(compressed)
-            writer.append(restored if bound is None else bound.data(restored))
-            advance(len(compressed.payload))
+    write_header(target, shape, dtype)
+    for selection in selections:
+        key = selection if archive.batch_shape else ...
+        compressed = archive.read(key, on_error="skip" if skip_damaged else "raise")
+        if embedded is not None:
+            compressed = embedded.standalone(compressed)
+        if skip_damaged:
+            restored, mask = model.decompress(compressed, on_error="skip")
+            first_unit = selection.start * prod(archive.batch_shape[1:])
+            damaged += (first_unit + np.flatnonzero(mask)).tolist()
+        else:
+            restored = model.decompress(compressed)
+        target.write((restored if bound is None else bound.data(restored)).tobytes())
+        advance(len(compressed.payload))
     return shape, dtype.name, damaged
 
 
 def _selections(archive: Archive, items: slice | None, units: int) -> list[slice]:
     """Runs of items of about `units` coding units; at least one, so that the model is asked in any case."""
-    start, stop, _ = (items or slice(None)).indices(len(archive) if archive.batch_shape else 1)
-    stop = max(start, stop)
+    count = len(archive) if archive.batch_shape else 1
+    start, stop = (0, count) if items is None else _within(items, count, archive)
     step = max(1, units // (prod(archive.batch_shape[1:]) or 1))
     return [slice(first, min(first + step, stop)) for first in range(start, max(stop, start + 1), step)]
+
+
+def _within(items: slice, count: int, archive: Archive) -> tuple[int, int]:
+    """First of some items and the one after their last; negative numbers count from the end."""
+    ends = [0 if items.start is None else items.start, count if items.stop is None else items.stop]
+    start, stop = (end + count if end < 0 else end for end in ends)
+    if not 0 <= start < stop <= count:
+        units = "coding units" if len(archive.batch_shape) < 2 else "items of the first batch axis"
+        found = f"are {ends[0]}:{ends[1]}; {archive.name} holds {count:,} {units}, 0:{count}"
+        raise InvalidRequestError.of([Violation("units", found)])
+    return start, stop
 
 
 def _compress_piece(
@@ -183,17 +203,17 @@ def _model_of(client: Client, archive: Archive) -> tuple[Model, EmbeddedModel | 
     return client.create_model(embedded.standalone_config), embedded
 
 
-def _as_the_model_names_it(array: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:
+def _as_the_model_names_it(array: Array, model: Model) -> Array:
     # .npy files have no name for bfloat16 and keep it as two bytes of anything.
     if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
         return array.view(model.bottleneck_dtype)
     return array
 
 
-def _pieces(array: npt.NDArray[Any], batch_axes: int, piece_bytes: int) -> Iterator[npt.NDArray[Any]]:
+def _pieces(array: Array, batch_axes: int, piece_bytes: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; one piece for an array without batch axes."""
     if batch_axes < 1 or not array.size:
-        yield array
+        yield array[...]
         return
     step = max(1, piece_bytes // (array.nbytes // len(array)))
     for first in range(0, len(array), step):

@@ -157,8 +157,8 @@ def open_target(
     are open to nobody whom one of the sources is not open to.
 
     Args:
-      path: A file, or none yet; or a device, a pipe, a socket, or an open descriptor (/dev/stdout, /dev/fd/3),
-        which are written to as they are.
+      path: A file, or none yet; or a device, pipe or socket, or an open descriptor (/dev/stdout, /dev/fd/3),
+        which is written to as it is.
       sources: What the result is made of, as `os.stat` describes it.
       replace: Whether a regular file that is there may be replaced.
       private: Whether only the owner may read the file.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 STREAM = Path("-")
+STANDARD_OUTPUT = "standard output"
 
 
 class _PathOrStream(click.Path):
@@ -43,6 +44,8 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
       click.ClickException: If it cannot be opened.
     """
     if path == STREAM:
+        if sys.stdin is None:
+            raise click.ClickException("standard input is closed")
         yield sys.stdin.buffer
         return
     descriptor = open_descriptor(path)
@@ -67,9 +70,11 @@ def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, privat
     """
     states = source_states(sources)
     if path == STREAM:
+        if sys.stdout is None:
+            raise click.ClickException(f"{STANDARD_OUTPUT} is closed")
         if (found := _state(sys.stdout)) is not None:
-            check_is_no_source(found, states, "standard output")
-        return Target(sys.stdout.buffer, "standard output")
+            check_is_no_source(found, states, STANDARD_OUTPUT)
+        return Target(sys.stdout.buffer, STANDARD_OUTPUT)
     try:
         return open_target(path, sources=states, replace=force, private=private)
     except FileExistsError as error:
@@ -100,13 +105,13 @@ def refuse_terminal(path: Path) -> None:
     Raises:
       click.UsageError: If the target is standard output and that is a terminal.
     """
-    if is_standard_output(path) and sys.stdout.isatty():
-        raise click.UsageError("standard output is a terminal; send it to a file or a pipe")
+    if is_standard_output(path) and sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError(f"{STANDARD_OUTPUT} is a terminal; send it to a file or a pipe")
 
 
 def _state(stream: Any) -> os.stat_result | None:
     """What `os.stat` says of a standard stream; None where it has no descriptor."""
     try:
         return os.fstat(stream.fileno())
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return None

@@ -17,6 +17,7 @@ import click
 
 from entropyd import EntropydError
 from entropyd._connection import Connection
+from entropyd.cli.paths import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,10 +84,11 @@ class ErrorsAsSentences(click.Group):
             return super().invoke(context)
         except EntropydError as error:
             raise click.ClickException(sentence(error)) from error
-        except BrokenPipeError:
-            raise  # click ends quietly when whoever reads has had enough
         except OSError as error:
-            _give_up_output()
+            if error.filename is None and _output_failed():
+                error = OSError(error.errno, error.strerror, STANDARD_OUTPUT)
+            if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
+                raise error  # click ends quietly when whoever reads has had enough
             raise click.ClickException(os_sentence(error)) from error
 
 
@@ -107,14 +109,17 @@ def os_sentence(error: OSError) -> str:
     return f"{error.filename or 'a file'}: {error.strerror or error}"
 
 
-def _give_up_output() -> None:
-    """Drops what standard output did not take, or the interpreter would try again and end with code 120."""
+def _output_failed() -> bool:
+    """Whether standard output did not take all that was written to it, which is dropped."""
     try:
         sys.stdout.flush()
     except OSError:
+        # Or the interpreter would try once more, and end with another exit code.
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
+        return True
+    return False
 
 
 def sentence(error: EntropydError) -> str:

@@ -45,8 +45,8 @@ def token() -> None:
     "-o",
     "--output",
     type=FILE,
-    help="File for the token, which only you can read, or - for standard output; then nothing but the line is "
-    "printed.",
+    help="File for the token, which only you can read, or - for standard output; then nothing but the line "
+    "is printed.",
 )
 @force_option
 @click.argument("name")

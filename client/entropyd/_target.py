@@ -164,10 +164,12 @@ def open_target(
       private: Whether only the owner may read the file.
 
     Raises:
-      OSError: As check_target, or if it cannot be written; says `path`.
+      FileExistsError: If it is a regular file that may not be replaced.
+      IsADirectoryError: If it is a folder.
+      OSError: If it is one of the sources, or cannot be written. All of them say `path`.
     """
     path = Path(path)
-    found = check_target(path, sources=sources, replace=replace)
+    found = _checked(path, sources, replace=replace)
     descriptor = open_descriptor(path)
     if found is not None and (descriptor is not None or not stat.S_ISREG(found.st_mode)):
         with _naming(str(path)):
@@ -177,31 +179,6 @@ def open_target(
     if private:
         limits.append(_Limit(0o600, -1))
     return _NewFile(path, found, limits, replace=replace)
-
-
-def check_target(
-    path: str | os.PathLike[str], *, sources: Sequence[os.stat_result] = (), replace: bool = True
-) -> os.stat_result | None:
-    """What is at the path of a target, links followed; None if there is nothing.
-
-    Raises:
-      FileExistsError: If it is a regular file that may not be replaced.
-      IsADirectoryError: If it is a folder.
-      OSError: If it is one of the sources, or cannot be looked at.
-    """
-    name = os.fspath(path)
-    descriptor = open_descriptor(path)
-    try:
-        with _naming(name):
-            found = Path(path).stat() if descriptor is None else os.fstat(descriptor)
-    except FileNotFoundError:
-        return None
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", name)
-    check_is_no_source(found, sources, name)
-    if stat.S_ISREG(found.st_mode) and descriptor is None and not replace:
-        raise FileExistsError(errno.EEXIST, "exists already", name)
-    return found
 
 
 def check_is_no_source(found: os.stat_result, sources: Sequence[os.stat_result], name: str) -> None:
@@ -242,6 +219,23 @@ def make_folders(folder: Path, like: Path) -> None:
     mode = stat.S_IMODE(made.st_mode)
     if mode != _narrowed(mode, [limit], made.st_gid):
         folder.chmod(_narrowed(mode, [limit], made.st_gid))
+
+
+def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:
+    """What is at the path of a target, links followed, if it may be written to; None if there is nothing."""
+    name = str(path)
+    descriptor = open_descriptor(path)
+    try:
+        with _naming(name):
+            found = path.stat() if descriptor is None else os.fstat(descriptor)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", name)
+    check_is_no_source(found, sources, name)
+    if stat.S_ISREG(found.st_mode) and descriptor is None and not replace:
+        raise FileExistsError(errno.EEXIST, "exists already", name)
+    return found
 
 
 class _Limit(NamedTuple):

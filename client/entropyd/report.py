@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd._target import check_target, open_target
 from entropyd.contract.errors import InvalidRequestError, Violation
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -31,46 +28,39 @@ _COLUMNS = ("element", "samples' bits", "model's bits", "excess")
 
 
 class FitReport:
-    """A report to be drawn at `path`.
+    """A report that a file will hold.
 
     Args:
-      path: The file, .html or .png. One that is there is replaced when the report is complete.
-      sources: What `os.stat` says of the files with the samples: nobody can read the report who cannot read
-        them, and it replaces none of them.
-      replace: Whether a file that is there may be replaced.
+      path: The file, whose name tells the format.
 
     Raises:
       InvalidRequestError: If the file's name ends in neither .html nor .png, or its folder is none.
-      OSError: If the path is that of a folder, of a source, or of a file that may not be replaced.
       ImportError: Without matplotlib.
     """
 
-    def __init__(self, path: Path, *, sources: Sequence[os.stat_result] = (), replace: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         if path.suffix not in _FORMATS:
             found = f"is {path.name}; expected a name that ends in {' or '.join(_FORMATS)}"
             raise InvalidRequestError.of([Violation("report", found)])
         if not path.parent.is_dir():
             found = f"would be in {path.parent}, which is no folder"
             raise InvalidRequestError.of([Violation("report", found)])
-        check_target(path, sources=sources, replace=replace)
         try:
             import matplotlib as mpl  # noqa: PLC0415 - an optional dependency
         except ImportError as error:
             raise ImportError("a report needs matplotlib: pip install 'entropyd[report]'") from error
         mpl.use("Agg")
-        self._path = path
-        self._sources = sources
-        self._replace = replace
+        self._format = path.suffix
 
-    def draw(self, model: Model, rows: npt.NDArray[Any]) -> None:
+    def draw(self, model: Model, rows: npt.NDArray[Any]) -> bytes:
         """Draws a model against samples.
 
         Args:
           model: With compression.
           rows: [rows, *prior_shape], finite.
 
-        Raises:
-          OSError: If it cannot be written.
+        Returns:
+          The content of the file.
         """
         columns = rows.reshape(len(rows), -1).astype(np.float64)
         rates = [
@@ -78,9 +68,7 @@ class FitReport:
             for element, column in enumerate(columns.T)
         ]
         picture = self._picture(model, columns)
-        drawn = picture if self._path.suffix == ".png" else _page(model, picture, rates).encode()
-        with open_target(self._path, sources=self._sources, replace=self._replace) as file:
-            file.write(drawn)
+        return picture if self._format == ".png" else _page(model, picture, rates).encode()
 
     def _picture(self, model: Model, columns: npt.NDArray[Any]) -> bytes:
         from matplotlib import pyplot as plt  # noqa: PLC0415

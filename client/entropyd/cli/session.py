@@ -86,9 +86,9 @@ class ErrorsAsSentences(click.Group):
             raise click.ClickException(sentence(error)) from error
         except OSError as error:
             if error.filename is None and _output_failed():
-                error = OSError(error.errno, error.strerror, STANDARD_OUTPUT)
-            if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
-                raise error  # click ends quietly when whoever reads has had enough
+                error.filename = STANDARD_OUTPUT
+            if isinstance(error, BrokenPipeError) and error.filename in {None, STANDARD_OUTPUT}:
+                raise  # click ends quietly when whoever reads has had enough
             raise click.ClickException(os_sentence(error)) from error
 
 

@@ -216,9 +216,10 @@ def make_folders(folder: Path, like: Path) -> None:
     limit = _Limit(found.st_mode | readable, found.st_gid)
     folder.mkdir(_narrowed(0o777, [limit]))
     made = folder.stat()
-    mode = stat.S_IMODE(made.st_mode)
-    if mode != _narrowed(mode, [limit], made.st_gid):
-        folder.chmod(_narrowed(mode, [limit], made.st_gid))
+    mode = made.st_mode & 0o777
+    narrower = _narrowed(mode, [limit], made.st_gid)
+    if narrower != mode:
+        folder.chmod(made.st_mode & 0o7000 | narrower)
 
 
 def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:

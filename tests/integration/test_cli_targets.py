@@ -1,5 +1,5 @@
-"""Every command that writes a file, with every kind of target, and every one that reads a file, with every kind of
-source: nothing is lost, what was not named is not touched, and nobody may read more than before.
+"""Every command that writes a file with every kind of target, and every one that reads a file with every kind
+of source: nothing is lost, what was not named is not touched, and nobody may read more than before.
 """
 
 from __future__ import annotations

@@ -132,6 +132,8 @@ def test_another_group_may_do_what_everybody_may(tmp_path: Path) -> None:
     tmp_path.chmod(0o2755)
     write(tmp_path / "y", sources=[source.stat()])
     assert mode(tmp_path / "y") == 0o640
+    make_folders(tmp_path / "same group", tmp_path / "in")
+    assert mode(tmp_path / "same group") == 0o2750
 
 
 @AS_ROOT

@@ -14,7 +14,9 @@ import socket
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from entropyd._modes import Limit, create, create_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +110,7 @@ class _NewFile(Target):
     """A regular file that takes its name, and the place of one that has it, when it is finished."""
 
     def __init__(
-        self, path: Path, replaced: os.stat_result | None, limits: Sequence[_Limit], *, replace: bool
+        self, path: Path, replaced: os.stat_result | None, limits: Sequence[Limit], *, replace: bool
     ) -> None:
         name = str(path)
         with _naming(name):
@@ -116,9 +118,9 @@ class _NewFile(Target):
             short = os.fsdecode(os.fsencode(self._resolved.name)[:_NAME_BYTES])
             self._temporary = self._resolved.with_name(f".{short}.{secrets.token_hex(4)}.part")
             if replaced is None:
-                descriptor = _created(self._temporary, limits)
+                descriptor = create(self._temporary, limits)
             else:
-                descriptor = _created_like(self._temporary, replaced, limits)
+                descriptor = create_like(self._temporary, replaced, limits)
         self._file = os.fdopen(descriptor, "wb")
         self._replace = replace
         super().__init__(self._file, name)
@@ -175,9 +177,9 @@ def open_target(
         with _naming(str(path)):
             opened = _connected(path, found.st_mode) if descriptor is None else os.dup(descriptor)
             return _Opened(os.fdopen(opened, "wb"), str(path))
-    limits = [_Limit(source.st_mode, source.st_gid) for source in sources if stat.S_ISREG(source.st_mode)]
+    limits = [Limit.of(source) for source in sources if stat.S_ISREG(source.st_mode)]
     if private:
-        limits.append(_Limit(0o600, -1))
+        limits.append(Limit(0o600, -1))
     return _NewFile(path, found, limits, replace=replace)
 
 
@@ -200,28 +202,6 @@ def open_descriptor(path: str | os.PathLike[str]) -> int | None:
     return _STANDARD_STREAMS.index(found[1]) if found[1] else int(found[2])
 
 
-def make_folders(folder: Path, like: Path) -> None:
-    """Makes a folder and those above it that are missing.
-
-    Args:
-      folder: What is made. It is open to nobody whom `like` is not open to, and so are those above it and the
-        folders above `like`, one by one.
-      like: A folder, or a file that becomes a folder.
-    """
-    if folder.is_dir():
-        return
-    make_folders(folder.parent, like.parent)
-    found = like.stat()
-    readable = 0 if stat.S_ISDIR(found.st_mode) else (found.st_mode & 0o444) >> 2
-    limit = _Limit(found.st_mode | readable, found.st_gid)
-    folder.mkdir(_narrowed(0o777, [limit]))
-    made = folder.stat()
-    mode = made.st_mode & 0o777
-    narrower = _narrowed(mode, [limit], made.st_gid)
-    if narrower != mode:
-        folder.chmod(made.st_mode & 0o7000 | narrower)
-
-
 def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:
     """What is at the path of a target, links followed, if it may be written to; None if there is nothing."""
     name = str(path)
@@ -237,57 +217,6 @@ def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) ->
     if stat.S_ISREG(found.st_mode) and descriptor is None and not replace:
         raise FileExistsError(errno.EEXIST, "exists already", name)
     return found
-
-
-class _Limit(NamedTuple):
-    """Whom something is open to: its mode and its group."""
-
-    mode: int
-    gid: int
-
-
-def _created(path: Path, limits: Sequence[_Limit]) -> int:
-    """A new file, as open as umask and limits allow."""
-    mode = _narrowed(0o666, limits)
-    descriptor = _exclusively(path, mode)
-    narrower = _narrowed(mode, limits, os.fstat(descriptor).st_gid)
-    if narrower != mode:
-        # Its group is another one. What was opened already stays empty.
-        os.close(descriptor)
-        path.unlink()
-        descriptor = _exclusively(path, narrower)
-    return descriptor
-
-
-def _created_like(path: Path, replaced: os.stat_result, limits: Sequence[_Limit]) -> int:
-    """A new file with mode and owner of the one that it replaces."""
-    descriptor = _exclusively(path, 0o600)
-    with suppress(PermissionError):
-        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    limits = [_Limit(replaced.st_mode, replaced.st_gid), *limits]
-    group = os.fstat(descriptor).st_gid
-    os.fchmod(descriptor, _narrowed(replaced.st_mode & 0o777, limits, group))
-    return descriptor
-
-
-def _exclusively(path: Path, mode: int) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-
-
-def _narrowed(mode: int, limits: Sequence[_Limit], gid: int | None = None) -> int:
-    """A mode, without what limits do not allow; the owner's part stays.
-
-    Args:
-      mode: What is asked for.
-      limits: What it must not exceed.
-      gid: Group of what has the mode. The members of another group may do what everybody may.
-    """
-    for limit in limits:
-        group, others = limit.mode >> 3 & 7, limit.mode & 7
-        if gid is not None and gid != limit.gid:
-            group &= others
-        mode &= 0o700 | group << 3 | others
-    return mode
 
 
 def _connected(path: Path, mode: int) -> int:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from entropyd.cli import arrays
+from entropyd.cli import npy as npy_format
 from entropyd.cli.arrays import member_names, open_array, open_member, read_array
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def test_slices_of_a_file_are_those_of_its_array(
     array = np.asfortranarray(array) if column_major else array
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         # Both ways of reading rows of columns, in blocks of any number of columns.
-        patch.setattr(arrays, "_COLUMN_BYTES", 0 if by_columns else 1 << 20)
-        patch.setattr(arrays, "_READ_BYTES", data.draw(st.integers(1, 100)) * array.dtype.itemsize * 7)
+        patch.setattr(npy_format, "_COLUMN_BYTES", 0 if by_columns else 1 << 20)
+        patch.setattr(npy_format, "_READ_BYTES", data.draw(st.integers(1, 100)) * array.dtype.itemsize * 7)
         path = Path(folder, "x.npy")
         path.write_bytes(npy(array, version))
         with open_array(path) as found:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd._target import make_folders, open_descriptor, open_target
+from entropyd._modes import make_folders
+from entropyd._target import open_descriptor, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entropyd import Archive, EntropydError
-from entropyd._target import make_folders
+from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member

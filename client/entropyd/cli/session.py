@@ -111,6 +111,8 @@ def os_sentence(error: OSError) -> str:
 
 def _output_failed() -> bool:
     """Whether standard output did not take all that was written to it, which is dropped."""
+    if sys.stdout is None:
+        return False
     try:
         sys.stdout.flush()
     except OSError:

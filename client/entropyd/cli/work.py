@@ -22,7 +22,7 @@ from entropyd import (
     Violation,
 )
 from entropyd.bounded import ErrorBound
-from entropyd.cli.arrays import write_header
+from entropyd.cli.npy import write_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from entropyd import Client, CompressedTensor, Model
     from entropyd._target import Target
-    from entropyd.cli.arrays import NpyFile
+    from entropyd.cli.npy import NpyFile
 
     Array = npt.NDArray[Any] | NpyFile
     Advance = Callable[[int], None]
@@ -92,6 +92,7 @@ def compress_array(
 ) -> Spent:
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)
+    batch_axes, piece_bytes = array.ndim - model.coding_rank, _piece_bytes(client)
     array = _as_the_model_names_it(array, model)
     if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
@@ -100,14 +101,14 @@ def compress_array(
         # The narrowest is that of the whole array.
         bounds = (
             ErrorBound.holding(options.max_error, piece, model.config.bottleneck_dtype)
-            for piece in _pieces(array, array.ndim - model.coding_rank, _piece_bytes(client))
+            for piece in _pieces(array, batch_axes, piece_bytes)
         )
         bound = min(bounds, key=lambda bound: bound.step)
         metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
     with ArchiveWriter(target, metadata=metadata, model=embedded) as writer:
-        for piece in _pieces(array, array.ndim - model.coding_rank, _piece_bytes(client)):
+        for piece in _pieces(array, batch_axes, piece_bytes):
             compressed = _compress_piece(model, piece, bound, cast=options.cast)
             writer.append(compressed)
             spent = _added(spent, compressed, piece)

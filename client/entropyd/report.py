@@ -1,7 +1,7 @@
 """A picture of a fitted model: histogram of samples against density, and a table of rates.
 
-Owns the drawing. It must not know how a prior was fitted: what is drawn as density are the model's own
-integer tables, at the noise level nearest to no offset. Needs matplotlib.
+What is drawn as density are the model's own integer tables, at the noise level nearest to no offset. Needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _COLUMNS = ("element", "samples' bits", "model's bits", "excess")
 
 
 class FitReport:
-    """A report to be drawn at `path`.
+    """A report that a file will hold.
+
+    Args:
+      path: The file, whose name tells the format.
 
     Raises:
       InvalidRequestError: If the file's name ends in neither .html nor .png, or its folder is none.
@@ -47,14 +50,17 @@ class FitReport:
         except ImportError as error:
             raise ImportError("a report needs matplotlib: pip install 'entropyd[report]'") from error
         mpl.use("Agg")
-        self._path = path
+        self._format = path.suffix
 
-    def draw(self, model: Model, rows: npt.NDArray[Any]) -> None:
+    def draw(self, model: Model, rows: npt.NDArray[Any]) -> bytes:
         """Draws a model against samples.
 
         Args:
           model: With compression.
           rows: [rows, *prior_shape], finite.
+
+        Returns:
+          The content of the file.
         """
         columns = rows.reshape(len(rows), -1).astype(np.float64)
         rates = [
@@ -62,10 +68,7 @@ class FitReport:
             for element, column in enumerate(columns.T)
         ]
         picture = self._picture(model, columns)
-        if self._path.suffix == ".png":
-            self._path.write_bytes(picture)
-        else:
-            self._path.write_text(_page(model, picture, rates), encoding="utf-8")
+        return picture if self._format == ".png" else _page(model, picture, rates).encode()
 
     def _picture(self, model: Model, columns: npt.NDArray[Any]) -> bytes:
         from matplotlib import pyplot as plt  # noqa: PLC0415

@@ -47,7 +47,7 @@ def test_a_token_goes_to_a_new_file_that_nobody_else_can_read(tmp_path: Path) ->
     assert TokenBook.parse(made.stdout.encode()).caller(token) is not None
     again = CliRunner().invoke(entropyd, arguments)
     assert again.exit_code == 1
-    assert "File exists" in again.output
+    assert "exists already" in again.output
     assert path.read_text().strip() == token
 
 

@@ -199,7 +199,7 @@ class CompressedTensor(ByValue):
         """Writes an archive, whole or not at all: it appears under its name when it is complete.
 
         Args:
-          path: The file; one that is there is replaced.
+          path: The file; one that is there is replaced, without being asked for. See ArchiveWriter.
           metadata: JSON values by name, to be kept with the data.
           model: The model, to be embedded.
 

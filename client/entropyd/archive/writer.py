@@ -7,12 +7,11 @@ twice; and a file appears under its name when it is complete and on the disk, or
 from __future__ import annotations
 
 import os
-import secrets
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd._target import Target, open_target
 from entropyd.archive.exact import exact_dtype_name
 from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
+    from entropyd._target import Writable
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.archive.exact import ExactElements
     from entropyd.archive.tensor import CompressedTensor
@@ -42,7 +42,9 @@ class ArchiveWriter:
     `.NAME.*.part`, which `Archive.recover` reads.
 
     Args:
-      target: The file, which is replaced if it is there; or a binary stream, as a pipe, which is left open.
+      target: The file. A regular file that is there is replaced when the archive is complete, without being
+        asked for, and keeps its mode; a device, a pipe or a socket is written to. Or a binary stream, which
+        is left open.
       metadata: JSON values by name, to be kept with the data. Names that begin with `entropyd.` are ours.
       model: The model, to be embedded, so that the archive decodes without the store that it came from.
       exact_dtype: dtype of exact elements, that of the array which is restored in the end: float16, bfloat16,
@@ -58,7 +60,7 @@ class ArchiveWriter:
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | BinaryIO,
+        target: str | os.PathLike[str] | Writable,
         *,
         metadata: Mapping[str, Any] | None = None,
         model: EmbeddedModel | None = None,
@@ -68,9 +70,7 @@ class ArchiveWriter:
         self._model = model
         _check_metadata(self._metadata)
         self._exact_dtype = None if exact_dtype is None else exact_dtype_name(exact_dtype)
-        self._file: _ReplacedFile | _OpenStream = (
-            _ReplacedFile(Path(target)) if isinstance(target, (str, os.PathLike)) else _OpenStream(target)
-        )
+        self._file = open_target(target) if isinstance(target, (str, os.PathLike)) else Target(target)
         self._header: Header | None = None
         self._entries: list[npt.NDArray[Any]] = []
         self._recent: list[tuple[int, int]] = []
@@ -196,51 +196,6 @@ class ArchiveWriter:
     def _write(self, content: bytes) -> None:
         self._file.write(content)
         self._offset += len(content)
-
-
-class _ReplacedFile:
-    """A file that takes its name when it is finished."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        # Opened by hand for the permissions: those that any new file of this process has.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        self._file = os.fdopen(os.open(self._temporary, flags, 0o666), "wb")
-
-    def write(self, content: bytes) -> None:
-        self._file.write(content)
-
-    def finish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(self._target)
-        folder = os.open(self._target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the name, too, must outlive a power cut
-        finally:
-            os.close(folder)
-
-    def discard(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-class _OpenStream:
-    """A stream of somebody else's."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, content: bytes) -> None:
-        self._stream.write(content)
-
-    def finish(self) -> None:
-        self._stream.flush()
-
-    def discard(self) -> None:
-        """What went down a pipe cannot be taken back; without its end it is not taken for an archive."""
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:

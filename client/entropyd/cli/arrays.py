@@ -1,135 +1,118 @@
-"""Arrays in files and pipes.
+"""Arrays in `.npy` and `.npz` files, and in pipes.
 
-Owns reading `.npy`, `.npz` and standard input, and writing `.npy` piece by piece. It must not know what the
-arrays are for. Invariant: a `.npy` file is mapped, never loaded, and one that is written appears under its
-name when it is complete.
+Invariant: an array is the whole of its file, and the file did not change while it was read; otherwise reading
+it is an error. Files are read, never mapped: where a file shrinks, a mapping ends the process.
 """
 
 from __future__ import annotations
 
-import secrets
-import sys
+import os
+import stat
 import zipfile
 import zlib
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
+
+from entropyd.cli.npy import NpyFile, read_stream
+from entropyd.cli.paths import STREAM, open_source
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     import numpy.typing as npt
-    from typing_extensions import Self
 
-STREAM = Path("-")
+
+@contextmanager
+def open_array(path: Path) -> Iterator[npt.NDArray[Any] | NpyFile]:
+    """The array of a `.npy` file, read as it is used; or that of a stream, in memory.
+
+    Leaving the `with` statement without an error makes sure that the file is as it was.
+
+    Raises:
+      click.ClickException: If it cannot be read, is something else, holds less or more than one array, or
+        changed meanwhile.
+    """
+    with open_source(path) as file:
+        if _is_regular(file, path):
+            with _unchanged(file, path):
+                yield NpyFile(file, str(path))
+        else:
+            yield read_stream(file, str(path))
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """The array of a `.npy` file, mapped; or that of a `.npy` stream on standard input, for `-`.
-
-    Raises:
-      click.ClickException: If there is no such file, or it is something else.
-    """
-    try:
-        if path == STREAM:
-            stream: Any = np.lib.format  # NumPy gives its format module no types
-            array = stream.read_array(_OnlyRead(), allow_pickle=False)
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise click.ClickException(f"{path} is not a .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise click.ClickException(f"{path} holds several arrays; expected a .npy file")
-    return array
-
-
-class _OnlyRead:
-    """Standard input as NumPy reads pipes; what has a file descriptor it would seek in."""
-
-    def read(self, count: int) -> bytes:
-        return sys.stdin.buffer.read(count)
+    """The array of a `.npy` file or stream, in memory; errors as open_array."""
+    with open_array(path) as array:
+        return array[...]
 
 
 def member_names(path: Path) -> list[str]:
-    """Names of the arrays of a `.npz` file.
+    """Names of the members of a `.npz` file, without the suffix of arrays.
 
     Raises:
-      click.ClickException: If there is no such file, it is something else, or a name would leave a folder.
+      click.ClickException: If there is no such file, it is something else, or a name would leave a folder or
+        is there twice.
     """
-    with _members(path) as members:
-        names = list(members.files)
-    for name in names:
+    with _opened_archive(path) as members:
+        names = [name.removesuffix(".npy") for name in members.namelist() if not name.endswith("/")]
+    for name, count in Counter(names).items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise click.ClickException(f"{path} has an array named {name!r}, which is no name for a file")
+        if count > 1:
+            raise click.ClickException(f"{path} has {count} arrays named {name}; expected one")
     return names
 
 
-def read_member(path: Path, name: str) -> npt.NDArray[Any]:
-    """One array of a `.npz` file.
+@contextmanager
+def open_member(path: Path, name: str) -> Iterator[npt.NDArray[Any]]:
+    """One array of a `.npz` file, in memory; leaving it makes sure that the file is as it was.
 
     Raises:
-      click.ClickException: If the file or the array is damaged.
+      click.ClickException: If the file or the array is damaged, or it is no array or more than one.
     """
-    with _members(path) as members:
+    what = f"array {name} of {path}"
+    with _opened_archive(path) as members:
+        if f"{name}.npy" not in members.namelist():
+            raise click.ClickException(f"{name} of {path} is no array: its name does not end in .npy")
         try:
-            array: npt.NDArray[Any] = members[name]
-        except (ValueError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise click.ClickException(f"array {name} of {path} cannot be read: {error}") from error
-    return array
+            with members.open(f"{name}.npy") as member:
+                array = read_stream(member, what)
+        # zipfile says RuntimeError for what is encrypted, and NotImplementedError for unknown compression.
+        except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise click.ClickException(f"{what} cannot be read: {error}") from error
+        yield array
 
 
-def _members(path: Path) -> Any:
+@contextmanager
+def _opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    with open_source(path) as file, _unchanged(file, path):
+        try:
+            members = zipfile.ZipFile(file)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise click.ClickException(f"{path} is not a .npz file: {error}") from error
+        with members:
+            yield members
+
+
+@contextmanager
+def _unchanged(file: BinaryIO, path: Path) -> Iterator[None]:
+    """Makes sure that a file that was read is as it was before."""
+    before = os.fstat(file.fileno())
+    yield
+    after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        sizes = f"{before.st_size:,} bytes before, {after.st_size:,} now"
+        raise click.ClickException(f"{path} changed while it was read: {sizes}")
+
+
+def _is_regular(file: BinaryIO, path: Path) -> bool:
     try:
-        found = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise click.ClickException(f"{path} is not a .npz file: {error}") from error
-    if isinstance(found, np.ndarray):
-        raise click.ClickException(f"{path} holds one array; expected a .npz file")
-    return found
-
-
-class ArrayWriter:
-    """Writes a `.npy` file, or standard output for `-`, from pieces of its first axis.
-
-    Args:
-      target: The file, which is replaced if it is there.
-      shape: Of the whole array.
-      dtype: Of its elements.
-    """
-
-    def __init__(self, target: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._target = target
-        self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        self._file: BinaryIO = sys.stdout.buffer if target == STREAM else self._temporary.open("xb")
-        layout: Any = np.lib.format  # NumPy gives its format module no types
-        description = {"descr": layout.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        layout.write_array_header_1_0(self._file, description)
-
-    def append(self, piece: npt.NDArray[Any]) -> None:
-        """Adds elements in row-major order."""
-        self._file.write(np.ascontiguousarray(piece).tobytes())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._target == STREAM:
-            self._file.flush()
-            return
-        self._file.close()
-        if error is None:
-            self._temporary.replace(self._target)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        # Standard input may be at any place of a file, and is read from there.
+        return path != STREAM and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False

@@ -1,7 +1,7 @@
 """Folders of arrays, and folders of archives.
 
-Owns which file becomes which, and what has been done already. It must not print. Invariant: one file that
-fails costs that file; and what is skipped was verified, whole, in this run.
+Invariant: one file that fails costs that file; what is skipped was verified, whole, in this run; and nothing
+is replaced unasked that could not be made again.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entropyd import Archive, EntropydError
+from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
-from entropyd.cli.arrays import member_names, read_array, read_member
+from entropyd.cli.arrays import member_names, open_array, open_member
+from entropyd.cli.paths import STREAM, open_output
 from entropyd.cli.progress import progress
-from entropyd.cli.session import sentence
+from entropyd.cli.session import os_sentence, sentence
 from entropyd.cli.sources import files_under
 from entropyd.cli.work import compress_array, decompress_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from entropyd import Model
     from entropyd.cli.session import Session
-    from entropyd.cli.work import Advance, CompressOptions
+    from entropyd.cli.work import Advance, Array, CompressOptions
+
+    Load = Callable[[], AbstractContextManager[Array]]
 
 SOURCE_NAME = "entropyd.source"
 
@@ -74,8 +77,9 @@ def compress_jobs(source: Path, target: Path, *, recursive: bool) -> list[Job]:
     """The `.npy` and `.npz` files under a folder, or one `.npz` file, and where their archives go.
 
     Raises:
-      click.ClickException: If `source` is not what it should be.
+      click.ClickException: If `source` is not what it should be, or `target` is something else than a folder.
     """
+    _check_folder(target)
     if not recursive:
         return [Job(source, target)]
     return [
@@ -88,8 +92,9 @@ def decompress_jobs(source: Path, target: Path) -> list[Job]:
     """The archives under a folder, and where their arrays go.
 
     Raises:
-      click.ClickException: If `source` is no folder.
+      click.ClickException: If `source` is no folder, or `target` is something else.
     """
+    _check_folder(target)
     return [
         Job(path, (target / path.relative_to(source)).with_suffix(".npy"))
         for path in _files(source, ".entropyd")
@@ -97,11 +102,16 @@ def decompress_jobs(source: Path, target: Path) -> list[Job]:
 
 
 def compress_all(
-    session: Session, model_id: str, jobs: list[Job], options: CompressOptions
+    session: Session, model_id: str, jobs: list[Job], options: CompressOptions, *, force: bool
 ) -> Iterator[Outcome]:
-    """Compresses each file, unless that was done before."""
+    """Compresses each file, unless that was done before.
+
+    An archive of the source as it is now is made again for another model or other options, and where it is
+    damaged. Any other file may be the only one with what it holds, and is replaced with `force` alone.
+    """
     model = session.client.model(model_id)
     total_bytes = sum(job.source.stat().st_size for job in jobs)
+    made: set[Path] = set()
     with progress(f"compressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
         for job in jobs:
             try:
@@ -111,28 +121,34 @@ def compress_all(
                 continue
             for target, load in parts:
                 try:
-                    yield _compress(session, model, Job(job.source, target), load, options, advance=advance)
+                    if target in made:  # x.npz with an array y, and x/y.npy
+                        raise click.ClickException(f"{target} was made of another source in this run")
+                    part = Job(job.source, target)
+                    yield _compress(session, model, part, load, options, force=force, advance=advance)
+                    made.add(target)
                 except (EntropydError, click.ClickException, OSError) as error:
                     yield Outcome("failed", str(job.source), str(target), _why(error))
 
 
-def decompress_all(session: Session, jobs: list[Job], options: DecompressOptions) -> Iterator[Outcome]:
-    """Decompresses each archive."""
+def decompress_all(
+    session: Session, jobs: list[Job], options: DecompressOptions, *, force: bool
+) -> Iterator[Outcome]:
+    """Decompresses each archive; arrays that are there already are replaced with `force` alone."""
     total_bytes = sum(job.source.stat().st_size for job in jobs)
     with progress(f"decompressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
         for job in jobs:
             try:
-                yield _decompress(session, job, options, advance)
-            except (EntropydError, OSError) as error:
+                yield _decompress(session, job, options, force=force, advance=advance)
+            except (EntropydError, click.ClickException, OSError) as error:
                 yield Outcome("failed", str(job.source), str(job.target), _why(error))
 
 
-def _parts(job: Job) -> list[tuple[Path, Callable[[], npt.NDArray[Any]]]]:
+def _parts(job: Job) -> list[tuple[Path, Load]]:
     """Archives to be made of a file, and how to get the array of each."""
     if job.source.suffix != ".npz":
-        return [(job.target, partial(read_array, job.source))]
+        return [(job.target, partial(open_array, job.source))]
     return [
-        (job.target / f"{name}.entropyd", partial(read_member, job.source, name))
+        (job.target / f"{name}.entropyd", partial(open_member, job.source, name))
         for name in member_names(job.source)
     ]
 
@@ -141,9 +157,10 @@ def _compress(
     session: Session,
     model: Model,
     job: Job,
-    load: Callable[[], npt.NDArray[Any]],
+    load: Load,
     options: CompressOptions,
     *,
+    force: bool,
     advance: Advance,
 ) -> Outcome:
     source, target = job.source, job.target
@@ -153,22 +170,23 @@ def _compress(
     if _is_done(target, model, kept):
         advance(state.st_size)
         return Outcome("skipped", str(source), str(target), "done before, and verified")
-    array = load()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    spent = compress_array(session.client, model, array, target, kept, advance=advance)
+    make_folders(target.parent, source if source.suffix == ".npz" else source.parent)
+    again = _was_made_of(target, fingerprint)
+    with open_output(target, sources=[source], force=force or again) as file, load() as array:
+        spent = compress_array(session.client, model, array, file, kept, advance=advance)
     return Outcome("done", str(source), str(target), str(spent), spent.figures)
 
 
-def _decompress(session: Session, job: Job, options: DecompressOptions, advance: Advance) -> Outcome:
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    with Archive.open(job.source, recover=options.recover) as archive:
+def _decompress(
+    session: Session, job: Job, options: DecompressOptions, *, force: bool, advance: Advance
+) -> Outcome:
+    make_folders(job.target.parent, job.source.parent)
+    with (
+        open_output(job.target, sources=[job.source], force=force) as file,
+        Archive.open(job.source, recover=options.recover) as archive,
+    ):
         restored = decompress_archive(
-            session.client,
-            archive,
-            job.target,
-            options.items,
-            skip_damaged=options.skip_damaged,
-            advance=advance,
+            session.client, archive, file, options.items, skip_damaged=options.skip_damaged, advance=advance
         )
     said = ", but ".join([str(restored), *restored.problems])
     status = "failed" if restored.problems else "done"
@@ -177,7 +195,7 @@ def _decompress(session: Session, job: Job, options: DecompressOptions, advance:
 
 def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
     """Whether a whole archive is there that compressing would make again."""
-    if not target.exists():
+    if not target.is_file():
         return False
     try:
         with Archive.open(target) as archive:
@@ -193,6 +211,22 @@ def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
         return same and verify(target).good
     except EntropydError:
         return False
+
+
+def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
+    """Whether an archive is there, whole or damaged, of a source in this very state."""
+    if not target.is_file():
+        return False
+    try:
+        with Archive.open(target, recover=True) as archive:
+            return bool(archive.metadata.get(SOURCE_NAME) == fingerprint)
+    except EntropydError:
+        return False
+
+
+def _check_folder(target: Path) -> None:
+    if target == STREAM or (target.exists() and not target.is_dir()):
+        raise click.ClickException(f"{target} is no folder; several files need one")
 
 
 def _files(folder: Path, *suffixes: str) -> list[Path]:
@@ -214,4 +248,6 @@ def _suffix_of_archive(path: Path) -> str:
 def _why(error: Exception) -> str:
     if isinstance(error, EntropydError):
         return sentence(error)
+    if isinstance(error, OSError):
+        return os_sentence(error)
     return error.message if isinstance(error, click.ClickException) else str(error)

@@ -1,14 +1,9 @@
-"""`entropyd compress` and `entropyd decompress`.
-
-Owns their flags and what they print. It must not know how an array is cut or a folder is walked.
-"""
+"""`entropyd compress` and `entropyd decompress`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +11,8 @@ import click
 from entropyd import EntropydError
 from entropyd.bounded import missing_to_json, missing_values
 from entropyd.cli import bulk
-from entropyd.cli.arrays import STREAM, read_array
-from entropyd.cli.paths import FILE
+from entropyd.cli.arrays import open_array
+from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
 from entropyd.cli.session import connect
 from entropyd.cli.sources import opened_archive
@@ -25,6 +20,7 @@ from entropyd.cli.work import CompressOptions, compress_array, decompress_archiv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from entropyd.cli.session import Session
 
@@ -76,8 +72,9 @@ def _model_ids(context: click.Context, _: click.Parameter, incomplete: str) -> l
     is_flag=True,
     help="Compress all .npy and .npz files under SOURCE; skip what is done.",
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@force_option
+@click.argument("source", type=FILE)
+@click.argument("target", type=FILE)
 @click.pass_obj
 def compress(
     session: Session,
@@ -92,12 +89,14 @@ def compress(
     cast: bool,
     embed_model: bool,
     recursive: bool,
+    force: bool,
 ) -> None:
     """Compress the array in SOURCE into the archive TARGET.
 
     SOURCE is a .npy file of any size, or - for one on standard input; TARGET is a file, or - for standard
     output. A .npz file makes a folder TARGET with an archive for each of its arrays. With --recursive, SOURCE
-    and TARGET are folders; running it again continues where it was stopped.
+    and TARGET are folders; running it again continues where it was stopped. A file that is there already is
+    replaced with --force alone.
 
     \b
     Examples:
@@ -116,22 +115,26 @@ def compress(
     options = CompressOptions(max_error, named, cast, embed_model, kept)
     if recursive or source.suffix == ".npz":
         jobs = bulk.compress_jobs(source, target, recursive=recursive)
-        _report(session, bulk.compress_all(session, model_id, jobs, options))
+        _report(session, bulk.compress_all(session, model_id, jobs, options, force=force))
         return
-    _refuse_terminal(target)
-    model = session.client.model(model_id)
-    array = read_array(source)
-    with progress(f"compressing {source}", array.nbytes, quiet=session.as_json) as advance:
-        place = sys.stdout.buffer if target == STREAM else target
-        spent = compress_array(session.client, model, array, place, options, advance=advance)
-    session.tell({"target": str(target), **spent.figures}, f"{target}: {spent}", err=target == STREAM)
+    refuse_terminal(target)
+    with open_output(target, sources=[source], force=force) as file:
+        model = session.client.model(model_id)
+        with (
+            open_array(source) as array,
+            progress(f"compressing {source}", array.nbytes, quiet=session.as_json) as advance,
+        ):
+            spent = compress_array(session.client, model, array, file, options, advance=advance)
+    found = {"target": str(target), **spent.figures}
+    session.tell(found, f"{target}: {spent}", err=is_standard_output(target))
 
 
 @click.command()
 @click.option(
     "--units",
     metavar="A:B",
-    help="Decode only items A to B (not included) of the first batch axis, or item A.",
+    help="Decode only items A to B (not included) of the first batch axis, or item A. Negative numbers count "
+    "from the end.",
 )
 @click.option(
     "--skip-damaged", is_flag=True, help="Restore what can be, with NaN in damaged units; still exits with 1."
@@ -142,8 +145,9 @@ def compress(
     help="Read an archive that lost its end or its index; says what is missing, and then exits with 1.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Decompress all .entropyd files under SOURCE.")
+@force_option
 @click.argument("source", type=FILE)
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=FILE)
 @click.pass_obj
 def decompress(
     session: Session,
@@ -155,12 +159,13 @@ def decompress(
     skip_damaged: bool,
     recover: bool,
     recursive: bool,
+    force: bool,
 ) -> None:
     """Restore the array in the archive SOURCE into TARGET (.npy).
 
     SOURCE may be a pipe, or - for standard input; - as TARGET is standard output. Only the blocks that hold
     the selected items are read. An archive that embeds its model needs no more than any server; it is
-    registered there if it is missing.
+    registered there if it is missing. A file that is there already is replaced with --force alone.
 
     \b
     Examples:
@@ -173,17 +178,19 @@ def decompress(
     if recursive:
         jobs = bulk.decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
-        _report(session, bulk.decompress_all(session, jobs, options))
+        _report(session, bulk.decompress_all(session, jobs, options, force=force))
         return
-    _refuse_terminal(target)
-    with opened_archive(source, recover=recover) as archive:
-        with progress(f"decompressing {source}", archive.file_bytes, quiet=session.as_json) as advance:
-            restored = decompress_archive(
-                session.client, archive, target, items, skip_damaged=skip_damaged, advance=advance
-            )
-        session.tell(
-            {"target": str(target), **restored.figures}, f"{target}: {restored}", err=target == STREAM
+    refuse_terminal(target)
+    with (
+        open_output(target, sources=[source], force=force) as file,
+        opened_archive(source, recover=recover) as archive,
+        progress(f"decompressing {source}", archive.file_bytes, quiet=session.as_json) as advance,
+    ):
+        restored = decompress_archive(
+            session.client, archive, file, items, skip_damaged=skip_damaged, advance=advance
         )
+    found = {"target": str(target), **restored.figures}
+    session.tell(found, f"{target}: {restored}", err=is_standard_output(target))
     if restored.problems:
         raise click.ClickException("\n".join(restored.problems))
 
@@ -202,11 +209,6 @@ def _report(session: Session, outcomes: Iterator[bulk.Outcome]) -> None:
     session.tell({"files": shown, **counts}, summary)
     if counts["failed"]:
         raise click.exceptions.Exit(1)
-
-
-def _refuse_terminal(target: Path) -> None:
-    if target == STREAM and sys.stdout.isatty():
-        raise click.UsageError("standard output is a terminal; send it to a file or a pipe")
 
 
 def _metadata(item: str) -> tuple[str, Any]:

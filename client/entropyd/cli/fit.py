@@ -1,11 +1,8 @@
-"""`entropyd fit`: a model from samples.
-
-Owns the flags, the progress line and what is printed. It must not know how a prior is fitted.
-"""
+"""`entropyd fit`: a model from samples."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +12,15 @@ from rich.progress import Progress
 
 from entropyd import FitProgress, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
+from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 from entropyd.report import FitReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
 
     from entropyd import Model
     from entropyd.cli.session import Session
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
 @click.option("--tail-mass", default=2**-8, help="Probability left to the escape.  [default: 2^-8]")
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Where to draw the fit: .html or .png; needs entropyd[report].",
 )
-@click.argument("samples", nargs=-1, required=True, type=click.Path(path_type=Path))
+@force_option
+@click.argument("samples", nargs=-1, required=True, type=FILE)
 @click.pass_obj
 def fit(
     session: Session,
@@ -59,35 +61,33 @@ def fit(
     laplace_tail_mass: float,
     tail_mass: float,
     report: Path | None,
+    force: bool,
     samples: tuple[Path, ...],
 ) -> None:
-    """Fit a prior to SAMPLES (.npy files) and make the model. Prints its id."""
+    """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id."""
     try:
         drawn = None if report is None else FitReport(report)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
-    arrays = [read_array(path) for path in samples]
-    if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
-        raise click.UsageError("the files differ in their innermost axes")
-    shape = arrays[0].shape[arrays[0].ndim - prior_rank :]
-    rows = np.concatenate([array.reshape(-1, *shape) for array in arrays])
-    config = UniversalBatchedConfig(
-        prior=starting_prior(rows, family, prior_rank),
-        coding_rank=coding_rank,
-        expected_grads=True,
-        laplace_tail_mass=laplace_tail_mass,
-        tail_mass=tail_mass,
-        bottleneck_dtype=rows.dtype,
-    )
-    states: list[FitProgress] = []
-    model = _fitted(
-        states,
-        lambda progress: session.client.fit_model(
-            config, rows, max_steps=max_steps, validation_share=validation_share, progress=progress
-        ),
-    )
-    if drawn is not None:
-        drawn.draw(model, rows)
+    with nullcontext() if report is None else open_output(report, sources=samples, force=force) as target:
+        rows = _rows(samples, prior_rank)
+        config = UniversalBatchedConfig(
+            prior=starting_prior(rows, family, prior_rank),
+            coding_rank=coding_rank,
+            expected_grads=True,
+            laplace_tail_mass=laplace_tail_mass,
+            tail_mass=tail_mass,
+            bottleneck_dtype=rows.dtype,
+        )
+        states: list[FitProgress] = []
+        model = _fitted(
+            states,
+            lambda progress: session.client.fit_model(
+                config, rows, max_steps=max_steps, validation_share=validation_share, progress=progress
+            ),
+        )
+        if drawn is not None and target is not None:
+            target.write(drawn.draw(model, rows))
     last = states[-1]
     figures = {
         "model_id": model.id,
@@ -96,6 +96,16 @@ def fit(
         "report": None if report is None else str(report),
     }
     session.show(figures, lambda: click.echo(model.id))
+
+
+def _rows(samples: tuple[Path, ...], prior_rank: int) -> npt.NDArray[Any]:
+    """The samples of all files, [rows, *prior_shape]."""
+    arrays = [read_array(path) for path in samples]
+    if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
+        raise click.UsageError("the files differ in their innermost axes")
+    shape = arrays[0].shape[arrays[0].ndim - prior_rank :]
+    rows = [array.reshape(-1, *shape) for array in arrays]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def _fitted(states: list[FitProgress], run: Callable[[Callable[[FitProgress], None]], Model]) -> Model:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from entropyd import Model, Prior, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
+from entropyd.cli.paths import FILE, open_source
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
 
@@ -32,8 +33,8 @@ def models() -> None:
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
-    help="JSON file, as `models show --json` prints.",
+    type=FILE,
+    help="JSON file, as `models show --json` prints, or - for standard input.",
 )
 @click.option("--prior", "family", type=click.Choice(sorted(FAMILIES)), help="Family of the prior.")
 @click.option(
@@ -151,10 +152,11 @@ def _describe(model: Model) -> dict[str, Any]:
 
 def _read_config(path: Path) -> UniversalBatchedConfig:
     try:
-        return UniversalBatchedConfig.from_dict(json.loads(path.read_text()))
+        with open_source(path) as file:
+            return UniversalBatchedConfig.from_dict(json.loads(file.read()))
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{path} is not JSON: {error}") from error
 
 

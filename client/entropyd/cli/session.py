@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import click
 
 from entropyd import EntropydError
 from entropyd._connection import Connection
+from entropyd.cli.paths import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,10 +85,12 @@ class ErrorsAsSentences(click.Group):
             return super().invoke(context)
         except EntropydError as error:
             raise click.ClickException(sentence(error)) from error
-        except BrokenPipeError:
-            raise  # click ends quietly when whoever reads has had enough
         except OSError as error:
-            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+            if error.filename is None and _output_failed():
+                error.filename = STANDARD_OUTPUT
+            if isinstance(error, BrokenPipeError) and error.filename in {None, STANDARD_OUTPUT}:
+                raise  # click ends quietly when whoever reads has had enough
+            raise click.ClickException(os_sentence(error)) from error
 
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
@@ -99,6 +103,26 @@ def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
     given = {name: value for name, value in options.items() if name in known}
     # In the environment and in files only: other users of a machine see the arguments of a command.
     return Connection(**given, token=os.environ.get("ENTROPYD_TOKEN")).client(timeout_s)
+
+
+def os_sentence(error: OSError) -> str:
+    """What is wrong with which file."""
+    return f"{error.filename or 'a file'}: {error.strerror or error}"
+
+
+def _output_failed() -> bool:
+    """Whether standard output did not take all that was written to it, which is dropped."""
+    if sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Or the interpreter would try once more, and end with another exit code.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+        return True
+    return False
 
 
 def sentence(error: EntropydError) -> str:

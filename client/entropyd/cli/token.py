@@ -1,21 +1,22 @@
 """`entropyd token`: makes tokens for servers that ask for one.
 
-Owns how a token looks and the line that a server keeps of it. It must not connect to anything. Invariant: a
-token is shown once, or written once to a file that nobody else can read.
+Invariant: a token is shown once, or written once to a file that nobody else can read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from entropyd.cli.session import Session
 
 _SCOPES = ("code", "model", "admin")
@@ -43,12 +44,14 @@ def token() -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="New file for the token, which only you can read; then nothing but the line is printed.",
+    type=FILE,
+    help="File for the token, which only you can read, or - for standard output; then nothing but the line "
+    "is printed.",
 )
+@force_option
 @click.argument("name")
 @click.pass_obj
-def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name: str) -> None:
+def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name: str, *, force: bool) -> None:
     """Make a token for NAME, and the line for a server's --tokens-file.
 
     The line does not give the token away: it holds a hash of it. Whoever will use the token can make it, and
@@ -64,10 +67,9 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
     digest = hashlib.sha256(made.encode()).hexdigest()
     line = f"{name} {','.join(sorted(set(scopes)))} {digest}"
     if output is not None:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(made + "\n")
-        session.tell({"line": line}, line)
+        with open_output(output, force=force, private=True) as file:
+            file.write(f"{made}\n".encode("ascii"))
+        session.tell({"line": line}, line, err=is_standard_output(output))
         return
     session.tell(
         {"token": made, "line": line},

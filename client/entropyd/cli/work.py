@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,23 +16,26 @@ from entropyd import (
     Archive,
     ArchiveWriter,
     EmbeddedModel,
+    InvalidRequestError,
     InvalidTensorError,
     ModelNotFoundError,
     Violation,
 )
 from entropyd.bounded import ErrorBound, compress_elements
-from entropyd.cli.arrays import ArrayWriter
+from entropyd.cli.npy import write_header
 from entropyd.cli.sources import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from entropyd import Client, CompressedTensor, Model
+    from entropyd._target import Target
     from entropyd.archive import ExactElements
+    from entropyd.cli.npy import NpyFile
 
+    Array = npt.NDArray[Any] | NpyFile
     Advance = Callable[[int], None]
 
 _PIECE_BYTES = 8 * 2**20
@@ -114,8 +117,8 @@ class Restored:
 def compress_array(
     client: Client,
     model: Model,
-    array: npt.NDArray[Any],
-    target: Path | BinaryIO,
+    array: Array,
+    target: Target,
     options: CompressOptions,
     *,
     advance: Advance,
@@ -123,19 +126,21 @@ def compress_array(
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)
     array = _as_the_model_names_it(array, model)
+    batch_axes = array.ndim - model.coding_rank
+    elements = _piece_elements(client, array.dtype, bounded=options.max_error is not None)
     if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
         raise InvalidTensorError.of([Violation("the array", f"{found}: --cast converts it")])
     if options.max_error is not None:
         dtype = model.config.bottleneck_dtype
-        bound = ErrorBound.holding(options.max_error, array, dtype, options.missing)
-        metadata |= bound.metadata
+        for piece in _pieces(array, batch_axes, elements):  # the same for each of them, if all can be held
+            bound = ErrorBound.holding(options.max_error, piece, dtype, options.missing)
+            metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
     exact_dtype = None if bound is None else bound.dtype
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
-        elements = _piece_elements(client, array.dtype, bound)
-        for piece in _pieces(array, array.ndim - model.coding_rank, elements):
+        for piece in _pieces(array, batch_axes, elements):
             compressed, exact = _compress_piece(model, piece, bound, options)
             writer.append(compressed, exact)
             spent = _added(spent, compressed, exact, piece)
@@ -146,7 +151,7 @@ def compress_array(
 def decompress_archive(
     client: Client,
     archive: Archive,
-    target: Path,
+    target: Target,
     items: slice | None,
     *,
     skip_damaged: bool,
@@ -156,34 +161,37 @@ def decompress_archive(
 
     Raises:
       CorruptStringError: If units are damaged and not to be skipped.
+      InvalidRequestError: If the archive does not have all of the items.
       ModelNotFoundError, TablesMismatchError: If the server cannot decode it and it embeds no model.
     """
     model, embedded = _model_of(client, archive)
     bound = ErrorBound.of(archive.metadata)
     dtype = np.dtype(bound.dtype) if bound is not None else model.bottleneck_dtype
     unit_shape = archive.broadcast_shape + model.prior_shape
-    selections = _selections(archive, items, _piece_elements(client, dtype, bound) // (prod(unit_shape) or 1))
+    selections = _selections(
+        archive, items, _piece_elements(client, dtype, bounded=bound is not None) // (prod(unit_shape) or 1)
+    )
     chosen = (selections[-1].stop - selections[0].start,) if archive.batch_shape else ()
     shape = chosen + archive.batch_shape[1:] + unit_shape
     damaged: list[int] = []
-    with ArrayWriter(target, shape, dtype) as writer:
-        for selection in selections:
-            key = selection if archive.batch_shape else ...
-            compressed = archive.read(key, on_error="skip" if skip_damaged else "raise")
-            if embedded is not None:
-                compressed = embedded.standalone(compressed)
-            if skip_damaged:
-                restored, mask = model.decompress(compressed, on_error="skip")
-                first_unit = selection.start * prod(archive.batch_shape[1:])
-                damaged += (first_unit + np.flatnonzero(mask)).tolist()
-            else:
-                restored = model.decompress(compressed)
-            exact = archive.exact(key, on_error="skip" if skip_damaged else "raise")
-            writer.append(exact.applied(restored if bound is None else bound.data(restored)))
-            advance(len(compressed.payload))
+    write_header(target, shape, dtype)
+    for selection in selections:
+        key = selection if archive.batch_shape else ...
+        compressed = archive.read(key, on_error="skip" if skip_damaged else "raise")
+        if embedded is not None:
+            compressed = embedded.standalone(compressed)
+        if skip_damaged:
+            restored, mask = model.decompress(compressed, on_error="skip")
+            first_unit = selection.start * prod(archive.batch_shape[1:])
+            damaged += (first_unit + np.flatnonzero(mask)).tolist()
+        else:
+            restored = model.decompress(compressed)
+        exact = archive.exact(key, on_error="skip" if skip_damaged else "raise")
+        target.write(exact.applied(restored if bound is None else bound.data(restored)).tobytes())
+        advance(len(compressed.payload))
     problems = []
     if damaged:
-        problems.append(f"{len(damaged)} damaged coding units are NaN in {target}: {_some(damaged)}")
+        problems.append(f"{len(damaged)} damaged coding units are NaN: {_some(damaged)}")
     if not archive.complete and _asks_for_the_end(items):
         found = f"{archive.units:,} coding units were found, and {missing(archive)}"
         problems.append(f"{archive.name} is not complete: {found}")
@@ -201,10 +209,21 @@ def _some(units: list[int]) -> str:
 
 def _selections(archive: Archive, items: slice | None, units: int) -> list[slice]:
     """Runs of items of about `units` coding units; at least one, so that the model is asked in any case."""
-    start, stop, _ = (items or slice(None)).indices(len(archive) if archive.batch_shape else 1)
-    stop = max(start, stop)
+    count = len(archive) if archive.batch_shape else 1
+    start, stop = (0, count) if items is None else _within(items, count, archive)
     step = max(1, units // (prod(archive.batch_shape[1:]) or 1))
     return [slice(first, min(first + step, stop)) for first in range(start, max(stop, start + 1), step)]
+
+
+def _within(items: slice, count: int, archive: Archive) -> tuple[int, int]:
+    """First of some items and the one after their last; negative numbers count from the end."""
+    ends = [0 if items.start is None else items.start, count if items.stop is None else items.stop]
+    start, stop = (end + count if end < 0 else end for end in ends)
+    if not 0 <= start < stop <= count:
+        units = "coding units" if len(archive.batch_shape) < 2 else "items of the first batch axis"
+        found = f"are {ends[0]}:{ends[1]}; {archive.name} holds {count:,} {units}, 0:{count}"
+        raise InvalidRequestError.of([Violation("units", found)])
+    return start, stop
 
 
 def _compress_piece(
@@ -230,27 +249,27 @@ def _model_of(client: Client, archive: Archive) -> tuple[Model, EmbeddedModel | 
     return client.create_model(embedded.standalone_config), embedded
 
 
-def _as_the_model_names_it(array: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:
+def _as_the_model_names_it(array: Array, model: Model) -> Array:
     # .npy files have no name for bfloat16 and keep it as two bytes of anything.
     if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
         return array.view(model.bottleneck_dtype)
     return array
 
 
-def _pieces(array: npt.NDArray[Any], batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
+def _pieces(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; one piece for an array without batch axes."""
     if batch_axes < 1 or not array.size:
-        yield array
+        yield array[...]
         return
     step = max(1, elements // (array.size // len(array)))
     for first in range(0, len(array), step):
         yield array[first : first + step]
 
 
-def _piece_elements(client: Client, dtype: np.dtype[Any], bound: ErrorBound | None) -> int:
+def _piece_elements(client: Client, dtype: np.dtype[Any], *, bounded: bool) -> int:
     """Few enough for one message, with room for bit strings that are longer than the numbers."""
     # What a bound takes is computed in float64, whatever the dtype.
-    itemsize = dtype.itemsize if bound is None else 8
+    itemsize = 8 if bounded else dtype.itemsize
     return min(_PIECE_BYTES, client.server_info().max_message_bytes // 2) // itemsize
 
 

@@ -1,0 +1,92 @@
+"""Modes of new files and folders, which are never open to more people than what they are made of."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+
+class Limit(NamedTuple):
+    """Whom something is open to: its mode and its group."""
+
+    mode: int
+    gid: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Self:
+        """That of a file or folder."""
+        return cls(found.st_mode, found.st_gid)
+
+
+def make_folders(folder: Path, like: Path) -> None:
+    """Makes a folder and those above it that are missing.
+
+    Args:
+      folder: What is made. It is open to nobody whom `like` is not open to, and so are those above it and the
+        folders above `like`, one by one.
+      like: A folder, or a file that becomes a folder.
+    """
+    if folder.is_dir():
+        return
+    make_folders(folder.parent, like.parent)
+    found = like.stat()
+    readable = 0 if stat.S_ISDIR(found.st_mode) else (found.st_mode & 0o444) >> 2
+    limit = Limit(found.st_mode | readable, found.st_gid)
+    folder.mkdir(_narrowed(0o777, [limit]))
+    made = folder.stat()
+    mode = made.st_mode & 0o777
+    narrower = _narrowed(mode, [limit], made.st_gid)
+    if narrower != mode:
+        folder.chmod(made.st_mode & 0o7000 | narrower)
+
+
+def create(path: Path, limits: Sequence[Limit]) -> int:
+    """A new file, open for writing, as open to others as umask and limits allow."""
+    mode = _narrowed(0o666, limits)
+    descriptor = _exclusively(path, mode)
+    narrower = _narrowed(mode, limits, os.fstat(descriptor).st_gid)
+    if narrower != mode:
+        # Its group is another one. What was opened already stays empty.
+        os.close(descriptor)
+        path.unlink()
+        descriptor = _exclusively(path, narrower)
+    return descriptor
+
+
+def create_like(path: Path, replaced: os.stat_result, limits: Sequence[Limit]) -> int:
+    """A new file, open for writing, with mode and owner of the one that it will replace, within limits."""
+    descriptor = _exclusively(path, 0o600)
+    with suppress(PermissionError):
+        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+    limits = [Limit.of(replaced), *limits]
+    group = os.fstat(descriptor).st_gid
+    os.fchmod(descriptor, _narrowed(replaced.st_mode & 0o777, limits, group))
+    return descriptor
+
+
+def _exclusively(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+
+
+def _narrowed(mode: int, limits: Sequence[Limit], gid: int | None = None) -> int:
+    """A mode, without what limits do not allow; the owner's part stays.
+
+    Args:
+      mode: What is asked for.
+      limits: What it must not exceed.
+      gid: Group of what has the mode. The members of another group may do what everybody may.
+    """
+    for limit in limits:
+        group, others = limit.mode >> 3 & 7, limit.mode & 7
+        if gid is not None and gid != limit.gid:
+            group &= others
+        mode &= 0o700 | group << 3 | others
+    return mode

@@ -1,0 +1,242 @@
+"""Files that results are written to.
+
+Invariant: a regular file appears under its name when it is complete and on the disk, or not at all, and never
+open to more people than its sources are. Devices, pipes and sockets stay what they are and are written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import socket
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from entropyd._modes import Limit, create, create_like
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from typing_extensions import Self
+
+_STANDARD_STREAMS = ("stdin", "stdout", "stderr")
+# Bytes of a name that leave room for what a temporary file's name has besides, within the usual 255.
+_NAME_BYTES = 200
+
+
+class Writable(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, content: bytes, /) -> Any:
+        """Writes all of it."""
+
+    def flush(self) -> Any:
+        """Hands on what was written."""
+
+
+class Target:
+    """A stream that is being written, left open at its end.
+
+    In a `with` statement, leaving it without an error finishes it, and leaving it with one discards it.
+
+    Args:
+      stream: What is written to.
+      name: What errors call it; None leaves them as they are.
+    """
+
+    def __init__(self, stream: Writable, name: str | None = None) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, content: bytes) -> None:
+        """Writes all of it."""
+        with _naming(self._name):
+            self._stream.write(content)
+
+    def flush(self) -> None:
+        """Hands on what was written."""
+        with _naming(self._name):
+            self._stream.flush()
+
+    def finish(self) -> None:
+        """Ends a result that is complete."""
+        self.flush()
+
+    def discard(self) -> None:
+        """Gives up a result; what went down a stream cannot be taken back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+        except BaseException:
+            self.discard()
+            raise
+        if error is not None:
+            self.discard()
+
+
+class _Opened(Target):
+    """A device, pipe or socket that was opened here."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        super().__init__(file, name)
+        self._file = file
+
+    def finish(self) -> None:
+        with _naming(self._name):
+            self._file.close()
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+class _NewFile(Target):
+    """A regular file that takes its name, and the place of one that has it, when it is finished."""
+
+    def __init__(
+        self, path: Path, replaced: os.stat_result | None, limits: Sequence[Limit], *, replace: bool
+    ) -> None:
+        name = str(path)
+        with _naming(name):
+            self._resolved = Path(os.path.realpath(path))
+            short = os.fsdecode(os.fsencode(self._resolved.name)[:_NAME_BYTES])
+            self._temporary = self._resolved.with_name(f".{short}.{secrets.token_hex(4)}.part")
+            if replaced is None:
+                descriptor = create(self._temporary, limits)
+            else:
+                descriptor = create_like(self._temporary, replaced, limits)
+        self._file = os.fdopen(descriptor, "wb")
+        self._replace = replace
+        super().__init__(self._file, name)
+
+    def finish(self) -> None:
+        with _naming(self._name):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if not self._replace and os.path.lexists(self._resolved):
+                raise FileExistsError(errno.EEXIST, "exists already", self._name)
+            self._temporary.replace(self._resolved)
+            folder = os.open(self._resolved.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the name, too, must outlive a power cut
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        with suppress(OSError):  # of a full disk, once more
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def open_target(
+    path: str | os.PathLike[str],
+    *,
+    sources: Sequence[os.stat_result] = (),
+    replace: bool = True,
+    private: bool = False,
+) -> Target:
+    """Opens what a result is written to.
+
+    A regular file is written beside the one that `path` leads to and replaces that when it is finished, with
+    its mode and, where the process may set it, its owner. A new file has the mode that the umask leaves. Both
+    are open to nobody whom one of the sources is not open to.
+
+    Args:
+      path: A file, or none yet; or a device, pipe or socket, or an open descriptor (/dev/stdout, /dev/fd/3),
+        which is written to as it is.
+      sources: What the result is made of, as `os.stat` describes it.
+      replace: Whether a regular file that is there may be replaced.
+      private: Whether only the owner may read the file.
+
+    Raises:
+      FileExistsError: If it is a regular file that may not be replaced.
+      IsADirectoryError: If it is a folder.
+      OSError: If it is one of the sources, or cannot be written. All of them say `path`.
+    """
+    path = Path(path)
+    found = _checked(path, sources, replace=replace)
+    descriptor = open_descriptor(path)
+    if found is not None and (descriptor is not None or not stat.S_ISREG(found.st_mode)):
+        with _naming(str(path)):
+            opened = _connected(path, found.st_mode) if descriptor is None else os.dup(descriptor)
+            return _Opened(os.fdopen(opened, "wb"), str(path))
+    limits = [Limit.of(source) for source in sources if stat.S_ISREG(source.st_mode)]
+    if private:
+        limits.append(Limit(0o600, -1))
+    return _NewFile(path, found, limits, replace=replace)
+
+
+def check_is_no_source(found: os.stat_result, sources: Sequence[os.stat_result], name: str) -> None:
+    """Makes sure that a result does not overwrite what it is made of.
+
+    Raises:
+      OSError: If it would; says `name`.
+    """
+    stored = stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    if stored and any(os.path.samestat(found, source) for source in sources):
+        raise OSError(errno.EINVAL, "is an input of this command, which its output would destroy", name)
+
+
+def open_descriptor(path: str | os.PathLike[str]) -> int | None:
+    """The open descriptor that a name such as /dev/stdout or /dev/fd/3 stands for; None for other names."""
+    found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)", os.fspath(path))
+    if found is None:
+        return None
+    return _STANDARD_STREAMS.index(found[1]) if found[1] else int(found[2])
+
+
+def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:
+    """What is at the path of a target, links followed, if it may be written to; None if there is nothing."""
+    name = str(path)
+    descriptor = open_descriptor(path)
+    try:
+        with _naming(name):
+            found = path.stat() if descriptor is None else os.fstat(descriptor)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", name)
+    check_is_no_source(found, sources, name)
+    if stat.S_ISREG(found.st_mode) and descriptor is None and not replace:
+        raise FileExistsError(errno.EEXIST, "exists already", name)
+    return found
+
+
+def _connected(path: Path, mode: int) -> int:
+    """A descriptor of a device, pipe or socket."""
+    if not stat.S_ISSOCK(mode):
+        return os.open(path, os.O_WRONLY)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+        return connection.detach()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _naming(name: str | None) -> Iterator[None]:
+    """Lets errors say the name that a caller knows, and not that of a temporary file, or none."""
+    try:
+        yield
+    except OSError as error:
+        if name is None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error

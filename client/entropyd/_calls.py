@@ -130,6 +130,19 @@ def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
     return array
 
 
+def check_finite(array: npt.NDArray[Any], field: str) -> None:
+    """Refuses an array of floats that has NaN or infinities.
+
+    Raises:
+      InvalidTensorError: Naming the first such element.
+    """
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = np.unravel_index(int(np.argmin(finite)), array.shape)
+        found = f"is {'NaN' if np.isnan(array[where]) else array[where]}; expected finite numbers"
+        raise InvalidTensorError.of([Violation(f"{field}{[int(axis) for axis in where]}", found)])
+
+
 def decompress_request(
     model: ModelInfo, source: Any, broadcast_shape: Sequence[int] | None
 ) -> coding_pb2.DecompressRequest:

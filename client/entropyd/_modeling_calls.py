@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._calls import bottleneck_array, numpy_dtype, tensor_array
+from entropyd._calls import bottleneck_array, check_finite, numpy_dtype, tensor_array
 from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2
@@ -114,7 +114,8 @@ def fit_requests(
     """Renders a FitModel call: the configuration, then the samples in pieces.
 
     Raises:
-      InvalidTensorError: If the samples are of another dtype than the configuration, or of another shape.
+      InvalidTensorError: If the samples are of another dtype than the configuration, of another shape, or not
+        finite.
     """
     rows = _rows(config, samples)
     configuration = model_pb2.FitConfiguration(
@@ -137,6 +138,7 @@ def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
         found = f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         raise InvalidTensorError.of([Violation("samples", found)])
+    check_finite(array, "samples")
     return array.reshape(-1, *shape)
 
 

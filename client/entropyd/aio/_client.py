@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from entropyd import _calls, _channel, _modeling_calls
+from entropyd import _calls, _channel, _modeling_calls, _prefixes
 from entropyd._caller import Caller
 from entropyd._credentials import check_token
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
@@ -93,6 +93,7 @@ class Client:
 
     async def model(self, model_id: str) -> Model:
         """See entropyd.Client.model."""
+        model_id = await self._whole_id(model_id)
         reply = await self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
@@ -109,6 +110,7 @@ class Client:
 
     async def delete_model(self, model_id: str) -> None:
         """See entropyd.Client.delete_model."""
+        model_id = await self._whole_id(model_id)
         await self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     async def compress(
@@ -199,6 +201,11 @@ class Client:
         """The coding tables of a model: `cdf` and `cdf_offset` of entropyd.Model."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(await self._call(self._models, request, model_id))
+
+    async def _whole_id(self, model_id: str) -> str:
+        if not _prefixes.is_prefix(model_id):
+            return model_id
+        return _prefixes.whole_id(model_id, await self._call(self._models, _prefixes.request_for(model_id)))
 
     async def _code(
         self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None

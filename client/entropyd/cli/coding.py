@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entropyd import Archive, EntropydError
+from entropyd import Archive
 from entropyd.cli import bulk
 from entropyd.cli.arrays import STREAM, read_array
 from entropyd.cli.progress import progress
-from entropyd.cli.session import connect
+from entropyd.cli.values import MODEL_ID
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
 
 if TYPE_CHECKING:
@@ -28,21 +28,14 @@ if TYPE_CHECKING:
 
     from entropyd.cli.session import Session
 
-_COMPLETION_TIMEOUT_S = 2.0
-
-
-def _model_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of the server's models, for the shell to complete; none where no server answers in time."""
-    try:
-        with connect(context.find_root().params, _COMPLETION_TIMEOUT_S) as client:
-            return [model.id for model in client.models() if model.id.startswith(incomplete)]
-    except (EntropydError, OSError, ValueError):
-        return []
-
 
 @click.command()
 @click.option(
-    "--model", "model_id", required=True, shell_complete=_model_ids, help="Id of the model to compress with."
+    "--model",
+    "model_id",
+    required=True,
+    type=MODEL_ID,
+    help="Model to compress with: its id, or 6 or more of its first digits.",
 )
 @click.option(
     "--max-error",

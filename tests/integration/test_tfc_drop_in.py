@@ -30,6 +30,8 @@ from tests.tfc_models import tfc_prior
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from entropyd_server.local import LocalServer
+
 
 def theirs() -> Any:
     """TFC's test case; as a function, lest pytest collect it as one of ours."""
@@ -71,6 +73,16 @@ def test_the_page_on_the_class_names_all_of_it_and_has_no_empty_cell() -> None:
     the_class = tfc.UniversalBatchedEntropyModel
     assert named >= {name for name in dir(the_class) if not name.startswith("_")}
     assert named >= set(inspect.signature(the_class.__init__).parameters) - {"self"}
+
+
+def test_the_example_of_the_page_runs_as_it_is_written(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/tfc-api.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert "127.0.0.1:7070" in code
+    exec(code.replace("127.0.0.1:7070", server.target), {})  # noqa: S102 - our own page
 
 
 def _x() -> np.ndarray[Any, Any]:

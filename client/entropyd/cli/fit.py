@@ -69,8 +69,8 @@ def fit(
 
     \b
     Examples:
-      entropyd fit --coding-rank 3 latents.npy
-      entropyd fit --coding-rank 1 --prior NoisyNormal --report fit.html monday.npy tuesday.npy
+      entropyd fit --coding-rank 3 latents.npy --report fit.html
+      entropyd fit --coding-rank 1 --prior NoisyNormal monday.npy tuesday.npy
     """  # noqa: D301 - \b is click's mark for text to leave as it is
     try:
         drawn = None if report is None else FitReport(report)

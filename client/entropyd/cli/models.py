@@ -38,8 +38,10 @@ def models() -> None:
 
 _WIDEST = 10_000  # columns, more than any table has
 
-# The others are made of another prior, which no parameter on a command line can be.
-_FAMILIES = sorted(name for name, family in FAMILIES.items() if family.density and family.nested is None)
+# The others are made of another prior, or have the variables of a network: `fit` and --config make these.
+_FAMILIES = sorted(
+    name for name, family in FAMILIES.items() if not (family.nested or family.network) and family.density
+)
 
 
 @models.command()
@@ -47,7 +49,7 @@ _FAMILIES = sorted(name for name, family in FAMILIES.items() if family.density a
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
-    help="JSON file, as `models show --json` prints; for priors that contain another, too.",
+    help="JSON file, as `models show --json` prints; it may have any prior.",
 )
 @click.option("--prior", "family", type=click.Choice(_FAMILIES), help="Family of the prior.")
 @click.option(

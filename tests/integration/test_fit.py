@@ -205,7 +205,12 @@ def test_a_fit_that_begins_nowhere_near_the_samples_is_refused(client: entropyd.
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"max_steps": 10**6}, "max_steps"), ({"validation_share": 1.0}, "validation_share")],
+    [
+        ({"max_steps": 10**6}, "max_steps"),
+        ({"max_steps": 2**32}, "max_steps"),
+        ({"max_steps": -1}, "max_steps"),
+        ({"validation_share": 1.0}, "validation_share"),
+    ],
 )
 def test_options_out_of_range_are_refused(
     client: entropyd.Client, options: dict[str, Any], field: str

@@ -155,6 +155,13 @@ def test_a_time_to_measure_for_is_a_number_above_zero(seconds: str) -> None:
     assert "--seconds" in ran.stderr
 
 
+@pytest.mark.parametrize("option", ["--max-steps", "--prior-rank"])
+def test_a_count_is_not_negative(option: str) -> None:
+    ran = CliRunner().invoke(entropyd, ["fit", "--coding-rank", "1", option, "-1", "missing.npy"])
+    assert ran.exit_code == 2
+    assert option in ran.stderr
+
+
 # Words
 
 

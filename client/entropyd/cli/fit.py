@@ -34,10 +34,20 @@ if TYPE_CHECKING:
     show_default="one that suits the samples, see docs/priors.md",
     help="Family of the prior.",
 )
-@click.option("--prior-rank", default=1, show_default=True, help="Innermost axes that have a density each.")
+@click.option(
+    "--prior-rank",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Innermost axes that have a density each.",
+)
 @click.option("--coding-rank", type=int, required=True, help="Innermost axes that make one coding unit.")
 @click.option(
-    "--max-steps", default=0, show_default=True, help="Most optimiser steps; 0 for the server's default."
+    "--max-steps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Most optimiser steps; 0 for the server's default.",
 )
 @click.option("--validation-share", default=0.1, show_default=True, help="Share of samples held out.")
 @click.option(

@@ -18,6 +18,7 @@ from entropyd.contract.arrays import array_of, bit_strings_of, numpy_dtype
 from entropyd.contract.errors import (
     CorruptStringError,
     InvalidRequestError,
+    InvalidTensorError,
     LimitExceededError,
     Violation,
 )
@@ -122,6 +123,19 @@ def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
       InvalidTensorError: If it is neither an array of that dtype nor a list of numbers.
     """
     return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
+
+
+def check_finite(array: npt.NDArray[Any], field: str) -> None:
+    """Refuses an array of floats that has NaN or infinities.
+
+    Raises:
+      InvalidTensorError: Naming the first such element.
+    """
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = np.unravel_index(int(np.argmin(finite)), array.shape)
+        found = f"is {'NaN' if np.isnan(array[where]) else array[where]}; expected finite numbers"
+        raise InvalidTensorError.of([Violation(f"{field}{[int(axis) for axis in where]}", found)])
 
 
 def decompress_request(

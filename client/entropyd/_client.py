@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc
 
-from entropyd import _calls, _channel, _modeling_calls
+from entropyd import _calls, _channel, _modeling_calls, _prefixes
 from entropyd._base_client import BaseClient, Settings
 from entropyd._credentials import token_of
 from entropyd._model import Model
@@ -117,10 +117,16 @@ class Client(BaseClient):
     def model(self, model_id: str) -> Model:
         """The model of an id.
 
+        Args:
+          model_id: The id, or its first digits: at least 6, which no other id of the server begins with. They
+            take one call more.
+
         Raises:
           ModelNotFoundError: If the server has none.
+          InvalidRequestError: If several ids begin with these digits; names them.
           DataLossError: If the stored model is damaged.
         """
+        model_id = self._whole_id(model_id)
         reply = self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
@@ -138,9 +144,14 @@ class Client(BaseClient):
     def delete_model(self, model_id: str) -> None:
         """Removes a model. What was compressed with it can then no longer be decoded by this server.
 
+        Args:
+          model_id: As for `model`.
+
         Raises:
           ModelNotFoundError: If the server has none.
+          InvalidRequestError: If several ids begin with these digits; names them.
         """
+        model_id = self._whole_id(model_id)
         self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     def compress(
@@ -259,6 +270,14 @@ class Client(BaseClient):
         """The coding tables of a model: see Model.cdf and Model.cdf_offset."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(self._call(self._models, request, model_id))
+
+    def _whole_id(self, model_id: str) -> str:
+        if not _prefixes.is_prefix(model_id):
+            return model_id
+        search = _prefixes.Search(model_id)
+        while search.request is not None:
+            search.add(self._call(self._models, search.request))
+        return search.result()
 
     def _coded(
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._calls import bottleneck_array, tensor_array
+from entropyd._calls import bottleneck_array, check_finite, tensor_array
 from entropyd.contract.arrays import array_of, numbers_as, read_array
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2
 
@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 
 # One message of samples.
 _PIECE_BYTES = 2**20
+_UINT32_MAX = 2**32 - 1
 
 
 class Perturbed(NamedTuple):
@@ -125,8 +126,13 @@ def fit_requests(
     """Renders a FitModel call: the configuration, then the samples in pieces.
 
     Raises:
-      InvalidTensorError: If the samples are of another dtype than the configuration, or of another shape.
+      InvalidTensorError: If the samples are of another dtype than the configuration, of another shape, or not
+        finite.
+      InvalidRequestError: If `max_steps` is no number of steps.
     """
+    if not 0 <= max_steps <= _UINT32_MAX:
+        found = f"is {max_steps}; expected 0, for the server's default, or a number of steps"
+        raise InvalidRequestError.of([Violation("max_steps", found)])
     rows = _rows(config, samples)
     configuration = model_pb2.FitConfiguration(
         config=config_to_message(config), max_steps=max_steps, validation_share=validation_share
@@ -145,6 +151,7 @@ def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
         found = f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         raise InvalidTensorError.of([Violation("samples", found)])
+    check_finite(array, "samples")
     return array.reshape(-1, *shape)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd import priors
+from entropyd._calls import check_finite
 from entropyd.contract.arrays import array_of
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
@@ -54,9 +55,10 @@ def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1)
     array = array_of("samples", samples, *BOTTLENECK_DTYPES, numbers="float64")
     if array.dtype.name != "float64":
         array = array.astype(np.float32)
-    if array.ndim < prior_rank or not array.size or not np.isfinite(array).all():
-        found = f"has shape {array.shape}; expected finite numbers with at least {prior_rank} axes"
+    if array.ndim < prior_rank or not array.size:
+        found = f"has shape {array.shape}; expected numbers with at least {prior_rank} axes"
         raise InvalidTensorError.of([Violation("samples", found)])
+    check_finite(array, "samples")
     rows = array.reshape(-1, *array.shape[array.ndim - prior_rank :])
     return FITTED_FAMILIES[family or _suited(rows)](rows)
 

@@ -1,8 +1,7 @@
-"""For users of TensorFlow Compression: their own class, with the coding done by a server.
+"""TensorFlow Compression's own class, with the coding done by a server.
 
-Owns the drop-in class and the registration of trained models. It must not know messages or channels.
-Invariant: strings are those of the tables that the local object shows, so they decode locally and remotely
-alike.
+Invariant: strings are those of the tables that the local object has at that moment (`cdf`, `cdf_offset`), so
+they decode locally and remotely alike.
 
 Needs tensorflow-compression 2.14; no other module of the client imports TensorFlow. Training runs where the
 variables live: only `compress`, `decompress` and the building of tables are calls to the server.
@@ -10,6 +9,7 @@ variables live: only `compress`, `decompress` and the building of tables are cal
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidTensorError, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    import numpy.typing as npt
 
     from entropyd import Client, Model
 
@@ -64,8 +66,27 @@ def _config(em: Any, precision: int, tables: tuple[Any, Any] | None) -> Universa
     )
 
 
+@dataclass(frozen=True)
+class _Registered:
+    """A model on the server, and the tables that it has: int32, flat, as in `cdf` and `cdf_offset`."""
+
+    model: Model
+    cdf: npt.NDArray[np.int32]
+    cdf_offset: npt.NDArray[np.int32]
+
+    def has(self, cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bool:
+        return np.array_equal(self.cdf, cdf) and np.array_equal(self.cdf_offset, cdf_offset)
+
+
 class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # type: ignore[misc]
     """TFC's class, whose tables a server builds and whose strings a server codes.
+
+    Variables may change as in TFC's class, by training, a restored checkpoint, Keras's `load_weights`,
+    `set_weights` or `assign`. Each call looks at the tables: where they are not those that the server has, it
+    registers a model that has them first.
+
+    A function that calls `compress` or `decompress` cannot be part of a SavedModel, since it calls this
+    process: `tf.saved_model.save` raises a RuntimeError. docs/tfc-api.md says what to save instead.
 
     Args:
       prior: As in TFC, of a family that entropyd knows.
@@ -92,7 +113,8 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
         if compression and client is None:
             raise ValueError("with compression=True a client is needed")
         self._client = client
-        self._remote: Model | None = None
+        self._registered: _Registered | None = None
+        self._in_a_graph = False
         super().__init__(
             prior,
             coding_rank,
@@ -109,49 +131,85 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
 
     @property
     def remote(self) -> Model:
-        """The model on the server.
+        """The model on the server that has the variables of this object, the prior's among them.
 
         Raises:
           RuntimeError: With `compression=False`, as there is none.
+          InvalidConfigError: If the variables are no tables of this prior.
         """
         self._check_compression()
-        if self._remote is None:
-            raise RuntimeError("this entropy model was not registered")
-        return self._remote
+        cdf, cdf_offset = np.asarray(self.cdf), np.asarray(self.cdf_offset)
+        model = self._model_with(cdf, cdf_offset)
+        # Training moves the prior and leaves the tables, so coding alone needs no new model then.
+        return model if model.prior == prior_of(self.prior) else self._register(cdf, cdf_offset)
+
+    def _model_with(self, cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> Model:
+        """The model on the server that has these tables; it is made if it is not the one of the last call."""
+        known = self._registered
+        if known is not None and known.has(cdf, cdf_offset):
+            return known.model
+        return self._register(cdf, cdf_offset)
+
+    def _register(self, cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> Model:
+        # Copies, because TensorFlow owns the memory of what it gives, and may write into it later.
+        tables = cdf.copy(), cdf_offset.copy()
+        precision = int(-cdf[0]) if len(cdf) else 0  # 0 is refused by name
+        return self._create(_config(self, precision, tables), tables)
+
+    def _create(self, config: UniversalBatchedConfig, tables: tuple[Any, Any] | None) -> Model:
+        if self._client is None:
+            raise AssertionError("the constructor asks for a client")
+        model = self._client.create_model(config)
+        self._registered = _Registered(model, *(tables or (model.cdf, model.cdf_offset)))
+        return model
 
     def _build_tables(self, prior: Any, precision: int, offset: Any = None) -> tuple[Any, Any]:
         """Where TFC's constructor builds tables: see base class."""
         del prior, offset
-        if self._client is not None:
-            self._remote = self._client.create_model(_config(self, int(precision), None))
-        return tf.constant(self.remote.cdf), tf.constant(self.remote.cdf_offset)
+        model = self._create(_config(self, int(precision), None), None)
+        return tf.constant(model.cdf), tf.constant(model.cdf_offset)
 
     def compress(self, bottleneck: Any) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
-        remote = self.remote
+        self._check_compression()
         bottleneck = _tensor(bottleneck, self.bottleneck_dtype)
 
-        def compress(array: Any) -> Any:
-            return remote.compress(array).strings
+        def compress(model: Model, array: Any) -> Any:
+            return model.compress(array).strings
 
         batch_shape = bottleneck.shape[: bottleneck.shape.rank - self.coding_rank]
-        return _called(compress, [bottleneck], tf.string, batch_shape)
+        return self._called(compress, [bottleneck], tf.string, batch_shape)
 
     def decompress(self, strings: Any, broadcast_shape: Any) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
-        remote = self.remote
+        self._check_compression()
         if not _holds_tensors(strings):
             bit_strings_of("strings", strings)
         strings = tf.convert_to_tensor(strings, dtype=tf.string)
         broadcast_shape = tf.convert_to_tensor(broadcast_shape, dtype=tf.int32)
 
-        def decompress(strings: Any, broadcast_shape: Any) -> Any:
-            return remote.decompress(strings, tuple(broadcast_shape))
+        def decompress(model: Model, strings: Any, broadcast_shape: Any) -> Any:
+            return model.decompress(strings, tuple(broadcast_shape))
 
         static = tf.get_static_value(broadcast_shape)
         free = [None] * (self.coding_rank - self.prior_shape.rank) if static is None else list(static)
         shape = strings.shape.concatenate(free).concatenate(self.prior_shape)
-        return _called(decompress, [strings, broadcast_shape], self.bottleneck_dtype, shape)
+        return self._called(decompress, [strings, broadcast_shape], self.bottleneck_dtype, shape)
+
+    def _called(self, function: Callable[..., Any], inputs: list[Any], dtype: Any, shape: Any) -> Any:
+        """Calls Python with the model of today's tables: now, or, in a graph, whenever the graph runs.
+
+        The tables are inputs, so that a graph reads them where it calls, before or after its own assignments.
+        """
+
+        def called(cdf: Any, cdf_offset: Any, *arrays: Any) -> Any:
+            return function(self._model_with(cdf, cdf_offset), *arrays)
+
+        inputs = [self.cdf, self.cdf_offset, *inputs]
+        if tf.executing_eagerly():
+            return tf.constant(np.asarray(called(*(np.asarray(value) for value in inputs))), dtype)
+        self._in_a_graph = True
+        return tf.ensure_shape(tf.numpy_function(called, inputs, dtype), shape)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration as a JSON-serialisable dictionary; TFC's class does not implement it.
@@ -163,11 +221,17 @@ class RemoteUniversalBatchedEntropyModel(tfc.UniversalBatchedEntropyModel):  # t
             raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
         return self.remote.get_config()
 
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """See base class; the server then codes with the model that has these weights."""
-        super().set_weights(weights)
-        if self._client is not None and self.compression:
-            self._remote = register(self._client, self)
+    def _export_to_saved_model_graph(self, *arguments: Any, **named: Any) -> Any:
+        """Called by TensorFlow 2.14 for each object of a SavedModel, once all of its functions are traced."""
+        if self._in_a_graph:
+            raise RuntimeError(
+                "compress and decompress of this entropy model call a server from this process, so functions "
+                "that use them cannot be part of a SavedModel. Save its weights (tf.train.Checkpoint, or "
+                "save_weights) and load them into an object made with client= where they are needed. Or put "
+                "in its place a tfc.UniversalBatchedEntropyModel with the same arguments and weights (by "
+                "set_weights): it codes locally, into the same strings"
+            )
+        return super()._export_to_saved_model_graph(*arguments, **named)
 
 
 def _tensor(bottleneck: Any, dtype: Any) -> Any:
@@ -190,10 +254,3 @@ def _holds_tensors(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_holds_tensors, value))
     return bool(tf.is_tensor(value))
-
-
-def _called(function: Callable[..., Any], inputs: list[Any], dtype: Any, shape: Any) -> Any:
-    """Calls Python now, or, in a graph, whenever the graph runs."""
-    if not tf.executing_eagerly():
-        return tf.ensure_shape(tf.numpy_function(function, inputs, dtype), shape)
-    return tf.constant(np.asarray(function(*(value.numpy() for value in inputs))), dtype)

@@ -63,7 +63,10 @@ def default_store() -> str:
 
 
 def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any]:
-    return click.option(name, help=help_text, show_envvar=True, **{"show_default": True, **attributes})
+    # Named one by one, since a prefix for all would make ENTROPYD_VERSION stand for --version.
+    variable = f"ENTROPYD_{name.partition('/')[0].strip('-').replace('-', '_')}".upper()
+    shown = {"envvar": variable, "show_envvar": True, "show_default": True}
+    return click.option(name, help=help_text, **{**shown, **attributes})
 
 
 class _Number(click.FloatRange):
@@ -262,6 +265,11 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-cert and --tls-key need one another")
         if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+        if ":" not in flags["store"]:
+            folder = Path(flags["store"]).absolute().as_uri()
+            raise click.UsageError(
+                f"--store {flags['store']} is no URL; a folder's begins with file, as {folder}"
+            )
         roles = frozenset(("coding", "modeling") if role == "all" else (role,))
         serve(Settings(roles=roles, **flags))
 
@@ -273,7 +281,6 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
         invoke = option(invoke)
     decorate = click.command(
         context_settings={
-            "auto_envvar_prefix": "ENTROPYD",
             "max_content_width": 100,
             "help_option_names": ["-h", "--help"],
         }

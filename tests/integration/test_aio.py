@@ -35,6 +35,20 @@ def test_the_twins_have_the_same_methods_with_the_same_arguments(blocking: type,
             )
 
 
+def test_the_first_digits_of_an_id_stand_for_it(server: LocalServer, model: entropyd.Model) -> None:
+    async def main() -> None:
+        async with entropyd.aio.Client(server.target) as client:
+            assert (await client.model(model.id[:12])).id == model.id
+            with pytest.raises(entropyd.ModelNotFoundError, match="begins with 0000000"):
+                await client.model("0000000")
+            with pytest.raises(entropyd.ModelNotFoundError, match="begins with 0000000"):
+                await client.delete_model("0000000")
+            with pytest.raises(entropyd.InvalidRequestError, match="at least its first 6 digits"):
+                await client.model(model.id[:5])
+
+    asyncio.run(main())
+
+
 def test_large_arrays_are_cut_and_put_together_again(server: LocalServer, model: entropyd.Model) -> None:
     x = np.random.default_rng(0).normal(0, 3, (3, 40, 2000, 3)).astype(np.float32)
     whole = model.compress(x[1:2, 5])

@@ -6,13 +6,16 @@ quicker.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import ml_dtypes
 import numpy as np
 import pytest
@@ -20,7 +23,9 @@ from click.testing import CliRunner
 
 from entropyd import Archive
 from entropyd.cli.main import entropyd
+from entropyd.cli.models import create
 from entropyd.cli.session import DEFAULT_SERVER
+from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +88,84 @@ def test_parameters_come_from_files_too(cli: Cli, model_id: str) -> None:
 def test_ids_are_printed_whole(cli: Cli, model_id: str) -> None:
     assert model_id in cli.run("models", "list").stdout
     assert model_id in cli.run("models", "show", model_id).stdout
+
+
+@pytest.mark.parametrize("columns", [20, 80, 300])
+def test_ids_are_whole_on_a_terminal_of_any_width(cli: Cli, model_id: str, columns: int) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "entropyd.cli", "--server", cli.target, "models", "list"]
+    env = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert [line for line in lines if line.strip().startswith(model_id)]
+    assert any("NoisyNormal" in line for line in lines)
+    assert columns < 100 or "MODEL ID" in lines[0]
+
+
+def test_every_command_takes_the_first_digits_of_an_id(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    digits = model_id[:10]
+    assert model_id in cli.run("models", "show", digits).stdout
+    cli.run("compress", "--model", digits, "x.npy", "x.entropyd")
+    cli.run("compress", "--model", digits, "--recursive", ".", "out")
+    for archive in ("x.entropyd", "out/x.entropyd"):
+        assert json.loads(cli.run("inspect", "--json", archive).stdout)["model_id"] == model_id
+    exported = json.loads(cli.run("models", "export", digits, "model.safetensors", "--json").stdout)
+    assert exported["model_id"] == model_id
+    measured = cli.run("bench", "--model", digits, "--shape", "9,3", "--seconds", "0.1", "--json").stdout
+    assert json.loads(measured)["model_id"] == model_id
+    cli.run("models", "delete", digits)
+    assert "MODEL_NOT_FOUND" in cli.run("models", "show", digits, status=1).stderr
+    assert cli.run("models", "import", "model.safetensors").stdout.strip() == model_id
+
+
+@pytest.mark.parametrize("command", ["models show", "models delete", "models export", "compress --model"])
+def test_too_few_digits_of_an_id_are_refused(cli: Cli, command: str) -> None:
+    rest = {"models export": ["x"], "compress --model": ["x.npy", "x"]}.get(command, [])
+    refused = cli.run(*command.split(), "62d75", *rest, status=1).stderr
+    assert "model_id is '62d75'; expected an id, or at least its first 6 digits" in refused
+
+
+PARAMETERS = {"real": "0.5", "positive": "2", "one positive": "2", "weight": "[0.5,0.5]"}
+(OFFERED,) = [
+    option.type.choices
+    for option in create.params
+    if option.name == "family" and isinstance(option.type, click.Choice)
+]
+
+
+@pytest.mark.parametrize("family", OFFERED)
+def test_every_family_that_is_offered_makes_a_model(cli: Cli, family: str) -> None:
+    known = FAMILIES[family]
+    parameters = {name: PARAMETERS[domain] for name, domain in known.arrays.items()}
+    if "weight" in parameters:
+        parameters |= {"loc": "[0,1]", "scale": "[1,2]"}
+    if known.rising is not None:
+        parameters |= dict(zip(known.rising, ("0", "9"), strict=True))
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")]
+    made = cli.run(
+        "models", "create", "--prior", family, *given, "--coding-rank", "1", "--no-compression", "--json"
+    )
+    assert json.loads(made.stdout)["prior"] == family
+
+
+def test_a_configuration_and_other_options_do_not_go_together(cli: Cli, model_id: str) -> None:
+    (cli.folder / "config.json").write_text(cli.run("models", "show", model_id, "--json").stdout)
+    for options in (
+        ["--tail-mass", "0.00390625"],
+        ["--no-compression"],
+        ["-p", "loc=0"],
+        ["--coding-rank", "2"],
+    ):
+        refused = cli.run("models", "create", "--config", "config.json", *options, status=2)
+        assert "--config says everything" in refused.stderr
 
 
 def test_a_deleted_model_is_gone(cli: Cli) -> None:
@@ -509,6 +592,28 @@ def test_json_is_for_programs(cli: Cli, model_id: str, x: npt.NDArray[np.float32
     }
     listed = json.loads(cli.run("--json", "models", "list").stdout)
     assert model_id in [model["model_id"] for model in listed]
+
+
+def test_the_bytes_that_are_printed_are_those_of_the_file(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32], folder: Path
+) -> None:
+    printed = cli.run("compress", "--model", model_id, "x.npy", "x.entropyd").stdout
+    size = (cli.folder / "x.entropyd").stat().st_size
+    assert f"x.entropyd: {x.nbytes:,} -> {size:,} bytes" in printed
+    figures = json.loads(cli.run("compress", "--model", model_id, "x.npy", "y.entropyd", "--json").stdout)
+    assert figures["file_bytes"] == size
+    assert (
+        figures["compressed_bytes"]
+        == json.loads(cli.run("inspect", "y.entropyd", "--json").stdout)["payload_bytes"]
+    )
+    packed = cli.run("compress", "--model", model_id, "x.npy", "-")
+    assert f"-> {len(packed.stdout_bytes):,} bytes" in packed.stderr
+    for file in json.loads(
+        cli.run("compress", "--model", model_id, "-r", str(folder), "out", "--json").stdout
+    )["files"]:
+        assert file["details"]["file_bytes"] == (cli.folder / file["target"]).stat().st_size
+    exported = json.loads(cli.run("models", "export", model_id, "model", "--json").stdout)
+    assert exported["bytes"] == (cli.folder / "model").stat().st_size
 
 
 def test_bench_measures_both_operations(cli: Cli, model_id: str) -> None:

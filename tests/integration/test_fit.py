@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 import entropyd
 from entropyd import priors
+from entropyd.cli.main import entropyd as command_line
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 
 if TYPE_CHECKING:
@@ -175,6 +177,26 @@ def test_samples_that_say_nothing_are_refused_by_name(
         client.fit_model(config(GOOD, "NoisyNormal"), samples)
 
 
+@pytest.mark.parametrize(("bad", "named"), [(np.nan, "NaN"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_the_element_that_is_not_finite_is_named_wherever_it_is(
+    client: entropyd.Client, server: LocalServer, tmp_path: Path, bad: float, named: str
+) -> None:
+    samples = np.random.default_rng(0).normal(0, 1, (300_000, 2)).astype(np.float32)
+    samples[200_000, 1] = bad  # not in the first message
+    expected = rf"samples\[200000, 1\] is {named}; expected finite numbers"
+    with pytest.raises(entropyd.InvalidTensorError, match=expected):
+        starting_prior(samples, "NoisyNormal")
+    prior = priors.NoisyNormal(loc=[0.0, 0.0], scale=1.0)
+    with pytest.raises(entropyd.InvalidTensorError, match=expected):
+        client.fit_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1), samples)
+    np.save(tmp_path / "good.npy", samples[:9])
+    np.save(tmp_path / "bad.npy", samples.reshape(3, 100_000, 2))
+    command = ["--server", server.target, "fit", "--coding-rank", "1"]
+    ran = CliRunner().invoke(command_line, [*command, str(tmp_path / "good.npy"), str(tmp_path / "bad.npy")])
+    assert ran.exit_code == 1
+    assert f"bad.npy[2, 0, 1] is {named}; expected finite numbers" in ran.stderr
+
+
 def test_a_fit_that_begins_nowhere_near_the_samples_is_refused(client: entropyd.Client) -> None:
     far = entropyd.UniversalBatchedConfig(prior=priors.NoisyNormal([1e6, 1e6], [1e-3, 1e-3]), coding_rank=1)
     with pytest.raises(entropyd.InvalidConfigError, match=r"prior gives the samples .* begin nearer"):
@@ -183,7 +205,12 @@ def test_a_fit_that_begins_nowhere_near_the_samples_is_refused(client: entropyd.
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"max_steps": 10**6}, "max_steps"), ({"validation_share": 1.0}, "validation_share")],
+    [
+        ({"max_steps": 10**6}, "max_steps"),
+        ({"max_steps": 2**32}, "max_steps"),
+        ({"max_steps": -1}, "max_steps"),
+        ({"validation_share": 1.0}, "validation_share"),
+    ],
 )
 def test_options_out_of_range_are_refused(
     client: entropyd.Client, options: dict[str, Any], field: str

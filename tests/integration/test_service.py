@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -267,6 +269,35 @@ class TestModels:
             client.delete_model(model.id)
         with pytest.raises(entropyd.ModelNotFoundError):
             model.compress(np.zeros(2, np.float32))
+
+    def test_the_first_digits_of_an_id_stand_for_it(self, client: entropyd.Client) -> None:
+        prior = priors.NoisyNormal(0.25, 1.0)
+        created = client.create_model(
+            entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=1)
+        )
+        assert {client.model(created.id[:digits]).id for digits in (10, 40, 63, 64)} == {created.id}
+        client.delete_model(created.id[:20])
+        for digits in (20, 64):
+            with pytest.raises(entropyd.ModelNotFoundError, match=created.id[:20]):
+                client.model(created.id[:digits])
+        with pytest.raises(entropyd.InvalidRequestError, match="at least its first 6 digits"):
+            client.model(created.id[:5])
+
+    def test_a_whole_id_takes_no_call_more(
+        self, client: entropyd.Client, model: entropyd.Model, status_url: str
+    ) -> None:
+        def listings() -> float:
+            figures = urllib.request.urlopen(f"{status_url}/metrics").read().decode()  # noqa: S310 - our own server
+            found = re.findall(
+                r'^entropyd_requests_total{.*method="ListModels".*} (\S+)$', figures, re.MULTILINE
+            )
+            return sum(map(float, found))
+
+        before = listings()
+        assert client.model(model.id).id == model.id
+        assert listings() == before
+        assert client.model(model.id[:12]).id == model.id
+        assert listings() == before + 1
 
     def test_pages_join_to_the_whole_list(self, server: LocalServer, client: entropyd.Client) -> None:
         for scale in (1.0, 2.0, 3.0):

@@ -60,6 +60,21 @@ def calls(store: ModelStore) -> list[Callable[[], Coroutine[Any, Any, Any]]]:
     ]
 
 
+def test_a_store_that_cannot_be_is_named_when_the_server_starts() -> None:
+    command = [sys.executable, "-m", "entropyd_server", "--role", "coding", "--listen", "127.0.0.1:0"]
+    ran = subprocess.run(
+        [*command, "--metrics-listen", "", "--store", "/sys/nope"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode in (1, 2)
+    assert "/sys/nope" in ran.stderr
+    assert "relative URL" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def refusal(call: Callable[[], Coroutine[Any, Any, Any]]) -> entropyd.UnavailableError:
     with pytest.raises(entropyd.UnavailableError) as caught:
         asyncio.run(call())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc.aio
 
-from entropyd import _calls, _channel, _modeling_calls
+from entropyd import _calls, _channel, _modeling_calls, _prefixes
 from entropyd._base_client import BaseClient, Settings
 from entropyd._credentials import token_of
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
@@ -87,6 +87,7 @@ class Client(BaseClient):
 
     async def model(self, model_id: str) -> Model:
         """See entropyd.Client.model."""
+        model_id = await self._whole_id(model_id)
         reply = await self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
@@ -103,6 +104,7 @@ class Client(BaseClient):
 
     async def delete_model(self, model_id: str) -> None:
         """See entropyd.Client.delete_model."""
+        model_id = await self._whole_id(model_id)
         await self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     async def compress(
@@ -195,6 +197,14 @@ class Client(BaseClient):
         """The coding tables of a model: `cdf` and `cdf_offset` of entropyd.Model."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(await self._call(self._models, request, model_id))
+
+    async def _whole_id(self, model_id: str) -> str:
+        if not _prefixes.is_prefix(model_id):
+            return model_id
+        search = _prefixes.Search(model_id)
+        while search.request is not None:
+            search.add(await self._call(self._models, search.request))
+        return search.result()
 
     async def _coded(
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None

@@ -99,6 +99,11 @@ class ArchiveWriter:
         else:
             self._finish()
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes written so far; after the `with` statement, those of the whole archive."""
+        return self._offset
+
     def append(self, tensor: CompressedTensor, exact: ExactElements | None = None) -> None:
         """Adds a tensor along the first batch axis. One without batch axes is an archive of its own.
 

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from entropyd import UniversalBatchedConfig, priors
+from entropyd.cli.values import MODEL_ID, FiniteRange
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,14 +47,24 @@ class Measurement:
 
 @click.command()
 @click.option(
-    "--model", "model_id", help="Model to use.  [default: a normal prior for the last axis of --shape]"
+    "--model",
+    "model_id",
+    type=MODEL_ID,
+    show_default="a normal prior for the last axis of --shape",
+    help="Model to use: its id, or 6 or more of its first digits.",
 )
 @click.option("--shape", default="1,4,4,192", show_default=True, help="Shape of the array of each call.")
 @click.option("--coding-rank", default=3, show_default=True, help="Coding rank of the default model.")
 @click.option(
     "--concurrency", default=16, show_default=True, help="Calls in flight.", type=click.IntRange(1, 1024)
 )
-@click.option("--seconds", default=5.0, show_default=True, help="Time for each of the two operations.")
+@click.option(
+    "--seconds",
+    default=5.0,
+    show_default=True,
+    type=FiniteRange(min=0, min_open=True),
+    help="Time for each of the two operations, in seconds.",
+)
 @click.pass_obj
 def bench(
     session: Session,

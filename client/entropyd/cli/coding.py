@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entropyd import EntropydError
 from entropyd.bounded import missing_to_json, missing_values
 from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
-from entropyd.cli.session import connect
 from entropyd.cli.sources import opened_archive
+from entropyd.cli.values import MODEL_ID
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
 
 if TYPE_CHECKING:
@@ -25,21 +24,15 @@ if TYPE_CHECKING:
     from entropyd.cli.session import Session
 
 MISSING_NAME = "entropyd.missing"
-_COMPLETION_TIMEOUT_S = 2.0
-
-
-def _model_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of the server's models, for the shell to complete; none where no server answers in time."""
-    try:
-        with connect(context.find_root().params, _COMPLETION_TIMEOUT_S) as client:
-            return [model.id for model in client.models() if model.id.startswith(incomplete)]
-    except (EntropydError, OSError, ValueError):
-        return []
 
 
 @click.command()
 @click.option(
-    "--model", "model_id", required=True, shell_complete=_model_ids, help="Id of the model to compress with."
+    "--model",
+    "model_id",
+    required=True,
+    type=MODEL_ID,
+    help="Model to compress with: its id, or 6 or more of its first digits.",
 )
 @click.option(
     "--max-error",

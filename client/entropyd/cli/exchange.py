@@ -14,6 +14,7 @@ from entropyd.cli.paths import (
     open_source,
     refuse_terminal,
 )
+from entropyd.cli.values import MODEL_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,20 +24,25 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @force_option
-@click.argument("model_id")
+@click.argument("model_id", type=MODEL_ID)
 @click.argument("target", type=FILE)
 @click.pass_obj
 def export_model(session: Session, /, model_id: str, target: Path, *, force: bool) -> None:
     """Write a model, with its weights and coding tables, to TARGET (.safetensors).
 
-    - stands for standard output.
-    """
+    MODEL_ID is its id, or 6 or more of its first digits. - as TARGET is standard output.
+
+    \b
+    Example:
+      entropyd models export MODEL_ID model.safetensors
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     refuse_terminal(target)
     with open_output(target, force=force) as file:
-        exported = session.client.model(model_id).export()
+        model = session.client.model(model_id)
+        exported = model.export()
         file.write(exported)
-    figures = {"target": str(target), "model_id": model_id, "bytes": len(exported)}
-    text = f"{target}: model {model_id[:12]}, {len(exported):,} bytes"
+    figures = {"target": str(target), "model_id": model.id, "bytes": len(exported)}
+    text = f"{target}: model {model.id[:12]}, {len(exported):,} bytes"
     session.tell(figures, text, err=is_standard_output(target))
 
 
@@ -46,8 +52,12 @@ def export_model(session: Session, /, model_id: str, target: Path, *, force: boo
 def import_model(session: Session, /, source: Path) -> None:
     """Store the model in SOURCE under its own id. Prints the id.
 
-    - stands for standard input.
-    """
+    - as SOURCE is standard input.
+
+    \b
+    Example:
+      entropyd models import model.safetensors
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     with open_source(source) as file:
         exported = file.read()
     model = session.client.import_model(exported)

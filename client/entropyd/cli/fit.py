@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from entropyd import FitProgress, UniversalBatchedConfig
+from entropyd._calls import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
@@ -31,16 +32,29 @@ if TYPE_CHECKING:
     "--prior",
     "family",
     type=click.Choice(list(FITTED_FAMILIES)),
-    help="Family of the prior.  [default: one that suits the samples, see docs/priors.md]",
+    show_default="one that suits the samples, see docs/priors.md",
+    help="Family of the prior.",
 )
-@click.option("--prior-rank", default=1, show_default=True, help="Innermost axes that have a density each.")
+@click.option(
+    "--prior-rank",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Innermost axes that have a density each.",
+)
 @click.option("--coding-rank", type=int, required=True, help="Innermost axes that make one coding unit.")
-@click.option("--max-steps", default=0, help="Most optimiser steps.  [default: the server's]")
+@click.option(
+    "--max-steps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Most optimiser steps; 0 for the server's default.",
+)
 @click.option("--validation-share", default=0.1, show_default=True, help="Share of samples held out.")
 @click.option(
     "--laplace-tail-mass", default=0.0, show_default=True, help="Weight of a Laplace mixture in bit costs."
 )
-@click.option("--tail-mass", default=2**-8, help="Probability left to the escape.  [default: 2^-8]")
+@click.option("--tail-mass", default=2**-8, show_default=True, help="Probability left to the escape.")
 @click.option(
     "--report",
     type=FILE,
@@ -64,7 +78,13 @@ def fit(
     force: bool,
     samples: tuple[Path, ...],
 ) -> None:
-    """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id."""
+    """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id.
+
+    \b
+    Examples:
+      entropyd fit --coding-rank 3 latents.npy --report fit.html
+      entropyd fit --coding-rank 1 --prior NoisyNormal monday.npy tuesday.npy
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     try:
         drawn = None if report is None else FitReport(report)
     except ImportError as error:
@@ -101,6 +121,9 @@ def fit(
 def _rows(samples: tuple[Path, ...], prior_rank: int) -> npt.NDArray[Any]:
     """The samples of all files, [rows, *prior_shape]."""
     arrays = [read_array(path) for path in samples]
+    for path, array in zip(samples, arrays, strict=True):
+        if array.dtype.kind == "f":
+            check_finite(array, str(path))
     if len({array.shape[array.ndim - prior_rank :] for array in arrays}) > 1:
         raise click.UsageError("the files differ in their innermost axes")
     shape = arrays[0].shape[arrays[0].ndim - prior_rank :]

@@ -12,6 +12,7 @@ import click
 
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
+from entropyd.cli.conventions import follow_conventions
 from entropyd.cli.exchange import export_model, import_model
 from entropyd.cli.fit import fit
 from entropyd.cli.inspecting import inspect
@@ -25,7 +26,7 @@ _FILE = click.Path(path_type=Path)
 
 @click.group(
     cls=ErrorsAsSentences,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ENTROPYD"},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")
@@ -34,13 +35,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--tls-ca", type=_FILE, help="Use TLS, and trust the root certificates in this PEM file.")
 @click.option("--tls-cert", type=_FILE, help="Certificate to show to a server that asks for one, in PEM.")
 @click.option("--tls-key", type=_FILE, help="Key of --tls-cert, in PEM.")
-@click.option("--token-file", type=_FILE, help="File with the token to send.  [default: ENTROPYD_TOKEN]")
+@click.option("--token-file", type=_FILE, help="File with the token to send, in place of ENTROPYD_TOKEN.")
 @click.version_option(package_name="entropyd", prog_name="entropyd")
 @click.pass_context
 def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **connection: Any) -> None:
     """Compress float arrays with entropy models that live on an entropyd server.
 
-    Each option can be given in the environment too, as in ENTROPYD_SERVER=10.0.0.7:7070.
+    Each option can be given in the environment too, in the variable that stands beside it.
 
     \b
     Examples:
@@ -64,3 +65,5 @@ for command in (export_model, import_model):
 
 for command in (models, fit, compress, decompress, inspect, verify, bench, token):
     entropyd.add_command(command)
+
+follow_conventions(entropyd)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from entropyd import Model, Prior, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, open_source
+from entropyd.cli.values import MODEL_ID
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
 
@@ -26,7 +28,21 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """Create, list, show and delete models."""
+    """Create, list, show, delete, export and import models.
+
+    \b
+    Examples:
+      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models list
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+
+
+_WIDEST = 10_000  # columns, more than any table has
+
+# The others are made of another prior, or have the variables of a network: `fit` and --config make these.
+_FAMILIES = sorted(
+    name for name, family in FAMILIES.items() if not (family.nested or family.network) and family.density
+)
 
 
 @models.command()
@@ -34,9 +50,9 @@ def models() -> None:
     "--config",
     "config_file",
     type=FILE,
-    help="JSON file, as `models show --json` prints, or - for standard input.",
+    help="JSON file, as `models show --json` prints, or - for standard input; it may have any prior.",
 )
-@click.option("--prior", "family", type=click.Choice(sorted(FAMILIES)), help="Family of the prior.")
+@click.option("--prior", "family", type=click.Choice(_FAMILIES), help="Family of the prior.")
 @click.option(
     "-p",
     "--parameter",
@@ -47,37 +63,72 @@ def models() -> None:
 )
 @click.option("--coding-rank", type=int, help="Number of innermost dimensions that make one coding unit.")
 @click.option("--no-compression", is_flag=True, help="Make a model without coding tables.")
-@click.option("--tail-mass", type=float, help="Probability left to the escape.  [default: 2^-8]")
-@click.option("--range-coder-precision", type=int, help="Bits of the coding tables, 1 to 16.  [default: 12]")
 @click.option(
-    "--bottleneck-dtype", type=click.Choice(BOTTLENECK_DTYPES), help="Type of arrays.  [default: float32]"
+    "--tail-mass",
+    default=UniversalBatchedConfig.tail_mass,
+    show_default=True,
+    help="Probability left to the escape.",
 )
-@click.option("--num-noise-levels", type=int, help="Levels of the dither.  [default: 15]")
 @click.option(
-    "--laplace-tail-mass", type=float, help="Weight of a Laplace mixture in bit costs.  [default: 0]"
+    "--range-coder-precision",
+    default=UniversalBatchedConfig.range_coder_precision,
+    show_default=True,
+    help="Bits of the coding tables, 1 to 16.",
 )
-@click.pass_obj
+@click.option(
+    "--bottleneck-dtype",
+    type=click.Choice(BOTTLENECK_DTYPES),
+    default="float32",
+    show_default=True,
+    help="Type of arrays.",
+)
+@click.option(
+    "--num-noise-levels",
+    default=UniversalBatchedConfig.num_noise_levels,
+    show_default=True,
+    help="Levels of the dither.",
+)
+@click.option(
+    "--laplace-tail-mass",
+    default=UniversalBatchedConfig.laplace_tail_mass,
+    show_default=True,
+    help="Weight of a Laplace mixture in bit costs.",
+)
+@click.pass_context
 def create(
-    session: Session,
+    context: click.Context,
     /,
     config_file: Path | None,
     family: str | None,
     parameters: tuple[str, ...],
     *,
+    coding_rank: int | None,
     no_compression: bool,
     **arguments: Any,
 ) -> None:
-    """Make a model, or find the one that has this configuration already. Prints its id."""
-    given = {name: value for name, value in arguments.items() if value is not None}
+    """Make a model, or find the one that has this configuration already. Prints its id.
+
+    \b
+    Examples:
+      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
+      entropyd models create --config model.json
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    session: Session = context.obj
     if config_file is not None:
-        if family or parameters or given or no_compression:
+        sources = [context.get_parameter_source(name) for name in context.params if name != "config_file"]
+        if any(source is not ParameterSource.DEFAULT for source in sources):
             raise click.UsageError("--config says everything; leave the other options out")
         config = _read_config(config_file)
     else:
-        if family is None or "coding_rank" not in given:
+        if family is None or coding_rank is None:
             raise click.UsageError("--prior and --coding-rank are needed, or --config")
-        prior = Prior(family, dict(_parameter(parameter) for parameter in parameters))
-        config = UniversalBatchedConfig(prior=prior, compression=not no_compression, **given)
+        config = UniversalBatchedConfig(
+            prior=Prior(family, dict(_parameter(parameter) for parameter in parameters)),
+            coding_rank=coding_rank,
+            compression=not no_compression,
+            **arguments,
+        )
     model = session.client.create_model(config)
     session.show(_describe(model), lambda: click.echo(model.id))
 
@@ -85,32 +136,57 @@ def create(
 @models.command("list")
 @click.pass_obj
 def list_models(session: Session, /) -> None:
-    """List all models in order of their ids."""
+    """List all models in order of their ids.
+
+    Ids are there to be copied, so they are never cut or wrapped. On a terminal that is too narrow for a
+    table, what is known of a model stands below its id.
+
+    \b
+    Examples:
+      entropyd models list
+      entropyd models list --json | jq -r '.[].model_id'
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     found = list(session.client.models())
 
     def show() -> None:
         table = Table("MODEL ID", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None)
         for model in found:
-            table.add_row(
-                model.id,
-                model.prior.family,
-                str(model.prior_shape),
-                str(model.coding_rank),
-                model.config.bottleneck_dtype,
-                f"{model.info.table_bytes:,} B",
-                f"{model.info.created_at:%Y-%m-%d %H:%M}",
-            )
-        # Ids are there to be copied, so they are never cut to the width of the terminal.
-        Console(width=max(160, Console().width) if not Console().is_terminal else None).print(table)
+            table.add_row(model.id, *_columns(model))
+        console = Console()
+        width = Console(width=_WIDEST).measure(table).maximum
+        if console.is_terminal and width > console.width:
+            for model in found:
+                click.echo(f"{model.id}\n  {'  '.join(_columns(model))}")
+        else:
+            Console(width=width).print(table)
 
     session.show([_describe(model) for model in found], show)
 
 
+def _columns(model: Model) -> tuple[str, ...]:
+    return (
+        model.prior.family,
+        str(model.prior_shape),
+        str(model.coding_rank),
+        model.config.bottleneck_dtype,
+        f"{model.info.table_bytes:,} B",
+        f"{model.info.created_at:%Y-%m-%d %H:%M}",
+    )
+
+
 @models.command()
-@click.argument("model_id")
+@click.argument("model_id", type=MODEL_ID)
 @click.pass_obj
 def show(session: Session, /, model_id: str) -> None:
-    """Show one model. With --json: its whole configuration, ready for `models create --config`."""
+    """Show one model. With --json: its whole configuration, ready for `models create --config`.
+
+    MODEL_ID is its id, or 6 or more of its first digits.
+
+    \b
+    Examples:
+      entropyd models show 62d75192
+      entropyd models show --json MODEL_ID > model.json
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     model = session.client.model(model_id)
 
     def text() -> None:
@@ -121,10 +197,15 @@ def show(session: Session, /, model_id: str) -> None:
 
 
 @models.command()
-@click.argument("model_ids", nargs=-1, required=True)
+@click.argument("model_ids", nargs=-1, required=True, type=MODEL_ID)
 @click.pass_obj
 def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
-    """Delete models. What was compressed with them can then no longer be decoded by the server."""
+    """Delete models. What was compressed with them can then no longer be decoded by the server.
+
+    \b
+    Example:
+      entropyd models delete MODEL_ID
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
     for model_id in model_ids:
         session.client.delete_model(model_id)
     session.show({"deleted": list(model_ids)}, lambda: click.echo(f"deleted {len(model_ids)}"))

@@ -28,7 +28,12 @@ _RANDOM_BYTES = 32
 
 @click.group()
 def token() -> None:
-    """Make tokens for servers that ask for one."""
+    """Make tokens for servers that ask for one.
+
+    \b
+    Example:
+      entropyd token new --scope code --output ci.token ci >> tokens
+    """  # noqa: D301 - \b is click's mark for text to leave as it is
 
 
 @token.command()

@@ -6,7 +6,7 @@ larger.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +62,21 @@ class CompressOptions:
 
 @dataclass(frozen=True)
 class Spent:
-    """What compressing an array came to; `compressed_bytes` are those of bit strings and exact elements."""
+    """What compressing an array came to.
+
+    Attributes:
+      coding_units, symbols, escaped_symbols: How many there are of each.
+      uncompressed_bytes: Bytes of the array.
+      compressed_bytes: Bytes of all bit strings and exact elements.
+      file_bytes: Bytes of the archive.
+    """
 
     coding_units: int = 0
     symbols: int = 0
     escaped_symbols: int = 0
     uncompressed_bytes: int = 0
     compressed_bytes: int = 0
+    file_bytes: int = 0
 
     @property
     def bits_per_symbol(self) -> float:
@@ -81,7 +89,7 @@ class Spent:
         return {**asdict(self), "bits_per_symbol": self.bits_per_symbol}
 
     def __str__(self) -> str:
-        sizes = f"{self.uncompressed_bytes:,} -> {self.compressed_bytes:,} bytes"
+        sizes = f"{self.uncompressed_bytes:,} -> {self.file_bytes:,} bytes"
         return f"{sizes}, {self.bits_per_symbol:.3f} bits per symbol"
 
 
@@ -145,7 +153,7 @@ def compress_array(
             writer.append(compressed, exact)
             spent = _added(spent, compressed, exact, piece)
             advance(piece.nbytes)
-    return spent
+    return replace(spent, file_bytes=writer.file_bytes)
 
 
 def decompress_archive(

@@ -1,0 +1,47 @@
+"""Types of values on the command line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from entropyd import EntropydError
+from entropyd.cli.session import connect
+
+_COMPLETION_TIMEOUT_S = 2.0
+
+
+class _ModelId(click.ParamType[str]):
+    """The id of a model or its first digits, which the client completes."""
+
+    name = "MODEL_ID"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Ids of the server's models, for the shell to complete; none where no server answers in time."""
+        del param
+        try:
+            with connect(ctx.find_root().params, _COMPLETION_TIMEOUT_S) as client:
+                return [
+                    CompletionItem(found.id) for found in client.models() if found.id.startswith(incomplete)
+                ]
+        except (EntropydError, OSError, ValueError):
+            return []
+
+
+MODEL_ID = _ModelId()
+
+
+class FiniteRange(click.FloatRange):
+    """A range without not-a-number, which click lets through every comparison, and without infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See base class."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number

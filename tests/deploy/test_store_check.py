@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore
+from tests.sealed_objects import sealed, two_row_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,3 +41,10 @@ def test_damage_anywhere_in_a_store_is_found_and_named(tmp_path: Path) -> None:
     content[-3] ^= 1
     damaged.write_bytes(content)
     assert check(tmp_path) == (1, [f"{configs[1].model_id}: damaged", "2 whole, 1 damaged"])
+
+    ill_typed = tmp_path / "models" / f"{two_row_config().model_id}.safetensors"
+    ill_typed.write_bytes(sealed({"built_with": '{"tensorflow": 2}'}))
+    with (tmp_path / "models" / f"{'f' * 64}.safetensors").open("wb") as large:
+        large.truncate(2**42)
+    ids = sorted([configs[1].model_id, two_row_config().model_id, "f" * 64])
+    assert check(tmp_path) == (1, [*(f"{model_id}: damaged" for model_id in ids), "2 whole, 3 damaged"])

@@ -5,7 +5,6 @@ Owns their flags and what they print. It must not know how an array is cut or a 
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from entropyd.cli.arrays import STREAM, read_array
 from entropyd.cli.progress import progress
 from entropyd.cli.session import connect
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
+from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,8 +213,8 @@ def _metadata(item: str) -> tuple[str, Any]:
     if name.startswith("entropyd."):
         raise click.UsageError(f"--metadata {name}: names that begin with entropyd. are taken")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse_json(value)
+    except ValueError:
         return name, value
 
 

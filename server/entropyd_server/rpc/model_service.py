@@ -1,7 +1,4 @@
-"""ModelService: models by config hash.
-
-Owns the rendering of models as messages. It must not know how tables are built or stored.
-"""
+"""ModelService: models by config hash."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from entropyd_server.rpc.fit import read_task
 from entropyd_server.rpc.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
+from entropyd_server.store.model_object import TablesOrigin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,6 +33,12 @@ if TYPE_CHECKING:
 _DEFAULT_PAGE_SIZE = 50
 # Objects of one page that are read at the same time.
 _PAGE_READS = 8
+_ORIGINS = {
+    TablesOrigin.UNKNOWN: model_pb2.TABLES_ORIGIN_UNSPECIFIED,
+    TablesOrigin.BUILT: model_pb2.TABLES_ORIGIN_BUILT,
+    TablesOrigin.SUPPLIED: model_pb2.TABLES_ORIGIN_SUPPLIED,
+    TablesOrigin.IMPORTED: model_pb2.TABLES_ORIGIN_IMPORTED,
+}
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
@@ -42,6 +46,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     Args:
       caller: Names whoever made a call, by its context.
+      is_admin: Says whether whoever made a call may do everything, by its context.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         fitter: Fitter,
         limits: Limits,
         caller: Callable[[Call], str],
+        is_admin: Callable[[Call], bool],
     ) -> None:
         self._store = store
         self._library = library
@@ -62,6 +68,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._fitter = fitter
         self._limits = limits
         self._caller = caller
+        self._is_admin = is_admin
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Call
@@ -163,7 +170,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ImportModelRequest, context: Call
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
-        model, created = await self._creator.add(request.object, self._caller(context))
+        model, created = await self._creator.add(
+            request.object, self._caller(context), may_choose_tables=self._is_admin(context)
+        )
         return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
@@ -207,4 +216,5 @@ def _render(model: StoredModel) -> model_pb2.Model:
         table_bytes=model.table_bytes,
         built_with=model.built_with,
         create_time=create_time,
+        tables_origin=_ORIGINS[model.tables_origin],
     )

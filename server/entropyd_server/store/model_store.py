@@ -1,9 +1,7 @@
-"""The model store: one immutable object per model, named by its id.
+"""The model store: one immutable object per model, named by its id; `model_object` has the layout.
 
-Owns where objects are and how they come there. It must not know who serves the models or how tables are
-built; `model_object` has the layout. Invariant: an object is created atomically and never overwritten, and a
-model that `load` returns has been checked against its own digests, so a damaged object is an error and never
-other tables.
+Invariant: an object is created atomically and never overwritten, and a model that `load` returns has been
+checked against its own digests, so a damaged object is an error and never other tables.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +23,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
 from entropyd_server.store.answers import Answers, GoneError, unavailable
-from entropyd_server.store.model_object import ObjectError
+from entropyd_server.store.model_object import ModelObject, ObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +38,11 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
+_KEY = re.compile(rf"{_PREFIX}([0-9a-f]{{64}}){re.escape(_SUFFIX)}")
 # An empty object for each model of a caller whose models are counted: callers/NAME/MODEL_ID.
 _CALLERS = "callers/"
+# More than a server with default limits stores.
+DEFAULT_MAX_OBJECT_BYTES = 256 * 2**20
 # A model may be deleted between its creation and its first reading, but hardly again and again.
 _CREATE_ATTEMPTS = 3
 
@@ -50,19 +52,13 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class StoredModel:
+class StoredModel(ModelObject):
     """A model as the store holds it.
 
     Attributes:
-      config: Its configuration, every default filled in.
-      tables: Its coding tables; None without compression.
-      built_with: Versions of the libraries that built the tables, by name.
       created_at: When the object was written.
     """
 
-    config: UniversalBatchedConfig
-    tables: CodingTables | None
-    built_with: Mapping[str, str]
     created_at: datetime
 
     @property
@@ -78,6 +74,7 @@ class ModelStore:
       url: `file:///folder` (made if missing), `memory:///`, or what obstore opens: `s3://`, `gs://`, `az://`,
         with credentials, endpoint and region in the environment, under each provider's own names.
       timeout_s: Longest time for one operation, in seconds, retries included.
+      max_object_bytes: Size above which an object counts as damaged and is not read.
 
     Raises:
       StoreError: If it cannot be opened. Whether it answers, `probe` tells.
@@ -85,7 +82,10 @@ class ModelStore:
         reach, too slow, full or read-only. The message says which.
     """
 
-    def __init__(self, url: str, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, url: str, timeout_s: float = 20.0, max_object_bytes: int = DEFAULT_MAX_OBJECT_BYTES
+    ) -> None:
+        self._max_object_bytes = max_object_bytes
         self._answers = Answers(timeout_s)
         try:
             self._backend = _open(url, timeout_s)
@@ -110,9 +110,14 @@ class ModelStore:
             return
 
     async def create(
-        self, config: UniversalBatchedConfig, tables: CodingTables | None, built_with: Mapping[str, str]
+        self,
+        config: UniversalBatchedConfig,
+        tables: CodingTables | None,
+        built_with: Mapping[str, str],
+        *,
+        imported: bool = False,
     ) -> tuple[StoredModel, bool]:
-        """Stores a model unless it is there already.
+        """Stores a model unless it is there already; `imported` if its tables come from another store.
 
         Returns:
           The model that is now in the store, and whether this call put it there. Where another call was
@@ -121,7 +126,7 @@ class ModelStore:
         Raises:
           DataLossError: If the model is there already and damaged.
         """
-        blob = model_object.serialise(config, tables, built_with)
+        blob = model_object.serialise(config, tables, built_with, imported=imported)
         for _ in range(_CREATE_ATTEMPTS):
             created = await self._answers.of(self._put(config.model_id, blob), "write", "a model")
             # It is not there only if somebody deleted it meanwhile; this call then counts as the later one.
@@ -143,7 +148,7 @@ class ModelStore:
 
         Raises:
           ModelNotFoundError: If there is none of that id.
-          DataLossError: If the object does not match its digests.
+          DataLossError: If the object does not match its digests, or is larger than a model can be.
         """
         return (await self._read(model_id))[0]
 
@@ -158,21 +163,28 @@ class ModelStore:
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
         blob, created_at = await self._answers.of(self._get(model_id), "read", "a model")
         try:
-            config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
-            if config.model_id != model_id:
-                raise ObjectError(f"configuration hashes to {config.model_id}")
+            found = await asyncio.to_thread(model_object.parse, blob)
+            if found.config.model_id != model_id:
+                raise ObjectError(f"configuration hashes to {found.config.model_id}")
         except ObjectError as error:
             log.error("stored model %s is damaged: %s", model_id, error)
             raise DataLossError(
                 f"stored model {model_id} does not match its digests", metadata={"model_id": model_id}
             ) from error
-        return StoredModel(config, tables, built_with, created_at), blob
+        return StoredModel(**vars(found), created_at=created_at), blob
 
     async def _get(self, model_id: str) -> tuple[bytes, datetime]:
         try:
             found = await obstore.get_async(self._backend, _key(model_id))
         except FileNotFoundError:
             raise await self._missing(model_id) from None
+        if (size := found.meta["size"]) > self._max_object_bytes:
+            log.error("stored model %s has %d bytes and is not read", model_id, size)
+            raise DataLossError(
+                f"the object of stored model {model_id} has {size} bytes; expected at most "
+                f"{self._max_object_bytes}, which follows from --max-model-bytes and --max-message-bytes",
+                metadata={"model_id": model_id},
+            )
         return bytes(await found.bytes_async()), found.meta["last_modified"]
 
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
@@ -182,10 +194,10 @@ class ModelStore:
             await self._check_folder()
             # Local folders list in no order, so all names are read; they are short.
             return [
-                meta["path"].removeprefix(_PREFIX).removesuffix(_SUFFIX)
+                named[1]
                 async for page in obstore.list(self._backend, _PREFIX)
                 for meta in page
-                if meta["path"].endswith(_SUFFIX)
+                if (named := _KEY.fullmatch(meta["path"]))
             ]
 
         names = await self._answers.of(list_all(), "list", "models")

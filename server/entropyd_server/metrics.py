@@ -103,7 +103,8 @@ class Metrics(Collector):
       undecodable_units: Coding units whose bit string could not be decoded.
       excess_bits: Of each Compress, actual less modelled bits per symbol.
       shed: Calls refused or dropped before coding, by reason.
-      models_loaded: Models whose tables are in memory.
+      models_loaded: Models in memory.
+      model_cache_bytes: What they hold.
       model_cache: Look-ups of a model in memory, by result.
       model_load_seconds: Times to read and check a model of the store.
       store_operations: Operations on the store that ended, by operation and result.
@@ -127,6 +128,7 @@ class Metrics(Collector):
         # Shown before they happen: nobody sees a first increment of what was not there.
         self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0)
         self.models_loaded = 0
+        self.model_cache_bytes = 0
         self.model_cache: dict[str, int] = {"hit": 0, "miss": 0}
         self.model_load_seconds = Distribution(_SECONDS)
         self.store_operations: Mapping[tuple[str, str], int] = {}
@@ -217,8 +219,11 @@ class Metrics(Collector):
         yield shed
 
     def _collect_models(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("entropyd_models_loaded", "Models in memory.", self.models_loaded)
         yield GaugeMetricFamily(
-            "entropyd_models_loaded", "Models whose tables are in memory.", self.models_loaded
+            "entropyd_model_cache_bytes",
+            "Memory of all models that are in it: configurations, tables, plans.",
+            self.model_cache_bytes,
         )
         cache = CounterMetricFamily(
             "entropyd_model_cache", "Look-ups of a model in memory.", labels=["result"]

@@ -169,7 +169,10 @@ _OPTIONS = [
         "--max-model-bytes", "Largest coding tables of one model, in bytes.", type=_BYTES, default=64 * MIB
     ),
     _option(
-        "--max-cache-bytes", "Coding tables to keep in memory, in bytes.", type=_BYTES, default=1024 * MIB
+        "--max-cache-bytes",
+        "Most memory of the models that are kept in it, in bytes: configurations, coding tables and plans.",
+        type=_BYTES,
+        default=1024 * MIB,
     ),
     _option(
         "--max-build-seconds",

@@ -48,7 +48,8 @@ from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.security.tokens import Scope
-from entropyd_server.store.model_store import ModelStore, StoreError
+from entropyd_server.store.location import StoreError
+from entropyd_server.store.model_store import ModelStore
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
 
@@ -232,7 +233,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds, limits.max_object_bytes)
     except StoreError as error:
-        raise StartError(f"cannot open the store {error}") from error
+        raise StartError(f"cannot open the store {error} (see --store)") from error
     metrics.store_operations = store.operations
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     plane = None

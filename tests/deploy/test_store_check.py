@@ -23,6 +23,16 @@ def config(scale: float) -> UniversalBatchedConfig:
     return UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=1, range_coder_precision=4)
 
 
+def test_a_store_that_is_not_there_is_no_store_without_damage(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "typo"), (tmp_path / "typo").as_uri(), "/dev/null", "nope://typo"):
+        command = [sys.executable, "-m", "entropyd_server.store.check", name]
+        checked = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert checked.returncode == 1
+        assert checked.stderr.startswith(f"Error: {name}: ")
+        assert not checked.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def check(folder: Path) -> tuple[int, list[str]]:
     command = [sys.executable, "-m", "entropyd_server.store.check", folder.as_uri()]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Checks every model of a store against its digests: `python -m entropyd_server.store.check URL`.
+"""Checks every model of a store against its digests: `python -m entropyd_server.store.check STORE`.
 
 For operators who want to know of damage, in a store or a backup, before a caller does. It changes nothing.
 Invariant: it reads every object in full, and its exit status is 0 only if all are whole.
@@ -10,7 +10,8 @@ import asyncio
 
 import click
 
-from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd.contract.errors import DataLossError, ModelNotFoundError, UnavailableError
+from entropyd_server.store.location import StoreError
 from entropyd_server.store.model_store import DEFAULT_MAX_OBJECT_BYTES, ModelStore
 
 _PAGE_MODELS = 1000
@@ -37,7 +38,7 @@ async def check(store: ModelStore) -> tuple[int, list[str]]:
 
 
 @click.command()
-@click.argument("url")
+@click.argument("store")
 @click.option(
     "--max-object-bytes",
     type=click.IntRange(min=1),
@@ -45,9 +46,13 @@ async def check(store: ModelStore) -> tuple[int, list[str]]:
     show_default=True,
     help="Larger objects are not read and count as damaged.",
 )
-def main(url: str, max_object_bytes: int) -> None:
-    """Check every model of the store at URL (/folder, s3://bucket/prefix, ...) against its digests."""
-    whole, damaged = asyncio.run(check(ModelStore(url, max_object_bytes=max_object_bytes)))
+def main(store: str, max_object_bytes: int) -> None:
+    """Check every model of STORE (a folder, s3://bucket/prefix, ...) against its digests."""
+    try:
+        opened = ModelStore(store, max_object_bytes=max_object_bytes, make_folder=False)
+        whole, damaged = asyncio.run(check(opened))
+    except (StoreError, UnavailableError) as error:
+        raise click.ClickException(str(error)) from error
     for model_id in damaged:
         click.echo(f"{model_id}: damaged")
     click.echo(f"{whole} whole, {len(damaged)} damaged")

@@ -13,23 +13,21 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
 from entropyd_server.store.answers import Answers, GoneError, unavailable
+from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_object import ModelObject, ObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-    from obstore.store import BackoffConfig, ObjectStore, RetryConfig
 
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.coding.tables import CodingTables
@@ -45,10 +43,6 @@ _CALLERS = "callers/"
 DEFAULT_MAX_OBJECT_BYTES = 256 * 2**20
 # A model may be deleted between its creation and its first reading, but hardly again and again.
 _CREATE_ATTEMPTS = 3
-
-
-class StoreError(Exception):
-    """A store that cannot be opened: its URL, or what the environment says of it, is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +65,11 @@ class ModelStore:
     """Models in a folder, in memory, or in an object store.
 
     Args:
-      url: `file:///folder` (made if missing), `memory:///`, or what obstore opens: `s3://`, `gs://`, `az://`,
-        with credentials, endpoint and region in the environment, under each provider's own names.
+      name: A folder or URL, as `open_backend` takes it, with credentials, endpoint and region of an object
+        store in the environment, under each provider's own names.
       timeout_s: Longest time for one operation, in seconds, retries included.
       max_object_bytes: Size above which an object counts as damaged and is not read.
+      make_folder: Whether a folder that is missing is made.
 
     Raises:
       StoreError: If it cannot be opened. Whether it answers, `probe` tells.
@@ -83,15 +78,16 @@ class ModelStore:
     """
 
     def __init__(
-        self, url: str, timeout_s: float = 20.0, max_object_bytes: int = DEFAULT_MAX_OBJECT_BYTES
+        self,
+        name: str,
+        timeout_s: float = 20.0,
+        max_object_bytes: int = DEFAULT_MAX_OBJECT_BYTES,
+        *,
+        make_folder: bool = True,
     ) -> None:
         self._max_object_bytes = max_object_bytes
         self._answers = Answers(timeout_s)
-        try:
-            self._backend = _open(url, timeout_s)
-        except (BaseError, OSError, ValueError) as error:
-            cause, _, _ = str(error).partition("\n")  # what follows is a debug print of the same
-            raise StoreError(f"{url}: {cause}") from error
+        self._backend = open_backend(name, timeout_s, make_folder=make_folder)
         # A thread of its own: a file system that hangs must not take those that others need.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 
@@ -249,27 +245,6 @@ class ModelStore:
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._lookups, folder.is_dir):
             raise GoneError(f"{folder} is gone")
-
-
-def _open(url: str, timeout_s: float) -> ObjectStore:
-    scheme = url.partition(":")[0]
-    if scheme == "file":
-        return LocalStore.from_url(url, mkdir=True)
-    if scheme == "memory":
-        return MemoryStore()
-    # Few and quick: who waits is a caller. `client_options` are left alone, for they would replace what the
-    # environment says (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT) as of obstore 0.12.
-    backoff: BackoffConfig = {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=1),
-        "base": 2,
-    }
-    retries: RetryConfig = {
-        "max_retries": 3,
-        "retry_timeout": timedelta(seconds=timeout_s),
-        "backoff": backoff,
-    }
-    return from_url(url, retry_config=retries)
 
 
 def _key(model_id: str) -> str:

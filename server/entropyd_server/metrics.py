@@ -112,6 +112,7 @@ class Metrics(Collector):
       worker_restarts: Starts of a worker after its first, by device and reason.
       worker_up: By device, what tells whether its worker answers.
       reloads: Certificates and tokens read anew, by what and result.
+      certificate_expiry: When certificates end, in seconds since 1970, by the flag that names their file.
       queue_symbols: Tells how many symbols wait.
       batching_stalled_seconds: Tells how long no batch has ended while there is work.
     """
@@ -136,6 +137,7 @@ class Metrics(Collector):
         self.worker_restarts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.worker_up: dict[str, Callable[[], bool]] = {}
         self.reloads: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.certificate_expiry: Mapping[str, float] = {}
         self.queue_symbols: Callable[[], float] = lambda: 0
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
@@ -202,6 +204,14 @@ class Metrics(Collector):
         for labels, count in dict(self.reloads).items():
             reloads.add_metric(list(labels), count)
         yield reloads
+        expiry = GaugeMetricFamily(
+            "entropyd_certificate_expiry_timestamp_seconds",
+            "When certificates end, in seconds since 1970.",
+            labels=["file"],
+        )
+        for name, seconds in self.certificate_expiry.items():
+            expiry.add_metric([name], seconds)
+        yield expiry
         yield InfoMetricFamily("entropyd_build", "Version of the server.", {"version": self._version})
 
     def _collect_queue(self) -> Iterator[Metric]:

@@ -68,7 +68,7 @@ def server_credentials(
 
 def _check_pair(certificate: bytes, key: bytes) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with _readable(certificate) as certificate_path, _readable(key) as key_path:
+    with readable(certificate) as certificate_path, readable(key) as key_path:
         try:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
         except ssl.SSLError as error:
@@ -92,7 +92,7 @@ def _no_password() -> str:
 
 
 @contextlib.contextmanager
-def _readable(content: bytes) -> Iterator[str]:
+def readable(content: bytes) -> Iterator[str]:
     """A path that reads as `content`; in memory only, as a key must not touch the disk."""
     descriptor = os.memfd_create("pem")
     try:

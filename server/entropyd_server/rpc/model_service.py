@@ -17,6 +17,7 @@ from entropyd_server.rpc.perturb import nothing_perturbed, parse_perturb, render
 from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
 from entropyd_server.store.model_object import TablesOrigin
+from entropyd_server.store.model_store import StoredModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.perturber import Perturber
-    from entropyd_server.store.model_store import ModelStore, StoredModel
+    from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.call import Call
 
 
@@ -93,27 +94,34 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             raise InvalidRequestError.of([Violation("page_size", found)])
         after = checked_model_id(request.page_token) if request.page_token else ""
         model_ids = await self._store.list_ids(page_size + 1, after)
-        more, model_ids = len(model_ids) > page_size, model_ids[:page_size]
-        reads = asyncio.Semaphore(_PAGE_READS)
+        page = model_pb2.ListModelsResponse()
+        last = await self._list(model_ids[:page_size], page)
+        page.next_page_token = "" if last in model_ids[-1:] else last
+        return page
 
-        damaged = []
+    async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
+        """Adds models to a page, at least one, until it would be larger than a message may be.
 
-        async def read(model_id: str) -> StoredModel | None:
-            async with reads:
-                try:
-                    return await self._store.load(model_id)
-                except ModelNotFoundError:
-                    return None  # deleted since its name was read
-                except DataLossError:
-                    damaged.append(model_id)
-                    return None
-
-        models = await asyncio.gather(*(read(model_id) for model_id in model_ids))
-        return model_pb2.ListModelsResponse(
-            models=[_render(model) for model in models if model is not None],
-            next_page_token=model_ids[-1] if more else "",
-            damaged_model_ids=sorted(damaged),
-        )
+        Returns:
+          The last of the ids that the page answers for; "" if there are none.
+        """
+        page_bytes, last = 0, ""
+        for start in range(0, len(model_ids), _PAGE_READS):
+            reads = model_ids[start : start + _PAGE_READS]
+            found = await asyncio.gather(*map(self._store.load, reads), return_exceptions=True)
+            for model_id, model in zip(reads, found, strict=True):
+                if isinstance(model, StoredModel):
+                    message = _render(model)
+                    page_bytes += message.ByteSize()
+                    if page.models and page_bytes > self._limits.max_message_bytes:
+                        return last
+                    page.models.append(message)
+                elif isinstance(model, DataLossError):
+                    page.damaged_model_ids.append(model_id)
+                elif not isinstance(model, ModelNotFoundError):  # it was deleted since its name was read
+                    raise model
+                last = model_id
+        return last
 
     async def DeleteModel(
         self, request: model_pb2.DeleteModelRequest, context: Call

@@ -1,13 +1,14 @@
-"""Programs of the machine that tests drive: a real Prometheus, a real browser, a real proxy.
+"""Programs and users of the machine that tests need: a real Prometheus, a real browser, a real proxy.
 
-Owns what happens when one is missing: the test is skipped with the package to install, but in continuous
-integration, where `.ci/run` installs them, it fails.
+Where a program is missing, the test is skipped with the package to install, but in continuous integration,
+where `.ci/run` installs them, it fails.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -27,3 +28,16 @@ def program(name: str, package: str) -> str:
             pytest.fail(missing)
         pytest.skip(missing)
     return found
+
+
+def unprivileged(user: str, group: str) -> list[str]:
+    """What runs the command after it as another user, where the tester may become one."""
+    if os.geteuid() != 0:
+        return []
+    become = ["setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs"]
+    # If root may give it: the right to read what is in the tester's folders, as the interpreter; no more.
+    for rights in ("-all,+dac_read_search", "-all"):
+        command = [*become, *(f"--{kind}={rights}" for kind in ("inh-caps", "ambient-caps", "bounding-set"))]
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
+            return command
+    raise AssertionError("setpriv cannot become another user")

@@ -23,7 +23,7 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd.contract.wire import array_from_message, config_from_message
-from entropyd.v1 import coding_pb2, types_pb2
+from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,10 +31,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.v1 import info_pb2, model_pb2
+    from entropyd.v1 import info_pb2
 
 # A message above this is worth a look at the server's limits before it is sent.
 UNCHECKED_BYTES = 1024 * 1024
+_ORIGINS: dict[int, str] = {
+    model_pb2.TABLES_ORIGIN_BUILT: "built",
+    model_pb2.TABLES_ORIGIN_SUPPLIED: "supplied",
+    model_pb2.TABLES_ORIGIN_IMPORTED: "imported",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class ModelInfo:
       table_bytes: Bytes of the coding tables.
       built_with: Versions of the libraries that built the tables.
       created_at: When the model was stored.
+      tables_origin: Where the coding tables came from: `built` from the prior by a server of the store,
+        `supplied` with the configuration, or `imported`; "" without tables, or if that was not recorded.
     """
 
     id: str
@@ -58,6 +65,7 @@ class ModelInfo:
     table_bytes: int
     built_with: Mapping[str, str]
     created_at: datetime.datetime
+    tables_origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
         message.table_bytes,
         dict(message.built_with),
         message.create_time.ToDatetime(datetime.timezone.utc),
+        _ORIGINS.get(message.tables_origin, ""),
     )
 
 

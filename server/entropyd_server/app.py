@@ -47,7 +47,9 @@ from entropyd_server.rpc.reflection import Reflection
 from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
-from entropyd_server.store.model_store import ModelStore, StoreError
+from entropyd_server.security.tokens import Scope
+from entropyd_server.store.location import StoreError
+from entropyd_server.store.model_store import ModelStore
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
 
@@ -229,9 +231,9 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     }
     gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, admit).refusal)
     try:
-        store = ModelStore(settings.store, settings.store_timeout_seconds)
+        store = ModelStore(settings.store, settings.store_timeout_seconds, limits.max_object_bytes)
     except StoreError as error:
-        raise StartError(f"cannot open the store {error}") from error
+        raise StartError(f"cannot open the store {error} (see --store)") from error
     metrics.store_operations = store.operations
     library = ModelLibrary(store, settings.max_cache_bytes, metrics)
     plane = None
@@ -249,6 +251,9 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             fitter=Fitter(plane),
             limits=limits,
             caller=lambda context: protection.access.caller(context.invocation_metadata()).name,
+            is_admin=lambda context: (
+                Scope.ADMIN in protection.access.caller(context.invocation_metadata()).scopes
+            ),
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), gate)
     devices = () if plane is None else plane.devices

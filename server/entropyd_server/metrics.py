@@ -103,7 +103,8 @@ class Metrics(Collector):
       undecodable_units: Coding units whose bit string could not be decoded.
       excess_bits: Of each Compress, actual less modelled bits per symbol.
       shed: Calls refused or dropped before coding, by reason.
-      models_loaded: Models whose tables are in memory.
+      models_loaded: Models in memory.
+      model_cache_bytes: What they hold.
       model_cache: Look-ups of a model in memory, by result.
       model_load_seconds: Times to read and check a model of the store.
       store_operations: Operations on the store that ended, by operation and result.
@@ -111,6 +112,7 @@ class Metrics(Collector):
       worker_restarts: Starts of a worker after its first, by device and reason.
       worker_up: By device, what tells whether its worker answers.
       reloads: Certificates and tokens read anew, by what and result.
+      certificate_expiry: When certificates end, in seconds since 1970, by the flag that names their file.
       queue_symbols: Tells how many symbols wait.
       batching_stalled_seconds: Tells how long no batch has ended while there is work.
     """
@@ -127,6 +129,7 @@ class Metrics(Collector):
         # Shown before they happen: nobody sees a first increment of what was not there.
         self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0)
         self.models_loaded = 0
+        self.model_cache_bytes = 0
         self.model_cache: dict[str, int] = {"hit": 0, "miss": 0}
         self.model_load_seconds = Distribution(_SECONDS)
         self.store_operations: Mapping[tuple[str, str], int] = {}
@@ -134,6 +137,7 @@ class Metrics(Collector):
         self.worker_restarts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.worker_up: dict[str, Callable[[], bool]] = {}
         self.reloads: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.certificate_expiry: Mapping[str, float] = {}
         self.queue_symbols: Callable[[], float] = lambda: 0
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
@@ -200,6 +204,14 @@ class Metrics(Collector):
         for labels, count in dict(self.reloads).items():
             reloads.add_metric(list(labels), count)
         yield reloads
+        expiry = GaugeMetricFamily(
+            "entropyd_certificate_expiry_timestamp_seconds",
+            "When certificates end, in seconds since 1970.",
+            labels=["file"],
+        )
+        for name, seconds in self.certificate_expiry.items():
+            expiry.add_metric([name], seconds)
+        yield expiry
         yield InfoMetricFamily("entropyd_build", "Version of the server.", {"version": self._version})
 
     def _collect_queue(self) -> Iterator[Metric]:
@@ -217,8 +229,11 @@ class Metrics(Collector):
         yield shed
 
     def _collect_models(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("entropyd_models_loaded", "Models in memory.", self.models_loaded)
         yield GaugeMetricFamily(
-            "entropyd_models_loaded", "Models whose tables are in memory.", self.models_loaded
+            "entropyd_model_cache_bytes",
+            "Memory of all models that are in it: configurations, tables, plans.",
+            self.model_cache_bytes,
         )
         cache = CounterMetricFamily(
             "entropyd_model_cache", "Look-ups of a model in memory.", labels=["result"]

@@ -58,8 +58,17 @@ class Settings:
 
 
 def default_store() -> str:
-    """URL of the store in the user's data folder."""
-    return (user_data_path("entropyd") / "store").as_uri()
+    """URL of the store in the user's data folder.
+
+    Raises:
+      UsageError: If the user has none.
+    """
+    try:
+        return (user_data_path("entropyd") / "store").as_uri()
+    except (RuntimeError, ValueError) as error:  # by the version of platformdirs; or the path is not absolute
+        raise click.UsageError(
+            "this user has no home folder to keep models in: set --store, to memory:/// if they may be lost"
+        ) from error
 
 
 def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -112,7 +121,8 @@ _OPTIONS = [
     ),
     _option(
         "--store",
-        "Where models live: file:///folder, memory:///, s3://bucket/prefix, gs://... or az://...",
+        "Where models live: a folder's path, memory:///, s3://bucket/prefix, gs://... or az://... In a URL, "
+        "file:///folder too, %23 and %3F stand for # and ?.",
         default=default_store,
         show_default="a folder in the user's data folder",
     ),
@@ -172,7 +182,10 @@ _OPTIONS = [
         "--max-model-bytes", "Largest coding tables of one model, in bytes.", type=_BYTES, default=64 * MIB
     ),
     _option(
-        "--max-cache-bytes", "Coding tables to keep in memory, in bytes.", type=_BYTES, default=1024 * MIB
+        "--max-cache-bytes",
+        "Most memory of the models that are kept in it, in bytes: configurations, coding tables and plans.",
+        type=_BYTES,
+        default=1024 * MIB,
     ),
     _option(
         "--max-build-seconds",

@@ -28,24 +28,12 @@ from entropyd_server.coding import golden
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from tests.deploy import dockerfile
+from tests.machine import unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER, GROUP = dockerfile.last("coding", "USER").split(":")
-
-
-def unprivileged() -> list[str]:
-    """What runs the command after it as the image's user, where the tester may become another user."""
-    if os.geteuid() != 0:
-        return []
-    become = ["setpriv", "--reuid", USER, "--regid", GROUP, "--clear-groups", "--no-new-privs"]
-    # If root may give it: the right to read what is in the tester's folders, as the interpreter; no more.
-    for rights in ("-all,+dac_read_search", "-all"):
-        command = [*become, *(f"--{kind}={rights}" for kind in ("inh-caps", "ambient-caps", "bounding-set"))]
-        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
-            return command
-    raise AssertionError("setpriv cannot become another user")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +115,9 @@ def test_the_image_serves_to_anybody_without_compiling_in_less_than_200_mb(root:
     command += ["--listen", target, "--metrics-listen", "", "--drain-seconds", "0"]
     variables["NUMBA_DEBUG_CACHE"] = "1"
     pipe = subprocess.PIPE
-    server = subprocess.Popen([*unprivileged(), *command], env=variables, stdout=pipe, stderr=pipe, text=True)
+    server = subprocess.Popen(
+        [*unprivileged(USER, GROUP), *command], env=variables, stdout=pipe, stderr=pipe, text=True
+    )
     try:
         wait_until_serving(target)
         # Here, where nothing is installed that an operator's server lacks.
@@ -153,6 +143,6 @@ def test_the_user_of_the_image_can_change_nothing_of_it(root: dockerfile.Root) -
     if os.geteuid() != 0:
         pytest.skip("only root can become the image's user")
     prefix = root.path("/opt/entropyd")
-    find = [*unprivileged(), "find", prefix, "-writable", "-not", "-type", "l"]
+    find = [*unprivileged(USER, GROUP), "find", prefix, "-writable", "-not", "-type", "l"]
     found = subprocess.run(find, capture_output=True, text=True, check=True)
     assert found.stdout == ""

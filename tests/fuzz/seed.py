@@ -17,6 +17,7 @@ from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
 from tests.archive_cases import EMBEDDED
 from tests.fuzz.targets import codec
+from tests.sealed_objects import sealed, two_row_config
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -71,6 +72,9 @@ def main() -> None:
                 replace(compressed, model_id=EMBEDDED.model_id, tables_digest=EMBEDDED.tables_digest), exact
             )
         seeds["archive", "exact-elements"] = b"\1" + path.read_bytes()
+    seeds["model", "object"] = b"\0" + sealed()
+    texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")
+    seeds["model", "metadata"] = b"\1" + b"\0".join(texts)
     for (name, title), data in seeds.items():
         (CORPUS / name / title).write_bytes(data)
 

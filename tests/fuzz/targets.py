@@ -6,6 +6,7 @@
 - wire: any message is a call that fits its codec, or an EntropydError.
 - archive: any file, whole or recovered, gives units that can be listed and exact elements inside its array,
   or an EntropydError; what verification calls good can be read.
+- model: any object is a model that is rendered as what was parsed, or is refused.
 
 Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
 Owns the reading of structured cases from bytes. It must not know who makes the bytes.
@@ -29,14 +30,17 @@ from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source
-from entropyd.contract.errors import EntropydError
+from entropyd.contract.errors import EntropydError, LimitExceededError
 from entropyd.contract.integrity import checksum
 from entropyd.v1 import coding_pb2
 from entropyd_server.coding.codec import Codec
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.requests import parse_compress, parse_decompress
+from entropyd_server.store import model_object
+from entropyd_server.store.model_object import ObjectError, TablesOrigin
 from tests.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
+from tests.sealed_objects import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,9 +222,24 @@ def with_checksums(content: bytes) -> bytes:
     return bytes(file)
 
 
+def model(data: bytes) -> None:
+    """Hostile model objects; unless the first byte is even, metadata to be sealed around good tables."""
+    blob = data[1:]
+    if data[:1] and data[0] % 2:
+        names = ("config", "built_with", "tables_origin")
+        texts = (text.decode("utf-8", "replace") for text in blob.split(b"\0"))
+        blob = sealed(dict(zip(names, texts, strict=False)))
+    with contextlib.suppress(ObjectError, LimitExceededError):
+        found = model_object.parse(blob, 1 << 16)
+        imported = found.tables_origin is TablesOrigin.IMPORTED
+        again = model_object.serialise(found.config, found.tables, found.built_with, imported=imported)
+        assert model_object.parse(again).config.model_id == found.config.model_id
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decode": decode,
     "encode": encode,
     "wire": wire,
     "archive": archive,
+    "model": model,
 }

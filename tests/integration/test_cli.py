@@ -79,6 +79,15 @@ def test_a_shown_configuration_makes_the_same_model(cli: Cli, model_id: str) -> 
     assert cli.run("models", "create", "--config", "config.json").stdout.strip() == model_id
 
 
+def test_json_that_nests_without_end_is_refused_in_words(cli: Cli) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    (cli.folder / "deep.json").write_text(deep)
+    refused = cli.run("models", "create", "--config", "deep.json", status=1)
+    assert "deep.json is not the JSON of a configuration: nests more than 32 levels" in refused.stderr
+    refused = cli.run(*CREATE[:4], "-p", f"loc={deep}", "--coding-rank", "1", status=2)
+    assert "parameter loc" in refused.stderr
+
+
 def test_parameters_come_from_files_too(cli: Cli, model_id: str) -> None:
     np.save("scale.npy", np.array([1, 2, 4], np.float32))
     arguments = ["--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=scale.npy", "--coding-rank", "2"]

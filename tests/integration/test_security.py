@@ -397,7 +397,14 @@ def test_the_whole_job_is_done_by_those_who_may(mutual: tuple[LocalServer, Files
     delete = ("models", "delete", model_id)
     assert "--token-file" in run(*delete, token=None, status=1)
     assert "MISSING_SCOPE" in run(*delete, token=TOKENS[Scope.MODEL], status=1)
+    exported = str(files.folder / "model.safetensors")
+    run("models", "export", model_id, exported, token=TOKENS[Scope.CODE])
     run(*delete, token=TOKENS[Scope.ADMIN])
+    # Its tables would be built, and are what all would get who create it.
+    importing = ("models", "import", exported)
+    assert "needs scope admin" in run(*importing, token=TOKENS[Scope.MODEL], status=1)
+    run(*importing, token=TOKENS[Scope.ADMIN])
+    assert re.search("tables_origin +imported", run("models", "show", model_id, token=TOKENS[Scope.CODE]))
     run(*create, "-p", "loc=1", token=TOKENS[Scope.MODEL])
 
 

@@ -136,11 +136,11 @@ def test_other_tables_under_the_same_id_are_refused(
     from entropyd_server.coding.tables import CodingTables  # noqa: PLC0415
     from entropyd_server.store import model_object  # noqa: PLC0415
 
-    _, tables, built_with = model_object.parse(exported)
-    assert tables is not None
-    other = CodingTables.parse(tables.cdf, tables.cdf_offset + 1)
+    found = model_object.parse(exported)
+    assert found.tables is not None
+    other = CodingTables.parse(found.tables.cdf, found.tables.cdf_offset + 1)
     with pytest.raises(entropyd.TablesMismatchError, match="other coding tables"):
-        elsewhere.import_model(model_object.serialise(config, other, built_with))
+        elsewhere.import_model(model_object.serialise(config, other, found.built_with))
 
 
 @pytest.mark.parametrize("damage", [b"", b"text", None])

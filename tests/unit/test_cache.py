@@ -16,9 +16,11 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
-def test_the_cache_holds_what_was_used_last_within_its_bytes(steps: list[tuple[str, int, int]]) -> None:
-    cache: BytesLRU[int, int] = BytesLRU(MAX_BYTES)
+@given(STEPS, st.none() | st.integers(1, 3))
+def test_the_cache_holds_what_was_used_last_within_its_bytes(
+    steps: list[tuple[str, int, int]], max_entries: int | None
+) -> None:
+    cache: BytesLRU[int, int] = BytesLRU(MAX_BYTES, max_entries)
     model: list[tuple[int, int, int]] = []  # key, value, bytes; least recently used first
     for value, (step, key, value_bytes) in enumerate(steps):
         known = [entry for entry in model if entry[0] == key]
@@ -30,9 +32,13 @@ def test_the_cache_holds_what_was_used_last_within_its_bytes(steps: list[tuple[s
             cache.drop(key) if step == "drop" else cache.put(key, value, value_bytes)
             if step == "put":
                 model.append((key, value, value_bytes))
-                while sum(entry[2] for entry in model) > MAX_BYTES and len(model) > 1:
+                while len(model) > 1 and (
+                    sum(entry[2] for entry in model) > MAX_BYTES or len(model) > (max_entries or 99)
+                ):
                     del model[0]
         assert len(cache) == len(model)
+        assert cache.nbytes == sum(entry[2] for entry in model)
+        assert (key in cache) == (key in [entry[0] for entry in model])
         assert sum(entry[2] for entry in model) <= MAX_BYTES or len(model) == 1
     for key, value, _ in model:
         assert cache.get(key) == value

@@ -18,6 +18,8 @@ from entropyd import (
     ModelNotFoundError,
     ModelStateError,
     OverloadedError,
+    PermissionDeniedError,
+    TablesMismatchError,
     UnavailableError,
     UniversalBatchedConfig,
     priors,
@@ -28,6 +30,8 @@ from entropyd_server.rpc import creation
 from entropyd_server.rpc.creation import ModelCreator
 from entropyd_server.rpc.library import LoadedModel, ModelLibrary
 from entropyd_server.rpc.limits import Limits
+from entropyd_server.store import model_object
+from entropyd_server.store.model_object import TablesOrigin
 from entropyd_server.store.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -387,6 +391,50 @@ def test_an_imported_model_takes_a_place_unless_it_is_there() -> None:
         assert not (await server.creator.add(blobs[0], "alice"))[1]
         with pytest.raises(LimitExceededError):
             await server.creator.add(blobs[1], "alice")
+
+    asyncio.run(scenario())
+
+
+def test_tables_that_would_be_built_are_imported_by_those_alone_who_may_choose_them() -> None:
+    """Else whoever may import could give all others the tables of another model."""
+
+    async def scenario() -> None:
+        elsewhere = Server(Builder())
+        for drawn in (config(), config(compression=False), config(tables=(ROW * 6, [-1] * 6))):
+            await elsewhere.creator.create(drawn)
+        chosen = CodingTables.parse(np.array(ROW * 6), [-1] * 6)
+        poisoned = model_object.serialise(config(), chosen, {})
+        server = Server(Builder())
+        for blob in (poisoned, await elsewhere.store.read(config().model_id)):
+            with pytest.raises(PermissionDeniedError, match="scope admin"):
+                await server.creator.add(blob, may_choose_tables=False)
+        # All of these follow from their ids.
+        for drawn in (config(compression=False), config(tables=(ROW * 6, [-1] * 6))):
+            blob = await elsewhere.store.read(drawn.model_id)
+            assert (await server.creator.add(blob, may_choose_tables=False))[1]
+        built, created = await server.creator.create(config())
+        assert created
+        assert digest(built) != chosen.digest
+        with pytest.raises(TablesMismatchError):
+            await server.creator.add(poisoned, may_choose_tables=True)
+        # What is there already may be imported by anybody.
+        blob = await elsewhere.store.read(config().model_id)
+        assert not (await server.creator.add(blob, may_choose_tables=False))[1]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_tells_where_its_tables_came_from() -> None:
+    async def scenario() -> None:
+        server, elsewhere = Server(Builder()), Server(Builder())
+        supplied = config(tables=(ROW * 6, [-1] * 6))
+        for drawn, origin in ((config(), TablesOrigin.BUILT), (supplied, TablesOrigin.SUPPLIED)):
+            model, _ = await server.creator.create(drawn)
+            assert model.stored.tables_origin is origin
+            imported, _ = await elsewhere.creator.add(await server.store.read(drawn.model_id))
+            expected = TablesOrigin.IMPORTED if origin is TablesOrigin.BUILT else origin
+            assert imported.stored.tables_origin is expected
+            assert (await elsewhere.store.load(drawn.model_id)).tables_origin is expected
 
     asyncio.run(scenario())
 

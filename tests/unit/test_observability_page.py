@@ -24,6 +24,7 @@ def registered() -> dict[str, tuple[str, frozenset[str]]]:
     metrics.store_operations = {("read", "ok"): 1}
     metrics.reloads["tokens", "ok"] += 1
     metrics.worker_up["cpu"] = lambda: True
+    metrics.certificate_expiry = {"tls-cert": 0.0}
     found = {}
     for family in metrics.collect():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")

@@ -57,11 +57,11 @@ def test_a_shape_is_compiled_once_however_many_threads_ask() -> None:
         builds.append(shape)
         return plan_of(shape)
 
-    cache = PlanCache(build, max_plans=2, max_bytes=1000)
+    cache = PlanCache(max_plans=2, max_bytes=1000)
 
     def ask(_: int) -> CodingPlan:
         start.wait()
-        return cache.get((8,))
+        return cache.get((8,), build)
 
     with ThreadPoolExecutor(4) as threads:
         plans = list(threads.map(ask, range(4)))
@@ -76,20 +76,20 @@ def test_the_plan_used_longest_ago_is_dropped_first() -> None:
         builds.append(shape)
         return plan_of(shape)
 
-    cache = PlanCache(build, max_plans=2, max_bytes=1000)
+    cache = PlanCache(max_plans=2, max_bytes=1000)
     for size in (1, 2, 1, 3, 1, 2):
-        cache.get((size,))
+        cache.get((size,), build)
     assert builds == [(1,), (2,), (3,), (2,)]
 
 
 def test_the_cache_holds_bytes_within_its_bound_but_for_the_newest_plan() -> None:
-    cache = PlanCache(plan_of, max_plans=100, max_bytes=80)
+    cache = PlanCache(max_plans=100, max_bytes=80)
     for size in range(1, 8):
-        cache.get((size,))
+        cache.get((size,), plan_of)
         assert cache.nbytes <= 80
-    assert cache.get((1000,)) is cache.get((1000,))
+    assert cache.get((1000,), plan_of) is cache.get((1000,), plan_of)
     assert cache.nbytes == 8000
-    cache.get((1,))
+    cache.get((1,), plan_of)
     assert cache.nbytes == 8
 
 
@@ -102,7 +102,7 @@ def test_a_failed_compilation_reaches_its_caller_and_is_not_kept() -> None:
             raise answer
         return plan_of(shape)
 
-    cache = PlanCache(build, max_plans=2, max_bytes=1000)
+    cache = PlanCache(max_plans=2, max_bytes=1000)
     with pytest.raises(MemoryError):
-        cache.get((3,))
-    assert cache.get((3,)).symbols == 3
+        cache.get((3,), build)
+    assert cache.get((3,), build).symbols == 3

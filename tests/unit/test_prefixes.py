@@ -18,30 +18,42 @@ IDS = st.builds(
 STORES = st.lists(IDS, unique=True, max_size=30).map(sorted)
 
 
-def resolved(prefix: str, ids: list[str], damaged: set[str]) -> str:
-    """What a client finds in a store, by the page that it asks for."""
-    request = _prefixes.request_for(prefix)
-    page = [model_id for model_id in ids if model_id > request.page_token][: request.page_size]
-    models = [model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged]
-    reply = model_pb2.ListModelsResponse(models=models, damaged_model_ids=damaged & set(page))
-    return _prefixes.whole_id(prefix, reply)
+def resolved(prefix: str, ids: list[str], damaged: set[str], fitting: int) -> str:
+    """What a client finds in a store of whose models no more than `fitting` fit into a page."""
+    search = _prefixes.Search(prefix)
+    while (request := search.request) is not None:
+        left = [model_id for model_id in ids if model_id > request.page_token]
+        page = left[: min(request.page_size, fitting)]
+        search.add(
+            model_pb2.ListModelsResponse(
+                models=[model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged],
+                damaged_model_ids=damaged & set(page),
+                next_page_token=page[-1] if len(page) < len(left) else "",
+            )
+        )
+    return search.result()
 
 
-@given(STORES, st.text("0f", min_size=6, max_size=9) | IDS.map(lambda model_id: model_id[:63]), st.booleans())
+@given(
+    STORES,
+    st.text("0f", min_size=6, max_size=9) | IDS.map(lambda model_id: model_id[:63]),
+    st.booleans(),
+    st.integers(1, 20),
+)
 def test_a_prefix_stands_for_the_only_id_that_begins_with_it(
-    ids: list[str], prefix: str, damaged: bool
+    ids: list[str], prefix: str, damaged: bool, fitting: int
 ) -> None:
     assert _prefixes.is_prefix(prefix)
     meant = [model_id for model_id in ids if model_id.startswith(prefix)]
     hurt = set(ids[::2]) if damaged else set()
     if len(meant) == 1:
-        assert resolved(prefix, ids, hurt) == meant[0]
+        assert resolved(prefix, ids, hurt, fitting) == meant[0]
     elif not meant:
         with pytest.raises(ModelNotFoundError, match=prefix):
-            resolved(prefix, ids, hurt)
+            resolved(prefix, ids, hurt, fitting)
     else:
         with pytest.raises(InvalidRequestError, match="expected more digits of one of") as caught:
-            resolved(prefix, ids, hurt)
+            resolved(prefix, ids, hurt, fitting)
         named = [model_id for model_id in ids if model_id in str(caught.value)]
         assert named == meant[:10]
         assert ("and others" in str(caught.value)) == (len(meant) > 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,25 @@ def test_no_flag_at_all_serves_both_planes_on_this_machine() -> None:
     assert settings.roles == {"coding", "modeling"}
     assert settings.codec_threads >= 1
     assert settings.max_message_bytes == settings.max_model_bytes == 64 * MIB
+
+
+@pytest.mark.parametrize("version", ["4.3", "4.11"])
+def test_a_user_without_a_home_is_told_to_say_where_models_live(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def data_path(_: str) -> Path:
+        """What platformdirs does for a user whom the system does not know."""
+        if version == "4.3":
+            return Path("~/.local/share/entropyd")
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("entropyd_server.settings.user_data_path", data_path)
+    result, served = invoke()
+    assert result.exit_code == 2
+    assert "set --store" in result.output
+    assert served == []
+    assert settings_of("--store", "memory:///").store == "memory:///"
+    assert invoke("--help")[0].exit_code == 0
 
 
 @pytest.mark.parametrize(

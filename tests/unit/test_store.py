@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from entropyd import DataLossError, ModelNotFoundError, UnavailableError, UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore, StoredModel
+from tests.sealed_objects import sealed, two_row_config
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -130,7 +131,13 @@ def test_pages_hold_every_id_once_in_rising_order(store: ModelStore) -> None:
 
 
 def test_what_is_no_model_is_not_listed(store: ModelStore) -> None:
-    obstore.put(store._backend, "models/readme.txt", b"hello")
+    for name in (
+        "readme.txt",
+        "readme.safetensors",
+        f"{'F' * 64}.safetensors",
+        f"more/{'f' * 64}.safetensors",
+    ):
+        obstore.put(store._backend, f"models/{name}", b"hello")
     assert run(store.list_ids(10)) == []
 
 
@@ -171,6 +178,34 @@ def test_any_replaced_byte_is_data_loss_or_changes_nothing(store: ModelStore, da
     except DataLossError:
         return
     assert state(model)[:3] == state(stored)[:3]
+
+
+def test_an_object_larger_than_a_model_can_be_is_not_read(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path.as_uri())
+    model_id = "f" * 64
+    path = tmp_path / key(model_id)
+    path.parent.mkdir()
+    with path.open("wb") as sparse:
+        sparse.truncate(2**42)  # more than there is memory
+    for call in (store.load(model_id), store.read(model_id)):
+        with pytest.raises(DataLossError, match=f"has {2**42} bytes; expected at most"):
+            run(call)
+
+
+def test_a_store_reads_what_is_as_large_as_it_may_be(tmp_path: Path) -> None:
+    run(ModelStore(tmp_path.as_uri()).create(config(), TABLES, BUILT_WITH))
+    size = (tmp_path / key(config().model_id)).stat().st_size
+    assert run(ModelStore(tmp_path.as_uri(), max_object_bytes=size).load(config().model_id))
+    with pytest.raises(DataLossError):
+        run(ModelStore(tmp_path.as_uri(), max_object_bytes=size - 1).load(config().model_id))
+
+
+def test_what_is_sealed_but_has_fields_of_wrong_types_is_data_loss(store: ModelStore) -> None:
+    model_id = two_row_config().model_id
+    for wrong in ("7", '{"tensorflow": 2}'):
+        obstore.put(store._backend, key(model_id), sealed({"built_with": wrong}))
+        with pytest.raises(DataLossError):
+            run(store.load(model_id))
 
 
 def test_every_truncation_is_data_loss(store: ModelStore) -> None:

@@ -66,6 +66,20 @@ def test_comments_and_empty_lines_are_left_out() -> None:
     assert book.caller(SECRET) is not None
 
 
+def test_a_file_that_is_cut_off_knows_no_other_tokens_and_is_refused_within_a_line() -> None:
+    """As it is read while it is written: the hash, which is last, tells whether a line is whole."""
+    lines = [line(), line("trainer", "code,model", "other"), line("operator", "admin", "third")]
+    content = ("# who may call\n" + "\n".join(lines) + "\n").encode()
+    whole = {content.index(one.encode()) + len(one) for one in lines}
+    for length in range(len(content)):
+        begun = content[:length].decode().rpartition("\n")[2]
+        if begun and not begun.startswith("#") and length not in whole:
+            with pytest.raises(ValueError, match="line"):
+                TokenBook.parse(content[:length])
+        elif length > min(whole):
+            assert TokenBook.parse(content[:length]).caller(SECRET) == Caller("ci", frozenset({Scope.CODE}))
+
+
 @given(st.text(max_size=60))
 def test_nobody_else_gets_in(token: str) -> None:
     book = TokenBook.parse(line().encode())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import struct
 import zlib
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from entropyd.archive.layout import LayoutError
 from entropyd.contract.by_value import ByValue
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError
+from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -95,7 +95,7 @@ class EmbeddedModel(ByValue):
             raw = inflate.decompress(data, raw_bytes + 1)
             if len(raw) != raw_bytes or not inflate.eof or inflate.unused_data:
                 raise LayoutError("has an embedded model that does not end where it should")
-            config = UniversalBatchedConfig.from_dict(json.loads(raw[:config_bytes]))
+            config = UniversalBatchedConfig.from_dict(parse_json(raw[:config_bytes]))
         except (struct.error, zlib.error, ValueError, OverflowError, InvalidConfigError) as error:
             raise LayoutError(f"has an embedded model that cannot be read: {error}") from error
         tables = np.frombuffer(raw, "<i4", offset=config_bytes).astype(np.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from entropyd.cli.progress import progress
 from entropyd.cli.sources import opened_archive
 from entropyd.cli.values import MODEL_ID
 from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
+from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,8 +211,8 @@ def _metadata(item: str) -> tuple[str, Any]:
     if name.startswith("entropyd."):
         raise click.UsageError(f"--metadata {name}: names that begin with entropyd. are taken")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse_json(value)
+    except ValueError:
         return name, value
 
 

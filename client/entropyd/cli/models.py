@@ -6,7 +6,6 @@ than the public client does.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from entropyd.cli.paths import FILE, open_source
 from entropyd.cli.values import MODEL_ID
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
     from entropyd.cli.session import Session
@@ -226,6 +226,7 @@ def _describe(model: Model) -> dict[str, Any]:
         "tables_digest": model.tables_digest.hex(),
         "table_rows": model.info.table_rows,
         "table_bytes": model.info.table_bytes,
+        "tables_origin": model.info.tables_origin,
         "created_at": model.info.created_at.isoformat(),
         "built_with": dict(model.built_with),
     }
@@ -234,11 +235,11 @@ def _describe(model: Model) -> dict[str, Any]:
 def _read_config(path: Path) -> UniversalBatchedConfig:
     try:
         with open_source(path) as file:
-            return UniversalBatchedConfig.from_dict(json.loads(file.read()))
+            return UniversalBatchedConfig.from_dict(parse_json(file.read()))
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path} is not JSON: {error}") from error
+    except ValueError as error:
+        raise click.ClickException(f"{path} is not the JSON of a configuration: {error}") from error
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -248,6 +249,8 @@ def _parameter(text: str) -> tuple[str, Any]:
     if value.endswith(".npy"):
         return name, read_array(Path(value))
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError as error:
-        raise click.UsageError(f"parameter {name}: {value!r} is no number, JSON list or .npy file") from error
+        return name, parse_json(value)
+    except ValueError as error:
+        raise click.UsageError(
+            f"parameter {name}: {value!r:.80} is no number, JSON list or .npy file"
+        ) from error

@@ -185,10 +185,9 @@ class UniversalBatchedConfig(ByValue):
             except InvalidConfigError as error:
                 problems += error.violations
             return cls.collecting(problems, fields)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            message = (
-                f"is no dictionary of a universal_batched configuration ({type(error).__name__}: {error})"
-            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            cause = f"{type(error).__name__}: {error!s:.200}"
+            message = f"is no dictionary of a universal_batched configuration ({cause})"
             raise InvalidConfigError.of([Violation("config", message)]) from error
 
     @classmethod

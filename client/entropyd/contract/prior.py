@@ -116,7 +116,7 @@ class Prior:
     def __hash__(self) -> int:
         return hash(self._key)
 
-    @cached_property
+    @property
     def _key(self) -> tuple[object, ...]:
         return (
             self.family,

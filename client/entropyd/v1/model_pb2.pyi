@@ -1,14 +1,26 @@
 from entropyd.v1 import types_pb2 as _types_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TablesOrigin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TABLES_ORIGIN_UNSPECIFIED: _ClassVar[TablesOrigin]
+    TABLES_ORIGIN_BUILT: _ClassVar[TablesOrigin]
+    TABLES_ORIGIN_SUPPLIED: _ClassVar[TablesOrigin]
+    TABLES_ORIGIN_IMPORTED: _ClassVar[TablesOrigin]
+TABLES_ORIGIN_UNSPECIFIED: TablesOrigin
+TABLES_ORIGIN_BUILT: TablesOrigin
+TABLES_ORIGIN_SUPPLIED: TablesOrigin
+TABLES_ORIGIN_IMPORTED: TablesOrigin
+
 class Model(_message.Message):
-    __slots__ = ("model_id", "config", "tables_digest", "prior_shape", "table_rows", "table_bytes", "built_with", "create_time")
+    __slots__ = ("model_id", "config", "tables_digest", "prior_shape", "table_rows", "table_bytes", "built_with", "create_time", "tables_origin")
     class BuiltWithEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +36,7 @@ class Model(_message.Message):
     TABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUILT_WITH_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TABLES_ORIGIN_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     config: _types_pb2.ModelConfig
     tables_digest: bytes
@@ -32,7 +45,8 @@ class Model(_message.Message):
     table_bytes: int
     built_with: _containers.ScalarMap[str, str]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, model_id: _Optional[str] = ..., config: _Optional[_Union[_types_pb2.ModelConfig, _Mapping]] = ..., tables_digest: _Optional[bytes] = ..., prior_shape: _Optional[_Iterable[int]] = ..., table_rows: _Optional[int] = ..., table_bytes: _Optional[int] = ..., built_with: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    tables_origin: TablesOrigin
+    def __init__(self, model_id: _Optional[str] = ..., config: _Optional[_Union[_types_pb2.ModelConfig, _Mapping]] = ..., tables_digest: _Optional[bytes] = ..., prior_shape: _Optional[_Iterable[int]] = ..., table_rows: _Optional[int] = ..., table_bytes: _Optional[int] = ..., built_with: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., tables_origin: _Optional[_Union[TablesOrigin, str]] = ...) -> None: ...
 
 class CreateModelRequest(_message.Message):
     __slots__ = ("config",)

@@ -142,7 +142,8 @@ class ModelServiceServicer(object):
     def ImportModel(self, request, context):
         """Stores an exported model under its own id, without building anything. An object that does not match its
         digests is refused with INVALID_REQUEST; one whose id is there already with other tables, with
-        TABLES_MISMATCH.
+        TABLES_MISMATCH. Where its tables would be built from its prior, so that others who create the model would be
+        given these, a token needs scope `admin`: PERMISSION_DENIED otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

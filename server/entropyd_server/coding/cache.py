@@ -1,8 +1,7 @@
-"""A cache bounded in bytes.
+"""A cache bounded in bytes, and in entries if asked to.
 
-Owns which values stay in memory. It must not know what they are or how they are loaded. Invariant: the bytes
-of all values are at most the budget, but for one value that alone exceeds it; what was used longest ago goes
-first.
+Invariant: the bytes of all values are at most the budget, but for one value that alone exceeds it; what was
+used longest ago goes first.
 """
 
 from __future__ import annotations
@@ -15,15 +14,23 @@ V = TypeVar("V")
 
 
 class BytesLRU(Generic[K, V]):
-    """Least-recently-used values up to a number of bytes. Not thread-safe: one owner."""
+    """Least-recently-used values up to a number of bytes. Not thread-safe: one owner.
 
-    def __init__(self, max_bytes: int) -> None:
+    Attributes:
+      nbytes: Bytes of all values.
+    """
+
+    def __init__(self, max_bytes: int, max_entries: int | None = None) -> None:
         self._max_bytes = max_bytes
+        self._max_entries = max_entries
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._total_bytes = 0
+        self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
 
     def get(self, key: K) -> V | None:
         """The value of `key`, now the most recently used; None if it is not cached."""
@@ -37,13 +44,18 @@ class BytesLRU(Generic[K, V]):
         """Caches a value, and drops those used longest ago until the budget holds."""
         self.drop(key)
         self._entries[key] = (value, value_bytes)
-        self._total_bytes += value_bytes
-        while self._total_bytes > self._max_bytes and len(self._entries) > 1:
+        self.nbytes += value_bytes
+        while len(self._entries) > 1 and self._is_over():
             _, (_, dropped_bytes) = self._entries.popitem(last=False)
-            self._total_bytes -= dropped_bytes
+            self.nbytes -= dropped_bytes
 
     def drop(self, key: K) -> None:
         """Forgets a value, if it is cached."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._total_bytes -= entry[1]
+            self.nbytes -= entry[1]
+
+    def _is_over(self) -> bool:
+        return self.nbytes > self._max_bytes or (
+            self._max_entries is not None and len(self._entries) > self._max_entries
+        )

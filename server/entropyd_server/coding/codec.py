@@ -146,7 +146,7 @@ class Codec:
         if problems:
             raise InvalidConfigError.of(problems)
         self.wire_dtype, self._compute_dtype = _DTYPES[bottleneck_dtype]
-        self._plans = PlanCache(self._compile_plan, max_plans=_MAX_PLANS, max_bytes=_MAX_PLAN_BYTES)
+        self._plans = PlanCache(max_plans=_MAX_PLANS, max_bytes=_MAX_PLAN_BYTES)
 
     def _problems(self) -> list[Violation]:
         problems = []
@@ -185,8 +185,9 @@ class Codec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory, plans included."""
-        return self.tables.nbytes + self._plans.nbytes
+        """Bytes held in memory: grows with each plan that `has_plan` denied."""
+        held = self.tables.nbytes + self._plans.nbytes
+        return held + self._row_bits.nbytes if "_row_bits" in vars(self) else held
 
     def plan(self, broadcast_shape: Sequence[int]) -> CodingPlan:
         """Gives the coding plan for a shape; compiled once while it stays in use.
@@ -194,7 +195,7 @@ class Codec:
         Raises:
           InvalidTensorError: The rank is not coding_rank - rank of prior_shape, or a dimension is negative.
         """
-        return self._plans.get(tuple(broadcast_shape))
+        return self._plans.get(tuple(broadcast_shape), self._compile_plan)
 
     def has_plan(self, broadcast_shape: Shape) -> bool:
         """Says whether `plan` has nothing to compile."""

@@ -1,8 +1,7 @@
 """What coding a unit of one shape needs for every symbol, in coding order.
 
-Owns the shared dither and the arrays that are compiled from it, and their cache. It must not know values or
-strings. Invariant: a plan depends on the codec and the broadcast_shape alone, so that every unit of every
-batch is coded alike.
+The shared dither, the arrays that are compiled from it, and their cache. Invariant: a plan depends on the
+codec and the broadcast_shape alone, so that every unit of every batch is coded alike.
 
 Source: `UniversalBatchedEntropyModel._compute_indexes_and_offset` in TensorFlow Compression
 (python/entropy_models/universal.py).
@@ -12,13 +11,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.kernels.philox import stateless_uniform_int32
 
 if TYPE_CHECKING:
@@ -97,30 +96,29 @@ class PlanCache:
     send a second unit of the same shape. Callers that want a plan while it is compiled wait for it.
     """
 
-    def __init__(self, build: Callable[[Shape], CodingPlan], *, max_plans: int, max_bytes: int) -> None:
-        self._build = build
-        self._max_plans = max_plans
-        self._max_bytes = max_bytes
-        self._plans: OrderedDict[Shape, CodingPlan] = OrderedDict()
+    def __init__(self, *, max_plans: int, max_bytes: int) -> None:
+        self._plans: BytesLRU[Shape, CodingPlan] = BytesLRU(max_bytes, max_plans)
         self._builds: dict[Shape, Future[CodingPlan]] = {}
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes of all plans that are held."""
-        with self._lock:
-            return self._nbytes()
+        return self._plans.nbytes
 
     def holds(self, broadcast_shape: Shape) -> bool:
         """Says whether the plan is compiled and at hand."""
         return broadcast_shape in self._plans
 
-    def get(self, broadcast_shape: Shape) -> CodingPlan:
-        """Gives the plan, compiling it unless it is held; raises what compiling raises."""
+    def get(self, broadcast_shape: Shape, build: Callable[[Shape], CodingPlan]) -> CodingPlan:
+        """Gives the plan, compiling it unless it is held; raises what compiling raises.
+
+        `build` is not kept: as a method of the cache's owner it would make a cycle of the two, which stays in
+        memory until garbage is collected.
+        """
         with self._lock:
             plan = self._plans.get(broadcast_shape)
             if plan is not None:
-                self._plans.move_to_end(broadcast_shape)
                 return plan
             theirs = self._builds.get(broadcast_shape)
             if theirs is None:
@@ -128,7 +126,7 @@ class PlanCache:
         if theirs is not None:
             return theirs.result()
         try:
-            plan = self._build(broadcast_shape)
+            plan = build(broadcast_shape)
         except BaseException as error:
             with self._lock:
                 del self._builds[broadcast_shape]
@@ -136,17 +134,6 @@ class PlanCache:
             raise
         with self._lock:
             del self._builds[broadcast_shape]
-            self._plans[broadcast_shape] = plan
-            self._evict()
+            self._plans.put(broadcast_shape, plan, plan.nbytes)
         mine.set_result(plan)
         return plan
-
-    def _nbytes(self) -> int:
-        return sum(plan.nbytes for plan in self._plans.values())
-
-    def _evict(self) -> None:
-        # The newest entry stays.
-        while len(self._plans) > 1 and (
-            len(self._plans) > self._max_plans or self._nbytes() > self._max_bytes
-        ):
-            self._plans.popitem(last=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
 from entropyd_server.kernels.lone_decoder import INTERVAL, LIKELY_INTERVALS
 from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -75,16 +75,25 @@ class CodingTables:
         return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
-    def parse(cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike) -> CodingTables:
+    def parse(
+        cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, max_bytes: int | None = None
+    ) -> CodingTables:
         """Checks tables in TFC's layout and prepares them for coding.
 
         Args:
           cdf: Integers [length], as the attribute.
           cdf_offset: Integers [rows], as the attribute.
+          max_bytes: The server's max_model_bytes, most bytes of both as int32; None for any number.
 
         Raises:
           InvalidConfigError: Names every row, element and value that is wrong, up to a few of each kind.
+          LimitExceededError: If they are larger than `max_bytes`.
         """
+        if max_bytes is not None and (found := 4 * (np.size(cdf) + np.size(cdf_offset))) > max_bytes:
+            raise LimitExceededError(
+                f"coding tables of {found} bytes exceed the server's max_model_bytes of {max_bytes}",
+                metadata={"limit": "max_model_bytes", "value": str(max_bytes)},
+            )
         cdf_values, cdf_problems = _int32_vector("cdf", cdf)
         offset_values, offset_problems = _int32_vector("cdf_offset", cdf_offset)
         problems = cdf_problems + offset_problems

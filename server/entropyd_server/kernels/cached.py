@@ -1,25 +1,44 @@
-"""Where compiled kernels are kept, and when they are out of date.
+"""Keeps compiled kernels in files, and loads those that are whole and up to date.
 
-Owns the stamp that Numba compares. It must not know what a kernel computes. Invariant: machine code that is
-loaded was compiled from the sources that are there now, those of inlined steps and constants among them.
+Invariant: machine code that is loaded is, to the byte, what was compiled from the sources that are there now,
+those of inlined steps and constants among them. A folder that is damaged, full or read-only costs time, and
+never a start.
 
 Numba's own stamp is the file of the entry point alone, so that an update of what it calls would go on running
-the old code from a cache that outlives it, with whatever layout of tables that code knows.
+the old code from a cache that outlives it, with whatever layout of tables that code knows. As of 0.68 it also
+takes files for whole, and fails where there is no folder that it can write to.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import io
+import logging
+import sys
+import tempfile
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numba import config
-from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.misc.appdirs import AppDirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+_DIGEST_BYTES = 32
+
+
+def kept(dispatcher: Any) -> Any:
+    """Numba's dispatcher of a function, with what it compiles kept in files."""
+    if not config.DISABLE_JIT:
+        dispatcher._cache = _KernelCache(dispatcher.py_func)  # noqa: SLF001 - as `cache=True` does
+    return dispatcher
 
 
 @cache
@@ -31,35 +50,123 @@ def _stamp() -> bytes:
     return digest.digest()
 
 
-class _OfThePackage:
+@cache
+def _folder() -> Path:
+    """Where kernels are kept: NUMBA_CACHE_DIR, or beside the source, or in the user's cache folder.
+
+    Of the last two, the first that can be written to; if neither can, what is beside the source is read.
+    """
+    name = _CacheLocator.get_suitable_cache_subpath(__file__)
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR, name)
+    beside = Path(__file__).parent / "__pycache__"
+    home = Path(AppDirs(appname="numba", appauthor=False).user_cache_dir, name)
+    return next((path for path in (beside, home) if _can_write(path)), beside)
+
+
+def _can_write(folder: Path) -> bool:
+    # One that is not absolute is in the home of a user who has none.
+    if not folder.is_absolute():
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _warn_of_damage(folder: Path) -> None:
+    log.warning(
+        "compiled kernels in %s are damaged, or of another version: compiling them anew takes about 10 s",
+        folder,
+    )
+
+
+@cache
+def _warn_of_folder(folder: Path, cause: str) -> None:
+    log.warning(
+        "compiled kernels cannot be kept in %s (%s): every start compiles them, which takes about 10 s; set "
+        "NUMBA_CACHE_DIR to a folder that can be written to",
+        folder,
+        cause,
+    )
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
+    """Tells Numba where the kernels of one source line are kept, and what they must have been made from."""
+
+    def __init__(self, line: int) -> None:
+        self._line = line
+
+    def get_cache_path(self) -> str:
+        return str(_folder())
+
     def get_source_stamp(self) -> bytes:
-        """What the cache must have been made from."""
         return _stamp()
 
-
-class InConfiguredFolder(_OfThePackage, UserProvidedCacheLocator):  # type: ignore[misc]  # Numba has no types
-    """NUMBA_CACHE_DIR."""
-
-
-class BesideSource(_OfThePackage, InTreeCacheLocator):  # type: ignore[misc]
-    """`__pycache__`."""
+    def get_disambiguator(self) -> str:
+        return str(self._line)
 
 
-class InHome(_OfThePackage, UserWideCacheLocator):  # type: ignore[misc]
-    """The user's cache folder."""
+class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
+    """Numba's, without its search for a locator, which fails where nothing can be written."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._lineno = function.__code__.co_firstlineno
+        self._locator = _Locator(self._lineno)
+        name = f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}"
+        self._filename_base = self.get_filename_base(name, sys.abiflags)
 
 
-_LOCATORS = ",".join(
-    f"{kind.__module__}.{kind.__name__}" for kind in (InConfiguredFolder, BesideSource, InHome)
-)
+class _DigestedFiles(IndexDataCacheFile):  # type: ignore[misc]
+    """Numba's index and data files, each followed by a digest; unpickling ignores what follows.
+
+    The digest of machine code covers the stamp, because Numba writes the index first: where there was no room
+    for the data as well, the file that the index names is an older one.
+    """
+
+    def _load_index(self) -> Any:
+        try:
+            self._check(self._index_path)
+            return super()._load_index()
+        except OSError:
+            return {}
+
+    def _load_data(self, name: str) -> Any:
+        self._check(self._data_path(name))
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[io.BytesIO]:
+        with super()._open_for_write(path) as file:
+            content = io.BytesIO()
+            yield content
+            file.write(content.getvalue() + self._digest(path, content.getvalue()))
+
+    def _check(self, path: str) -> None:
+        content = Path(path).read_bytes()
+        if self._digest(path, content[:-_DIGEST_BYTES]) != content[-_DIGEST_BYTES:]:
+            _warn_of_damage(_folder())
+            raise OSError(f"{path} does not match its digest")  # Numba compiles, as if it were not there
+
+    def _digest(self, path: str, content: bytes) -> bytes:
+        stamp = b"" if path == self._index_path else self._source_stamp
+        return hashlib.sha256(stamp + content).digest()
 
 
-@contextmanager
-def stamped_by_package() -> Iterator[None]:
-    """Has what is decorated here cached under our stamp; other users of Numba in the process keep theirs."""
-    others = config.CACHE_LOCATOR_CLASSES
-    config.CACHE_LOCATOR_CLASSES = _LOCATORS
-    try:
-        yield
-    finally:
-        config.CACHE_LOCATOR_CLASSES = others
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """The files of one kernel."""
+
+    _impl_class = _Implementation
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        self._cache_file = _DigestedFiles(str(_folder()), self._impl.filename_base, _stamp())
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_of_folder(_folder(), str(error.strerror))

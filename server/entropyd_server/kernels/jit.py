@@ -1,12 +1,12 @@
-"""The one compilation policy of all kernels.
+"""The one compilation policy of all kernels: the options of Numba.
 
-Owns the Numba options. It must not know what a kernel computes. Invariant: compiled code computes the same
+Invariant: compiled code computes the same
 numbers as the Python source under IEEE 754 rules: no fused multiply-add, no reassociation.
 
 - `nogil`: kernels run in the server's own threads; Numba's threading layer is not safe to enter from
   several threads, so nothing here is `parallel`.
-- `cache`: machine code is kept beside the source (or under NUMBA_CACHE_DIR), so that only the first start
-  after an update compiles; `cached` says when it is out of date.
+- Machine code is kept beside the source (or under NUMBA_CACHE_DIR), so that only the first start after an
+  update compiles; `cached` has the files.
 - `error_model="numpy"`: a division never raises; the kernels never divide by zero.
 - With NUMBA_DISABLE_JIT=1 kernels run as Python, where an index out of bounds raises: so they are fuzzed.
 - `fastmath=False`, `boundscheck=False`: said out loud because strings depend on the first, and because the
@@ -23,7 +23,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from entropyd_server.kernels.cached import stamped_by_package
+from entropyd_server.kernels.cached import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,19 +39,17 @@ int64 = cast("Callable[[Any], int]", np.int64)
 at = cast("Callable[[int], int]", np.uint64)
 
 _CACHE_LINE_BYTES = 64
-_POLICY = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
+_POLICY = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
 
 
 def kernel(function: F) -> F:
     """Compiles an entry point, on its first call with arguments of new types."""
-    with stamped_by_package():
-        return cast("F", njit(**_POLICY)(function))
+    return cast("F", kept(njit(**_POLICY)(function)))
 
 
 def inlined(function: F) -> F:
     """Compiles a step of a kernel into its callers, so that coder state stays in registers."""
-    with stamped_by_package():
-        return cast("F", njit(forceinline=True, **_POLICY)(function))
+    return cast("F", kept(njit(forceinline=True, **_POLICY)(function)))
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]

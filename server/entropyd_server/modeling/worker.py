@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _end_with_server()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     _choose_device(options.cuda_visible_devices)
+    # TensorFlow imports absl's tests, which look for a folder for temporary files, and there may be none.
+    os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
     # After the environment is set, which TensorFlow reads when it is imported.
     from entropyd_server.modeling.answers import Answers  # noqa: PLC0415
     from entropyd_server.modeling.entropy_model import use_gpus, versions  # noqa: PLC0415

@@ -44,7 +44,7 @@ class Status:
       stalled_seconds: How long no batch has ended while there is work.
       shed: Calls refused or dropped since the start, by reason.
       undecodable_units: Coding units since the start whose bit string could not be decoded.
-      models_loaded: Models whose tables are in memory.
+      models_loaded: Models in memory.
       model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
       failures: The last calls that failed of which the log tells, newest first.

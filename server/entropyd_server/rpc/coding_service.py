@@ -137,7 +137,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     ) -> coding_pb2.CompressResponse:
         codec = await self._library.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
-        plan = await _plan(codec, call.broadcast_shape, call.values.shape[1])
+        plan = await self._plan(codec, call.broadcast_shape, call.values.shape[1])
         key = CodingKey(codec, plan, "compress")
         units, unit_symbols = call.values.shape
         pieces = await self._coded(key, call.values, units, unit_symbols, timeout_s)
@@ -156,7 +156,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     ) -> LargeMessage:
         codec = await self._library.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
-        plan = await _plan(codec, call.broadcast_shape, call.unit_symbols)
+        plan = await self._plan(codec, call.broadcast_shape, call.unit_symbols)
         key = CodingKey(codec, plan, "decompress")
         units = len(call.units)
         unit_bytes = len(call.strings.payload) // max(units, 1)
@@ -191,6 +191,16 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         figures.uncompressed_bytes += values.nbytes
         figures.compressed_bytes += len(payload)
 
+    async def _plan(self, codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:
+        if codec.has_plan(broadcast_shape):
+            return codec.plan(broadcast_shape)
+        if unit_symbols <= _INLINE_PLAN_SYMBOLS:
+            plan = codec.plan(broadcast_shape)
+        else:
+            plan = await asyncio.to_thread(codec.plan, broadcast_shape)
+        self._library.recharge(codec)
+        return plan
+
     async def _coded(
         self, key: CodingKey, work: Any, units: int, unit_cost: int, timeout_s: float | None
     ) -> list[Any]:
@@ -204,12 +214,6 @@ def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
     if key.operation == "compress":
         return [key.codec.encode(values[start:stop], key.plan) for values, start, stop in parts]
     return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
-
-
-async def _plan(codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:
-    if unit_symbols <= _INLINE_PLAN_SYMBOLS or codec.has_plan(broadcast_shape):
-        return codec.plan(broadcast_shape)
-    return await asyncio.to_thread(codec.plan, broadcast_shape)
 
 
 def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: EncodedUnits) -> None:

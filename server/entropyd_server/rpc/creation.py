@@ -12,11 +12,10 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from entropyd.contract.errors import (
-    InvalidConfigError,
     InvalidRequestError,
-    LimitExceededError,
     ModelNotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     TablesMismatchError,
     Violation,
 )
@@ -24,7 +23,7 @@ from entropyd_server.coding.tables import CodingTables
 from entropyd_server.rpc.quota import ModelQuota
 from entropyd_server.rpc.single_flight import SingleFlight
 from entropyd_server.store import model_object
-from entropyd_server.store.model_object import ObjectError
+from entropyd_server.store.model_object import ObjectError, builds_tables, check_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,35 +114,44 @@ class ModelCreator:
         model, created = await self._creations.run(config.model_id, lead)
         return model, created and leads
 
-    async def add(self, blob: bytes, caller: str = "") -> tuple[LoadedModel, bool]:
+    async def add(
+        self, blob: bytes, caller: str = "", *, may_choose_tables: bool = True
+    ) -> tuple[LoadedModel, bool]:
         """Stores a model that another store holds, as it is.
 
         Args:
           blob: The model's object there.
           caller: In whose place, if it is new here.
+          may_choose_tables: Whether the caller may store tables in the place of those that would be built,
+            which all who create the model would then be given.
 
         Returns:
           The model, and whether this call stored it.
 
         Raises:
           InvalidRequestError: If the object does not match its digests.
+          PermissionDeniedError: If it is new here and the caller may not choose its tables.
           TablesMismatchError: If this store has the model with other tables.
           LimitExceededError: If its tables are too large, or the caller has no place for it.
           UnavailableError, DataLossError: As `create`.
         """
         try:
-            config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
+            given = await asyncio.to_thread(model_object.parse, blob, self._limits.max_model_bytes)
         except ObjectError as error:
             found = f"is no exported model, or was damaged ({error!s:.200})"
             raise InvalidRequestError.of([Violation("object", found)]) from error
-        if tables is not None:
-            _check_fit(config, tables)
-            self._check_size(tables)
+        config, tables = given.config, given.tables
         try:
             stored, created = await self._store.load(config.model_id), False
         except ModelNotFoundError:
+            if builds_tables(config) and not may_choose_tables:
+                raise PermissionDeniedError(
+                    f"the tables of model {config.model_id} would be built from its prior, so importing them "
+                    "needs scope admin; creating the model does not, nor does one whose config has tables",
+                    metadata={"method": "ImportModel", "scopes": "admin"},
+                ) from None
             async with self._quota.place(caller):
-                stored, created = await self._stored(config, tables, built_with, caller)
+                stored, created = await self._stored(config, tables, given.built_with, caller, imported=True)
         if tables is not None and stored.tables is not None and stored.tables.digest != tables.digest:
             raise TablesMismatchError(
                 f"model {config.model_id} is in this store with other coding tables; strings made with the "
@@ -177,8 +185,10 @@ class ModelCreator:
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         caller: str,
+        *,
+        imported: bool = False,
     ) -> tuple[StoredModel, bool]:
-        stored, created = await self._store.create(config, tables, built_with)
+        stored, created = await self._store.create(config, tables, built_with, imported=imported)
         if created:
             await self._quota.charge(caller, config.model_id)
         return stored, created
@@ -194,32 +204,7 @@ class ModelCreator:
             built = await self._builder.build_tables(config)
             self._build_seconds.observe(time.perf_counter() - started)
             cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
-        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset)
-        _check_fit(config, tables)
-        self._check_size(tables)
+        limit = self._limits.max_model_bytes
+        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset, limit)
+        check_fit(config, tables)
         return tables, built_with
-
-    def _check_size(self, tables: CodingTables) -> None:
-        limit, found = self._limits.max_model_bytes, tables.cdf.nbytes + tables.cdf_offset.nbytes
-        if found > limit:
-            raise LimitExceededError(
-                f"coding tables of {found} bytes exceed the server's max_model_bytes of {limit}",
-                metadata={"limit": "max_model_bytes", "value": str(limit)},
-            )
-
-
-def _check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
-    """Tables that were supplied must have the rows and the precision that the rest of the config says."""
-    violations = []
-    rows = len(tables.cdf_offset)
-    if rows != config.table_rows:
-        found = (
-            f"has {rows} rows; expected {config.table_rows}, num_noise_levels {config.num_noise_levels} "
-            f"for each element of prior_shape {config.prior_shape}"
-        )
-        violations.append(Violation("tables", found))
-    if tables.precision != config.range_coder_precision:
-        found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
-        violations.append(Violation("range_coder_precision", found))
-    if violations:
-        raise InvalidConfigError.of(violations)

@@ -1,7 +1,7 @@
-"""Models at hand: what the store holds, loaded once and kept while there is room.
+"""The model cache: models of the store, loaded once and kept while there is room.
 
-Owns the cache of loaded models. It must not know what they are used for. Invariant: however many callers
-wait for a model it is read once, and a caller that leaves takes nothing from the others.
+Invariants: however many callers wait for a model it is read once, and a caller that leaves takes nothing from
+the others; the cache is charged for everything that it keeps alive.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from entropyd.contract.errors import ModelStateError
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.codec import Codec
@@ -17,8 +19,12 @@ from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.single_flight import SingleFlight
 
 if TYPE_CHECKING:
+    from entropyd.contract.prior import Prior
     from entropyd_server.metrics import Metrics
     from entropyd_server.store.model_store import ModelStore, StoredModel
+
+# Of Python's objects around the arrays of one model with a plan or two; measured with tracemalloc.
+_OBJECT_BYTES = 6 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +34,17 @@ class LoadedModel:
     stored: StoredModel
     codec: Codec | None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory: configuration, tables and what was derived from them so far."""
+        config = self.stored.config
+        supplied = sum(array.nbytes for array in config.tables or ())
+        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior) + supplied
+        return held if self.codec is None else held + self.codec.nbytes
+
 
 class ModelLibrary:
-    """Loads models of a store, at most `max_cache_bytes` of coding tables at a time."""
+    """Loads models of a store, at most `max_cache_bytes` of them at a time, but for one larger one."""
 
     def __init__(self, store: ModelStore, max_cache_bytes: int, metrics: Metrics) -> None:
         self._store = store
@@ -67,15 +81,27 @@ class ModelLibrary:
     def add(self, stored: StoredModel) -> LoadedModel:
         """Puts a model that was just read or written at hand."""
         model = LoadedModel(stored, _codec(stored))
-        self._cache.put(stored.config.model_id, model, 0 if model.codec is None else model.codec.nbytes)
-        self._metrics.models_loaded = len(self._cache)
+        self._put(model)
         return model
+
+    def recharge(self, codec: Codec) -> None:
+        """Charges a model, if it is still in memory, for what its codec has come to hold."""
+        model = self._cache.get(codec.model_id)
+        if model is not None and model.codec is codec:
+            self._put(model)
 
     def forget(self, model_id: str) -> None:
         """Drops a model from memory."""
         self._forgotten += 1
         self._cache.drop(model_id)
-        self._metrics.models_loaded = len(self._cache)
+        self._measure()
+
+    def _put(self, model: LoadedModel) -> None:
+        self._cache.put(model.stored.config.model_id, model, model.nbytes)
+        self._measure()
+
+    def _measure(self) -> None:
+        self._metrics.models_loaded, self._metrics.model_cache_bytes = len(self._cache), self._cache.nbytes
 
     def _at_hand(self, model_id: str) -> LoadedModel | None:
         cached = self._cache.get(model_id)
@@ -97,6 +123,11 @@ class ModelLibrary:
             # Something was deleted meanwhile, perhaps this model: whoever asks next reads the store again.
             return LoadedModel(stored, _codec(stored))
         return self.add(stored)
+
+
+def _prior_bytes(prior: Prior) -> int:
+    nested = 0 if prior.nested is None else _prior_bytes(prior.nested)
+    return nested + sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
 
 
 def _codec(stored: StoredModel) -> Codec | None:

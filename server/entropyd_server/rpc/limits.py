@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
 MAX_FIELDS = 5 << 18
+# Above twice the largest message, so that a configuration fits that came in one with its envelope.
+_OBJECT_MARGIN_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,8 @@ class Limits:
     max_page_size: int = 100
     max_stream_inflight: int = 64
     max_fields: int = MAX_FIELDS
+
+    @property
+    def max_object_bytes(self) -> int:
+        """Most bytes of a stored model: its tables, and in base64 what a message can say of it."""
+        return self.max_model_bytes + 2 * self.max_message_bytes + _OBJECT_MARGIN_BYTES

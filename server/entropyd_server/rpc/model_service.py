@@ -1,7 +1,4 @@
-"""ModelService: models by config hash.
-
-Owns the rendering of models as messages. It must not know how tables are built or stored.
-"""
+"""ModelService: models by config hash."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from entropyd_server.rpc.fit import read_task
 from entropyd_server.rpc.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.rpc.requests import checked_model_id
 from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
+from entropyd_server.store.model_object import TablesOrigin
+from entropyd_server.store.model_store import StoredModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,13 +27,19 @@ if TYPE_CHECKING:
     from entropyd_server.rpc.library import ModelLibrary
     from entropyd_server.rpc.limits import Limits
     from entropyd_server.rpc.perturber import Perturber
-    from entropyd_server.store.model_store import ModelStore, StoredModel
+    from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.call import Call
 
 
 _DEFAULT_PAGE_SIZE = 50
 # Objects of one page that are read at the same time.
 _PAGE_READS = 8
+_ORIGINS = {
+    TablesOrigin.UNKNOWN: model_pb2.TABLES_ORIGIN_UNSPECIFIED,
+    TablesOrigin.BUILT: model_pb2.TABLES_ORIGIN_BUILT,
+    TablesOrigin.SUPPLIED: model_pb2.TABLES_ORIGIN_SUPPLIED,
+    TablesOrigin.IMPORTED: model_pb2.TABLES_ORIGIN_IMPORTED,
+}
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
@@ -42,6 +47,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     Args:
       caller: Names whoever made a call, by its context.
+      is_admin: Says whether whoever made a call may do everything, by its context.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         fitter: Fitter,
         limits: Limits,
         caller: Callable[[Call], str],
+        is_admin: Callable[[Call], bool],
     ) -> None:
         self._store = store
         self._library = library
@@ -62,6 +69,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._fitter = fitter
         self._limits = limits
         self._caller = caller
+        self._is_admin = is_admin
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Call
@@ -86,27 +94,34 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             raise InvalidRequestError.of([Violation("page_size", found)])
         after = checked_model_id(request.page_token) if request.page_token else ""
         model_ids = await self._store.list_ids(page_size + 1, after)
-        more, model_ids = len(model_ids) > page_size, model_ids[:page_size]
-        reads = asyncio.Semaphore(_PAGE_READS)
+        page = model_pb2.ListModelsResponse()
+        last = await self._list(model_ids[:page_size], page)
+        page.next_page_token = "" if last in model_ids[-1:] else last
+        return page
 
-        damaged = []
+    async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
+        """Adds models to a page, at least one, until it would be larger than a message may be.
 
-        async def read(model_id: str) -> StoredModel | None:
-            async with reads:
-                try:
-                    return await self._store.load(model_id)
-                except ModelNotFoundError:
-                    return None  # deleted since its name was read
-                except DataLossError:
-                    damaged.append(model_id)
-                    return None
-
-        models = await asyncio.gather(*(read(model_id) for model_id in model_ids))
-        return model_pb2.ListModelsResponse(
-            models=[_render(model) for model in models if model is not None],
-            next_page_token=model_ids[-1] if more else "",
-            damaged_model_ids=sorted(damaged),
-        )
+        Returns:
+          The last of the ids that the page answers for; "" if there are none.
+        """
+        page_bytes, last = 0, ""
+        for start in range(0, len(model_ids), _PAGE_READS):
+            reads = model_ids[start : start + _PAGE_READS]
+            found = await asyncio.gather(*map(self._store.load, reads), return_exceptions=True)
+            for model_id, model in zip(reads, found, strict=True):
+                if isinstance(model, StoredModel):
+                    message = _render(model)
+                    page_bytes += message.ByteSize()
+                    if page.models and page_bytes > self._limits.max_message_bytes:
+                        return last
+                    page.models.append(message)
+                elif isinstance(model, DataLossError):
+                    page.damaged_model_ids.append(model_id)
+                elif not isinstance(model, ModelNotFoundError):  # it was deleted since its name was read
+                    raise model
+                last = model_id
+        return last
 
     async def DeleteModel(
         self, request: model_pb2.DeleteModelRequest, context: Call
@@ -163,7 +178,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ImportModelRequest, context: Call
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
-        model, created = await self._creator.add(request.object, self._caller(context))
+        model, created = await self._creator.add(
+            request.object, self._caller(context), may_choose_tables=self._is_admin(context)
+        )
         return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
@@ -207,4 +224,5 @@ def _render(model: StoredModel) -> model_pb2.Model:
         table_bytes=model.table_bytes,
         built_with=model.built_with,
         create_time=create_time,
+        tables_origin=_ORIGINS[model.tables_origin],
     )

@@ -1,13 +1,10 @@
-"""What of a server's settings is protection, as one value.
-
-Owns which files are watched, and what an operator is told of a server that is open. It must not know what is
-served.
-"""
+"""TLS and tokens as a server's settings ask for them, and warnings of what is open or expires."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from entropyd.contract.address import stays_on_this_machine
@@ -15,8 +12,11 @@ from entropyd_server.security.access import Access
 from entropyd_server.security.reloading import Reloaded
 from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, parse_tls, server_credentials
 from entropyd_server.security.tokens import TokenBook
+from entropyd_server.security.validity import Validity, chain_validity, roots_validity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import grpc
 
     from entropyd_server.metrics import Metrics
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKENS = "--tokens-file"
+_DATES_PERIOD_S = 3600.0
 
 
 class Protection:
@@ -42,10 +43,13 @@ class Protection:
         self._clients_too = settings.tls_client_ca is not None
         self._tls: Reloaded[grpc.ServerCertificateConfiguration] | None = None
         self._tokens: Reloaded[TokenBook] | None = None
+        self._metrics = metrics
+        self._validity: dict[str, Validity] = {}
+        self._told: dict[str, str | None] = {}
         pem = {CERT: settings.tls_cert, KEY: settings.tls_key, CLIENT_CA: settings.tls_client_ca}
         files = {flag: path for flag, path in pem.items() if path is not None}
         if files:
-            self._tls = Reloaded("certificates", files, parse_tls, metrics.reloads)
+            self._tls = Reloaded("certificates", files, self._parse_tls, metrics.reloads)
         if (path := settings.tokens_file) is not None:
             tokens = Reloaded(
                 "tokens",
@@ -81,4 +85,27 @@ class Protection:
 
     async def watch(self) -> None:
         """Reloads files as they change, for as long as it is awaited."""
-        await asyncio.gather(*(files.watch() for files in (self._tls, self._tokens) if files is not None))
+        watched = [files.watch() for files in (self._tls, self._tokens) if files is not None]
+        await asyncio.gather(self._watch_dates(), *watched)
+
+    def _parse_tls(self, pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
+        made = parse_tls(pem)
+        found = {CERT: chain_validity(pem[CERT]), CLIENT_CA: roots_validity(pem.get(CLIENT_CA, b""))}
+        self._validity = {flag: validity for flag, validity in found.items() if validity is not None}
+        expiry = {flag.removeprefix("--"): validity.not_after for flag, validity in self._validity.items()}
+        self._metrics.certificate_expiry = expiry
+        self._told = {}
+        self._warn_of_dates()
+        return made
+
+    async def _watch_dates(self) -> None:
+        while True:
+            await asyncio.sleep(_DATES_PERIOD_S)
+            self._warn_of_dates()
+
+    def _warn_of_dates(self) -> None:
+        for flag, validity in self._validity.items():
+            trouble = validity.trouble(time.time())
+            if trouble is not None and trouble != self._told.get(flag):
+                log.warning("the certificate of %s %s", flag, trouble)
+            self._told[flag] = trouble

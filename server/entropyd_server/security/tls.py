@@ -32,7 +32,7 @@ def parse_tls(pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
     Raises:
       ValueError: If a file is no PEM of its kind, is encrypted, or the key is another certificate's.
     """
-    with _readable(pem[CERT]) as certificate, _readable(pem[KEY]) as key:
+    with readable(pem[CERT]) as certificate, readable(pem[KEY]) as key:
         check_pair(certificate, key)
     roots = pem.get(CLIENT_CA)
     if roots is not None:
@@ -72,7 +72,7 @@ def server_credentials(
 
 
 @contextlib.contextmanager
-def _readable(content: bytes) -> Iterator[str]:
+def readable(content: bytes) -> Iterator[str]:
     """A path that reads as `content`; in memory only, as a key must not touch the disk."""
     descriptor = os.memfd_create("pem")
     try:

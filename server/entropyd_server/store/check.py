@@ -1,8 +1,7 @@
-"""Checks every model of a store against its digests: `python -m entropyd_server.store.check URL`.
+"""Checks every model of a store against its digests: `python -m entropyd_server.store.check STORE`.
 
-Owns the command, for operators who want to know of damage, in a store or a backup, before a caller does. It
-must not change anything. Invariant: it reads every object in full, and its exit status is 0 only if all are
-whole.
+For operators who want to know of damage, in a store or a backup, before a caller does. It changes nothing.
+Invariant: it reads every object in full, and its exit status is 0 only if all are whole.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import asyncio
 
 import click
 
-from entropyd.contract.errors import DataLossError, ModelNotFoundError
-from entropyd_server.store.model_store import ModelStore
+from entropyd.contract.errors import DataLossError, ModelNotFoundError, UnavailableError
+from entropyd_server.store.location import StoreError
+from entropyd_server.store.model_store import DEFAULT_MAX_OBJECT_BYTES, ModelStore
 
 _PAGE_MODELS = 1000
 
@@ -38,10 +38,21 @@ async def check(store: ModelStore) -> tuple[int, list[str]]:
 
 
 @click.command()
-@click.argument("url")
-def main(url: str) -> None:
-    """Check every model of the store at URL (file:///folder, s3://bucket/prefix, ...) against its digests."""
-    whole, damaged = asyncio.run(check(ModelStore(url)))
+@click.argument("store")
+@click.option(
+    "--max-object-bytes",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_OBJECT_BYTES,
+    show_default=True,
+    help="Larger objects are not read and count as damaged.",
+)
+def main(store: str, max_object_bytes: int) -> None:
+    """Check every model of STORE (a folder, s3://bucket/prefix, ...) against its digests."""
+    try:
+        opened = ModelStore(store, max_object_bytes=max_object_bytes, make_folder=False)
+        whole, damaged = asyncio.run(check(opened))
+    except (StoreError, UnavailableError) as error:
+        raise click.ClickException(str(error)) from error
     for model_id in damaged:
         click.echo(f"{model_id}: damaged")
     click.echo(f"{whole} whole, {len(damaged)} damaged")

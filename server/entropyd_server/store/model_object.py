@@ -1,80 +1,192 @@
-"""One stored model as bytes: layout and verification.
+"""Renders and parses one stored model as bytes; import, load and check all use this parser.
 
-Owns the layout. It must not know where objects are kept. Invariant: what `parse` returns has been checked
-against its own digests, so a damaged object is an error and never other tables.
+Invariant: what `parse` returns has been checked against its own digests, and every field has its type, so
+that a damaged object is an error and never other tables.
 
 Layout: a safetensors file with the tensors `cdf` and `cdf_offset` (int32 vectors; absent for a model without
 compression) and the metadata `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model
-id), `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), and `entropyd.seal`, the SHA-256 of the
-other metadata in canonical JSON.
+id), `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
+`imported`, where tables are neither supplied nor absent; objects of versions before it have none), and
+`entropyd.seal`, the SHA-256 of the other metadata in canonical JSON.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import rfc8785
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from entropyd.contract.config import UniversalBatchedConfig
-from entropyd.contract.errors import EntropydError
+from entropyd.contract.errors import EntropydError, InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.json_text import parse_json
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FORMAT = "1"
+_MAX_LIBRARIES = 64
+_MAX_VERSION_CHARACTERS = 256
 
 
 class ObjectError(Exception):
     """Bytes that are no model, or do not match their digests."""
 
 
+class TablesOrigin(Enum):
+    """Where coding tables came from."""
+
+    UNKNOWN = ""
+    BUILT = "built"
+    SUPPLIED = "supplied"
+    IMPORTED = "imported"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelObject:
+    """A model as its object describes it.
+
+    Attributes:
+      config: Its configuration, every default filled in.
+      tables: Its coding tables; None without compression.
+      built_with: Versions of the libraries that built the tables, by name.
+      tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not tell.
+    """
+
+    config: UniversalBatchedConfig
+    tables: CodingTables | None
+    built_with: Mapping[str, str]
+    tables_origin: TablesOrigin
+
+
 def serialise(
-    config: UniversalBatchedConfig, tables: CodingTables | None, built_with: Mapping[str, str]
+    config: UniversalBatchedConfig,
+    tables: CodingTables | None,
+    built_with: Mapping[str, str],
+    *,
+    imported: bool = False,
 ) -> bytes:
-    """Renders a model."""
+    """Renders a model whose tables were built, or `imported`, unless its configuration supplies them."""
     metadata = {
         "entropyd.format": _FORMAT,
         "entropyd.config": config.canonical_json.decode("ascii"),
         "entropyd.tables_digest": "" if tables is None else tables.digest.hex(),
         "entropyd.built_with": json.dumps(dict(built_with), sort_keys=True),
     }
+    if builds_tables(config):
+        origin = TablesOrigin.IMPORTED if imported else TablesOrigin.BUILT
+        metadata["entropyd.tables_origin"] = origin.value
     metadata["entropyd.seal"] = _seal(metadata)
     tensors = {} if tables is None else {"cdf": tables.cdf, "cdf_offset": tables.cdf_offset}
     return save_tensors(tensors, metadata)
 
 
-def parse(blob: bytes) -> tuple[UniversalBatchedConfig, CodingTables | None, Mapping[str, str]]:
-    """Reads a model: configuration, tables, and the versions that built them.
+def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
+    """Reads a model.
+
+    Args:
+      blob: The whole object.
+      max_table_bytes: Most bytes of its coding tables.
 
     Raises:
       ObjectError: If it is none, or does not match its digests.
+      LimitExceededError: If its tables are larger.
     """
     try:
-        return _parse(blob)
+        return _parse(blob, max_table_bytes)
+    except LimitExceededError:
+        raise
     except (ValueError, KeyError, TypeError, SafetensorError, EntropydError) as error:
         raise ObjectError(f"{type(error).__name__}: {error}") from error
 
 
-def _parse(blob: bytes) -> tuple[UniversalBatchedConfig, CodingTables | None, Mapping[str, str]]:
+def builds_tables(config: UniversalBatchedConfig) -> bool:
+    """Whether the tables of a model are built, so that they do not follow from its id alone."""
+    return config.compression and config.tables is None
+
+
+def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
+    """Checks that tables have the rows and the precision that the rest of a configuration says.
+
+    Raises:
+      InvalidConfigError: Naming the fields that contradict one another.
+    """
+    violations = []
+    rows = len(tables.cdf_offset)
+    if rows != config.table_rows:
+        found = (
+            f"has {rows} rows; expected {config.table_rows}, num_noise_levels {config.num_noise_levels} "
+            f"for each element of prior_shape {config.prior_shape}"
+        )
+        violations.append(Violation("tables", found))
+    if tables.precision != config.range_coder_precision:
+        found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
+        violations.append(Violation("range_coder_precision", found))
+    if violations:
+        raise InvalidConfigError.of(violations)
+
+
+def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     tensors = load_tensors(blob)
-    header_bytes = int.from_bytes(blob[:8], "little")
-    metadata = json.loads(blob[8 : 8 + header_bytes])["__metadata__"]
-    if metadata.pop("entropyd.seal") != _seal(metadata):
-        raise ValueError("metadata do not match their seal")
-    if metadata["entropyd.format"] != _FORMAT:
-        raise ValueError(f"format {metadata['entropyd.format']}, expected {_FORMAT}")
-    config = UniversalBatchedConfig.from_dict(json.loads(metadata["entropyd.config"]))
-    tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"]) if config.compression else None
+    metadata = _metadata(blob)
+    config = UniversalBatchedConfig.from_dict(parse_json(metadata["entropyd.config"]))
+    expected = {"cdf", "cdf_offset"} if config.compression else set()
+    if set(tensors) != expected:
+        raise ValueError(f"holds {len(tensors)} tensors; expected {' and '.join(sorted(expected)) or 'none'}")
+    tables = None
+    if config.compression:
+        tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"], max_table_bytes)
+        check_fit(config, tables)
+        supplied = (tables.cdf, tables.cdf_offset) if config.tables is None else config.tables
+        if not all(map(np.array_equal, supplied, (tables.cdf, tables.cdf_offset))):
+            raise ValueError("tables are not those of the configuration")
     digest = "" if tables is None else tables.digest.hex()
     if digest != metadata["entropyd.tables_digest"]:
         raise ValueError(f"tables hash to {digest}")
-    return config, tables, json.loads(metadata["entropyd.built_with"])
+    built_with = _built_with(parse_json(metadata["entropyd.built_with"]))
+    return ModelObject(config, tables, built_with, _origin(config, metadata))
+
+
+def _metadata(blob: bytes) -> dict[str, str]:
+    """The metadata, whose seal is right."""
+    header_bytes = int.from_bytes(blob[:8], "little")
+    metadata = parse_json(blob[8 : 8 + header_bytes])["__metadata__"]
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("metadata are no strings")
+    if metadata.pop("entropyd.seal") != _seal(metadata):
+        raise ValueError("metadata do not match their seal")
+    if metadata["entropyd.format"] != _FORMAT:
+        raise ValueError(f"format {metadata['entropyd.format']:.80}, expected {_FORMAT}")
+    return metadata
+
+
+def _built_with(versions: Any) -> Mapping[str, str]:
+    if not isinstance(versions, dict) or len(versions) > _MAX_LIBRARIES:
+        raise ValueError(f"built_with is no map of at most {_MAX_LIBRARIES} libraries")
+    for text in (*versions.keys(), *versions.values()):
+        if not isinstance(text, str) or len(text) > _MAX_VERSION_CHARACTERS:
+            raise ValueError(
+                f"built_with holds what is no text of at most {_MAX_VERSION_CHARACTERS} characters"
+            )
+    return versions
+
+
+def _origin(config: UniversalBatchedConfig, metadata: Mapping[str, str]) -> TablesOrigin:
+    if config.tables is not None:
+        return TablesOrigin.SUPPLIED
+    return (
+        TablesOrigin(metadata.get("entropyd.tables_origin", ""))
+        if config.compression
+        else TablesOrigin.UNKNOWN
+    )
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

@@ -1,9 +1,7 @@
-"""The model store: one immutable object per model, named by its id.
+"""The model store: one immutable object per model, named by its id; `model_object` has the layout.
 
-Owns where objects are and how they come there. It must not know who serves the models or how tables are
-built; `model_object` has the layout. Invariant: an object is created atomically and never overwritten, and a
-model that `load` returns has been checked against its own digests, so a damaged object is an error and never
-other tables.
+Invariant: an object is created atomically and never overwritten, and a model that `load` returns has been
+checked against its own digests, so a damaged object is an error and never other tables.
 """
 
 from __future__ import annotations
@@ -12,25 +10,24 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
 from entropyd_server.store.answers import Answers, GoneError, unavailable
-from entropyd_server.store.model_object import ObjectError
+from entropyd_server.store.location import open_backend
+from entropyd_server.store.model_object import ModelObject, ObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-    from obstore.store import BackoffConfig, ObjectStore, RetryConfig
 
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.coding.tables import CodingTables
@@ -39,30 +36,23 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
+_KEY = re.compile(rf"{_PREFIX}([0-9a-f]{{64}}){re.escape(_SUFFIX)}")
 # An empty object for each model of a caller whose models are counted: callers/NAME/MODEL_ID.
 _CALLERS = "callers/"
+# More than a server with default limits stores.
+DEFAULT_MAX_OBJECT_BYTES = 256 * 2**20
 # A model may be deleted between its creation and its first reading, but hardly again and again.
 _CREATE_ATTEMPTS = 3
 
 
-class StoreError(Exception):
-    """A store that cannot be opened: its URL, or what the environment says of it, is wrong."""
-
-
 @dataclass(frozen=True, eq=False)
-class StoredModel:
+class StoredModel(ModelObject):
     """A model as the store holds it.
 
     Attributes:
-      config: Its configuration, every default filled in.
-      tables: Its coding tables; None without compression.
-      built_with: Versions of the libraries that built the tables, by name.
       created_at: When the object was written.
     """
 
-    config: UniversalBatchedConfig
-    tables: CodingTables | None
-    built_with: Mapping[str, str]
     created_at: datetime
 
     @property
@@ -75,9 +65,11 @@ class ModelStore:
     """Models in a folder, in memory, or in an object store.
 
     Args:
-      url: `file:///folder` (made if missing), `memory:///`, or what obstore opens: `s3://`, `gs://`, `az://`,
-        with credentials, endpoint and region in the environment, under each provider's own names.
+      name: A folder or URL, as `open_backend` takes it, with credentials, endpoint and region of an object
+        store in the environment, under each provider's own names.
       timeout_s: Longest time for one operation, in seconds, retries included.
+      max_object_bytes: Size above which an object counts as damaged and is not read.
+      make_folder: Whether a folder that is missing is made.
 
     Raises:
       StoreError: If it cannot be opened. Whether it answers, `probe` tells.
@@ -85,13 +77,17 @@ class ModelStore:
         reach, too slow, full or read-only. The message says which.
     """
 
-    def __init__(self, url: str, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        timeout_s: float = 20.0,
+        max_object_bytes: int = DEFAULT_MAX_OBJECT_BYTES,
+        *,
+        make_folder: bool = True,
+    ) -> None:
+        self._max_object_bytes = max_object_bytes
         self._answers = Answers(timeout_s)
-        try:
-            self._backend = _open(url, timeout_s)
-        except (BaseError, OSError, ValueError) as error:
-            cause, _, _ = str(error).partition("\n")  # what follows is a debug print of the same
-            raise StoreError(f"{url}: {cause}") from error
+        self._backend = open_backend(name, timeout_s, make_folder=make_folder)
         # A thread of its own: a file system that hangs must not take those that others need.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 
@@ -110,9 +106,14 @@ class ModelStore:
             return
 
     async def create(
-        self, config: UniversalBatchedConfig, tables: CodingTables | None, built_with: Mapping[str, str]
+        self,
+        config: UniversalBatchedConfig,
+        tables: CodingTables | None,
+        built_with: Mapping[str, str],
+        *,
+        imported: bool = False,
     ) -> tuple[StoredModel, bool]:
-        """Stores a model unless it is there already.
+        """Stores a model unless it is there already; `imported` if its tables come from another store.
 
         Returns:
           The model that is now in the store, and whether this call put it there. Where another call was
@@ -121,7 +122,7 @@ class ModelStore:
         Raises:
           DataLossError: If the model is there already and damaged.
         """
-        blob = model_object.serialise(config, tables, built_with)
+        blob = model_object.serialise(config, tables, built_with, imported=imported)
         for _ in range(_CREATE_ATTEMPTS):
             created = await self._answers.of(self._put(config.model_id, blob), "write", "a model")
             # It is not there only if somebody deleted it meanwhile; this call then counts as the later one.
@@ -143,7 +144,7 @@ class ModelStore:
 
         Raises:
           ModelNotFoundError: If there is none of that id.
-          DataLossError: If the object does not match its digests.
+          DataLossError: If the object does not match its digests, or is larger than a model can be.
         """
         return (await self._read(model_id))[0]
 
@@ -158,21 +159,28 @@ class ModelStore:
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
         blob, created_at = await self._answers.of(self._get(model_id), "read", "a model")
         try:
-            config, tables, built_with = await asyncio.to_thread(model_object.parse, blob)
-            if config.model_id != model_id:
-                raise ObjectError(f"configuration hashes to {config.model_id}")
+            found = await asyncio.to_thread(model_object.parse, blob)
+            if found.config.model_id != model_id:
+                raise ObjectError(f"configuration hashes to {found.config.model_id}")
         except ObjectError as error:
             log.error("stored model %s is damaged: %s", model_id, error)
             raise DataLossError(
                 f"stored model {model_id} does not match its digests", metadata={"model_id": model_id}
             ) from error
-        return StoredModel(config, tables, built_with, created_at), blob
+        return StoredModel(**vars(found), created_at=created_at), blob
 
     async def _get(self, model_id: str) -> tuple[bytes, datetime]:
         try:
             found = await obstore.get_async(self._backend, _key(model_id))
         except FileNotFoundError:
             raise await self._missing(model_id) from None
+        if (size := found.meta["size"]) > self._max_object_bytes:
+            log.error("stored model %s has %d bytes and is not read", model_id, size)
+            raise DataLossError(
+                f"the object of stored model {model_id} has {size} bytes; expected at most "
+                f"{self._max_object_bytes}, which follows from --max-model-bytes and --max-message-bytes",
+                metadata={"model_id": model_id},
+            )
         return bytes(await found.bytes_async()), found.meta["last_modified"]
 
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
@@ -182,10 +190,10 @@ class ModelStore:
             await self._check_folder()
             # Local folders list in no order, so all names are read; they are short.
             return [
-                meta["path"].removeprefix(_PREFIX).removesuffix(_SUFFIX)
+                named[1]
                 async for page in obstore.list(self._backend, _PREFIX)
                 for meta in page
-                if meta["path"].endswith(_SUFFIX)
+                if (named := _KEY.fullmatch(meta["path"]))
             ]
 
         names = await self._answers.of(list_all(), "list", "models")
@@ -237,27 +245,6 @@ class ModelStore:
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._lookups, folder.is_dir):
             raise GoneError(f"{folder} is gone")
-
-
-def _open(url: str, timeout_s: float) -> ObjectStore:
-    scheme = url.partition(":")[0]
-    if scheme == "file":
-        return LocalStore.from_url(url, mkdir=True)
-    if scheme == "memory":
-        return MemoryStore()
-    # Few and quick: who waits is a caller. `client_options` are left alone, for they would replace what the
-    # environment says (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT) as of obstore 0.12.
-    backoff: BackoffConfig = {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=1),
-        "base": 2,
-    }
-    retries: RetryConfig = {
-        "max_retries": 3,
-        "retry_timeout": timedelta(seconds=timeout_s),
-        "backoff": backoff,
-    }
-    return from_url(url, retry_config=retries)
 
 
 def _key(model_id: str) -> str:

@@ -1,0 +1,80 @@
+"""Opens the folder or object store that an operator names."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, from_url
+
+if TYPE_CHECKING:
+    from obstore.store import BackoffConfig, ObjectStore, RetryConfig
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+class StoreError(Exception):
+    """A store that cannot be opened: its name, or what the environment says of it, is wrong."""
+
+
+def open_backend(name: str, timeout_s: float, *, make_folder: bool) -> ObjectStore:
+    """Opens a store.
+
+    Args:
+      name: A folder's path, relative to the working directory if it does not begin with a slash; or a URL:
+        `file:///folder`, `memory:///`, or what obstore opens (`s3://`, `gs://`, `az://`). In URLs `%23` and
+        `%3F` stand for `#` and `?`; in paths nothing stands for anything else.
+      timeout_s: Longest time for one operation, in seconds, retries included.
+      make_folder: Whether a folder that is missing is made.
+
+    Raises:
+      StoreError: If it cannot be opened; repeats the name.
+    """
+    try:
+        return _open(name, timeout_s, make_folder=make_folder)
+    except (BaseError, OSError, ValueError) as error:
+        # The first line; what follows it is a debug print of the same.
+        cause, _, _ = str(getattr(error, "strerror", None) or error).partition("\n")
+        raise StoreError(f"{name}: {cause}") from error
+
+
+def _open(name: str, timeout_s: float, *, make_folder: bool) -> ObjectStore:
+    if not _SCHEME.match(name):
+        return _folder(name, make_folder=make_folder)
+    url = urlsplit(name)
+    if "#" in name or "?" in name:
+        raise ValueError("# and ? have no meaning in a store's URL; write %23 and %3F for them")
+    if url.scheme == "file":
+        if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
+            raise ValueError("expected file:///folder or a path")
+        return _folder(unquote(url.path), make_folder=make_folder)
+    if url.scheme == "memory":
+        return MemoryStore()
+    # Few and quick: who waits is a caller. `client_options` are left alone, for they would replace what the
+    # environment says (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT) as of obstore 0.12.
+    backoff: BackoffConfig = {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=1),
+        "base": 2,
+    }
+    retries: RetryConfig = {
+        "max_retries": 3,
+        "retry_timeout": timedelta(seconds=timeout_s),
+        "backoff": backoff,
+    }
+    return from_url(name, retry_config=retries)
+
+
+def _folder(path: str, *, make_folder: bool) -> LocalStore:
+    if not path:
+        raise ValueError("expected a folder's path or a URL")
+    folder = Path(path).absolute()
+    if make_folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        raise ValueError("is no folder")
+    return LocalStore(folder)

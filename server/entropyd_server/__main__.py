@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,15 @@ def _serve(settings: Settings) -> None:
         raise click.ClickException(_no_tensorflow())
     read_where_asked()
     # Here, not above: `--help` should not wait for gRPC and Numba.
-    from entropyd_server.app import StartError, serve  # noqa: PLC0415
+    from entropyd_server.app import ServerFailedError, StartError, serve  # noqa: PLC0415
 
     try:
         serve(settings)
     except StartError as error:
         raise click.ClickException(str(error)) from error
+    except ServerFailedError:
+        # The log has said why. What is left of the process may not get to an end of its own.
+        os._exit(1)
 
 
 def _no_tensorflow() -> str:

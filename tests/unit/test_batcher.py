@@ -17,6 +17,7 @@ from entropyd_server.batching.batcher import Batcher, _Caller
 from entropyd_server.batching.queue import BatchQueue, Entry
 from entropyd_server.metrics import Metrics
 from entropyd_server.transport import turns
+from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -74,6 +75,7 @@ def run(
             inline_symbols={"compress": inline_symbols},
             max_batch_delay_s=0.0,
             metrics=metrics,
+            vital=Vital(pytest.fail),
         )
         await scenario(batcher, squares)
         assert batcher.queue_symbols == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
@@ -35,6 +37,8 @@ class Servicer:
         self.remaining.append(context.time_remaining())
         if message == b"fail":
             raise RuntimeError("a secret")
+        if message == b"exhaust":
+            raise MemoryError
         if message == b"abort":
             context.abort(grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so", (("key", "value"),))
         if message.startswith(b"wait"):
@@ -349,5 +353,78 @@ def test_an_address_that_is_taken_is_said_so() -> None:
         await first.start()
         await first.stop(asyncio.sleep(0))
         await first.close()
+
+    run(main())
+
+
+class Forgetful(cygrpc.CompletionQueue):  # type: ignore[misc]  # carries no types
+    """A queue that has no memory left for an event here and there; gRPC drops what it cannot read."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.lost: set[int] = set()
+
+    def poll(self, deadline: float | None = None) -> Any:
+        event = super().poll(deadline)
+        if event.completion_type == cygrpc.CompletionType.operation_complete:
+            self.events += 1
+            if self.events in self.lost:
+                raise MemoryError
+        return event
+
+
+@pytest.mark.parametrize("lost", range(1, 9))
+def test_a_call_whose_event_cannot_be_read_ends_and_the_others_go_on(
+    lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cygrpc, "CompletionQueue", Forgetful)
+
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            queue: Any = server._queue
+            await client.one(b"abc")
+            queue.lost = {queue.events + lost}
+            for _ in range(3):
+                for call in (client.one(b"abc"), client.count(iter([b"a", b"b"]))):
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await call
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    assert [word async for word in client.many(iter([b"ab", b"cd"]))] == [b"ba", b"dc"]
+            assert queue.events > max(queue.lost)
+            assert await client.one(b"abc") == b"cba"
+            # However an event was lost, no call is kept for ever: else this would wait for it.
+            await server.stop(asyncio.sleep(60))
+            await server.close()
+            assert not server.calls
+
+    run(main())
+
+
+def test_more_calls_can_be_lost_than_are_wanted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cygrpc, "CompletionQueue", Forgetful)
+
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            queue: Any = server._queue
+            for _ in range(100):
+                queue.lost = {queue.events + 1}
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await client.one(b"abc")
+            assert await client.one(b"abc") == b"cba"
+            await server.stop(asyncio.sleep(60))
+            await server.close()
+
+    run(main())
+
+
+def test_memory_that_a_servicer_lacks_is_said_so() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            error = await failure(client.one(b"exhaust"))
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error.details() == "the server is out of memory"
+            assert await client.one(b"abc") == b"cba"
+            await server.stop(asyncio.sleep(0))
+            await server.close()
 
     run(main())

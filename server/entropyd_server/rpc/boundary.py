@@ -33,6 +33,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC's clients say of themselves: the attempts before this one, at most four.
 _ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
 _ATTEMPTS = ("1", "2", "3", "4")
+_NO_MEMORY_RETRY_S = 1.0
 # In the place of a request id, and as long as those that the log makes.
 _ANY_ID = "?" * 16
 
@@ -158,4 +159,6 @@ def as_error(raised: Exception) -> EntropydError:
     """The entropyd error that a caller is told instead of an exception."""
     if isinstance(raised, EntropydError):
         return raised
+    if isinstance(raised, MemoryError):
+        return OverloadedError("the server is out of memory", retry_after_s=_NO_MEMORY_RETRY_S)
     return InternalError("internal error; the server's log has the cause under the request id")

@@ -7,6 +7,7 @@ served.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKENS = "--tokens-file"
+_PERIOD_S = 1.0
 
 
 class Protection:
@@ -79,6 +81,14 @@ class Protection:
                 address,
             )
 
-    async def watch(self) -> None:
-        """Reloads files as they change, for as long as it is awaited."""
-        await asyncio.gather(*(files.watch() for files in (self._tls, self._tokens) if files is not None))
+    async def watch(self, now: asyncio.Event) -> None:
+        """Reloads files as they change: it looks every second, and at once when `now` is set."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):  # not the built-in one before Python 3.11
+                await asyncio.wait_for(now.wait(), _PERIOD_S)
+            if now.is_set():
+                now.clear()
+                log.info("looking at certificates and tokens, as SIGHUP asks for")
+            for files in (self._tls, self._tokens):
+                if files is not None:
+                    await files.refresh()

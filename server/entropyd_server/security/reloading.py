@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PERIOD_S = 1.0
-
 
 class FilesError(Exception):
     """Files that cannot be used; the message names them with their flags."""
@@ -58,12 +56,6 @@ class Reloaded(Generic[T]):
         self._reloads = reloads
         self._seen = self._read()
         self.value = self._made(self._seen)
-
-    async def watch(self) -> None:
-        """Looks at the files every second, for as long as it is awaited."""
-        while True:
-            await asyncio.sleep(_PERIOD_S)
-            await self.refresh()
 
     async def refresh(self) -> None:
         """Makes the value anew if the files have changed."""

@@ -1,22 +1,28 @@
-"""One call: what its caller sent along, and the way out.
+"""One call: what its caller sent along, and the operations of gRPC's core that receive, answer and end it.
 
-Owns the operations of gRPC's core that belong to a call. It must not know what is called. Invariants: a call
-is finished once, and begins nothing after that; whoever asked for it hears of its end, whether or not the
-caller is still there.
+Invariants: a call is finished once, and begins nothing after that; its done callbacks are called once, also
+where the caller has left or memory ran out on the way.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc._cython import cygrpc
 
+from entropyd_server.transport.tag import Tag
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from entropyd_server.transport.tag import Failed
+
     Metadata = Sequence[tuple[str, str | bytes]]
+
+log = logging.getLogger(__name__)
 
 _NO_FLAGS = 0
 # Later than any deadline: what a caller without one sends.
@@ -27,9 +33,13 @@ class Call:
     """One call, and the context of its servicer: what entropyd uses of gRPC's `ServicerContext`.
 
     Attributes:
-      method: Path of the method, as in `/package.Service/Method`.
+      method: Path of the method, as in `/package.Service/Method`; "?" if it is not UTF-8.
+      connection: Address of the other end of its connection, as gRPC writes it.
+      malformed: Whether a value of its metadata is no text of gRPC's, which is ASCII.
+      events: Number of its messages that were received or sent.
       write: Sends one of several messages; returns when there is room for another. Only where the method's
         answer is a stream.
+      leave: Cancels the work on the call; None before there is any.
     """
 
     __slots__ = (
@@ -38,25 +48,53 @@ class Call:
         "_code",
         "_deadline",
         "_finished",
+        "_lost",
         "_metadata",
         "_open",
         "_trailing",
+        "_waiting",
         "_watched",
+        "events",
+        "leave",
+        "malformed",
         "method",
         "write",
     )
 
     write: Callable[[Any], Awaitable[None]]
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, lost: list[Failed]) -> None:
         self._call = event.call
+        self._lost = lost
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
-        self.method: str = event.call_details.method.decode()
+        try:
+            self.method: str = event.call_details.method.decode()
+        except UnicodeDecodeError:
+            self.method = "?"
+        # gRPC takes what is not UTF-8 for Latin-1.
+        self.malformed = not all(value.isascii() or isinstance(value, bytes) for _, value in self._metadata)
         self._callbacks: list[Callable[[Call], None]] = []
         self._open = self._watched = self._finished = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
+        self._waiting = self.events = 0
+        self.leave: Callable[[], object] | None = None
+
+    @property
+    def connection(self) -> bytes:
+        """See the attribute."""
+        return bytes(self._call.peer())
+
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether the caller is to send or to take a message before anything goes on."""
+        return self._waiting > 0
+
+    @property
+    def owed(self) -> bool:
+        """Whether nothing can be done but wait for the caller: for its first message, or to take the end."""
+        return self._waiting > 0 and (self._finished or not self.events)
 
     def invocation_metadata(self) -> Metadata:
         """What the caller sent along."""
@@ -94,9 +132,12 @@ class Call:
             return
 
         def received(event: Any) -> None:
+            self._waiting -= 1
+            self.events += 1
             then(event.batch_operations[0].message())
 
-        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
+        self._begin((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received, self.broke)
+        self._waiting += 1
 
     def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
         """Sends one of several messages, and tells when the next one may be sent.
@@ -109,38 +150,71 @@ class Call:
         if self._finished:
             then(None)
             return
+
+        def sent(event: Any) -> None:
+            self._waiting -= 1
+            self.events += 1
+            then(event)
+
         # Not of the first message: gRPC would keep it back together with the opening, and tell of no end.
         flags = cygrpc.WriteFlag.buffer_hint if more and self._open else _NO_FLAGS
         sending = cygrpc.SendMessageOperation(message, flags)
-        self._call.start_server_batch((*self._opening(), sending), then)
+        self._begin((*self._opening(), sending), sent, self.broke)
+        self._waiting += 1
 
-    def watch(self, left: Callable[[], object]) -> None:
-        """Has it told, in a turn, when the caller leaves or its deadline passes."""
+    def watch(self) -> None:
+        """Has the work on the call cancelled, in a turn, when the caller leaves or its deadline passes."""
         self._watched = True
 
         def closed(event: Any) -> None:
-            if event.batch_operations[0].cancelled():
-                left()
+            if event.batch_operations[0].cancelled() and self.leave is not None:
+                self.leave()
 
-        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), closed)
+        self._begin((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), closed, self.broke)
 
     def finish(self, message: bytes | None = None) -> None:
-        """Ends the call well, with the last message if there is one."""
+        """Ends the call well, with the last message if there is one; unless it has been ended."""
         sending = () if message is None else (cygrpc.SendMessageOperation(message, _NO_FLAGS),)
         self._end(sending, grpc.StatusCode.OK, "")
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
-        """Ends the call with an error."""
-        self._code = code
+        """Ends the call with an error, unless it has been ended."""
         self._end((), code, details)
 
+    def broke(self, error: BaseException) -> None:
+        """Ends the call, and the work on it, for what dealing with it raised."""
+        if isinstance(error, MemoryError):
+            log.error("%s failed for want of memory", self.method)
+            self.break_off(grpc.StatusCode.RESOURCE_EXHAUSTED, "the server is out of memory")
+        else:
+            log.error("%s failed", self.method, exc_info=error)
+            self.break_off(grpc.StatusCode.INTERNAL, "internal error")
+
+    def break_off(self, code: grpc.StatusCode, details: str) -> None:
+        """Ends the call with an error, and the work on it; drops it if it has been ended."""
+        if self._finished:
+            self._call.cancel()
+            return
+        self.fail(code, details)
+        if self.leave is not None:
+            self.leave()
+
     def _end(self, sending: tuple[Any, ...], code: grpc.StatusCode, details: str) -> None:
+        if self._finished:
+            return
         self._finished = True
-        status = cygrpc.SendStatusFromServerOperation(
-            self._trailing, code.value[0], details.encode(), _NO_FLAGS
-        )
-        closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
-        self._call.start_server_batch((*self._opening(), *sending, status, *closing), self._ended)
+        self._code = code
+        try:
+            status = cygrpc.SendStatusFromServerOperation(
+                self._trailing, code.value[0], details.encode(), _NO_FLAGS
+            )
+            closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+            self._begin((*self._opening(), *sending, status, *closing), self._ended, self._ended)
+        except MemoryError:
+            self._call.cancel()
+            self._ended()
+        else:
+            self._waiting += 1
 
     def _opening(self) -> tuple[Any, ...]:
         if self._open:
@@ -148,6 +222,16 @@ class Call:
         self._open = True
         return (cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),)
 
-    def _ended(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
-        for callback in self._callbacks:
+    def _begin(self, operations: tuple[Any, ...], then: Callable[[Any], object], failed: Failed) -> None:
+        tag = Tag(then, failed, self._lost)
+        try:
+            self._call.start_server_batch(operations, tag)
+        except BaseException:
+            tag.drop()
+            raise
+
+    def _ended(self, _: object = None) -> None:
+        self._waiting = 0
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback(self)

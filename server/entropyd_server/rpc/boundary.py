@@ -16,6 +16,7 @@ import grpc
 
 from entropyd.contract.errors import EntropydError, InternalError, OverloadedError, to_status
 from entropyd_server.observe.call_log import REQUEST_ID_KEY
+from entropyd_server.rpc.error_size import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,7 @@ class Boundary:
     def _abort(
         self, method: str, context: Call, error: EntropydError, cause: Exception, started: float
     ) -> NoReturn:
-        error = _more_patient(error, context)
+        error = fitted(_more_patient(error, context))
         milliseconds = 1000 * (time.perf_counter() - started)
         request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
         details = render(error, request_id)

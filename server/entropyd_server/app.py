@@ -25,6 +25,7 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, mo
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
+from entropyd_server.descriptors import raise_limit
 from entropyd_server.memory import keep_freed_memory
 from entropyd_server.metrics import Metrics
 from entropyd_server.modeling.plane import ModelingPlane
@@ -44,11 +45,13 @@ from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.rpc.reflection import Reflection
-from entropyd_server.security.gate import Admission, Gate
+from entropyd_server.rpc.unknown import Unknown
+from entropyd_server.security.gate import Admission, Gate, connection_share
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.model_store import ModelStore, StoreError
-from entropyd_server.transport.server import Server
+from entropyd_server.transport.server import KEEPALIVE, Server
+from entropyd_server.transport.stalls import Stalls
 from entropyd_server.transport.turns import run
 from entropyd_server.vital import Vital, end_within, prepare_end
 
@@ -109,6 +112,7 @@ class _Parts:
 
     server: Server
     protection: Protection
+    admission: Admission
     health: Health
     store: ModelStore
     batcher: Batcher[Any, Any] | None
@@ -123,6 +127,7 @@ def serve(settings: Settings) -> None:
       ServerFailedError: If something fails that the server cannot do without.
     """
     prepare_end()
+    raise_limit()
     try:
         run(_serve(settings))
     except (StartError, ServerFailedError):
@@ -163,6 +168,7 @@ async def _serve(settings: Settings) -> None:
         vital.task("watching the batcher", _watch(parts)),
         vital.task("reading the metrics", source.keep_reading()),
         vital.task("reloading files", parts.protection.watch(reload)),
+        vital.task("ending stalled calls", _end_stalled(settings, parts, probed, metrics)),
     ]
     await stop.wait()
     await parts.health.drain()
@@ -210,6 +216,19 @@ async def _watch(parts: _Parts) -> None:
         await asyncio.sleep(_WATCH_S)
 
 
+async def _end_stalled(settings: Settings, parts: _Parts, probed: Server | None, metrics: Metrics) -> None:
+    """Ends calls whose callers hold them up, on both addresses."""
+    limit_s, admission = settings.receive_timeout_seconds, parts.admission
+
+    def count() -> None:
+        metrics.shed["stalled"] += 1
+
+    watches = [Stalls(limit_s, count).watch(parts.server.calls, lambda: admission.full)]
+    if probed is not None:
+        watches.append(Stalls(limit_s, count).watch(probed.calls, lambda: False))
+    await asyncio.gather(*watches)
+
+
 def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
 
@@ -246,11 +265,12 @@ async def _build(
             # With it, a second server would silently share the port.
             ("grpc.so_reuseport", 0),
             # One connection's further calls wait on its own side.
-            ("grpc.max_concurrent_streams", settings.max_concurrent_calls),
+            ("grpc.max_concurrent_streams", connection_share(settings.max_concurrent_calls)),
             # Of calls that wait to be looked at, gRPC would cancel some from 1000 on, without a word.
             ("grpc.server.max_pending_requests", most_waiting_calls),
             ("grpc.server.max_pending_requests_hard_limit", most_waiting_calls),
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
+            *KEEPALIVE,
         ],
         vital=vital,
     )
@@ -262,7 +282,8 @@ async def _build(
         for method in ("Compress", "Decompress")
         if batcher is not None
     }
-    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, admit).refusal)
+    admission = Admission(protection.access, settings.max_concurrent_calls, admit)
+    gate = Gate(server, refuse, admission.refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds)
     except StoreError as error:
@@ -295,11 +316,12 @@ async def _build(
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         boundary.enclose(Reflection(reflected), REFLECTION), gate
     )
+    server.add_generic_rpc_handlers([Unknown(refuse)])
     try:
         protection.add_port(server, settings.listen)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
-    return _Parts(server, protection, health, store, batcher, plane)
+    return _Parts(server, protection, admission, health, store, batcher, plane)
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -436,7 +458,7 @@ async def _probed(address: str, health: Health, vital: Vital) -> Server | None:
     """Answers health, and nothing else, on an address of its own; without one, does nothing."""
     if not address:
         return None
-    server = Server([("grpc.so_reuseport", 0)], vital)
+    server = Server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
     await health.register(server)
     try:
         server.add_insecure_port(address)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_FLAGS = 0
+# Of an error's text, which is sent in the trailers with up to three times as many.
+_MOST_DETAILS_BYTES = 600
 # Later than any deadline: what a caller without one sends.
 _NEVER = 1e15
 
@@ -84,7 +86,8 @@ class Call:
     @property
     def connection(self) -> bytes:
         """See the attribute."""
-        return bytes(self._call.peer())
+        address: bytes = self._call.peer()
+        return address
 
     @property
     def waits_for_caller(self) -> bool:
@@ -205,9 +208,8 @@ class Call:
         self._finished = True
         self._code = code
         try:
-            status = cygrpc.SendStatusFromServerOperation(
-                self._trailing, code.value[0], details.encode(), _NO_FLAGS
-            )
+            told = details.encode(errors="replace")[:_MOST_DETAILS_BYTES].decode(errors="ignore").encode()
+            status = cygrpc.SendStatusFromServerOperation(self._trailing, code.value[0], told, _NO_FLAGS)
             closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
             self._begin((*self._opening(), *sending, status, *closing), self._ended, self._ended)
         except MemoryError:

@@ -43,6 +43,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Options of servers whose callers may vanish without a word. A connection that has been silent for 10 s is
+# asked for an answer and dropped, with its calls, if none comes within 8 s; callers may ask as often.
+KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    # The first is what counts up to gRPC 1.6x, the second after it (60 s by default).
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.http2.ping_timeout_ms", 8_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Of a caller that asks more often, the connection is ended; by default, every 5 minutes is too often.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
 # Calls that gRPC may hand over without being asked again.
 _WANTED_CALLS = 64
 # Events of a turn, at the most.
@@ -72,6 +84,8 @@ class Server:
         arguments = tuple((name.encode(), value) for name, value in options)
         self._core = cygrpc.Server(arguments, False)  # noqa: FBT003 - xDS, by position only
         self._core.register_completion_queue(self._queue)
+        # gRPC logs a traceback with the value of metadata that are not UTF-8, for each that a stranger sends.
+        logging.getLogger(cygrpc.__name__).addFilter(_is_no_decoding_error)
         self._thread = (vital or Vital(_nothing)).thread("transport", self._serve)
         self._stopping = False
         self._lost: list[Failed] = []
@@ -228,6 +242,10 @@ def _watch(call: Call, task: asyncio.Task[None]) -> None:
     """Ends the task of a call whose caller leaves; after its first step, in which most calls are answered."""
     if not task.done():
         call.watch()
+
+
+def _is_no_decoding_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError))
 
 
 def _nothing() -> None:

@@ -31,6 +31,8 @@ _MOST_CONNECTIONS = 32
 _MOST_HEAD_BYTES = 8192
 # Until a request has come whole, and until an answer has been taken.
 _PATIENCE_S = 10.0
+# For what the other end still sends after the last answer.
+_LINGER_S = 1.0
 # Where a connection cannot be accepted, as for want of descriptors.
 _PAUSE_S = 0.2
 _END = b"\r\n\r\n"
@@ -118,6 +120,14 @@ class _Server:
                 sending = asyncio.get_running_loop().sock_sendall(connection, answer)
                 await asyncio.wait_for(sending, _PATIENCE_S)
                 self._renew()
+            # Closed with something unread, a connection is reset, and the answer may be lost.
+            connection.shutdown(socket.SHUT_WR)
+            await asyncio.wait_for(self._discard(connection), _LINGER_S)
+
+    async def _discard(self, connection: socket.socket) -> None:
+        """Reads to the end of what the other end sends."""
+        while await asyncio.get_running_loop().sock_recv(connection, _MOST_HEAD_BYTES):
+            pass
 
     def _renew(self) -> None:
         """Puts this task's connection behind those that have said nothing for longer."""

@@ -194,8 +194,8 @@ _OPTIONS = [
     ),
     _option(
         "--receive-timeout-seconds",
-        "Longest time for a call's first message to come, or for its answer to be taken, in seconds; then the "
-        "call is ended. Streams may rest between messages, but go after this time where places are wanting.",
+        "Longest time for a call's first message to come, or for its answer to be taken, in seconds; then "
+        "the call is ended. Streams may rest between messages, but not while all places are taken.",
         type=_Number(min=0, min_open=True),
         default=30.0,
     ),

@@ -55,7 +55,7 @@ def call(server: FaultyServer, array: Any) -> None:
 
 # By what raises: what has it called, and whether those who watch health can still be told.
 LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
-    "entropyd_server.transport.server:Server._next_event": (small_call, False),
+    "entropyd_server.transport.server:Server._wait": (small_call, False),
     "entropyd_server.transport.turns:_Selector.select": (nothing, False),
     "entropyd_server.batching.batcher:Batcher._hand_out": (large_call, True),
     "entropyd_server.batching.batcher:Batcher._settle": (large_call, True),

@@ -10,7 +10,6 @@ look-up.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -52,7 +51,7 @@ class Admission:
         self._admit = admit
         self._calls = 0
         self._share = connection_share(max_calls)
-        self._by_connection: Counter[bytes] = Counter()
+        self._by_connection: dict[bytes, int] = {}
 
     @property
     def full(self) -> bool:
@@ -67,11 +66,12 @@ class Admission:
                 return InvalidRequestError.of(
                     [Violation("metadata", "must be ASCII text, or bytes of a -bin key")]
                 )
-            if self.full:
+            if self._calls >= self._max_calls:
                 return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
             # Clients wait by themselves for a connection's calls to become fewer, others do not.
             connection = call.connection
-            if self._by_connection[connection] >= self._share and not connection.startswith(_ANY_PEER):
+            calls = self._by_connection.get(connection, 0)
+            if calls >= self._share and not connection.startswith(_ANY_PEER):
                 return OverloadedError(
                     f"{self._share} calls of this connection are in hand", retry_after_s=_RETRY_AFTER_S
                 )
@@ -81,14 +81,15 @@ class Admission:
             # Whoever holds the error is in its traceback: both would stay until garbage is collected.
             return error.with_traceback(None)
         self._calls += 1
-        self._by_connection[connection] += 1
+        self._by_connection[connection] = calls + 1
         call.add_done_callback(partial(self._ended, connection))
         return None
 
     def _ended(self, connection: bytes, call: Call) -> None:  # noqa: ARG002 - handed over by the call
         self._calls -= 1
-        self._by_connection[connection] -= 1
-        if not self._by_connection[connection]:
+        if left := self._by_connection[connection] - 1:
+            self._by_connection[connection] = left
+        else:
             del self._by_connection[connection]
 
 

@@ -18,8 +18,6 @@ from entropyd_server.transport.tag import Tag
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from entropyd_server.transport.tag import Failed
-
     Metadata = Sequence[tuple[str, str | bytes]]
 
 log = logging.getLogger(__name__)
@@ -42,6 +40,7 @@ class Call:
       write: Sends one of several messages; returns when there is room for another. Only where the method's
         answer is a stream.
       leave: Cancels the work on the call; None before there is any.
+      lost: See `Tag`.
     """
 
     __slots__ = (
@@ -50,32 +49,38 @@ class Call:
         "_code",
         "_deadline",
         "_finished",
-        "_lost",
         "_metadata",
         "_open",
+        "_receiver",
+        "_sender",
         "_trailing",
         "_waiting",
         "_watched",
         "events",
         "leave",
+        "lost",
         "malformed",
         "method",
         "write",
     )
 
     write: Callable[[Any], Awaitable[None]]
+    _receiver: Callable[[bytes | None], None]
+    _sender: Callable[[Any], None]
 
-    def __init__(self, event: Any, lost: list[Failed]) -> None:
+    def __init__(self, event: Any, lost: list[Tag]) -> None:
         self._call = event.call
-        self._lost = lost
+        self.lost = lost
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
         try:
             self.method: str = event.call_details.method.decode()
         except UnicodeDecodeError:
             self.method = "?"
-        # gRPC takes what is not UTF-8 for Latin-1.
-        self.malformed = not all(value.isascii() or isinstance(value, bytes) for _, value in self._metadata)
+        self.malformed = False
+        for _, value in self._metadata:
+            if not (value.isascii() or isinstance(value, bytes)):  # gRPC takes what is not UTF-8 for Latin-1
+                self.malformed = True
         self._callbacks: list[Callable[[Call], None]] = []
         self._open = self._watched = self._finished = False
         self._code = grpc.StatusCode.OK
@@ -129,21 +134,16 @@ class Call:
         self._callbacks.append(callback)
 
     def receive(self, then: Callable[[bytes | None], None]) -> None:
-        """Has the next message told; None when there is none, or the caller has left."""
+        """Has the next message told; None when there is none, or the caller has left. One at a time."""
         if self._finished:
             then(None)
             return
-
-        def received(event: Any) -> None:
-            self._waiting -= 1
-            self.events += 1
-            then(event.batch_operations[0].message())
-
-        self._begin((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received, self.broke)
+        self._receiver = then
+        self._begin((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), Call._received)
         self._waiting += 1
 
     def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
-        """Sends one of several messages, and tells when the next one may be sent.
+        """Sends one of several messages, and tells when the next one may be sent. One at a time.
 
         Args:
           message: The message.
@@ -153,27 +153,17 @@ class Call:
         if self._finished:
             then(None)
             return
-
-        def sent(event: Any) -> None:
-            self._waiting -= 1
-            self.events += 1
-            then(event)
-
+        self._sender = then
         # Not of the first message: gRPC would keep it back together with the opening, and tell of no end.
         flags = cygrpc.WriteFlag.buffer_hint if more and self._open else _NO_FLAGS
         sending = cygrpc.SendMessageOperation(message, flags)
-        self._begin((*self._opening(), sending), sent, self.broke)
+        self._begin((*self._opening(), sending), Call._sent)
         self._waiting += 1
 
     def watch(self) -> None:
         """Has the work on the call cancelled, in a turn, when the caller leaves or its deadline passes."""
         self._watched = True
-
-        def closed(event: Any) -> None:
-            if event.batch_operations[0].cancelled() and self.leave is not None:
-                self.leave()
-
-        self._begin((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), closed, self.broke)
+        self._begin((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), Call._closed)
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the call well, with the last message if there is one; unless it has been ended."""
@@ -183,6 +173,13 @@ class Call:
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         """Ends the call with an error, unless it has been ended."""
         self._end((), code, details)
+
+    def failed(self, then: Callable[[Any, Any], object], error: BaseException) -> None:
+        """See `Tag`: an error of one operation ends the call, and nothing else."""
+        if then is Call._ended:
+            self._ended()
+        else:
+            self.broke(error)
 
     def broke(self, error: BaseException) -> None:
         """Ends the call, and the work on it, for what dealing with it raised."""
@@ -208,10 +205,11 @@ class Call:
         self._finished = True
         self._code = code
         try:
-            told = details.encode(errors="replace")[:_MOST_DETAILS_BYTES].decode(errors="ignore").encode()
-            status = cygrpc.SendStatusFromServerOperation(self._trailing, code.value[0], told, _NO_FLAGS)
+            status = cygrpc.SendStatusFromServerOperation(
+                self._trailing, code.value[0], _shortened(details) if details else b"", _NO_FLAGS
+            )
             closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
-            self._begin((*self._opening(), *sending, status, *closing), self._ended, self._ended)
+            self._begin((*self._opening(), *sending, status, *closing), Call._ended)
         except MemoryError:
             self._call.cancel()
             self._ended()
@@ -224,16 +222,38 @@ class Call:
         self._open = True
         return (cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),)
 
-    def _begin(self, operations: tuple[Any, ...], then: Callable[[Any], object], failed: Failed) -> None:
-        tag = Tag(then, failed, self._lost)
+    def _begin(self, operations: tuple[Any, ...], then: Callable[[Any, Any], object]) -> None:
+        tag = Tag(self, then)
         try:
             self._call.start_server_batch(operations, tag)
         except BaseException:
             tag.drop()
             raise
 
+    def _received(self, event: Any) -> None:
+        self._waiting -= 1
+        self.events += 1
+        receiver = self._receiver
+        del self._receiver  # which knows this call
+        receiver(event.batch_operations[0].message())
+
+    def _sent(self, event: Any) -> None:
+        self._waiting -= 1
+        self.events += 1
+        sender = self._sender
+        del self._sender
+        sender(event)
+
+    def _closed(self, event: Any) -> None:
+        if event.batch_operations[0].cancelled() and self.leave is not None:
+            self.leave()
+
     def _ended(self, _: object = None) -> None:
         self._waiting = 0
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+
+def _shortened(details: str) -> bytes:
+    return details.encode(errors="replace")[:_MOST_DETAILS_BYTES].decode(errors="ignore").encode()

@@ -32,8 +32,8 @@ def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None
 def keep_strangers_out_of_the_log(environment: MutableMapping[str, str] = os.environ) -> None:
     """Has gRPC's core log nothing.
 
-    It writes a line to standard error for each handshake that fails, each header that it cannot parse, and each
-    GOAWAY with the text in it: as many as come, before any call is looked at, and past the log's handlers.
+    It writes a line to standard error for each handshake that fails, each header that it cannot parse, and
+    each GOAWAY with the text in it: before any call is looked at, past the log's handlers, at any rate.
 
     Args:
       environment: Of the process; a GRPC_VERBOSITY in it is left as it is.

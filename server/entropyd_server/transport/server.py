@@ -30,8 +30,6 @@ from entropyd_server.vital import Vital
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-    from entropyd_server.transport.tag import Failed
-
     Handler = Any  # grpc.RpcMethodHandler, whose types lack its fields
 
     class Service(Protocol):
@@ -68,6 +66,7 @@ class Server:
 
     Attributes:
       calls: The calls that have begun and not ended.
+      lost: See `Tag`.
 
     Args:
       options: gRPC's channel arguments.
@@ -88,7 +87,7 @@ class Server:
         logging.getLogger(cygrpc.__name__).addFilter(_is_no_decoding_error)
         self._thread = (vital or Vital(_nothing)).thread("transport", self._serve)
         self._stopping = False
-        self._lost: list[Failed] = []
+        self.lost: list[Tag] = []
         self.calls: set[Call] = set()
         self._all_ended = asyncio.Event()
 
@@ -155,38 +154,42 @@ class Server:
         processor's caches are warm by then.
         """
         kinds = cygrpc.CompletionType
-        event = self._next_event()
+        event = self._wait()
         while event is None or event.completion_type != kinds.queue_shutdown:
             with self._loop.turn:
                 for _ in range(_MOST_EVENTS):
                     if event is not None:
                         event.tag(event)
-                    if self._lost:
+                    if self.lost:
                         self._end_lost()
-                    event = self._next_event(_NO_WAIT)
-                    if event is not None and event.completion_type != kinds.operation_complete:
+                    try:
+                        event = self._queue.poll(_NO_WAIT)
+                    except MemoryError:
+                        event = None
+                        continue
+                    if event.completion_type != kinds.operation_complete:
                         break
             if event is not None and event.completion_type == kinds.queue_timeout:
                 event = None  # while it is waited for the next one, nothing may keep a call
-                event = self._next_event()
+                event = self._wait()
 
-    def _next_event(self, deadline: float | None = None) -> Any:
-        """The next event; None for one that was lost because memory did not suffice to read it."""
+    def _wait(self) -> Any:
+        """The next event, once there is one; None if memory did not suffice to read it."""
         try:
-            return self._queue.poll(deadline)
+            return self._queue.poll()
         except MemoryError:
             return None
 
     def _end_lost(self) -> None:
         """Ends the calls whose events were lost."""
-        while self._lost:
-            self._lost.pop()(MemoryError())
+        while self.lost:
+            self.lost.pop().lose()
 
     def _want_call(self) -> None:
-        self._core.request_call(self._queue, self._queue, Tag(self._called, self._missed, self._lost))
+        self._core.request_call(self._queue, self._queue, Tag(self, Server._called))
 
-    def _missed(self, error: BaseException) -> None:
-        """Goes on after a call that could not even be looked at; gRPC cancels it."""
+    def failed(self, _: object, error: BaseException) -> None:
+        """See `Tag`: goes on after a call that could not even be looked at; gRPC cancels it."""
         log.error("a call was lost", exc_info=error)
         if not self._stopping:
             self._want_call()
@@ -194,7 +197,7 @@ class Server:
     def _called(self, event: Any) -> None:
         if not event.success:
             return  # the server stops
-        call = Call(event, self._lost)
+        call = Call(event, self.lost)
         if not self._stopping:
             self._want_call()
         self.calls.add(call)

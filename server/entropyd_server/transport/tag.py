@@ -1,51 +1,65 @@
 """What gRPC's core hands back with the end of an operation.
 
-Invariant: each is told once of its operation's end: by the event, or, where that could not be read, by being
-in `lost`.
+Invariant: of each operation's end its owner is told once: by the event, or, where that could not be read, by
+the tag's being among the lost.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Failed: TypeAlias = "Callable[[BaseException], object]"
+    class Owner(Protocol):
+        """What begins operations.
+
+        Attributes:
+          lost: Gets the tags whose events could not be read; for whoever reads events to `lose` them.
+        """
+
+        lost: list[Tag]
+
+        def failed(self, then: Callable[[Any, Any], object], error: BaseException) -> None:
+            """Deals with what `then` raised, or with its having got no event."""
 
 
 class Tag:
-    """Passes an operation's event on.
+    """Passes an operation's event on to its owner.
 
     gRPC drops a tag whose event it cannot read, as for want of memory, and does not say whose it was.
 
     Args:
-      then: Takes the event.
-      failed: Takes what `then` raises, which is the concern of the operation's call alone.
-      lost: Gets `failed` where gRPC drops the tag unseen; for whoever reads events to call.
+      owner: What began the operation; what its event leads to is the owner's concern alone.
+      then: Takes the owner and the event.
     """
 
-    __slots__ = ("_failed", "_lost", "_then")
+    __slots__ = ("_owner", "_then")
 
-    def __init__(self, then: Callable[[Any], object], failed: Failed, lost: list[Failed]) -> None:
-        self._then: Callable[[Any], object] | None = then
-        self._failed = failed
-        self._lost = lost
+    def __init__(self, owner: Owner, then: Callable[[Any, Any], object]) -> None:
+        self._owner: Owner | None = owner
+        self._then = then
 
     def __call__(self, event: Any) -> None:
         """Takes the operation's event."""
-        then, self._then = self._then, None
-        if then is None:
+        owner, self._owner = self._owner, None
+        if owner is None:
             return
         try:
-            then(event)
+            self._then(owner, event)
         except Exception as error:  # noqa: BLE001 - whatever it is, others' events are still to be read
-            self._failed(error)
+            owner.failed(self._then, error)
+
+    def lose(self) -> None:
+        """Tells the owner that no event will come."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.failed(self._then, MemoryError())
 
     def drop(self) -> None:
         """Takes the tag back from an operation that was not begun."""
-        self._then = None
+        self._owner = None
 
     def __del__(self) -> None:
-        if self._then is not None:
-            self._lost.append(self._failed)
+        if self._owner is not None:
+            self._owner.lost.append(self)

@@ -435,17 +435,19 @@ def _milliseconds(seconds: float) -> int:
 def _signals(end_seconds: float) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
     """Events that the first and the second signal to stop set, and SIGHUP.
 
-    Whatever the event loop is held up by, the process has ended so many seconds after the first.
+    Whatever the event loop is held up by, the process has ended so many seconds after the first signal to
+    stop, and soon after the second.
     """
     stop, hurry, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+    signalled = 0
 
     def stopped(*_: object) -> None:
-        end_within(end_seconds)
-        loop.call_soon_threadsafe(signalled)
+        nonlocal signalled
+        signalled += 1
+        end_within(end_seconds if signalled == 1 else _CLOSING_SECONDS)
+        loop.call_soon_threadsafe((stop if signalled == 1 else hurry).set)
 
     # The interpreter calls them while the loop waits for anything, which asyncio's own handlers do not do.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ import builtins
 import importlib
 import inspect
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from entropyd import ModelInfo
 
 
+# In the place of an error: the function never returns.
+HANGS = "hangs"
+
+
 class FaultyServer(LocalServer):
     """A server of which `fail` makes one function raise.
 
     Args:
       function: The function.
-      error: Name of the built-in exception that it raises.
+      error: Name of the built-in exception that it raises, or HANGS.
       trigger: File that is to be made for it.
 
     Attributes:
@@ -67,6 +72,8 @@ def main(trigger: str, function: str, error: str) -> None:
     def faulty(*args: Any, **kwargs: Any) -> Any:
         if Path(trigger).exists():
             Path(trigger).unlink()
+            if error == HANGS:
+                threading.Barrier(2).wait()
             raise getattr(builtins, error)("a fault of the test's")
         return sound(*args, **kwargs)
 

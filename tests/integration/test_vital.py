@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 from entropyd import priors
-from tests.integration.faulty_server import FaultyServer
+from tests.integration.faulty_server import HANGS, FaultyServer
 from tests.integration.load import free_ports
 from tests.operations import status_page_of, until
 from tests.stored_models import CHANNELS, put_model
@@ -141,6 +141,21 @@ def test_a_signal_ends_a_server_that_fails_while_it_drains(number: int, tmp_path
     with FaultyServer(function, "RuntimeError", tmp_path / "fault", "--role", "coding") as server:
         server.fail().process.send_signal(number)
         assert server.process.wait(60) not in (0, None)
+
+
+def test_a_second_signal_ends_a_server_whose_event_loop_is_held_up(tmp_path: Path) -> None:
+    function = "entropyd_server.rpc.health:Health.alive"
+    with FaultyServer(function, HANGS, tmp_path / "fault", "--role", "coding") as server:
+        server.fail()
+        until(lambda: server.failed, "the event loop is not held up")
+
+        def ended() -> bool:
+            server.process.send_signal(signal.SIGTERM)
+            return server.process.poll() is not None
+
+        until(ended, "no signal ends it")
+        assert server.process.returncode == -signal.SIGALRM
+        assert "in faulty" in server.log_path.read_text()
 
 
 def test_hang_up_reloads_files_and_ends_nothing(tmp_path: Path) -> None:

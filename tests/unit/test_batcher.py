@@ -178,7 +178,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
         squares.gate.set()
         await asyncio.gather(*running, waiting)
 
-    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0}
+    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0, "stalled": 0}
 
 
 def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> None:
@@ -203,7 +203,7 @@ def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> 
         batcher.admit(None)
 
     shed = run(scenario, max_queue_symbols=100, threads=1).shed
-    assert shed == {"queue_full": 2, "deadline": 0, "expired": 0}
+    assert shed == {"queue_full": 2, "deadline": 0, "expired": 0, "stalled": 0}
 
 
 def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() -> None:
@@ -219,7 +219,7 @@ def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() ->
             await late
         assert squares.calls == [1]
 
-    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 0, "expired": 1}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 0, "expired": 1, "stalled": 0}
 
 
 def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> None:
@@ -239,7 +239,7 @@ def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> Non
         squares.gate.set()
         await asyncio.gather(running, waiting)
 
-    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0, "stalled": 0}
 
 
 def test_the_time_of_a_tiny_batch_is_not_taken_for_the_rate_of_large_ones() -> None:

@@ -69,8 +69,9 @@ def _end_with_server() -> None:
     """Leaves the end of this process to the server alone, and makes sure of it.
 
     A terminal or a service manager signals the whole process group; the server finishes what is in flight
-    first, or reloads files. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux the kernel kills
-    this process with its parent. No request comes before `ready`, so none is missed by setting this here.
+    first, or reloads files. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux
+    the kernel kills this process with its parent. No request comes before `ready`, so none is missed by
+    setting this here.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

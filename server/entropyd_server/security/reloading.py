@@ -68,6 +68,9 @@ class Reloaded(Generic[T]):
         except FilesError as error:
             self._reloads[self._what, "failed"] += 1
             log.error("%s changed and cannot be used; those before stay in use: %s", self._what, error)
+        except Exception:
+            self._reloads[self._what, "failed"] += 1
+            log.exception("%s changed and cannot be read; those before stay in use", self._what)
         else:
             self._reloads[self._what, "ok"] += 1
             log.info("%s reloaded", self._what)

@@ -178,7 +178,12 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
         squares.gate.set()
         await asyncio.gather(*running, waiting)
 
-    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0, "stalled": 0}
+    assert run(scenario, max_queue_symbols=20).shed == {
+        "queue_full": 1,
+        "deadline": 0,
+        "expired": 0,
+        "stalled": 0,
+    }
 
 
 def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> None:

@@ -151,8 +151,7 @@ class _Server:
         try:
             request = parse(head)
         except _RefusedError as refusal:
-            status = f"{refusal.status.value} {refusal.status.phrase}"
-            return _rendered(status, [("Content-Type", "text/plain")], f"{status}\n".encode()), False
+            return _refused(refusal.status), False
         started: Any = None
 
         def start_response(status: str, headers: Any, _: Any = None, /) -> Callable[[bytes], object]:
@@ -160,7 +159,11 @@ class _Server:
             started = status, headers
             return _no_writes
 
-        body = b"".join(self._application(request.environ, start_response))
+        try:
+            body = b"".join(self._application(request.environ, start_response))
+        except Exception as error:  # noqa: BLE001 - of one request
+            self._log("a page cannot be made: %s", error)
+            return _refused(HTTPStatus.INTERNAL_SERVER_ERROR), False
         keep, headed = request.keep, request.environ["REQUEST_METHOD"] == "HEAD"
         status, headers = started
         return _rendered(status, headers, body, keep=keep, headed=headed), keep
@@ -209,6 +212,11 @@ def parse(head: bytes) -> Request:
     bodiless = headers.get("HTTP_CONTENT_LENGTH", "0") == "0" and "HTTP_TRANSFER_ENCODING" not in headers
     persistent = version == "HTTP/1.1" and headers.get("HTTP_CONNECTION", "").lower() != "close"
     return Request({**environ, "wsgi.input": BytesIO()}, bodiless and persistent)
+
+
+def _refused(status: HTTPStatus) -> bytes:
+    line = f"{status.value} {status.phrase}"
+    return _rendered(line, [("Content-Type", "text/plain")], f"{line}\n".encode())
 
 
 def _rendered(

@@ -1,7 +1,6 @@
-"""A TCP proxy that can be slow, or stop answering, as networks do.
+"""A TCP proxy that can be slow, stop answering, or forget its connections, as networks do.
 
-Owns the connections through it. It must not know what they carry. Invariant: bytes keep their order, and none
-is lost while the gate is there.
+Invariant: bytes keep their order, and none is lost but those of connections that were forgotten.
 """
 
 from __future__ import annotations
@@ -58,10 +57,15 @@ class Gate:
         """Everything passes again, what was held back first."""
         self._loop.call_soon_threadsafe(self._open.set)
 
+    def forget(self) -> None:
+        """What is sent over the connections that there are vanishes from now on; new ones work."""
+        self._loop.call_soon_threadsafe(lambda: self._forgotten.update(self._passing))
+
     async def _listen(self) -> tuple[str, int]:
         self._open = asyncio.Event()
         self._open.set()
         self._passing: set[asyncio.Task[None]] = set()
+        self._forgotten: set[asyncio.Task[None]] = set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         address: tuple[str, int] = self._server.sockets[0].getsockname()
         return address
@@ -74,8 +78,8 @@ class Gate:
             behind_reader, behind_writer = await asyncio.open_connection(*self._behind)
             with contextlib.closing(behind_writer):
                 await asyncio.gather(
-                    self._pass(reader, behind_writer, answers=False),
-                    self._pass(behind_reader, writer, answers=True),
+                    self._pass(task, reader, behind_writer, answers=False),
+                    self._pass(task, behind_reader, writer, answers=True),
                 )
         except (OSError, asyncio.CancelledError):
             pass  # either end left, or the gate closes
@@ -84,14 +88,23 @@ class Gate:
             self._passing.discard(task)
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
+        self,
+        connection: asyncio.Task[None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        answers: bool,
     ) -> None:
         while piece := await reader.read(65536):
+            if connection in self._forgotten:
+                continue
             if answers:
                 await asyncio.sleep(self.delay_s)
                 await self._open.wait()
             writer.write(piece)
             await writer.drain()
+        if connection in self._forgotten:
+            return
         with contextlib.suppress(OSError):
             writer.write_eof()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from entropyd_server import settings as flags
 from entropyd_server.observe import logs
-from entropyd_server.transport.polling import read_where_asked
+from entropyd_server.transport.polling import keep_strangers_out_of_the_log, read_where_asked
 
 if TYPE_CHECKING:
     from entropyd_server.settings import Settings
@@ -26,13 +27,17 @@ def _serve(settings: Settings) -> None:
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())
     read_where_asked()
+    keep_strangers_out_of_the_log()
     # Here, not above: `--help` should not wait for gRPC and Numba.
-    from entropyd_server.app import StartError, serve  # noqa: PLC0415
+    from entropyd_server.app import ServerFailedError, StartError, serve  # noqa: PLC0415
 
     try:
         serve(settings)
     except StartError as error:
         raise click.ClickException(str(error)) from error
+    except ServerFailedError:
+        # The log has said why. What is left of the process may not get to an end of its own.
+        os._exit(1)
 
 
 def _no_tensorflow() -> str:

@@ -25,12 +25,13 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, mo
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
+from entropyd_server.descriptors import raise_limit
 from entropyd_server.memory import keep_freed_memory
 from entropyd_server.metrics import Metrics
 from entropyd_server.modeling.plane import ModelingPlane
 from entropyd_server.modeling.supervisor import RESTART_REASONS
 from entropyd_server.modeling.work import WorkLimits
-from entropyd_server.observe import http_server
+from entropyd_server.observe import pages
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
 from entropyd_server.rpc.boundary import Boundary
@@ -44,14 +45,17 @@ from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.rpc.reflection import Reflection
-from entropyd_server.security.gate import Admission, Gate
+from entropyd_server.rpc.unknown import Unknown
+from entropyd_server.security.gate import Admission, Gate, connection_share
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.security.tokens import Scope
 from entropyd_server.store.location import StoreError
 from entropyd_server.store.model_store import ModelStore
-from entropyd_server.transport.server import Server
+from entropyd_server.transport.server import KEEPALIVE, Server
+from entropyd_server.transport.stalls import Stalls
 from entropyd_server.transport.turns import run
+from entropyd_server.vital import Vital, end_within, prepare_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +90,12 @@ _INLINE_SYMBOLS = {"compress": 65536, "decompress": 16384}
 _TURN_AWAY_S = 0.5
 # Calls in hand at the end of the drain time may take this long.
 _GRACE_SECONDS = 30.0
+# After both, the server gets this long to end its parts; then the kernel ends it.
+_CLOSING_SECONDS = 10.0
+# A server that has lost something vital gets this long in all.
+_FAILED_SECONDS = 5.0
+# Of which this is for those who watch its health.
+_TELL_SECONDS = 0.2
 # gRPC's name for no time limit, in milliseconds.
 _NO_END = 2**31 - 1
 
@@ -94,12 +104,17 @@ class StartError(Exception):
     """The server cannot start; the message says what to change."""
 
 
+class ServerFailedError(Exception):
+    """Something that the server cannot do without has failed; the log says what."""
+
+
 @dataclass(frozen=True)
 class _Parts:
     """The parts of a server that start late or must be closed; None where the role is not served."""
 
     server: Server
     protection: Protection
+    admission: Admission
     health: Health
     store: ModelStore
     batcher: Batcher[Any, Any] | None
@@ -107,42 +122,65 @@ class _Parts:
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads files.
 
     Raises:
       StartError: If an address cannot be bound or the store cannot be opened.
+      ServerFailedError: If something fails that the server cannot do without.
     """
-    run(_serve(settings))
+    prepare_end()
+    raise_limit()
+    try:
+        run(_serve(settings))
+    except (StartError, ServerFailedError):
+        raise
+    except Exception as error:  # the event loop's own: what is left of the process ends, too
+        Vital(partial(end_within, _FAILED_SECONDS)).fail("the event loop", error)
+        raise ServerFailedError from error
 
 
 async def _serve(settings: Settings) -> None:
     started = time.perf_counter()
+    stop, hurry, reload = _signals(settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS)
+    loop = asyncio.get_running_loop()
+
+    def give_up() -> None:
+        end_within(_FAILED_SECONDS)
+        loop.call_soon_threadsafe(stop.set)
+
+    vital = Vital(give_up)
     metrics, calls = Metrics(version("entropyd")), CallLog()
     source = StatusSource(version("entropyd"), metrics, calls)
     if settings.metrics_listen:
         try:
-            page = http_server.serve(settings.metrics_listen, metrics, source.status)
+            page = pages.serve(settings.metrics_listen, metrics, source.status, vital)
         except OSError as error:
             raise StartError(f"cannot serve metrics on {settings.metrics_listen}: {error}") from error
         log.info("status page on %s, metrics on %smetrics", page, page)
     tracing = _tracing(settings)
-    parts = await _build(settings, metrics, calls, tracing)
+    parts = await _build(settings, metrics, calls, tracing, vital)
     source.services = lambda: parts.health.states
-    stop, hurry = _signals()
-    probed = await _probed(settings.health_listen, parts.health)
+    probed = await _probed(settings.health_listen, parts.health, vital)
     await parts.server.start()
     log.info("listening on %s with roles %s", settings.listen, ", ".join(sorted(settings.roles)))
-    starting = asyncio.create_task(_start(parts, started))
+    starting = asyncio.create_task(_start(parts, started, vital))
     # A start that fails ends the server: it must not wait unready for ever.
     starting.add_done_callback(lambda task: stop.set() if _failed(task) else None)
-    watching = asyncio.gather(_watch(parts), source.keep_reading(), parts.protection.watch())
+    watching = [
+        vital.task("watching the batcher", _watch(parts)),
+        vital.task("reading the metrics", source.keep_reading()),
+        vital.task("reloading files", parts.protection.watch(reload)),
+        vital.task("ending stalled calls", _end_stalled(settings, parts, probed, metrics)),
+    ]
     await stop.wait()
-    log.info("draining for %g s", settings.drain_seconds)
-    starting.cancel()
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching  # or its end would be logged as an error that nobody looked at
     await parts.health.drain()
+    if vital.failed:
+        await parts.health.alive(alive=False)
+        await asyncio.sleep(_TELL_SECONDS)
+        raise ServerFailedError
+    log.info("draining for %g s", settings.drain_seconds)
+    for task in (starting, *watching):
+        task.cancel()
     await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
     parts.health.turn_away()
     await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
@@ -180,11 +218,26 @@ async def _watch(parts: _Parts) -> None:
         await asyncio.sleep(_WATCH_S)
 
 
+async def _end_stalled(settings: Settings, parts: _Parts, probed: Server | None, metrics: Metrics) -> None:
+    """Ends calls whose callers hold them up, on both addresses."""
+    limit_s, admission = settings.receive_timeout_seconds, parts.admission
+
+    def count() -> None:
+        metrics.shed["stalled"] += 1
+
+    watches = [Stalls(limit_s, count).watch(parts.server.calls, lambda: admission.full)]
+    if probed is not None:
+        watches.append(Stalls(limit_s, count).watch(probed.calls, lambda: False))
+    await asyncio.gather(*watches)
+
+
 def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
 
 
-async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: Tracing | None) -> _Parts:
+async def _build(
+    settings: Settings, metrics: Metrics, calls: CallLog, tracing: Tracing | None, vital: Vital
+) -> _Parts:
     limits = Limits(
         max_message_bytes=settings.max_message_bytes,
         max_model_bytes=settings.max_model_bytes,
@@ -214,22 +267,25 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             # With it, a second server would silently share the port.
             ("grpc.so_reuseport", 0),
             # One connection's further calls wait on its own side.
-            ("grpc.max_concurrent_streams", settings.max_concurrent_calls),
+            ("grpc.max_concurrent_streams", connection_share(settings.max_concurrent_calls)),
             # Of calls that wait to be looked at, gRPC would cancel some from 1000 on, without a word.
             ("grpc.server.max_pending_requests", most_waiting_calls),
             ("grpc.server.max_pending_requests_hard_limit", most_waiting_calls),
             ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
+            *KEEPALIVE,
         ],
+        vital=vital,
     )
     refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
-    batcher = _batcher(settings, metrics, tracing) if "coding" in settings.roles else None
+    batcher = _batcher(settings, metrics, tracing, vital) if "coding" in settings.roles else None
     # Messages of a stream are refused one by one, by the batcher itself.
     admit = {
         f"/{CODING.full_name}/{method}": batcher.admit
         for method in ("Compress", "Decompress")
         if batcher is not None
     }
-    gate = Gate(server, refuse, Admission(protection.access, settings.max_concurrent_calls, admit).refusal)
+    admission = Admission(protection.access, settings.max_concurrent_calls, admit)
+    gate = Gate(server, refuse, admission.refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds, limits.max_object_bytes)
     except StoreError as error:
@@ -265,11 +321,12 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         boundary.enclose(Reflection(reflected), REFLECTION), gate
     )
+    server.add_generic_rpc_handlers([Unknown(refuse)])
     try:
         protection.add_port(server, settings.listen)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
-    return _Parts(server, protection, health, store, batcher, plane)
+    return _Parts(server, protection, admission, health, store, batcher, plane)
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -285,7 +342,9 @@ def _tracing(settings: Settings) -> Tracing | None:
     return Tracing(version("entropyd"))
 
 
-def _batcher(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Batcher[Any, Any]:
+def _batcher(
+    settings: Settings, metrics: Metrics, tracing: Tracing | None, vital: Vital
+) -> Batcher[Any, Any]:
     make: Callable[..., Batcher[Any, Any]] = Batcher
     if tracing is not None:
         from entropyd_server.observe.traced_batcher import TracedBatcher  # noqa: PLC0415
@@ -299,6 +358,7 @@ def _batcher(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> B
         inline_symbols=_INLINE_SYMBOLS,
         max_batch_delay_s=settings.max_batch_delay_ms / 1000,
         metrics=metrics,
+        vital=vital,
     )
     metrics.queue_symbols = lambda: batcher.queue_symbols
     metrics.batching_stalled_seconds = lambda: batcher.stalled_s
@@ -337,13 +397,13 @@ def _perturber(
     return make(plane, settings.max_queue_symbols, metrics)
 
 
-async def _start(parts: _Parts, started: float) -> None:
+async def _start(parts: _Parts, started: float, vital: Vital) -> None:
     """Brings every role to SERVING, the coding role without waiting for the other."""
     starts = []
     if parts.batcher is not None:
         starts.append(_start_coding(parts, started))
     if parts.plane is not None:
-        starts.append(_start_modeling(parts, parts.plane, started))
+        starts.append(_start_modeling(parts, parts.plane, started, vital))
     await asyncio.gather(*starts)
 
 
@@ -355,8 +415,8 @@ async def _start_coding(parts: _Parts, started: float) -> None:
     log.info("%s is SERVING after %.1f s", CODING.full_name, time.perf_counter() - started)
 
 
-async def _start_modeling(parts: _Parts, plane: ModelingPlane, started: float) -> None:
-    await plane.start()
+async def _start_modeling(parts: _Parts, plane: ModelingPlane, started: float, vital: Vital) -> None:
+    await plane.start(vital)
     await plane.wait_ready()
     await _store_answers(parts.store)
     await parts.health.serving(MODELING.full_name)
@@ -377,23 +437,35 @@ def _milliseconds(seconds: float) -> int:
     return round(min(seconds * 1000, _NO_END)) or _NO_END
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Events that the first and the second signal to stop set."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+def _signals(end_seconds: float) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
+    """Events that the first and the second signal to stop set, and SIGHUP.
 
-    def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+    Whatever the event loop is held up by, the process has ended so many seconds after the first signal to
+    stop, and soon after the second.
+    """
+    stop, hurry, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
+    signalled = 0
+
+    def stopped(*_: object) -> None:
+        nonlocal signalled
+        signalled += 1
+        end_within(end_seconds if signalled == 1 else _CLOSING_SECONDS)
+        loop.call_soon_threadsafe((stop if signalled == 1 else hurry).set)
+
+    # The interpreter calls them while the loop waits for anything, which asyncio's own handlers do not do.
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signalled)
-    return stop, hurry
+        signal.signal(number, stopped)
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.set))
+    return stop, hurry, reload
 
 
-async def _probed(address: str, health: Health) -> Server | None:
+async def _probed(address: str, health: Health, vital: Vital) -> Server | None:
     """Answers health, and nothing else, on an address of its own; without one, does nothing."""
     if not address:
         return None
-    server = Server(options=[("grpc.so_reuseport", 0)])
+    server = Server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
     await health.register(server)
     try:
         server.add_insecure_port(address)

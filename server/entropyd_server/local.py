@@ -42,6 +42,8 @@ class LocalServer:
       log_path: File with what the server logs.
     """
 
+    _program: tuple[str, ...] = (sys.executable, "-m", "entropyd_server")
+
     def __init__(
         self,
         *flags: str,
@@ -61,7 +63,7 @@ class LocalServer:
         folder = Path(self._folder.name)
         self.target = self._listen or f"unix:{folder}/socket"
         self.log_path = folder / "log"
-        command = [sys.executable, "-m", "entropyd_server", "--listen", self.target]
+        command = [*self._program, "--listen", self.target]
         # Ahead of the caller's flags, which may say otherwise.
         command += ["--metrics-listen", "", "--drain-seconds", "0"]
         command += ["--store", self._store or (folder / "store").as_uri(), *self._flags]

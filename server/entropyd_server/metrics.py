@@ -127,7 +127,7 @@ class Metrics(Collector):
         self.undecodable_units = 0
         self.excess_bits = Distribution(_BITS)
         # Shown before they happen: nobody sees a first increment of what was not there.
-        self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0)
+        self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0, stalled=0)
         self.models_loaded = 0
         self.model_cache_bytes = 0
         self.model_cache: dict[str, int] = {"hit": 0, "miss": 0}

@@ -45,6 +45,7 @@ class Settings:
     max_build_seconds: float
     max_build_memory_bytes: int
     max_concurrent_calls: int
+    receive_timeout_seconds: float
     max_models_per_caller: int
     max_connection_age_seconds: float
     drain_seconds: float
@@ -202,10 +203,17 @@ _OPTIONS = [
     ),
     _option(
         "--max-concurrent-calls",
-        "Most calls in hand at a time, streams among them; one connection waits for its own, and what comes "
-        "over others is refused at once and told when to come again.",
+        "Most calls in flight at a time, streams among them, half of them over one connection, whose others "
+        "wait. Past them, calls are refused at once and told when to come again.",
         type=click.IntRange(min=1),
         default=1024,
+    ),
+    _option(
+        "--receive-timeout-seconds",
+        "Longest time for a call's first message to come, or for its answer to be taken, in seconds; then "
+        "the call is ended. Streams may rest between messages, but not while all places are taken.",
+        type=_Number(min=0, min_open=True),
+        default=30.0,
     ),
     _option(
         "--max-models-per-caller",

@@ -58,7 +58,7 @@ def target(
     """nginx with the configuration as it is published, but for addresses."""
     folder = tmp_path_factory.mktemp("nginx")
     listen = f"127.0.0.1:{free_ports(1)[0]}"
-    conf = CONF.read_text().replace("listen 7070 http2;", f"listen {listen} http2;")
+    conf = CONF.read_text().replace("listen 7070 http2", f"listen {listen} http2")
     for number, replica in enumerate(started_replicas):
         conf = conf.replace(f"server coding-{number}.entropyd:7070", f"server {replica.address}")
     conf = conf.replace("server modeling-0.entropyd:7070", f"server {server.target}")

@@ -17,6 +17,7 @@ from entropyd_server.batching.batcher import Batcher, _Caller
 from entropyd_server.batching.queue import BatchQueue, Entry
 from entropyd_server.metrics import Metrics
 from entropyd_server.transport import turns
+from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -74,6 +75,7 @@ def run(
             inline_symbols={"compress": inline_symbols},
             max_batch_delay_s=0.0,
             metrics=metrics,
+            vital=Vital(pytest.fail),
         )
         await scenario(batcher, squares)
         assert batcher.queue_symbols == 0
@@ -176,7 +178,12 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
         squares.gate.set()
         await asyncio.gather(*running, waiting)
 
-    assert run(scenario, max_queue_symbols=20).shed == {"queue_full": 1, "deadline": 0, "expired": 0}
+    assert run(scenario, max_queue_symbols=20).shed == {
+        "queue_full": 1,
+        "deadline": 0,
+        "expired": 0,
+        "stalled": 0,
+    }
 
 
 def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> None:
@@ -201,7 +208,7 @@ def test_the_end_of_the_queue_is_for_those_whose_messages_are_on_their_way() -> 
         batcher.admit(None)
 
     shed = run(scenario, max_queue_symbols=100, threads=1).shed
-    assert shed == {"queue_full": 2, "deadline": 0, "expired": 0}
+    assert shed == {"queue_full": 2, "deadline": 0, "expired": 0, "stalled": 0}
 
 
 def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() -> None:
@@ -217,7 +224,7 @@ def test_a_deadline_that_passes_in_the_queue_is_said_so_and_costs_no_coding() ->
             await late
         assert squares.calls == [1]
 
-    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 0, "expired": 1}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 0, "expired": 1, "stalled": 0}
 
 
 def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> None:
@@ -237,7 +244,7 @@ def test_a_deadline_that_the_measured_rate_cannot_meet_is_refused_early() -> Non
         squares.gate.set()
         await asyncio.gather(running, waiting)
 
-    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0}
+    assert run(scenario, threads=1).shed == {"queue_full": 0, "deadline": 1, "expired": 0, "stalled": 0}
 
 
 def test_the_time_of_a_tiny_batch_is_not_taken_for_the_rate_of_large_ones() -> None:

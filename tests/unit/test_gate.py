@@ -17,6 +17,7 @@ from entropyd_server.security.access import METHOD_SCOPES, Access
 from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
+from tests import http2
 
 _BUSY, _IDLE = "/entropyd.v1.CodingService/Compress", "/entropyd.v1.InfoService/GetServerInfo"
 assert {_BUSY, _IDLE} <= METHOD_SCOPES.keys()
@@ -24,6 +25,17 @@ assert {_BUSY, _IDLE} <= METHOD_SCOPES.keys()
 
 async def answer(message: Empty, context: Any) -> Empty:
     return message
+
+
+class Waiting(grpc.GenericRpcHandler):
+    """Answers no call."""
+
+    def service(self, call: Any) -> Any:
+        async def wait(message: Empty, context: Any) -> Empty:
+            await asyncio.Event().wait()
+            return message
+
+        return grpc.unary_unary_rpc_method_handler(wait, request_deserializer=Empty.FromString)
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -69,3 +81,52 @@ def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answ
     assert first is not None
     assert 30 < first < 61
     assert second is None
+
+
+def test_no_connection_has_more_than_its_share_and_places_come_back() -> None:
+    async def main() -> None:
+        metrics, server = Metrics("test"), Server()
+        boundary = Boundary(metrics, CallLog(), lambda name: None)
+        admission = Admission(Access(None), 4, {})
+        gate = Gate(server, boundary.refuse, admission.refusal)
+        gate.add_generic_rpc_handlers([Waiting()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        refused = metrics.methods["Compress"].calls_by_code
+        # As somebody who does not ask how many calls a connection may have.
+        with http2.connect(("127.0.0.1", port)) as connection:
+            connection.sendall(b"".join(http2.opening(number, _BUSY.encode()) for number in (1, 3, 5, 7, 9)))
+            while refused["RESOURCE_EXHAUSTED"] < 3:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+            assert len(server.calls) == 2
+            assert not admission.full
+            with http2.connect(("127.0.0.1", port)) as other:
+                other.sendall(b"".join(http2.opening(number, _BUSY.encode()) for number in (1, 3)))
+                while not admission.full:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+        while admission.full or server.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert refused["RESOURCE_EXHAUSTED"] == 3
+        await server.stop(asyncio.sleep(0))
+        await server.close()
+
+    run(main())
+
+
+def test_metadata_that_are_no_text_are_refused_once_the_caller_is_known() -> None:
+    async def main() -> None:
+        metrics, server = Metrics("test"), Server()
+        boundary = Boundary(metrics, CallLog(), lambda name: None)
+        gate = Gate(server, boundary.refuse, Admission(Access(None), 4, {}).refusal)
+        gate.add_generic_rpc_handlers([Handlers()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        counted = metrics.methods["Compress"].calls_by_code
+        with http2.connect(("127.0.0.1", port)) as connection:
+            connection.sendall(http2.opening(1, _BUSY.encode(), (b"x-note", b"\xff")))
+            while not counted["INVALID_ARGUMENT"]:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+        await server.stop(asyncio.sleep(0))
+        await server.close()
+
+    run(main())

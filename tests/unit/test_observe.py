@@ -17,7 +17,7 @@ from entropyd.contract.errors import InternalError, ModelNotFoundError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe import units
 from entropyd_server.observe.call_log import CallLog, Failure
-from entropyd_server.observe.rates import Minute, Reading, quantile
+from entropyd_server.observe.rates import Minute, Reading, lies_beyond, quantile
 from entropyd_server.observe.status import StatusSource
 from entropyd_server.observe.status_page import render
 from entropyd_server.observe.throttle import Throttle
@@ -144,6 +144,7 @@ class TestRates:
         below = sum(count for count, bound in zip(counts, bounds, strict=False) if bound < found)
         assert below <= share * sum(counts) + 1e-9
         assert found <= 4.0
+        assert lies_beyond(share, counts) == (share * sum(counts) > sum(counts[:3]))
 
 
 class _Text(HTMLParser):
@@ -198,6 +199,16 @@ class TestStatusPage:
         page = _Text(render(StatusSource(hostile, Metrics("x"), calls).status()))
         assert "script" not in page.tags
         assert hostile in page.text
+
+    def test_of_calls_that_took_longer_than_is_measured_it_says_so(self) -> None:
+        metrics = Metrics("1")
+        source = StatusSource("1", metrics, CallLog())
+        busy(metrics, 6, 75.0)
+        busy(metrics, 5, 0.003)
+        text = _Text(render(source.status())).text
+        assert text.count("more than 10.00 s") == 2
+        busy(metrics, 5, 0.003)
+        assert _Text(render(source.status())).text.count("more than 10.00 s") == 1
 
     def test_a_server_that_has_done_nothing_yet_has_a_page(self) -> None:
         text = _Text(render(StatusSource("1", Metrics("1"), CallLog()).status())).text

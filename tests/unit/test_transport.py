@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from entropyd_server.transport.server import Server
+from entropyd_server.transport.stalls import Stalls
 from entropyd_server.transport.turns import run
+from tests import http2
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
 
     from entropyd_server.transport.call import Call
@@ -35,6 +40,8 @@ class Servicer:
         self.remaining.append(context.time_remaining())
         if message == b"fail":
             raise RuntimeError("a secret")
+        if message == b"exhaust":
+            raise MemoryError
         if message == b"abort":
             context.abort(grpc.StatusCode.DATA_LOSS, "gone \N{EM DASH} said so", (("key", "value"),))
         if message.startswith(b"wait"):
@@ -126,6 +133,18 @@ async def serving() -> AsyncIterator[tuple[Server, Servicer, Client]]:
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield server, servicer, Client(channel)
+
+
+@asynccontextmanager
+async def raw(server: Server, *, takes_answers: bool = True) -> AsyncIterator[socket.socket]:
+    """A connection to a server, for frames that gRPC's clients do not send."""
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    connection = http2.connect(("127.0.0.1", port), takes_answers=takes_answers)
+    with connection:
+        yield connection
+    await server.stop(asyncio.sleep(0))
+    await server.close()
 
 
 async def failure(call: Any) -> grpc.aio.AioRpcError:
@@ -351,3 +370,152 @@ def test_an_address_that_is_taken_is_said_so() -> None:
         await first.close()
 
     run(main())
+
+
+class Forgetful(cygrpc.CompletionQueue):  # type: ignore[misc]  # carries no types
+    """A queue that has no memory left for an event here and there; gRPC drops what it cannot read."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.lost: set[int] = set()
+
+    def poll(self, deadline: float | None = None) -> Any:
+        event = super().poll(deadline)
+        if event.completion_type == cygrpc.CompletionType.operation_complete:
+            self.events += 1
+            if self.events in self.lost:
+                raise MemoryError
+        return event
+
+
+@pytest.mark.parametrize("lost", range(1, 9))
+def test_a_call_whose_event_cannot_be_read_ends_and_the_others_go_on(
+    lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cygrpc, "CompletionQueue", Forgetful)
+
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            queue: Any = server._queue
+            await client.one(b"abc")
+            queue.lost = {queue.events + lost}
+            for _ in range(3):
+                for call in (client.one(b"abc"), client.count(iter([b"a", b"b"]))):
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await call
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    assert [word async for word in client.many(iter([b"ab", b"cd"]))] == [b"ba", b"dc"]
+            assert queue.events > max(queue.lost)
+            assert await client.one(b"abc") == b"cba"
+            # However an event was lost, no call is kept for ever: else this would wait for it.
+            await server.stop(asyncio.sleep(60))
+            await server.close()
+            assert not server.calls
+
+    run(main())
+
+
+def test_more_calls_can_be_lost_than_are_wanted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cygrpc, "CompletionQueue", Forgetful)
+
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            queue: Any = server._queue
+            for _ in range(100):
+                queue.lost = {queue.events + 1}
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await client.one(b"abc")
+            assert await client.one(b"abc") == b"cba"
+            await server.stop(asyncio.sleep(60))
+            await server.close()
+
+    run(main())
+
+
+def test_memory_that_a_servicer_lacks_is_said_so() -> None:
+    async def main() -> None:
+        async with serving() as (server, _, client):
+            error = await failure(client.one(b"exhaust"))
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error.details() == "the server is out of memory"
+            assert await client.one(b"abc") == b"cba"
+            await server.stop(asyncio.sleep(0))
+            await server.close()
+
+    run(main())
+
+
+def test_a_caller_that_owes_its_message_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with serving() as (server, servicer, client):
+            ended: list[None] = []
+            crowded = False
+            stalls = Stalls(0.2, lambda: ended.append(None))
+            watching = asyncio.create_task(stalls.watch(server.calls, lambda: crowded))
+            resting, working = client.many(), asyncio.ensure_future(client.one(b"wait"))
+            await resting.write(b"ab")
+            assert await resting.read() == b"ba"
+            for owing in (client.one_as_stream(), client.many().read()):
+                assert (await failure(owing)).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            # Neither a stream between two messages nor what the server itself takes long for is ended.
+            assert len(ended) == 2
+            await resting.write(b"cd")
+            assert await resting.read() == b"dc"
+            crowded = True
+            assert (await failure(resting.read())).code() == grpc.StatusCode.UNAVAILABLE
+            while len(servicer.left) < 2:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+            assert servicer.left == ["many"] * 2
+            assert not working.done()
+            working.cancel()
+            watching.cancel()
+            await server.stop(asyncio.sleep(0))
+            await server.close()
+
+    run(main())
+
+
+def test_a_caller_that_does_not_take_its_answer_is_not_waited_for() -> None:
+    async def main() -> None:
+        server, servicer = Server(), Servicer()
+        server.add_generic_rpc_handlers([Handlers(servicer)])
+        ended = asyncio.Event()
+        watching = asyncio.create_task(Stalls(0.2, ended.set).watch(server.calls, lambda: False))
+        async with raw(server, takes_answers=False) as connection:
+            connection.sendall(http2.opening(1, b"/test.Service/One") + http2.message(1, b"abc"))
+            await ended.wait()
+            while server.calls:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.001)
+        watching.cancel()
+
+    run(main())
+
+
+def test_whatever_bytes_a_call_begins_with_nothing_of_them_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called: list[tuple[str, bool]] = []
+    all_called = asyncio.Event()
+
+    class Refusing:
+        def service(self, call: Call) -> None:
+            called.append((call.method, call.malformed))
+            if len(called) == 4:
+                all_called.set()
+            call.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+
+    async def main() -> None:
+        server = Server()
+        server.add_generic_rpc_handlers([Refusing()])
+        async with raw(server) as connection:
+            path = b"/test.Service/One"
+            connection.sendall(http2.opening(1, path, (b"x-note", b"SECRET")))
+            connection.sendall(http2.opening(3, path, (b"x-note", b"SECRET\xff")))
+            connection.sendall(http2.opening(5, path, (b"x-note-bin", b"/w==")))
+            connection.sendall(http2.opening(7, path + b"SECRET\xff"))
+            await all_called.wait()
+
+    run(main())
+    known = "/test.Service/One"
+    assert called == [(known, False), (known, True), (known, False), ("?", False)]
+    assert not caplog.records

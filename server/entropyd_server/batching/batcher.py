@@ -14,6 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from entropyd_server.batching.queue import Key, Share
     from entropyd_server.metrics import Metrics
     from entropyd_server.transport.turns import TurnLoop
+    from entropyd_server.vital import Vital
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -71,6 +73,7 @@ class Batcher(Generic[W, R]):
         would cost more.
       max_batch_delay_s: How long work waits for company.
       metrics: Where waits, batches and refusals are counted.
+      vital: Is told if a batch can neither be handed out nor returned.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Batcher(Generic[W, R]):
         inline_symbols: Mapping[str, int],
         max_batch_delay_s: float,
         metrics: Metrics,
+        vital: Vital,
     ) -> None:
         self._queue = queue
         self._code = code
@@ -93,6 +97,7 @@ class Batcher(Generic[W, R]):
         self._small_batch_symbols = min(inline_symbols.values())
         self._max_batch_delay_s = max_batch_delay_s
         self._metrics = metrics
+        self._guard = partial(vital.guard, "batcher")
         self._dispatch_planned: asyncio.Handle | None = None
         self._seconds_per_symbol = 0.0
         self._progress_at = time.monotonic()
@@ -190,6 +195,10 @@ class Batcher(Generic[W, R]):
         return result
 
     def _dispatch(self) -> None:
+        with self._guard():
+            self._hand_out()
+
+    def _hand_out(self) -> None:
         self._dispatch_planned = None
         inline = self._queue.symbols <= self._small_batch_symbols
         while self._queue.symbols and (inline or self._free_threads):
@@ -221,16 +230,13 @@ class Batcher(Generic[W, R]):
                 figures.queue_wait_seconds.observe(now - share.entry.queued_at)
 
     def _run_on_thread(self, batch: Batch[_Caller[W, R]], loop: TurnLoop) -> None:
-        outcomes, seconds = self._run(batch)
-        # Callers go on in this turn, on this thread. A callback, so that the loop tells of what fails in it.
-        with loop.turn:
-            loop.call_soon(self._returned, batch, outcomes, seconds)
-
-    def _returned(self, batch: Batch[_Caller[W, R]], outcomes: list[R | Exception], seconds: float) -> None:
-        self._free_threads += 1
-        self._settle(batch, outcomes, seconds)
-        if self._dispatch_planned is None:
-            self._dispatch()
+        with self._guard():
+            outcomes, seconds = self._run(batch)
+            with loop.turn:  # callers go on in this turn, on this thread
+                self._free_threads += 1
+                self._settle(batch, outcomes, seconds)
+                if self._dispatch_planned is None:
+                    self._hand_out()
 
     def _run(self, batch: Batch[_Caller[W, R]]) -> tuple[list[R | Exception], float]:
         """Codes a batch; the result or the error of each share, and the seconds that it took."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from entropyd_server.modeling.work import WorkLimits
+    from entropyd_server.vital import Vital
 
 
 class ModelingPlane:
@@ -58,9 +59,10 @@ class ModelingPlane:
         self._ring = Ring(self.devices)
         self._loads = dict.fromkeys(self.devices, 0)
 
-    async def start(self) -> None:
-        """Begins starting the workers; `wait_ready` waits for them."""
-        await asyncio.gather(*(worker.start() for worker in self.workers.values()))
+    async def start(self, vital: Vital) -> None:
+        """Begins starting the workers; `wait_ready` waits for them. `vital` guards their supervisors."""
+        for name, worker in self.workers.items():
+            vital.watch(f"supervisor of worker {name}", await worker.start())
 
     async def wait_ready(self) -> None:
         """Waits until every worker answers.

@@ -127,8 +127,9 @@ class WorkerProcess:
                 self._answers.put_nowait(frame)
         except asyncio.IncompleteReadError:
             pass
-        except FrameError:
-            log.exception("worker %s broke the protocol and is killed", self._name)
+        except Exception as error:  # a frame that is none, or more than there is memory for
+            what = "broke the protocol" if isinstance(error, FrameError) else "cannot be read"
+            log.exception("worker %s %s and is killed", self._name, what)
             self.kill()
             while await stdout.read(2**16):
                 pass
@@ -145,6 +146,10 @@ class WorkerProcess:
             except ValueError:
                 # asyncio drops a line above its buffer of 64 KiB.
                 line = b"(a line too long to log)\n"
+            except Exception:
+                log.exception("the lines of worker %s cannot be read, so it is killed", self._name)
+                self.kill()
+                return
             if not line:
                 return
             log.warning("worker %s: %s", self._name, line.decode(errors="replace").rstrip())

@@ -95,9 +95,10 @@ class WorkerSupervisor:
         """Versions of the worker's libraries, by name; empty until one was ready."""
         return dict(self._versions)
 
-    async def start(self) -> None:
-        """Begins starting the worker; `wait_ready` waits for it."""
+    async def start(self) -> asyncio.Task[None]:
+        """Begins starting the worker; `wait_ready` waits for it. The task keeps one running until `close`."""
         self._life = asyncio.create_task(self._keep_running())
+        return self._life
 
     async def wait_ready(self) -> None:
         """Waits until the worker answers.

@@ -71,11 +71,13 @@ def _end_with_server() -> None:
     """Leaves the end of this process to the server alone, and makes sure of it.
 
     A terminal or a service manager signals the whole process group; the server finishes what is in flight
-    first. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux the kernel kills
-    this process with its parent. No request comes before `ready`, so none is missed by setting this here.
+    first, or reloads files. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux
+    the kernel kills this process with its parent. No request comes before `ready`, so none is missed by
+    setting this here.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

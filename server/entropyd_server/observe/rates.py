@@ -73,6 +73,7 @@ class MethodRates:
       failed: How many of them were not OK.
       median_seconds: Upper half of them took longer; None without calls.
       p99_seconds: One in a hundred took longer; None without calls.
+      median_beyond, p99_beyond: Whether it lies beyond the last bound, which stands in its place.
       total: Calls since the server started.
     """
 
@@ -80,6 +81,8 @@ class MethodRates:
     failed: int
     median_seconds: float | None
     p99_seconds: float | None
+    median_beyond: bool
+    p99_beyond: bool
     total: int
 
 
@@ -145,6 +148,11 @@ def quantile(share: float, counts: Sequence[int], bounds: Sequence[float]) -> fl
     return bounds[-1]
 
 
+def lies_beyond(share: float, counts: Sequence[int]) -> bool:
+    """Whether `quantile` lies in the last bucket, of which nobody knows where it ends."""
+    return sum(counts[:-1]) < share * sum(counts)
+
+
 def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> MethodRates:
     before, calls = oldest.calls.get(name, {}), newest.calls[name]
     ended = {code: count - before.get(code, 0) for code, count in calls.items()}
@@ -161,6 +169,8 @@ def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> Meth
         sum(ended.values()) - ended.get("OK", 0),
         quantile(0.5, counts, newest.bounds),
         quantile(0.99, counts, newest.bounds),
+        lies_beyond(0.5, counts),
+        lies_beyond(0.99, counts),
         sum(calls.values()),
     )
 

@@ -100,14 +100,18 @@ def _calls(status: Status) -> str:
             name,
             f"{rates.calls_per_second:.1f}",
             f"{rates.failed:,}",
-            seconds_text(rates.median_seconds),
-            seconds_text(rates.p99_seconds),
+            _quantile(rates.median_seconds, beyond=rates.median_beyond),
+            _quantile(rates.p99_seconds, beyond=rates.p99_beyond),
             f"{rates.total:,}",
         )
         for name, rates in sorted(status.rates.methods.items())
         if rates.total
     ]
     return _table(("method", "calls/s", "failed", "median", "p99", "since the start"), rows, "no calls yet")
+
+
+def _quantile(seconds: float | None, *, beyond: bool) -> str:
+    return f"more than {seconds_text(seconds)}" if beyond else seconds_text(seconds)
 
 
 def _coding(status: Status) -> str:

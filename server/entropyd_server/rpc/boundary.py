@@ -16,6 +16,7 @@ import grpc
 
 from entropyd.contract.errors import EntropydError, InternalError, OverloadedError, to_status
 from entropyd_server.observe.call_log import REQUEST_ID_KEY
+from entropyd_server.rpc.error_size import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC's clients say of themselves: the attempts before this one, at most four.
 _ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
 _ATTEMPTS = ("1", "2", "3", "4")
+_NO_MEMORY_RETRY_S = 1.0
 # In the place of a request id, and as long as those that the log makes.
 _ANY_ID = "?" * 16
 
@@ -111,7 +113,7 @@ class Boundary:
     def _abort(
         self, method: str, context: Call, error: EntropydError, cause: Exception, started: float
     ) -> NoReturn:
-        error = _more_patient(error, context)
+        error = fitted(_more_patient(error, context))
         milliseconds = 1000 * (time.perf_counter() - started)
         request_id = self._calls.failed(method, context.invocation_metadata(), error, cause, milliseconds)
         details = render(error, request_id)
@@ -158,4 +160,6 @@ def as_error(raised: Exception) -> EntropydError:
     """The entropyd error that a caller is told instead of an exception."""
     if isinstance(raised, EntropydError):
         return raised
+    if isinstance(raised, MemoryError):
+        return OverloadedError("the server is out of memory", retry_after_s=_NO_MEMORY_RETRY_S)
     return InternalError("internal error; the server's log has the cause under the request id")

@@ -32,6 +32,7 @@ from entropyd_server.modeling.perturbation import (
     perturb_frame,
 )
 from entropyd_server.modeling.work import WORKER_LOST, once_more_if_lost
+from entropyd_server.rpc.boundary import as_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -187,7 +188,10 @@ class _Lane:
                     batch = self._next_batch()
                     if batch is not None:
                         await self._compute(exchange, batch)
-            except EntropydError as error:  # the worker is lost; what waited for it may be placed anew
+            except Exception as raised:  # mostly a lost worker: what waited for it may be placed anew
+                error = as_error(raised)
+                if error is not raised:
+                    log.exception("calls to perturb cannot be computed")
                 while (batch := self._next_batch()) is not None:
                     _fail(batch, error)
 

@@ -14,7 +14,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from entropyd.contract.errors import EntropydError, OverloadedError
+from entropyd.contract.errors import EntropydError, InvalidRequestError, OverloadedError, Violation
 from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Refuse = Callable[[str, EntropydError, Call], NoReturn]
 
 _RETRY_AFTER_S = 0.5
+# What gRPC calls every client of a Unix socket.
+_ANY_PEER = b"unix:"
 
 
 class Admission:
@@ -39,7 +41,7 @@ class Admission:
 
     Args:
       access: Who may call what.
-      max_calls: Most calls in hand at a time.
+      max_calls: Most calls in flight at a time; half of them over one connection.
       admit: By a method's path, raises if a caller who will wait that many seconds is not to send a message.
     """
 
@@ -48,24 +50,52 @@ class Admission:
         self._max_calls = max_calls
         self._admit = admit
         self._calls = 0
+        self._share = connection_share(max_calls)
+        self._by_connection: dict[bytes, int] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether all places are taken."""
+        return self._calls >= self._max_calls
 
     def refusal(self, call: Call) -> EntropydError | None:
         """Why a call may not pass; None lets it pass and counts it until it ends."""
         try:
             self._access.check(call.method, call.invocation_metadata())
+            if call.malformed:
+                return InvalidRequestError.of(
+                    [Violation("metadata", "must be ASCII text, or bytes of a -bin key")]
+                )
             if self._calls >= self._max_calls:
                 return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
+            # Clients wait by themselves for a connection's calls to become fewer, others do not.
+            connection = call.connection
+            calls = self._by_connection.get(connection, 0)
+            if calls >= self._share and not connection.startswith(_ANY_PEER):
+                return OverloadedError(
+                    f"{self._share} calls of this connection are in hand", retry_after_s=_RETRY_AFTER_S
+                )
             if (admit := self._admit.get(call.method)) is not None:
                 admit(call.time_remaining())
         except EntropydError as error:
             # Whoever holds the error is in its traceback: both would stay until garbage is collected.
             return error.with_traceback(None)
         self._calls += 1
-        call.add_done_callback(self._ended)
+        self._by_connection[connection] = calls + 1
+        call.add_done_callback(partial(self._ended, connection))
         return None
 
-    def _ended(self, call: Call) -> None:  # noqa: ARG002 - handed over by the call
+    def _ended(self, connection: bytes, call: Call) -> None:  # noqa: ARG002 - handed over by the call
         self._calls -= 1
+        if left := self._by_connection[connection] - 1:
+            self._by_connection[connection] = left
+        else:
+            del self._by_connection[connection]
+
+
+def connection_share(max_calls: int) -> int:
+    """How many of a server's calls one connection may have."""
+    return max(max_calls // 2, 1)
 
 
 class Gate:

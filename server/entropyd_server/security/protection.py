@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKENS = "--tokens-file"
-_DATES_PERIOD_S = 3600.0
+_PERIOD_S = 1.0
 
 
 class Protection:
@@ -83,10 +84,18 @@ class Protection:
                 address,
             )
 
-    async def watch(self) -> None:
-        """Reloads files as they change, for as long as it is awaited."""
-        watched = [files.watch() for files in (self._tls, self._tokens) if files is not None]
-        await asyncio.gather(self._watch_dates(), *watched)
+    async def watch(self, now: asyncio.Event) -> None:
+        """Reloads files as they change: it looks every second, and at once when `now` is set."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):  # not the built-in one before Python 3.11
+                await asyncio.wait_for(now.wait(), _PERIOD_S)
+            if now.is_set():
+                now.clear()
+                log.info("looking at certificates and tokens, as SIGHUP asks for")
+            for files in (self._tls, self._tokens):
+                if files is not None:
+                    await files.refresh()
+            self._warn_of_dates()
 
     def _parse_tls(self, pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
         made = parse_tls(pem)
@@ -97,11 +106,6 @@ class Protection:
         self._told = {}
         self._warn_of_dates()
         return made
-
-    async def _watch_dates(self) -> None:
-        while True:
-            await asyncio.sleep(_DATES_PERIOD_S)
-            self._warn_of_dates()
 
     def _warn_of_dates(self) -> None:
         for flag, validity in self._validity.items():

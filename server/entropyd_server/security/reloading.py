@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PERIOD_S = 1.0
-
 
 class FilesError(Exception):
     """Files that cannot be used; the message names them with their flags."""
@@ -59,12 +57,6 @@ class Reloaded(Generic[T]):
         self._seen = self._read()
         self.value = self._made(self._seen)
 
-    async def watch(self) -> None:
-        """Looks at the files every second, for as long as it is awaited."""
-        while True:
-            await asyncio.sleep(_PERIOD_S)
-            await self.refresh()
-
     async def refresh(self) -> None:
         """Makes the value anew if the files have changed."""
         found = await asyncio.to_thread(self._read)
@@ -76,6 +68,9 @@ class Reloaded(Generic[T]):
         except FilesError as error:
             self._reloads[self._what, "failed"] += 1
             log.error("%s changed and cannot be used; those before stay in use: %s", self._what, error)
+        except Exception:
+            self._reloads[self._what, "failed"] += 1
+            log.exception("%s changed and cannot be read; those before stay in use", self._what)
         else:
             self._reloads[self._what, "ok"] += 1
             log.info("%s reloaded", self._what)

@@ -1,24 +1,30 @@
-"""One call: what its caller sent along, and the way out.
+"""One call: what its caller sent along, and the operations of gRPC's core that receive, answer and end it.
 
-Owns the operations of gRPC's core that belong to a call. It must not know what is called. Invariants: a call
-is finished once, and begins nothing after that; whoever asked for it hears of its end, whether or not the
-caller is still there.
+Invariants: a call is finished once, and begins nothing after that; its done callbacks are called once, also
+where the caller has left or memory ran out on the way.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc._cython import cygrpc
 
+from entropyd_server.transport.tag import Tag
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     Metadata = Sequence[tuple[str, str | bytes]]
 
+log = logging.getLogger(__name__)
+
 _NO_FLAGS = 0
+# Of an error's text, which is sent in the trailers with up to three times as many.
+_MOST_DETAILS_BYTES = 600
 # Later than any deadline: what a caller without one sends.
 _NEVER = 1e15
 
@@ -27,9 +33,14 @@ class Call:
     """One call, and the context of its servicer: what entropyd uses of gRPC's `ServicerContext`.
 
     Attributes:
-      method: Path of the method, as in `/package.Service/Method`.
+      method: Path of the method, as in `/package.Service/Method`; "?" if it is not UTF-8.
+      connection: Address of the other end of its connection, as gRPC writes it.
+      malformed: Whether a value of its metadata is no text of gRPC's, which is ASCII.
+      events: Number of its messages that were received or sent.
       write: Sends one of several messages; returns when there is room for another. Only where the method's
         answer is a stream.
+      leave: Cancels the work on the call; None before there is any.
+      lost: See `Tag`.
     """
 
     __slots__ = (
@@ -40,23 +51,58 @@ class Call:
         "_finished",
         "_metadata",
         "_open",
+        "_receiver",
+        "_sender",
         "_trailing",
+        "_waiting",
         "_watched",
+        "events",
+        "leave",
+        "lost",
+        "malformed",
         "method",
         "write",
     )
 
     write: Callable[[Any], Awaitable[None]]
+    _receiver: Callable[[bytes | None], None]
+    _sender: Callable[[Any], None]
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, lost: list[Tag]) -> None:
         self._call = event.call
+        self.lost = lost
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
-        self.method: str = event.call_details.method.decode()
+        try:
+            self.method: str = event.call_details.method.decode()
+        except UnicodeDecodeError:
+            self.method = "?"
+        self.malformed = False
+        for _, value in self._metadata:
+            if not (value.isascii() or isinstance(value, bytes)):  # gRPC takes what is not UTF-8 for Latin-1
+                self.malformed = True
         self._callbacks: list[Callable[[Call], None]] = []
         self._open = self._watched = self._finished = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
+        self._waiting = self.events = 0
+        self.leave: Callable[[], object] | None = None
+
+    @property
+    def connection(self) -> bytes:
+        """See the attribute."""
+        address: bytes = self._call.peer()
+        return address
+
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether the caller is to send or to take a message before anything goes on."""
+        return self._waiting > 0
+
+    @property
+    def owed(self) -> bool:
+        """Whether nothing can be done but wait for the caller: for its first message, or to take the end."""
+        return self._waiting > 0 and (self._finished or not self.events)
 
     def invocation_metadata(self) -> Metadata:
         """What the caller sent along."""
@@ -88,18 +134,16 @@ class Call:
         self._callbacks.append(callback)
 
     def receive(self, then: Callable[[bytes | None], None]) -> None:
-        """Has the next message told; None when there is none, or the caller has left."""
+        """Has the next message told; None when there is none, or the caller has left. One at a time."""
         if self._finished:
             then(None)
             return
-
-        def received(event: Any) -> None:
-            then(event.batch_operations[0].message())
-
-        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
+        self._receiver = then
+        self._begin((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), Call._received)
+        self._waiting += 1
 
     def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
-        """Sends one of several messages, and tells when the next one may be sent.
+        """Sends one of several messages, and tells when the next one may be sent. One at a time.
 
         Args:
           message: The message.
@@ -109,38 +153,68 @@ class Call:
         if self._finished:
             then(None)
             return
+        self._sender = then
         # Not of the first message: gRPC would keep it back together with the opening, and tell of no end.
         flags = cygrpc.WriteFlag.buffer_hint if more and self._open else _NO_FLAGS
         sending = cygrpc.SendMessageOperation(message, flags)
-        self._call.start_server_batch((*self._opening(), sending), then)
+        self._begin((*self._opening(), sending), Call._sent)
+        self._waiting += 1
 
-    def watch(self, left: Callable[[], object]) -> None:
-        """Has it told, in a turn, when the caller leaves or its deadline passes."""
+    def watch(self) -> None:
+        """Has the work on the call cancelled, in a turn, when the caller leaves or its deadline passes."""
         self._watched = True
-
-        def closed(event: Any) -> None:
-            if event.batch_operations[0].cancelled():
-                left()
-
-        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), closed)
+        self._begin((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), Call._closed)
 
     def finish(self, message: bytes | None = None) -> None:
-        """Ends the call well, with the last message if there is one."""
+        """Ends the call well, with the last message if there is one; unless it has been ended."""
         sending = () if message is None else (cygrpc.SendMessageOperation(message, _NO_FLAGS),)
         self._end(sending, grpc.StatusCode.OK, "")
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
-        """Ends the call with an error."""
-        self._code = code
+        """Ends the call with an error, unless it has been ended."""
         self._end((), code, details)
 
+    def failed(self, then: Callable[[Any, Any], object], error: BaseException) -> None:
+        """See `Tag`: an error of one operation ends the call, and nothing else."""
+        if then is Call._ended:
+            self._ended()
+        else:
+            self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
+        """Ends the call, and the work on it, for what dealing with it raised."""
+        if isinstance(error, MemoryError):
+            log.error("%s failed for want of memory", self.method)
+            self.break_off(grpc.StatusCode.RESOURCE_EXHAUSTED, "the server is out of memory")
+        else:
+            log.error("%s failed", self.method, exc_info=error)
+            self.break_off(grpc.StatusCode.INTERNAL, "internal error")
+
+    def break_off(self, code: grpc.StatusCode, details: str) -> None:
+        """Ends the call with an error, and the work on it; drops it if it has been ended."""
+        if self._finished:
+            self._call.cancel()
+            return
+        self.fail(code, details)
+        if self.leave is not None:
+            self.leave()
+
     def _end(self, sending: tuple[Any, ...], code: grpc.StatusCode, details: str) -> None:
+        if self._finished:
+            return
         self._finished = True
-        status = cygrpc.SendStatusFromServerOperation(
-            self._trailing, code.value[0], details.encode(), _NO_FLAGS
-        )
-        closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
-        self._call.start_server_batch((*self._opening(), *sending, status, *closing), self._ended)
+        self._code = code
+        try:
+            status = cygrpc.SendStatusFromServerOperation(
+                self._trailing, code.value[0], _shortened(details) if details else b"", _NO_FLAGS
+            )
+            closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+            self._begin((*self._opening(), *sending, status, *closing), Call._ended)
+        except MemoryError:
+            self._call.cancel()
+            self._ended()
+        else:
+            self._waiting += 1
 
     def _opening(self) -> tuple[Any, ...]:
         if self._open:
@@ -148,6 +222,38 @@ class Call:
         self._open = True
         return (cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),)
 
-    def _ended(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
-        for callback in self._callbacks:
+    def _begin(self, operations: tuple[Any, ...], then: Callable[[Any, Any], object]) -> None:
+        tag = Tag(self, then)
+        try:
+            self._call.start_server_batch(operations, tag)
+        except BaseException:
+            tag.drop()
+            raise
+
+    def _received(self, event: Any) -> None:
+        self._waiting -= 1
+        self.events += 1
+        receiver = self._receiver
+        del self._receiver  # which knows this call
+        receiver(event.batch_operations[0].message())
+
+    def _sent(self, event: Any) -> None:
+        self._waiting -= 1
+        self.events += 1
+        sender = self._sender
+        del self._sender
+        sender(event)
+
+    def _closed(self, event: Any) -> None:
+        if event.batch_operations[0].cancelled() and self.leave is not None:
+            self.leave()
+
+    def _ended(self, _: object = None) -> None:
+        self._waiting = 0
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback(self)
+
+
+def _shortened(details: str) -> bytes:
+    return details.encode(errors="replace")[:_MOST_DETAILS_BYTES].decode(errors="ignore").encode()

@@ -1,6 +1,6 @@
-"""Which threads read sockets.
+"""What gRPC's core is told by the environment: which threads read sockets, and what it logs.
 
-Owns what gRPC's core is told of it. It must not import gRPC, which is told while it is imported.
+To be called before gRPC is imported, which this module does not do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
+# The least that gRPC's core logs.
+_VERBOSITY = "GRPC_VERBOSITY"
 # What gRPC is to try, in the environment; "-" for what it is not to.
 _EXPERIMENTS = "GRPC_EXPERIMENTS"
 
@@ -25,3 +27,15 @@ def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None
       environment: Of the process; what it says of gRPC's experiments already is left as it is.
     """
     environment.setdefault(_EXPERIMENTS, "-event_engine_listener")
+
+
+def keep_strangers_out_of_the_log(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Has gRPC's core log nothing.
+
+    It writes a line to standard error for each handshake that fails, each header that it cannot parse, and
+    each GOAWAY with the text in it: before any call is looked at, past the log's handlers, at any rate.
+
+    Args:
+      environment: Of the process; a GRPC_VERBOSITY in it is left as it is.
+    """
+    environment.setdefault(_VERBOSITY, "NONE")

@@ -1,8 +1,8 @@
 """A server of asynchronous servicers, as grpc.aio's is, for a third of its cost.
 
-Owns the completion queue of gRPC's core and the thread that reads it. It must not know what is served.
-Invariants: a call begins in the thread that reads it, in a turn of the event loop's; one that need not wait
-for anything ends there too; whatever a servicer does, its call ends and the thread goes on.
+A thread reads the completion queue of gRPC's core. Invariants: a call begins in the thread that reads it, in
+a turn of the event loop's; one that need not wait for anything ends there too; whatever a servicer does or
+memory is missing for, its call ends and the thread goes on, or the process does not.
 
 grpc.aio wakes the event loop's thread through a socket for each event of a call. An echo of a small call
 costs 131 us of the server's processor time there, where 37 do (docs/adr/0010-transport.md).
@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -24,7 +23,9 @@ from grpc._cython import cygrpc
 
 from entropyd_server.transport.call import Call
 from entropyd_server.transport.stream import Stream
+from entropyd_server.transport.tag import Tag
 from entropyd_server.transport.turns import current_loop
+from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -40,6 +41,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Options of servers whose callers may vanish without a word. A connection that has been silent for 10 s is
+# asked for an answer and dropped, with its calls, if none comes within 8 s; callers may ask as often.
+KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    # The first is what counts up to gRPC 1.6x, the second after it (60 s by default).
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.http2.ping_timeout_ms", 8_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Of a caller that asks more often, the connection is ended; by default, every 5 minutes is too often.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
 # Calls that gRPC may hand over without being asked again.
 _WANTED_CALLS = 64
 # Events of a turn, at the most.
@@ -51,23 +64,31 @@ _NO_WAIT = 0.0
 class Server:
     """Serves what `grpc.aio.Server` does, to one `TurnLoop`.
 
+    Attributes:
+      calls: The calls that have begun and not ended.
+      lost: See `Tag`.
+
     Args:
       options: gRPC's channel arguments.
+      vital: Is told if the thread cannot go on; without one, the log is.
 
     Raises:
       TypeError: If the running loop is not a TurnLoop.
     """
 
-    def __init__(self, options: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self, options: Sequence[tuple[str, int]] = (), vital: Vital | None = None) -> None:
         self._loop = current_loop()
         self._services: list[Service] = []
         self._queue = cygrpc.CompletionQueue()
         arguments = tuple((name.encode(), value) for name, value in options)
         self._core = cygrpc.Server(arguments, False)  # noqa: FBT003 - xDS, by position only
         self._core.register_completion_queue(self._queue)
-        self._thread = Thread(target=self._serve, name="transport", daemon=True)
+        # gRPC logs a traceback with the value of metadata that are not UTF-8, for each that a stranger sends.
+        logging.getLogger(cygrpc.__name__).addFilter(_is_no_decoding_error)
+        self._thread = (vital or Vital(_nothing)).thread("transport", self._serve)
         self._stopping = False
-        self._calls = 0
+        self.lost: list[Tag] = []
+        self.calls: set[Call] = set()
         self._all_ended = asyncio.Event()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Service]) -> None:
@@ -110,7 +131,7 @@ class Server:
         await stopped.wait()
         waiting.cancel()
         # An operation on a queue that is shut down ends the process.
-        while self._calls:
+        while self.calls:
             self._all_ended.clear()
             await self._all_ended.wait()
         self._core.destroy()
@@ -133,41 +154,63 @@ class Server:
         processor's caches are warm by then.
         """
         kinds = cygrpc.CompletionType
-        event = self._queue.poll()
-        while event.completion_type != kinds.queue_shutdown:
+        event = self._wait()
+        while event is None or event.completion_type != kinds.queue_shutdown:
             with self._loop.turn:
                 for _ in range(_MOST_EVENTS):
-                    try:
+                    if event is not None:
                         event.tag(event)
-                    except Exception:
-                        log.exception("an event of a call was not dealt with")
-                    event = self._queue.poll(_NO_WAIT)
+                    if self.lost:
+                        self._end_lost()
+                    try:
+                        event = self._queue.poll(_NO_WAIT)
+                    except MemoryError:
+                        event = None
+                        continue
                     if event.completion_type != kinds.operation_complete:
                         break
-            if event.completion_type == kinds.queue_timeout:
+            if event is not None and event.completion_type == kinds.queue_timeout:
                 event = None  # while it is waited for the next one, nothing may keep a call
-                event = self._queue.poll()
+                event = self._wait()
+
+    def _wait(self) -> Any:
+        """The next event, once there is one; None if memory did not suffice to read it."""
+        try:
+            return self._queue.poll()
+        except MemoryError:
+            return None
+
+    def _end_lost(self) -> None:
+        """Ends the calls whose events were lost."""
+        while self.lost:
+            self.lost.pop().lose()
 
     def _want_call(self) -> None:
-        self._core.request_call(self._queue, self._queue, self._called)
+        self._core.request_call(self._queue, self._queue, Tag(self, Server._called))
+
+    def failed(self, _: object, error: BaseException) -> None:
+        """See `Tag`: goes on after a call that could not even be looked at; gRPC cancels it."""
+        log.error("a call was lost", exc_info=error)
+        if not self._stopping:
+            self._want_call()
 
     def _called(self, event: Any) -> None:
         if not event.success:
             return  # the server stops
+        call = Call(event, self.lost)
         if not self._stopping:
             self._want_call()
-        call = Call(event)
-        self._calls += 1
+        self.calls.add(call)
         call.add_done_callback(self._ended)
         try:
-            handler = self._handler(call)
+            self._look_up(call)
         except grpc.aio.AbortError as error:
             call.fail(call.code(), str(error))
-            return
-        except Exception:
-            log.exception("%s was not looked up", call.method)
-            call.fail(grpc.StatusCode.INTERNAL, "internal error")
-            return
+        except Exception as error:  # noqa: BLE001 - it is this call's alone
+            call.broke(error)
+
+    def _look_up(self, call: Call) -> None:
+        handler = self._handler(call)
         if handler is None:
             call.fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {call.method}")
         elif handler.request_streaming:
@@ -175,9 +218,9 @@ class Server:
         else:
             call.receive(partial(self._received, handler, call))
 
-    def _ended(self, call: Call) -> None:  # noqa: ARG002 - handed over by the call
-        self._calls -= 1
-        if not self._calls:
+    def _ended(self, call: Call) -> None:
+        self.calls.discard(call)
+        if not self.calls:
             self._all_ended.set()
 
     def _handler(self, call: Call) -> Handler | None:
@@ -194,13 +237,22 @@ class Server:
 
     def _begin(self, handler: Handler, call: Call, message: bytes = b"") -> None:
         task = self._loop.create_task(_answer(handler, call, message))
+        call.leave = task.cancel
         self._loop.call_soon(_watch, call, task)
 
 
 def _watch(call: Call, task: asyncio.Task[None]) -> None:
     """Ends the task of a call whose caller leaves; after its first step, in which most calls are answered."""
     if not task.done():
-        call.watch(task.cancel)
+        call.watch()
+
+
+def _is_no_decoding_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError))
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _answer(handler: Handler, call: Call, message: bytes) -> None:
@@ -232,8 +284,8 @@ async def _answer(handler: Handler, call: Call, message: bytes) -> None:
     except asyncio.CancelledError:
         call.fail(grpc.StatusCode.CANCELLED, "the call was cancelled")
         raise
-    except Exception:
-        log.exception("%s failed", call.method)
-        call.fail(grpc.StatusCode.INTERNAL, "internal error")
+    except Exception as error:  # noqa: BLE001 - it is this call's alone
+        call.leave = None
+        call.broke(error)
     else:
         call.finish(answer)

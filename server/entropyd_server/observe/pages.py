@@ -1,0 +1,72 @@
+"""What operators are shown over HTTP: the metrics for Prometheus, and the status page for people.
+
+Invariant: whatever is asked, coding does not wait for it, and nothing can be changed from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+
+from entropyd_server.observe import http_server
+from entropyd_server.observe.status_page import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from prometheus_client.registry import Collector
+
+    from entropyd_server.observe.status import Status
+    from entropyd_server.vital import Vital
+
+_PAGE_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    # The page needs nothing but its own style; should anything else get into it, it stays text.
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+]
+
+
+def serve(address: str, metrics: Collector, status: Callable[[], Status], vital: Vital) -> str:
+    """Serves the metrics under /metrics and the status page under /, from a thread of its own.
+
+    Args:
+      address: `HOST:PORT`; port 0 for any that is free.
+      metrics: What /metrics shows, besides the memory and the processor time of this process.
+      status: What / shows.
+      vital: Is told if the thread fails.
+
+    Returns:
+      The URL of the status page.
+
+    Raises:
+      OSError: If the address cannot be bound.
+    """
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    ProcessCollector(registry=registry)
+    return http_server.serve(address, _application(make_wsgi_app(registry), status), vital)
+
+
+def _application(metrics: WSGIApplication, status: Callable[[], Status]) -> WSGIApplication:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            return _refuse(start_response, "405 Method Not Allowed", [("Allow", "GET, HEAD")])
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        if path != "/":
+            return _refuse(start_response, "404 Not Found", [])
+        start_response("200 OK", list(_PAGE_HEADERS))
+        return [render(status()).encode()]
+
+    return answer
+
+
+def _refuse(start_response: StartResponse, what: str, headers: list[tuple[str, str]]) -> Iterable[bytes]:
+    start_response(what, [("Content-Type", "text/plain; charset=utf-8"), *headers])
+    return [f"{what}; there are / and /metrics\n".encode()]

@@ -1,0 +1,93 @@
+"""Guards the threads and tasks without which a server is deaf or goes wrong unnoticed.
+
+Invariant: once one of them raises, the process ends within seconds and with another status than 0, whatever
+state the rest of it is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import signal
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+log = logging.getLogger(__name__)
+
+
+class Vital:
+    """The threads and tasks of one server that must run as long as it serves.
+
+    Attributes:
+      failed: Whether one of them has raised.
+
+    Args:
+      end: Ends the server; called on the thread of whatever raised, as often as something does.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self.failed = False
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Logs that something vital has failed, and ends the server."""
+        self.failed = True
+        # First of all, and once more: to write the line may fail too where memory has run out.
+        self._end()
+        try:
+            log.critical("%s failed, so the server ends", name, exc_info=error)
+        finally:
+            self._end()
+
+    @contextmanager
+    def guard(self, name: str) -> Iterator[None]:
+        """Ends the server if the `with` block raises."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self.fail(name, error)
+
+    def thread(self, name: str, run: Callable[[], object]) -> Thread:
+        """A daemon thread, not started yet, that ends the server if `run` raises."""
+
+        def guarded() -> None:
+            with self.guard(f"thread {name}"):
+                run()
+
+        return Thread(target=guarded, name=name, daemon=True)
+
+    def task(self, name: str, work: Coroutine[None, None, object]) -> asyncio.Task[object]:
+        """A task that ends the server if it raises; it may be cancelled."""
+        return self.watch(name, asyncio.create_task(work))
+
+    def watch(self, name: str, task: asyncio.Task[object]) -> asyncio.Task[object]:
+        """Guards a task that runs already; see `task`."""
+
+        def ended(task: asyncio.Task[object]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.fail(f"task {name}", error)
+
+        task.add_done_callback(ended)
+        return task
+
+
+def prepare_end() -> None:
+    """Has the traces of all threads written when `end_within` has to end the process by force."""
+    with contextlib.suppress(ValueError, OSError, RuntimeError):  # standard error may be closed
+        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+
+
+def end_within(seconds: float) -> None:
+    """Has the kernel end this process by SIGALRM after a time, unless it is to end it sooner already.
+
+    A timer of the kernel's needs no thread, no memory and no event loop, any of which may be missing by then.
+    """
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if not left or seconds < left:
+        signal.setitimer(signal.ITIMER_REAL, seconds)

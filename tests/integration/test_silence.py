@@ -1,0 +1,86 @@
+"""Connections that are forgotten on their way, to a real server: neither end goes on with one for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import grpc
+import numpy as np
+
+import entropyd
+import entropyd.aio
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd_server.local import LocalServer
+from tests.integration.load import free_ports
+from tests.operations import status_page_of, until
+from tests.stored_models import CHANNELS, put_model
+from tests.tcp_gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+X = np.zeros((4, 5, CHANNELS), np.float32)
+
+
+def streaming(server: LocalServer) -> bool:
+    """Whether the server has a stream in hand."""
+    with urlopen(f"{status_page_of(server)}metrics", timeout=30) as answer:  # noqa: S310 - our own server
+        return b"\nentropyd_inflight_requests 0.0\n" not in answer.read()
+
+
+def test_a_connection_that_is_forgotten_costs_no_call_and_no_place(tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    info = put_model(store)
+    port = free_ports(1)[0]
+    flags = ["--role", "coding", "--metrics-listen", "127.0.0.1:0", "--receive-timeout-seconds", "3600"]
+    messages: queue.SimpleQueue[coding_pb2.CompressStreamRequest | None] = queue.SimpleQueue()
+
+    def sent() -> Iterator[coding_pb2.CompressStreamRequest]:
+        yield from iter(messages.get, None)
+
+    async def by_aio() -> None:
+        async with entropyd.aio.Client(target) as client:
+            model = entropyd.aio.Model(client, info)
+            await model.compress(X)
+            await asyncio.to_thread(ready.wait, 60)
+            await asyncio.to_thread(forgotten.wait, 60)
+            await model.compress(X)
+
+    ready, forgotten = threading.Barrier(2), threading.Event()
+    with (
+        LocalServer(*flags, listen=f"127.0.0.1:{port}", store=store) as server,
+        Gate(("127.0.0.1", port)) as gate,
+    ):
+        target = "{}:{}".format(*gate.address)
+        failures: list[BaseException] = []
+
+        def call_by_aio() -> None:
+            try:
+                asyncio.run(by_aio())
+            except BaseException as error:  # noqa: BLE001 - for the test's own thread
+                failures.append(error)
+
+        calling = threading.Thread(target=call_by_aio)
+        calling.start()
+        # Somebody whose machine has vanished: what it holds must come back without its saying so.
+        with entropyd.Client(target) as client, grpc.insecure_channel(target) as channel:
+            stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
+            stream = stub.CompressStream(sent())
+            messages.put(coding_pb2.CompressStreamRequest(request_id="held"))
+            assert next(stream).request_id == "held"
+            model = entropyd.Model(client, info)
+            model.compress(X)
+            ready.wait(60)
+            assert streaming(server)
+            gate.forget()
+            forgotten.set()
+            model.compress(X)
+            calling.join()
+            assert not failures
+            until(lambda: not streaming(server), "the place of a caller that vanished does not come back")
+            messages.put(None)

@@ -271,7 +271,10 @@ class Client:
     def _whole_id(self, model_id: str) -> str:
         if not _prefixes.is_prefix(model_id):
             return model_id
-        return _prefixes.whole_id(model_id, self._call(self._models, _prefixes.request_for(model_id)))
+        search = _prefixes.Search(model_id)
+        while (request := search.request()) is not None:
+            search.add(self._call(self._models, request))
+        return search.model_id()
 
     def _code(self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None) -> None:
         """Makes the calls of some work, up to WINDOW at a time, under one span."""

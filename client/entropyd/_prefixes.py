@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LEAST_DIGITS = 6
 _ID_DIGITS = 64
-# Ids that an error names; the page has one more, so that it is known whether there are others.
+# Ids that an error names; a page has one more, so that it is known whether there are others.
 _NAMED_IDS = 10
 
 
@@ -30,29 +30,52 @@ def is_prefix(model_id: str) -> bool:
     return _LEAST_DIGITS <= digits < _ID_DIGITS
 
 
-def request_for(prefix: str) -> ListModelsRequest:
-    """Asks for the models from the first one on that can begin with a prefix."""
-    first = int(prefix.ljust(_ID_DIGITS, "0"), 16)
-    # A page begins after its token, and any id can be one.
-    page_token = f"{first - 1:0{_ID_DIGITS}x}" if first else ""
-    return model_pb2.ListModelsRequest(page_size=_NAMED_IDS + 1, page_token=page_token)
+class Search:
+    """Finds the ids that begin with a prefix, page by page.
 
-
-def whole_id(prefix: str, reply: ListModelsResponse) -> str:
-    """The only id that begins with a prefix, by the answer to `request_for`.
-
-    Raises:
-      ModelNotFoundError: If none does.
-      InvalidRequestError: If several do; names them.
+    Args:
+      prefix: 6 to 63 hexadecimal digits.
     """
-    ids = sorted([*(model.model_id for model in reply.models), *reply.damaged_model_ids])
-    found = [model_id for model_id in ids if model_id.startswith(prefix)]
-    if not found:
-        raise ModelNotFoundError(
-            f"no model in the store has an id that begins with {prefix}", metadata={"model_id": prefix}
-        )
-    if len(found) > 1:
-        named = ", ".join(found[:_NAMED_IDS]) + (", and others" if len(found) > _NAMED_IDS else "")
-        several = f"is {prefix}, with which several ids begin; expected more digits of one of {named}"
-        raise InvalidRequestError.of([Violation("model_id", several)])
-    return found[0]
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        # A page begins after its token, and any id can be one.
+        first = int(prefix.ljust(_ID_DIGITS, "0"), 16)
+        self._page_token = f"{first - 1:0{_ID_DIGITS}x}" if first else ""
+        self._found: list[str] = []
+        self._ended = False
+
+    def request(self) -> ListModelsRequest | None:
+        """What to ask the server next; None where nothing is left to ask."""
+        if self._ended:
+            return None
+        return model_pb2.ListModelsRequest(page_size=_NAMED_IDS + 1, page_token=self._page_token)
+
+    def add(self, reply: ListModelsResponse) -> None:
+        """Takes the answer to `request`. A page may hold fewer models than it was asked for, or none."""
+        ids = [*(model.model_id for model in reply.models), *reply.damaged_model_ids]
+        self._found += sorted(model_id for model_id in ids if model_id.startswith(self._prefix))
+        self._page_token = reply.next_page_token
+        passed = self._page_token >= self._prefix.ljust(_ID_DIGITS, "f")
+        self._ended = not self._page_token or passed or len(self._found) > _NAMED_IDS
+
+    def model_id(self) -> str:
+        """The only id that begins with the prefix.
+
+        Raises:
+          ModelNotFoundError: If none does.
+          InvalidRequestError: If several do; names them.
+        """
+        if not self._found:
+            raise ModelNotFoundError(
+                f"no model in the store has an id that begins with {self._prefix}",
+                metadata={"model_id": self._prefix},
+            )
+        if len(self._found) > 1:
+            others = ", and others" if len(self._found) > _NAMED_IDS else ""
+            named = ", ".join(self._found[:_NAMED_IDS]) + others
+            several = (
+                f"is {self._prefix}, with which several ids begin; expected more digits of one of {named}"
+            )
+            raise InvalidRequestError.of([Violation("model_id", several)])
+        return self._found[0]

@@ -18,33 +18,52 @@ IDS = st.builds(
 STORES = st.lists(IDS, unique=True, max_size=30).map(sorted)
 
 
-def resolved(prefix: str, ids: list[str], damaged: set[str]) -> str:
-    """What a client finds in a store, by the page that it asks for."""
-    request = _prefixes.request_for(prefix)
-    page = [model_id for model_id in ids if model_id > request.page_token][: request.page_size]
-    models = [model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged]
-    reply = model_pb2.ListModelsResponse(models=models, damaged_model_ids=damaged & set(page))
-    return _prefixes.whole_id(prefix, reply)
+def resolved(prefix: str, ids: list[str], sizes: list[int], damaged: set[str]) -> str:
+    """What a client finds in a store whose pages hold so many models, 0 where they were just deleted."""
+    search = _prefixes.Search(prefix)
+    following = iter(sizes)
+    gone: set[str] = set()
+    while (request := search.request()) is not None:
+        above = [model_id for model_id in ids if model_id > request.page_token]
+        size = next(following, request.page_size)
+        page = above[: min(size, request.page_size)]
+        last = page[-1] if page else request.page_token
+        if size == 0 and above:  # the first of them, which the page answers for without it
+            gone.add(last := above[0])
+        reply = model_pb2.ListModelsResponse(
+            models=[model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged],
+            damaged_model_ids=damaged & set(page),
+            next_page_token=last if above and above[-1] != last else "",
+        )
+        search.add(reply)
+    ids[:] = [model_id for model_id in ids if model_id not in gone]
+    return search.model_id()
 
 
-@given(STORES, st.text("0f", min_size=6, max_size=9) | IDS.map(lambda model_id: model_id[:63]), st.booleans())
-def test_a_prefix_stands_for_the_only_id_that_begins_with_it(
-    ids: list[str], prefix: str, damaged: bool
+PREFIXES = st.text("0f", min_size=6, max_size=9) | IDS.map(lambda model_id: model_id[:63])
+
+
+@given(STORES, PREFIXES, st.lists(st.integers(0, 11), max_size=40), st.booleans())
+def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_are(
+    ids: list[str], prefix: str, sizes: list[int], damaged: bool
 ) -> None:
     assert _prefixes.is_prefix(prefix)
-    meant = [model_id for model_id in ids if model_id.startswith(prefix)]
     hurt = set(ids[::2]) if damaged else set()
+    found: str | Exception
+    try:
+        found = resolved(prefix, ids, sizes, hurt)
+    except (ModelNotFoundError, InvalidRequestError) as error:
+        found = error
+    meant = [model_id for model_id in ids if model_id.startswith(prefix)]
     if len(meant) == 1:
-        assert resolved(prefix, ids, hurt) == meant[0]
+        assert found == meant[0]
     elif not meant:
-        with pytest.raises(ModelNotFoundError, match=prefix):
-            resolved(prefix, ids, hurt)
+        assert isinstance(found, ModelNotFoundError)
+        assert prefix in str(found)
     else:
-        with pytest.raises(InvalidRequestError, match="expected more digits of one of") as caught:
-            resolved(prefix, ids, hurt)
-        named = [model_id for model_id in ids if model_id in str(caught.value)]
-        assert named == meant[:10]
-        assert ("and others" in str(caught.value)) == (len(meant) > 10)
+        assert isinstance(found, InvalidRequestError)
+        assert [model_id for model_id in ids if model_id in str(found)] == meant[:10]
+        assert ("and others" in str(found)) == (len(meant) > 10)
 
 
 @pytest.mark.parametrize(

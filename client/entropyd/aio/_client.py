@@ -205,7 +205,10 @@ class Client:
     async def _whole_id(self, model_id: str) -> str:
         if not _prefixes.is_prefix(model_id):
             return model_id
-        return _prefixes.whole_id(model_id, await self._call(self._models, _prefixes.request_for(model_id)))
+        search = _prefixes.Search(model_id)
+        while (request := search.request()) is not None:
+            search.add(await self._call(self._models, request))
+        return search.model_id()
 
     async def _code(
         self, work: Work, timeout_s: float | None, progress: Callable[[int, int], None] | None

@@ -275,9 +275,9 @@ class Client(BaseClient):
         if not _prefixes.is_prefix(model_id):
             return model_id
         search = _prefixes.Search(model_id)
-        while search.request is not None:
-            search.add(self._call(self._models, search.request))
-        return search.result()
+        while (request := search.request()) is not None:
+            search.add(self._call(self._models, request))
+        return search.model_id()
 
     def _coded(
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None

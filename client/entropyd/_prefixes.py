@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LEAST_DIGITS = 6
 _ID_DIGITS = 64
-# Ids that an error names; one more is looked for, so that it is known whether there are others.
+# Ids that an error names; a page has one more, so that it is known whether there are others.
 _NAMED_IDS = 10
 
 
@@ -31,30 +31,35 @@ def is_prefix(model_id: str) -> bool:
 
 
 class Search:
-    """Looks for the id that begins with a prefix, page by page.
+    """Finds the ids that begin with a prefix, page by page.
 
     Args:
-      prefix: See `is_prefix`.
-
-    Attributes:
-      request: The call to make next; None where all that can begin with the prefix was seen.
+      prefix: 6 to 63 hexadecimal digits.
     """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._found: list[str] = []
-        first = int(prefix.ljust(_ID_DIGITS, "0"), 16)
         # A page begins after its token, and any id can be one.
-        self.request = self._after(f"{first - 1:0{_ID_DIGITS}x}" if first else "")
+        first = int(prefix.ljust(_ID_DIGITS, "0"), 16)
+        self._page_token = f"{first - 1:0{_ID_DIGITS}x}" if first else ""
+        self._found: list[str] = []
+        self._ended = False
+
+    def request(self) -> ListModelsRequest | None:
+        """What to ask the server next; None where nothing is left to ask."""
+        if self._ended:
+            return None
+        return model_pb2.ListModelsRequest(page_size=_NAMED_IDS + 1, page_token=self._page_token)
 
     def add(self, reply: ListModelsResponse) -> None:
-        """Takes the answer to `request`, a page of ids in their order."""
-        ids = sorted([*(model.model_id for model in reply.models), *reply.damaged_model_ids])
-        self._found += [model_id for model_id in ids if model_id.startswith(self._prefix)]
-        more = reply.next_page_token.startswith(self._prefix) and len(self._found) <= _NAMED_IDS
-        self.request = self._after(reply.next_page_token) if more else None
+        """Takes the answer to `request`. A page may hold fewer models than it was asked for, or none."""
+        ids = [*(model.model_id for model in reply.models), *reply.damaged_model_ids]
+        self._found += sorted(model_id for model_id in ids if model_id.startswith(self._prefix))
+        self._page_token = reply.next_page_token
+        passed = self._page_token >= self._prefix.ljust(_ID_DIGITS, "f")
+        self._ended = not self._page_token or passed or len(self._found) > _NAMED_IDS
 
-    def result(self) -> str:
+    def model_id(self) -> str:
         """The only id that begins with the prefix.
 
         Raises:
@@ -74,7 +79,3 @@ class Search:
             )
             raise InvalidRequestError.of([Violation("model_id", several)])
         return self._found[0]
-
-    @staticmethod
-    def _after(page_token: str) -> ListModelsRequest | None:
-        return model_pb2.ListModelsRequest(page_size=_NAMED_IDS + 1, page_token=page_token)

@@ -3,60 +3,69 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import InvalidRequestError, ModelNotFoundError, _prefixes
 from entropyd.v1 import model_pb2
 
 # Few different beginnings, so that many ids share theirs.
+BEGINNINGS = st.sampled_from(["000000", "0000000f", "00000f", "ffffff", "fffffff0"])
 IDS = st.builds(
     lambda first, rest: (first + rest)[:64],
-    st.text("0f", min_size=4, max_size=9),
+    BEGINNINGS,
     st.text("0123456789abcdef", min_size=60, max_size=60),
 )
 STORES = st.lists(IDS, unique=True, max_size=30).map(sorted)
 
 
-def resolved(prefix: str, ids: list[str], damaged: set[str], fitting: int) -> str:
-    """What a client finds in a store of whose models no more than `fitting` fit into a page."""
+def resolved(prefix: str, ids: list[str], sizes: list[int], damaged: set[str]) -> str:
+    """What a client finds in a store whose pages hold so many models, 0 where they were just deleted."""
     search = _prefixes.Search(prefix)
-    while (request := search.request) is not None:
-        left = [model_id for model_id in ids if model_id > request.page_token]
-        page = left[: min(request.page_size, fitting)]
-        search.add(
-            model_pb2.ListModelsResponse(
-                models=[model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged],
-                damaged_model_ids=damaged & set(page),
-                next_page_token=page[-1] if len(page) < len(left) else "",
-            )
+    following = iter(sizes)
+    gone: set[str] = set()
+    while (request := search.request()) is not None:
+        above = [model_id for model_id in ids if model_id > request.page_token]
+        size = next(following, request.page_size)
+        page = above[: min(size, request.page_size)]
+        last = page[-1] if page else request.page_token
+        if size == 0 and above:  # the first of them, which the page answers for without it
+            gone.add(last := above[0])
+        reply = model_pb2.ListModelsResponse(
+            models=[model_pb2.Model(model_id=model_id) for model_id in page if model_id not in damaged],
+            damaged_model_ids=damaged & set(page),
+            next_page_token=last if above and above[-1] != last else "",
         )
-    return search.result()
+        search.add(reply)
+    ids[:] = [model_id for model_id in ids if model_id not in gone]
+    return search.model_id()
 
 
-@given(
-    STORES,
-    st.text("0f", min_size=6, max_size=9) | IDS.map(lambda model_id: model_id[:63]),
-    st.booleans(),
-    st.integers(1, 20),
-)
-def test_a_prefix_stands_for_the_only_id_that_begins_with_it(
-    ids: list[str], prefix: str, damaged: bool, fitting: int
+PREFIXES = BEGINNINGS | IDS.map(lambda model_id: model_id[:63])
+
+
+@settings(max_examples=500)
+@given(STORES, PREFIXES, st.lists(st.integers(0, 11), max_size=40), st.booleans())
+def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_are(
+    ids: list[str], prefix: str, sizes: list[int], damaged: bool
 ) -> None:
     assert _prefixes.is_prefix(prefix)
-    meant = [model_id for model_id in ids if model_id.startswith(prefix)]
     hurt = set(ids[::2]) if damaged else set()
+    found: str | Exception
+    try:
+        found = resolved(prefix, ids, sizes, hurt)
+    except (ModelNotFoundError, InvalidRequestError) as error:
+        found = error
+    meant = [model_id for model_id in ids if model_id.startswith(prefix)]
     if len(meant) == 1:
-        assert resolved(prefix, ids, hurt, fitting) == meant[0]
+        assert found == meant[0]
     elif not meant:
-        with pytest.raises(ModelNotFoundError, match=prefix):
-            resolved(prefix, ids, hurt, fitting)
+        assert isinstance(found, ModelNotFoundError)
+        assert prefix in str(found)
     else:
-        with pytest.raises(InvalidRequestError, match="expected more digits of one of") as caught:
-            resolved(prefix, ids, hurt, fitting)
-        named = [model_id for model_id in ids if model_id in str(caught.value)]
-        assert named == meant[:10]
-        assert ("and others" in str(caught.value)) == (len(meant) > 10)
+        assert isinstance(found, InvalidRequestError)
+        assert [model_id for model_id in ids if model_id in str(found)] == meant[:10]
+        assert ("and others" in str(found)) == (len(meant) > 10)
 
 
 @pytest.mark.parametrize(

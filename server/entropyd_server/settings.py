@@ -286,11 +286,6 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-cert and --tls-key need one another")
         if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
-        if ":" not in flags["store"]:
-            folder = Path(flags["store"]).absolute().as_uri()
-            raise click.UsageError(
-                f"--store {flags['store']} is no URL; a folder's begins with file, as {folder}"
-            )
         roles = frozenset(("coding", "modeling") if role == "all" else (role,))
         serve(Settings(roles=roles, **flags))
 

@@ -187,8 +187,8 @@ _OPTIONS = [
     ),
     _option(
         "--max-concurrent-calls",
-        "Most calls in flight at a time, streams among them, seven eighths of them over one connection, whose "
-        "others wait. Past them, calls are refused at once and told when to come again.",
+        "Most calls in flight at a time, streams among them, seven eighths of them over one connection, "
+        "whose others wait. Past them, calls are refused at once and told when to come again.",
         type=click.IntRange(min=1),
         default=1024,
     ),

@@ -74,14 +74,14 @@ _SERVICE_CONFIG = {
     ],
 }
 # A path may forget a connection without a word, as load balancers and NAT do. What has been silent for
-# KEEPALIVE_S is asked for an answer, also where no call is in flight, and dropped if none comes within
-# ANSWER_S; calls go out on a new connection then. Servers answer and permit it.
-KEEPALIVE_S, ANSWER_S = 10, 8
+# _KEEPALIVE_S is asked for an answer, also where no call is in flight, and dropped if none comes within
+# _ANSWER_S; calls go out on a new connection then. Servers answer and permit it.
+_KEEPALIVE_S, _ANSWER_S = 10, 8
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.keepalive_time_ms", 1000 * KEEPALIVE_S),
-    # The first is what counts up to gRPC 1.6x, the second after it (60 s by default).
-    ("grpc.keepalive_timeout_ms", 1000 * ANSWER_S),
-    ("grpc.http2.ping_timeout_ms", 1000 * ANSWER_S),
+    ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S),
+    # Both: the first alone ends nothing in gRPC 1.85, where the second is 60 s by default.
+    ("grpc.keepalive_timeout_ms", 1000 * _ANSWER_S),
+    ("grpc.http2.ping_timeout_ms", 1000 * _ANSWER_S),
     ("grpc.keepalive_permit_without_calls", 1),
     # Without a limit: by default, two pings without data have to do.
     ("grpc.http2.max_pings_without_data", 0),

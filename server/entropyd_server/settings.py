@@ -164,7 +164,7 @@ _OPTIONS = [
         "--max-batch-delay-ms",
         "How long a call waits for others to be coded with, in milliseconds; with 0, whatever has gathered "
         "while the threads were busy is coded together.",
-        type=_Number(0, 60_000),
+        type=_Number(0, 3_600_000),
         default=0.0,
     ),
     _option(
@@ -203,8 +203,8 @@ _OPTIONS = [
     ),
     _option(
         "--max-concurrent-calls",
-        "Most calls in flight at a time, streams among them, half of them over one connection, whose others "
-        "wait. Past them, calls are refused at once and told when to come again.",
+        "Most calls in flight at a time, streams among them, seven eighths of them over one connection, "
+        "whose others wait. Past them, calls are refused at once and told when to come again.",
         type=click.IntRange(min=1),
         default=1024,
     ),

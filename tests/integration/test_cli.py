@@ -526,11 +526,13 @@ def test_a_torn_archive_is_refused_and_recovered_on_request(cli: Cli, model_id: 
         assert f"{archive.units:,} coding units were found" in ran.stderr
         assert f"at least {archive.missing_units:,} more are missing" in ran.stderr
         assert len(np.load("y.npy")) == archive.units > 0
-    shown = json.loads(cli.run("--json", "decompress", "--recover", "x.entropyd", "y.npy", status=1).stdout)
+    shown = json.loads(
+        cli.run("--json", "decompress", "-f", "--recover", "x.entropyd", "y.npy", status=1).stdout
+    )
     assert (shown["complete"], shown["missing_units"]) == (False, archive.missing_units)
     # All of these were there and asked for; the second command counts from an end that is lost.
-    cli.run("decompress", "--recover", "--units", "0:9", "x.entropyd", "y.npy")
-    cli.run("decompress", "--recover", "--units", "-9:", "x.entropyd", "y.npy", status=1)
+    cli.run("decompress", "-f", "--recover", "--units", "0:9", "x.entropyd", "y.npy")
+    cli.run("decompress", "-f", "--recover", "--units", "-9:", "x.entropyd", "y.npy", status=1)
 
 
 def test_recovering_folders_tells_of_each_archive_what_is_missing(cli: Cli, model_id: str) -> None:

@@ -36,6 +36,7 @@ ELSEWHERE = {
     ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
     ("cli.md", "$ "): "test_cli_tour.py",
     ("security.md", "$ "): "test_security_page.py",
+    ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
@@ -67,10 +68,27 @@ import numpy as np
 with ArchiveWriter("x.entropyd", model=EmbeddedModel.of(model)) as writer:
     writer.append(model.compress(np.zeros((9, 4, 3), np.float32)))
 """,
+    ("archive.md", "import numpy as np"): """
+from entropyd import Archive, ArchiveWriter
+import numpy as np
+measured = np.full((9, 4, 3), np.nan, np.float32)
+""",
     ("observability.md", "client = entropyd.Client"): "import entropyd",
+    ("python.md", "compressed = model.compress"): """
+import numpy as np
+x = np.zeros((5, 4, 3))
+""",
+    ("python.md", "with ProcessPoolExecutor"): """
+import multiprocessing
+import numpy as np
+from concurrent.futures import ProcessPoolExecutor
+arrays = [np.zeros((5, 4, 3), np.float32)]
+""",
     ("cli.md", 'eval "$(_ENTROPYD_COMPLETE=bash_source'): "",
 }
 AFTER = {
+    ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
+    ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",
 }
 
@@ -179,6 +197,7 @@ def sources(client: entropyd.Client, model: entropyd.Model, tmp_path_factory: py
     for name in ("latents", "monday", "tuesday", "arrays/a"):
         np.save(arrays / f"{name}.npy", latents[:200])
     np.save(arrays / "measured.npy", latents[:200] / 1000)
+    np.save(arrays / "gaps.npy", np.where(latents[:200] > 2, np.float32(-9999), latents[:200] / 1000))
     np.save(arrays / "scale.npy", np.array([1, 2, 4], np.float32))
     (arrays / "model.json").write_text(json.dumps(model.config.to_dict()))
     compressed = model.compress(latents)

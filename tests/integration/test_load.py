@@ -138,7 +138,7 @@ async def answered(stub: Any, request: coding_pb2.DecompressRequest) -> bytes | 
 def test_of_thousands_of_small_calls_at_once_none_is_lost(
     server: LocalServer, configs: list[entropyd.UniversalBatchedConfig]
 ) -> None:
-    """Over several connections, each of which carries 1024 calls at a time at the most."""
+    """Over several connections, each of which carries 896 calls at a time at the most."""
     x = np.random.default_rng(0).normal(0, 3, (1, 3000, 1)).astype(np.float32)
 
     async def main() -> None:

@@ -34,7 +34,7 @@ def resident_bytes(server: LocalServer) -> int:
 
 
 def charged_bytes(server: LocalServer) -> float:
-    with urllib.request.urlopen(status_page_of(server) + "/metrics") as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(status_page_of(server) + "metrics") as answer:  # noqa: S310 - our own
         return float(re.findall(r"^entropyd_model_cache_bytes (\S+)$", answer.read().decode(), re.M)[0])
 
 

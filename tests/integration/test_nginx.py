@@ -161,7 +161,7 @@ def test_errors_keep_their_details(proxied: entropyd.Client, model: entropyd.Mod
         proxied.compress(model.info, x)
     many = proxied.compress(model.info, np.zeros((120, 40, 3), np.float32)).strings
     with pytest.raises(entropyd.CorruptStringError) as caught:
-        proxied.decompress(model.info, np.array([bytes(string) + b"more" for string in many]), (40,))
+        proxied.decompress(model.info, [bytes(string) + b"more" for string in many], (40,))
     assert len(caught.value.units) >= 100
     with pytest.raises(entropyd.ModelNotFoundError) as missing:
         proxied.model("0" * 64)

@@ -287,7 +287,7 @@ class TestModels:
         self, client: entropyd.Client, model: entropyd.Model, status_url: str
     ) -> None:
         def listings() -> float:
-            figures = urllib.request.urlopen(f"{status_url}/metrics").read().decode()  # noqa: S310 - our own server
+            figures = urllib.request.urlopen(f"{status_url}metrics").read().decode()  # noqa: S310 - our own server
             found = re.findall(
                 r'^entropyd_requests_total{.*method="ListModels".*} (\S+)$', figures, re.MULTILINE
             )

@@ -41,7 +41,7 @@ class Admission:
 
     Args:
       access: Who may call what.
-      max_calls: Most calls in flight at a time; half of them over one connection.
+      max_calls: Most calls in flight at a time; seven eighths of them over one connection.
       admit: By a method's path, raises if a caller who will wait that many seconds is not to send a message.
     """
 
@@ -94,8 +94,8 @@ class Admission:
 
 
 def connection_share(max_calls: int) -> int:
-    """How many of a server's calls one connection may have."""
-    return max(max_calls // 2, 1)
+    """How many of a server's calls one connection may have: all but an eighth, or the only one."""
+    return max(max_calls - max(max_calls // 8, 1), 1)
 
 
 class Gate:

@@ -40,6 +40,7 @@ ELSEWHERE = {
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
+    ("zarr.md", "import xarray"): "test_zarr.py",
 }
 NOT_RUN = {
     ("README.md", "git clone"): "fetches the project",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The kernel's timers take no infinity; 30 years will do for one.
+_LONGEST_S = 1e9
+
 
 class Vital:
     """The threads and tasks of one server that must run as long as it serves.
@@ -90,4 +93,4 @@ def end_within(seconds: float) -> None:
     """
     left, _ = signal.getitimer(signal.ITIMER_REAL)
     if not left or seconds < left:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST_S))

@@ -32,6 +32,12 @@ def test_a_process_that_is_stuck_is_ended_and_says_where() -> None:
     assert 'File "<string>", line 9' in done.stderr
 
 
+@pytest.mark.parametrize("seconds", [1e12, float("inf")])
+def test_an_end_may_be_as_far_off_as_no_timer_goes(seconds: float) -> None:
+    script = f"import signal; from entropyd_server.vital import end_within; end_within({seconds!r})"
+    subprocess.run([sys.executable, "-c", script.replace("inf", "float('inf')")], check=True)
+
+
 def test_whatever_a_thread_raises_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
     ended = threading.Event()
     vital = Vital(ended.set)

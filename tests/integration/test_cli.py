@@ -476,6 +476,22 @@ def test_one_bad_file_of_a_folder_costs_that_file(cli: Cli, model_id: str, folde
     assert "NaN cannot be coded" in ran.stderr
 
 
+def test_what_a_folder_links_to_is_never_left_out_without_a_word(
+    cli: Cli, model_id: str, folder: Path
+) -> None:
+    for suffix in ("npy", "entropyd"):
+        (folder / f"gone.{suffix}").symlink_to("nowhere")
+        os.mkfifo(folder / f"pipe.{suffix}")
+    (folder / "linked").symlink_to("deep")
+    cli.run("compress", "--model", model_id, "x.npy", "in/whole.entropyd")
+    for command, done in ((["compress", "--model", model_id], 3), (["decompress"], 1)):
+        ran = cli.run(*command, "--recursive", "in", "out", status=1)
+        assert f"{done} done, 0 skipped, 3 failed" in ran.stdout
+        assert "in/linked: is a link to a folder, which is not followed" in ran.stderr
+        assert "No such file" in ran.stderr
+        assert "is no regular file" in ran.stderr
+
+
 def test_names_inside_a_file_cannot_leave_the_folder(
     cli: Cli, model_id: str, x: npt.NDArray[np.float32]
 ) -> None:

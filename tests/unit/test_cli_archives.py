@@ -108,6 +108,17 @@ def test_verify_of_a_folder_tells_of_archives_that_it_cannot_reach() -> None:
     assert "links/gone.entropyd: No such file" in run("verify", "links", status=1).stderr
 
 
+def test_verify_of_a_folder_tells_of_links_to_folders_and_of_pipes(folder: Path) -> None:
+    Path("top").mkdir()
+    Path("top/linked").symlink_to(folder)
+    os.mkfifo("top/pipe.entropyd")
+    Path("top/whole.entropyd").write_bytes(WHOLE)
+    ran = run("verify", "top", status=1)
+    assert "top/linked: is a link to a folder, which is not followed" in ran.stderr
+    assert "top/pipe.entropyd: is no regular file" in ran.stderr
+    assert "top/whole.entropyd: good" in ran.stdout
+
+
 def test_verify_of_a_folder_tells_of_folders_that_it_cannot_list(folder: Path) -> None:
     Path("top/closed").mkdir(parents=True)
     Path("top/whole.entropyd").write_bytes(WHOLE)

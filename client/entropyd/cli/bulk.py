@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +27,6 @@ from entropyd.cli.work import compress_array, decompress_archive
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from entropyd import Model
     from entropyd.cli.session import Session
@@ -73,32 +73,36 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def compress_jobs(source: Path, target: Path, *, recursive: bool) -> list[Job]:
+def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[Job], list[Outcome]]:
     """The `.npy` and `.npz` files under a folder, or one `.npz` file, and where their archives go.
+
+    Returns:
+      The jobs, and what under the folder cannot be one.
 
     Raises:
       click.ClickException: If `source` is not what it should be, or `target` is something else than a folder.
     """
     _check_folder(target)
     if not recursive:
-        return [Job(source, target)]
+        return [Job(source, target)], []
+    files, failed = _files(source, target, ".npy", ".npz")
     return [
-        Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path)))
-        for path in _files(source, ".npy", ".npz")
-    ]
+        Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path))) for path in files
+    ], failed
 
 
-def decompress_jobs(source: Path, target: Path) -> list[Job]:
+def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome]]:
     """The archives under a folder, and where their arrays go.
+
+    Returns:
+      The jobs, and what under the folder cannot be one.
 
     Raises:
       click.ClickException: If `source` is no folder, or `target` is something else.
     """
     _check_folder(target)
-    return [
-        Job(path, (target / path.relative_to(source)).with_suffix(".npy"))
-        for path in _files(source, ".entropyd")
-    ]
+    files, failed = _files(source, target, ".entropyd")
+    return [Job(path, (target / path.relative_to(source)).with_suffix(".npy")) for path in files], failed
 
 
 def compress_all(
@@ -229,16 +233,16 @@ def _check_folder(target: Path) -> None:
         raise click.ClickException(f"{target} is no folder; several files need one")
 
 
-def _files(folder: Path, *suffixes: str) -> list[Path]:
+def _files(folder: Path, target: Path, *suffixes: str) -> tuple[list[Path], list[Outcome]]:
     if not folder.is_dir():
         raise click.ClickException(f"{folder} is no folder; --recursive needs one")
-    found, errors = files_under(folder, suffixes)
-    if errors:
-        raise errors[0]
-    files = [path for path in found if path.is_file()]
-    if not files:
+    files, errors = files_under(folder, suffixes)
+    if not files and not errors:
         raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
-    return files
+    return files, [
+        Outcome("failed", error.filename, str(target / Path(error.filename).relative_to(folder)), _why(error))
+        for error in errors
+    ]
 
 
 def _suffix_of_archive(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ from entropyd.cli.work import CompressOptions, compress_array, decompress_archiv
 from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from entropyd.cli.session import Session
@@ -107,8 +108,9 @@ def compress(
         kept[MISSING_NAME] = missing_to_json(named)
     options = CompressOptions(max_error, named, cast, embed_model, kept)
     if recursive or source.suffix == ".npz":
-        jobs = bulk.compress_jobs(source, target, recursive=recursive)
-        _report(session, bulk.compress_all(session, model_id, jobs, options, force=force))
+        jobs, failed = bulk.compress_jobs(source, target, recursive=recursive)
+        done = bulk.compress_all(session, model_id, jobs, options, force=force)
+        _report(session, chain(failed, done))
         return
     refuse_terminal(target)
     with open_output(target, sources=[source], force=force) as file:
@@ -169,9 +171,10 @@ def decompress(
     """  # noqa: D301 - \b is click's mark for text to leave as it is
     items = None if units is None else _items(units)
     if recursive:
-        jobs = bulk.decompress_jobs(source, target)
+        jobs, failed = bulk.decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
-        _report(session, bulk.decompress_all(session, jobs, options, force=force))
+        done = bulk.decompress_all(session, jobs, options, force=force)
+        _report(session, chain(failed, done))
         return
     refuse_terminal(target)
     with (
@@ -188,7 +191,7 @@ def decompress(
         raise click.ClickException("\n".join(restored.problems))
 
 
-def _report(session: Session, outcomes: Iterator[bulk.Outcome]) -> None:
+def _report(session: Session, outcomes: Iterable[bulk.Outcome]) -> None:
     """Shows what became of each file, and ends with 1 if one failed."""
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     shown = []

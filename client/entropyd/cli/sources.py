@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -49,15 +50,28 @@ def opened_archive(path: Path, *, recover: bool) -> Iterator[Archive]:
 
 
 def files_under(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[OSError]]:
-    """The files under a folder with one of the suffixes, sorted; and why inner folders cannot be listed."""
+    """The regular files under a folder with one of the suffixes, sorted; and why others are not among them.
+
+    Those are links to nothing, devices and pipes with such a name, and folders that cannot be listed or are
+    links, which may lead anywhere.
+    """
     errors: list[OSError] = []
-    found = [
-        Path(inner, name)
-        for inner, _, names in os.walk(folder, onerror=errors.append)
-        for name in names
-        if name.endswith(suffixes)
-    ]
-    return sorted(found), errors
+    found = []
+    for inner, folders, names in os.walk(folder, onerror=errors.append):
+        errors += [
+            OSError(errno.ELOOP, "is a link to a folder, which is not followed", str(path))
+            for path in (Path(inner, name) for name in folders)
+            if path.is_symlink()
+        ]
+        for path in (Path(inner, name) for name in names if name.endswith(suffixes)):
+            try:
+                if stat.S_ISREG(path.stat().st_mode):
+                    found.append(path)
+                else:
+                    errors.append(OSError(errno.EINVAL, "is no regular file", str(path)))
+            except OSError as error:
+                errors.append(error)
+    return sorted(found), sorted(errors, key=lambda error: str(error.filename))
 
 
 def missing(found: Archive | Verification) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # A message above this is worth a look at the server's limits before it is sent.
 UNCHECKED_BYTES = 1024 * 1024
+_LARGEST_AXIS = 2**63 - 1
 _ORIGINS: dict[int, str] = {
     model_pb2.TABLES_ORIGIN_BUILT: "built",
     model_pb2.TABLES_ORIGIN_SUPPLIED: "supplied",
@@ -238,9 +239,12 @@ def check_bytes(size: int, info: ServerInfo) -> None:
 def _axes(field: str, value: Any) -> list[int]:
     """Axis lengths, which are integers; NumPy's too."""
     try:
-        return [index(axis) for axis in value]
+        axes = [index(axis) for axis in value]
     except TypeError:
         raise _invalid(field, f"is {value!r:.80}; expected a list of integers") from None
+    if any(abs(axis) > _LARGEST_AXIS for axis in axes):  # more than a message can hold
+        raise _invalid(field, f"is {value!r:.80}; expected axes of at most {_LARGEST_AXIS}")
+    return axes
 
 
 def corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:

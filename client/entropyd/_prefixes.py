@@ -21,8 +21,11 @@ def is_prefix(model_id: str) -> bool:
     """Whether a text is the beginning of an id: 6 to 63 lower-case hexadecimal digits.
 
     Raises:
-      InvalidRequestError: If it has fewer digits.
+      InvalidRequestError: If it has fewer digits, or is no text.
     """
+    if not isinstance(model_id, str):
+        found = f"is {model_id!r:.80}; expected the text of an id"
+        raise InvalidRequestError.of([Violation("model_id", found)])
     digits = len(model_id) if re.fullmatch("[0-9a-f]+", model_id) else 0
     if 0 < digits < _LEAST_DIGITS:
         found = f"is {model_id!r}; expected an id, or at least its first {_LEAST_DIGITS} digits"

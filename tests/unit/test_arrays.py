@@ -325,3 +325,11 @@ def test_bit_strings_are_bytes_and_nothing_that_may_have_lost_some(
 def test_a_broadcast_shape_is_a_list_of_integers(shape: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"broadcast_shape is .*; expected a list of integers"):
         model().decompress([b"a"], shape)
+
+
+@pytest.mark.parametrize("axis", [2**63, -(2**63) - 1, 10**30])
+def test_axes_that_no_message_can_hold_are_refused(axis: int) -> None:
+    with pytest.raises(InvalidRequestError, match=r"broadcast_shape is .*; expected axes of at most"):
+        model().decompress([b"a"], (axis,))
+    with pytest.raises(InvalidRequestError, match=r"broadcast_shape is .*; expected axes of at most"):
+        asyncio.run(aio_model().decompress([b"a"], (axis,)))

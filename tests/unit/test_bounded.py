@@ -249,7 +249,9 @@ def test_an_element_that_would_come_back_beyond_the_bound_comes_back_exactly(res
     assert exact.values.tolist() == [np.float32(0.1)]
 
 
-@pytest.mark.parametrize("missing", [-9999.0, "-9999", ["1"], [True], [None], [1j], [[1.0]], None, object()])
+@pytest.mark.parametrize(
+    "missing", [-9999.0, "-9999", ["1"], [True], [None], [1j], [[1.0]], None, object(), [10**400]]
+)
 def test_missing_values_are_a_sequence_of_numbers(missing: Any) -> None:
     with pytest.raises(InvalidTensorError, match="missing"):
         missing_values(missing)

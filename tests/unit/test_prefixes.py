@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,12 @@ def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_
 )
 def test_whole_ids_and_what_is_none_are_left_to_the_server(model_id: str) -> None:
     assert not _prefixes.is_prefix(model_id)
+
+
+@pytest.mark.parametrize("model_id", [None, 5, b"abcdef"])
+def test_an_id_is_text(model_id: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"model_id is .*; expected the text of an id"):
+        _prefixes.is_prefix(model_id)
 
 
 @pytest.mark.parametrize("model_id", ["0", "abcde"])

@@ -44,8 +44,14 @@ def missing_problem(found: Any) -> Violation | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number, of Python or NumPy; a bool is none."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    """Whether it is a real number in float64's range, of Python or NumPy; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer beyond the range
+        return False
+    return True
 
 
 def missing_to_json(missing: Sequence[float]) -> list[float | str]:

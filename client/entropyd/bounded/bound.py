@@ -86,7 +86,8 @@ class ErrorBound:
             relative, smallest = bound._rounding(bottleneck_dtype)
             least = 2.1 * (relative * largest + smallest)
             found = f"is {max_error:g}; expected at least {least:.2g} for values up to {largest:g} "
-            found += f"as {data.dtype.name} through a model of {bottleneck_dtype}"
+            found += f"as {data.dtype.name} through a model of {bottleneck_dtype}; "
+            found += "values that `missing` names do not count"
             raise _invalid("max_error", found)
         return bound
 

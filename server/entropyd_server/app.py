@@ -44,6 +44,7 @@ from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.rpc.reflection import Reflection
+from entropyd_server.security.access import ANYBODY
 from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from entropyd_server.observe.tracing import Tracing
     from entropyd_server.settings import Settings
+    from entropyd_server.transport.call import Call
 
 S = TypeVar("S")
 
@@ -141,6 +143,8 @@ async def _serve(settings: Settings) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await watching  # or its end would be logged as an error that nobody looked at
     await parts.health.drain()
+    if parts.plane is not None:
+        await parts.plane.drain()
     await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
     parts.health.turn_away()
     await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
@@ -249,6 +253,7 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
             fitter=Fitter(plane),
             limits=limits,
             caller=lambda context: protection.access.caller(context.invocation_metadata()).name,
+            turns=lambda context: _turns(protection, context),
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), gate)
     devices = () if plane is None else plane.devices
@@ -265,6 +270,12 @@ async def _build(settings: Settings, metrics: Metrics, calls: CallLog, tracing: 
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
     return _Parts(server, protection, health, store, batcher, plane)
+
+
+def _turns(protection: Protection, context: Call) -> str:
+    """Who takes turns with others: a token, or a connection where there are no tokens."""
+    caller = protection.access.caller(context.invocation_metadata())
+    return context.peer() if caller is ANYBODY else caller.name
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -306,18 +317,20 @@ def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Mod
 
     plane = ModelingPlane(
         settings.devices,
+        builders=settings.builders,
         limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
         max_model_bytes=settings.max_model_bytes,
         on_restart=restarted,
     )
     for name, worker in plane.workers.items():
-        metrics.worker_up[name] = partial(getattr, worker, "ready")
+        metrics.worker_up[name] = partial(getattr, worker, "up")
         metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
     if tracing is not None:
         from entropyd_server.observe.traced_turns import trace_turns  # noqa: PLC0415
 
-        for name, worker in plane.workers.items():
-            trace_turns(tracing.tracer, worker, "fit" if name in plane.devices else "build")
+        trace_turns(tracing.tracer, plane.builders, "build")
+        for name in plane.devices:
+            trace_turns(tracing.tracer, plane.workers[name], "fit")
     return plane
 
 

@@ -77,12 +77,10 @@ def test_a_search_that_ends_gives_the_tails_of_tfc(family: str) -> None:
 
 
 def test_tables_of_ordinary_priors_are_those_of_tfc() -> None:
-    assert {
-        compared(ordinary_config(number)) for number in range(len(FAMILY_NAMES), len(FAMILY_NAMES) + 6)
-    } == {"equal"}
+    assert {compared(ordinary_config(number)) for number in (29, 32, 50)} == {"equal"}
 
 
-@pytest.mark.parametrize("number", range(2 * len(FAMILY_NAMES)))
+@pytest.mark.parametrize("number", range(len(FAMILY_NAMES)))
 def test_hard_priors_are_built_or_refused_by_name(number: int) -> None:
     config = hard_config(number)
     fields: set[str] = set()

@@ -52,6 +52,10 @@ fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole 
 soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says whether anything grew.
 	$(BIN)/python -m tests.soak.run --minutes $(SOAK_MINUTES) $(if $(SOAK_PLOT),--plot $(SOAK_PLOT))
 
+.PHONY: draws
+draws: $(READY) ## Builds 300 ordinary priors as TFC does, and 500 hard ones in 10 s each (takes half an hour).
+	$(BIN)/python -m tests.draws.run
+
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.
 	$(BIN)/ruff format --check .

@@ -103,12 +103,13 @@ class Client(BaseClient):
     def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
         """Makes the model of a configuration, or finds it.
 
-        Building tables takes seconds, minutes for thousands of channels. A build goes on when its caller
-        leaves, so calling again after DeadlineExceededError finds the model.
+        Building tables takes seconds, minutes for thousands of channels. A build is cancelled when all who
+        wait for it have left: after DeadlineExceededError, call again with more time.
 
         Raises:
           InvalidConfigError: If no tables can be built from it; names the field.
           LimitExceededError: If its tables exceed a limit of the server.
+          OverloadedError: If too many models of this caller, or of all, are being made.
         """
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
         reply = self._call(self._models, request, config.model_id, timeout_s)

@@ -117,8 +117,8 @@ def _spread(rows: npt.NDArray[Any], ratio: float) -> tuple[npt.NDArray[Any], ...
 def _points(rows: npt.NDArray[Any]) -> Prior:
     """A narrow component at each value of an element, or components over its quantiles if these are many.
 
-    Cauchy's tails reach into the gaps between values, where TFC's search for the tails of the mixture would
-    stand still without a slope.
+    Cauchy's tails reach into the gaps between values, where TFC's search for the tails of the mixture needs a
+    slope: in a plain process it would stand still.
     """
     values = _values(rows)
     if values is None:

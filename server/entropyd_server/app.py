@@ -46,6 +46,7 @@ from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.rpc.reflection import Reflection
 from entropyd_server.rpc.unknown import Unknown
+from entropyd_server.security.access import ANYBODY
 from entropyd_server.security.gate import Admission, Gate, connection_share
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
     from entropyd_server.observe.tracing import Tracing
     from entropyd_server.settings import Settings
+    from entropyd_server.transport.call import Call
 
 S = TypeVar("S")
 
@@ -181,9 +183,7 @@ async def _serve(settings: Settings) -> None:
     log.info("draining for %g s", settings.drain_seconds)
     for task in (starting, *watching):
         task.cancel()
-    await _pause(hurry, settings.drain_seconds - _TURN_AWAY_S)
-    parts.health.turn_away()
-    await _pause(hurry, min(settings.drain_seconds, _TURN_AWAY_S))
+    await _drain(parts, hurry, settings.drain_seconds)
     await parts.server.stop(_pause(hurry, _GRACE_SECONDS))
     if probed is not None:
         await probed.stop(asyncio.sleep(0))
@@ -200,6 +200,15 @@ async def _serve(settings: Settings) -> None:
     if _failed(starting):
         await starting
     log.info("stopped")
+
+
+async def _drain(parts: _Parts, hurry: asyncio.Event, drain_seconds: float) -> None:
+    """Ends builds and fits at once, and serves all else for as long as clients take to go elsewhere."""
+    if parts.plane is not None:
+        await parts.plane.drain()
+    await _pause(hurry, drain_seconds - _TURN_AWAY_S)
+    parts.health.turn_away()
+    await _pause(hurry, min(drain_seconds, _TURN_AWAY_S))
 
 
 async def _pause(hurry: asyncio.Event, seconds: float) -> None:
@@ -310,6 +319,7 @@ async def _build(
             is_admin=lambda context: (
                 Scope.ADMIN in protection.access.caller(context.invocation_metadata()).scopes
             ),
+            turns=lambda context: _turns(protection, context),
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(enclose(models, MODELING), gate)
     devices = () if plane is None else plane.devices
@@ -327,6 +337,12 @@ async def _build(
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
     return _Parts(server, protection, admission, health, store, batcher, plane)
+
+
+def _turns(protection: Protection, context: Call) -> str:
+    """Who takes turns with others: a token, or a connection where there are no tokens."""
+    caller = protection.access.caller(context.invocation_metadata())
+    return context.peer() if caller is ANYBODY else caller.name
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -371,18 +387,20 @@ def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Mod
 
     plane = ModelingPlane(
         settings.devices,
+        builders=settings.builders,
         limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
         max_model_bytes=settings.max_model_bytes,
         on_restart=restarted,
     )
     for name, worker in plane.workers.items():
-        metrics.worker_up[name] = partial(getattr, worker, "ready")
+        metrics.worker_up[name] = partial(getattr, worker, "up")
         metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
     if tracing is not None:
         from entropyd_server.observe.traced_turns import trace_turns  # noqa: PLC0415
 
-        for name, worker in plane.workers.items():
-            trace_turns(tracing.tracer, worker, "fit" if name in plane.devices else "build")
+        trace_turns(tracing.tracer, plane.builders, "build")
+        for name in plane.devices:
+            trace_turns(tracing.tracer, plane.workers[name], "fit")
     return plane
 
 

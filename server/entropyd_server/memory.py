@@ -1,12 +1,12 @@
-"""What becomes of memory that is freed.
-
-Owns the settings of the C library's allocator. It must not know who allocates.
-"""
+"""How much memory there is, and what becomes of memory that is freed."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+from pathlib import Path
+
+import psutil
 
 # malloc.h of glibc.
 _M_TRIM_THRESHOLD = -1
@@ -14,6 +14,18 @@ _M_MMAP_THRESHOLD = -3
 # glibc takes no larger one on 64 bits.
 _MMAP_THRESHOLD_BYTES = 32 * 2**20
 _TRIM_THRESHOLD_BYTES = 64 * 2**20
+
+# The limit of this process's control group, as a container sees it: version 2, and version 1.
+_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def machine_bytes() -> int:
+    """Memory of the machine, or of the container if that is less."""
+    limits = [psutil.virtual_memory().total]
+    for path in _GROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # `max` stands for none
+            limits.append(int(Path(path).read_text()))
+    return min(limits)
 
 
 def keep_freed_memory() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from platformdirs import user_data_path
 
+from entropyd_server.memory import machine_bytes
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIB = 1024 * 1024
+# At rest: the server's process, and each worker's.
+_SERVER_BYTES = 256 * MIB
+_WORKER_BYTES = 512 * MIB
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Settings:
     store_timeout_seconds: float
     roles: frozenset[str]
     devices: tuple[Device, ...]
+    builders: int
     codec_threads: int
     max_batch_symbols: int
     max_batch_delay_ms: float
@@ -146,6 +151,14 @@ _OPTIONS = [
         "with commas between: cpu, cpu:1, gpu:0, ...",
         type=_Devices(),
         default=AUTO,
+    ),
+    _option(
+        "--builders",
+        "Most worker processes that build tables; all but the first are started when builds wait. Of "
+        "several, one is left to models of at most 4096 rows.",
+        type=click.IntRange(1, 64),
+        default=None,
+        show_default="2 where memory has room for two builds, as large as may be, beside the devices' work",
     ),
     _option(
         "--codec-threads",
@@ -275,6 +288,13 @@ _OPTIONS = [
 ]
 
 
+def _builders(devices: int, max_build_memory_bytes: int) -> int:
+    """How many builders there may be by default."""
+    workers = devices + 2
+    needed = _SERVER_BYTES + workers * (_WORKER_BYTES + max_build_memory_bytes)
+    return 2 if machine_bytes() >= needed else 1
+
+
 def command(serve: Callable[[Settings], None]) -> click.Command:
     """The `entropyd-server` command around a function that serves until it is told to stop."""
 
@@ -286,6 +306,8 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-cert and --tls-key need one another")
         if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+        if flags["builders"] is None:
+            flags["builders"] = _builders(len(flags["devices"]), flags["max_build_memory_bytes"])
         roles = frozenset(("coding", "modeling") if role == "all" else (role,))
         serve(Settings(roles=roles, **flags))
 

@@ -59,13 +59,18 @@ class Builder:
     failure: Exception | None = None
     go: asyncio.Event = field(default_factory=asyncio.Event)
     builds: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.go.set()
 
-    async def build_tables(self, config: UniversalBatchedConfig) -> Tables:
+    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> Tables:
         self.builds.append(config.model_id)
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(config.model_id)
+            raise
         if self.failure is not None:
             raise self.failure
         row = [-self.precision, 0, 1 << self.precision]
@@ -166,20 +171,46 @@ def test_other_configurations_are_built_side_by_side() -> None:
     asyncio.run(scenario())
 
 
-def test_a_caller_that_leaves_does_not_stop_the_build() -> None:
+def test_a_build_is_cancelled_when_its_last_caller_leaves() -> None:
     async def scenario() -> None:
         builder = Builder()
         builder.go.clear()
         server = Server(builder)
-        caller = asyncio.create_task(server.creator.create(config()))
+        callers = [asyncio.create_task(server.creator.create(config())) for _ in range(2)]
         await until(lambda: builder.builds)
-        caller.cancel()
-        await until(caller.cancelled)
+        for caller in callers:
+            assert not builder.cancelled
+            caller.cancel()
+            await asyncio.wait({caller})
+        await until(lambda: builder.cancelled)
         builder.go.set()
-        await until(lambda: server.count("entropyd_models_loaded"))
-        assert (await server.store.load(config().model_id)).config == config()
-        assert (await server.creator.create(config()))[1] is False
-        assert len(builder.builds) == 1
+        # Whoever comes back has it built anew.
+        assert (await server.creator.create(config()))[1]
+        assert len(builder.builds) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_being_stored_is_charged_though_its_caller_leaves() -> None:
+    async def scenario() -> None:
+        server = Server(Builder(), limits=Limits(**{**vars(LIMITS), "max_models_per_caller": 1}))
+        storing, go = asyncio.Event(), asyncio.Event()
+        create = server.store.create
+
+        async def slow(*arguments: Any, **named: Any) -> Any:
+            storing.set()
+            await go.wait()
+            return await create(*arguments, **named)
+
+        setattr(server.store, "create", slow)  # noqa: B010 - a store that takes its time
+        caller = asyncio.create_task(server.creator.create(numbered(0), "alice"))
+        await storing.wait()
+        caller.cancel()
+        await asyncio.wait({caller})
+        go.set()
+        await until(lambda: not server.creator._quota._making["alice"])
+        with pytest.raises(LimitExceededError):
+            await server.creator.create(numbered(1), "alice")
 
     asyncio.run(scenario())
 
@@ -436,6 +467,32 @@ def test_a_model_tells_where_its_tables_came_from() -> None:
             assert imported.stored.tables_origin is expected
             assert (await elsewhere.store.load(drawn.model_id)).tables_origin is expected
 
+
+@pytest.mark.parametrize("callers", [1, 1000])
+def test_models_that_are_being_made_are_bounded_for_each_caller_and_for_all(callers: int) -> None:
+    async def scenario() -> None:
+        builder = Builder()
+        builder.go.clear()
+        server = Server(builder)
+        most = creation._MOST_CREATIONS if callers > 1 else creation._MOST_CREATIONS_OF_A_CALLER
+        making = []
+        for number in range(most):
+            turns = str(number % callers)
+            making.append(asyncio.create_task(server.creator.create(numbered(number), turns=turns)))
+            await until(lambda number=number: len(builder.builds) > number)  # type: ignore[misc]
+        with pytest.raises(OverloadedError) as caught:
+            await server.creator.create(numbered(-1), turns="0")
+        assert caught.value.retry_after_s is not None
+        # A model that is being made may be waited for.
+        waiting = asyncio.create_task(server.creator.create(numbered(0), turns="0"))
+        if callers == 1:
+            making.append(asyncio.create_task(server.creator.create(numbered(-1), turns="other")))
+        builder.go.set()
+        assert (await waiting)[0].codec is not None
+        await asyncio.gather(*making)
+        assert not server.creator._creations
+        assert not server.creator._creations_by_caller
+
     asyncio.run(scenario())
 
 
@@ -444,18 +501,11 @@ def test_builds_whose_callers_have_left_do_not_pile_up() -> None:
         builder = Builder()
         builder.go.clear()
         server = Server(builder)
-        for number in range(creation._MOST_CREATIONS):
+        for number in range(2 * creation._MOST_CREATIONS_OF_A_CALLER):
             calling = asyncio.create_task(server.creator.create(numbered(number)))
             await until(lambda number=number: len(builder.builds) > number)  # type: ignore[misc]
             calling.cancel()
             await asyncio.wait({calling})
-        with pytest.raises(OverloadedError) as caught:
-            await server.creator.create(numbered(-1))
-        assert caught.value.retry_after_s is not None
-        # A model that is being made may be waited for.
-        waiting = asyncio.create_task(server.creator.create(numbered(0)))
-        builder.go.set()
-        assert (await waiting)[0].codec is not None
-        await until(lambda: not server.creator._creations)
+        await until(lambda: not server.creator._creations_by_caller)
 
     asyncio.run(scenario())

@@ -30,6 +30,7 @@ def listed(store: ModelStore, max_message_bytes: int) -> list[model_pb2.ListMode
         limits=limits,
         caller=NOBODY,
         is_admin=NOBODY,
+        turns=NOBODY,
     )
 
     async def pages() -> list[model_pb2.ListModelsResponse]:

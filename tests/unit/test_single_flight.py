@@ -122,6 +122,54 @@ def test_a_computation_whose_waiters_have_all_left_runs_to_its_end(failure: Exce
     assert complaints == []
 
 
+def test_a_computation_may_be_cancelled_when_its_last_waiter_is() -> None:
+    async def scenario() -> None:
+        flights: SingleFlight[str, int] = SingleFlight(cancel_abandoned=True)
+        computation = Computation()
+        callers = [asyncio.create_task(flights.run("k", computation.compute)) for _ in range(2)]
+        await settle()
+        for number, caller in enumerate(callers):
+            assert "k" in flights, number
+            caller.cancel()
+            await settle()
+        assert "k" not in flights
+        computation.go.set()
+        await settle()
+        assert computation.ended == 0
+        # Whoever comes later begins anew.
+        assert await flights.run("k", computation.compute) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_waiter_that_comes_while_an_abandoned_computation_ends_begins_anew() -> None:
+    async def scenario() -> None:
+        flights: SingleFlight[str, int] = SingleFlight(cancel_abandoned=True)
+        ending = asyncio.Event()
+
+        async def slow_to_end() -> int:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await ending.wait()
+            return 0
+
+        first = asyncio.create_task(flights.run("k", slow_to_end))
+        await settle()
+        first.cancel()
+        await settle()
+        computation = Computation()
+        second = asyncio.create_task(flights.run("k", computation.compute))
+        await settle()
+        ending.set()
+        await settle()
+        assert "k" in flights
+        computation.go.set()
+        assert await second == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_caller_that_comes_after_all_have_left_joins_the_flight() -> None:
     async def scenario() -> None:
         flights: SingleFlight[str, int] = SingleFlight()

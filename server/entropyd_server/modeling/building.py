@@ -1,7 +1,6 @@
-"""Building tables, as the server asks for it and a worker answers.
+"""Building tables, as the server asks for it and a worker responds.
 
-Owns both frames and the builder that exchanges them. It must not know how tables are built, nor import
-TensorFlow. Invariant: tables are built by a worker of their own, so a build of minutes delays builds only.
+Invariant: tables are built by workers of their own, so builds delay nothing but builds.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd_server.modeling.supervisor import WorkerSupervisor
+    from entropyd_server.modeling.builder_pool import BuilderPool
 
 BUILD_TABLES = "build_tables"
 TABLES = "tables"
 
 BUILDING = Work(
     "building the tables",
-    "they have many rows or long ones, or the tails of a mixture or NoisyDeepFactorized lie far from 0, "
-    "where TFC begins to search for them in steps of 0.1",
+    "they have many rows, or long ones",
 )
+# TFC takes about 0.7 ms for a row.
+_LONG_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +76,19 @@ def config_of(frame: Frame) -> UniversalBatchedConfig:
 
 
 class TableBuilder:
-    """Builds tables on one worker."""
+    """Builds tables on the workers of a pool."""
 
-    def __init__(self, worker: WorkerSupervisor) -> None:
-        self._worker = worker
+    def __init__(self, pool: BuilderPool) -> None:
+        self._pool = pool
 
-    async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
+    async def build_tables(self, config: UniversalBatchedConfig, caller: str = "") -> BuiltTables:
         """Builds the coding tables of a configuration from its prior, on a second worker if one is lost.
+
+        Cancelling it ends the worker that builds, and another one is started.
+
+        Args:
+          config: The configuration.
+          caller: Who takes turns with others.
 
         Raises:
           InvalidConfigError: If TFC cannot build them.
@@ -92,7 +98,7 @@ class TableBuilder:
         """
 
         async def attempt() -> Frame:
-            async with self._worker.turn() as exchange:
+            async with self._pool.turn(caller, long=config.table_rows > _LONG_ROWS) as exchange:
                 return await exchange(build_tables_frame(config), BUILDING)
 
         return BuiltTables.from_frame(await once_more_if_lost(attempt))

@@ -27,7 +27,7 @@ class Device:
     """What one worker process computes on.
 
     Attributes:
-      name: `cpu`, `cpu:N` or `gpu:N`; `builder` for the worker that builds tables.
+      name: `cpu`, `cpu:N` or `gpu:N`; `builder` or `builder:N` for a worker that builds tables.
       cuda_visible_devices: Value of CUDA_VISIBLE_DEVICES for the process: one GPU, or `-1` for none.
     """
 
@@ -38,6 +38,11 @@ class Device:
 CPU = Device("cpu")
 # Tables are built on the CPU whatever else there is, see docs/adr/0007.
 BUILDER = Device("builder")
+
+
+def builder_devices(count: int) -> tuple[Device, ...]:
+    """What `count` workers that build tables are called: `builder`, `builder:1`, and so on."""
+    return (BUILDER, *(Device(f"{BUILDER.name}:{number}") for number in range(1, count)))
 
 
 def visible_gpus(environment: Mapping[str, str], driver_folder: Path = _DRIVER_FOLDER) -> tuple[str, ...]:

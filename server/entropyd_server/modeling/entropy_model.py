@@ -1,10 +1,8 @@
 """From a configuration to TFC's entropy model and its integer tables.
 
-Owns the order of checks around `tfc.UniversalBatchedEntropyModel` and the reading of its errors. It must not
-know who asks. Invariant: tables that come out are those that TFC gives anyone who makes the same model in a
-plain process; nothing is rounded, cut or corrected here, only refused.
-
-Only worker processes import this module: it imports TensorFlow.
+Invariant: tables are those that TFC gives anyone who makes the same model in a plain process, as long as its
+search for the tails ends (`tail_search` says when). Only worker processes import this module: it imports
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 import re
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,8 @@ import tensorflow_probability as tfp
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
 from entropyd_server.modeling.building import BuiltTables
 from entropyd_server.modeling.priors import distribution
-from entropyd_server.modeling.table_shape import check_extents, check_rows, coding_dtype
+from entropyd_server.modeling.quantization import quick_quantization
+from entropyd_server.modeling.table_shape import check_extents, check_rows, coding_dtype, in_order
 from entropyd_server.modeling.tails import locate_tails
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
     check_rows(config, limits)
     prior = distribution(config.prior)
     try:
-        lower_tail, upper_tail = locate_tails(prior, config.tail_mass)
+        lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, config))
         check_extents(config, lower_tail, upper_tail, limits)
-        model = entropy_model(config, prior, compression=True)
+        with quick_quantization():
+            model = entropy_model(config, prior, compression=True)
         return BuiltTables(model.cdf.numpy(), model.cdf_offset.numpy(), versions())
     except tf.errors.InvalidArgumentError as error:
         match = _BAD_DENSITY.search(str(error))

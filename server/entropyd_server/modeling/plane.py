@@ -1,7 +1,6 @@
-"""The modeling plane: one worker per device, and one that builds tables.
+"""The modeling plane: one worker per device, and some that build tables.
 
-Owns which workers there are and which of them serves a model. It must not import TensorFlow or know what
-workers compute. Invariant: a call in flight is counted on its device until it ends, however it ends.
+Invariant: a call in flight is counted on its device until it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.building import TableBuilder
-from entropyd_server.modeling.devices import BUILDER, Device
+from entropyd_server.modeling.devices import Device, builder_devices
 from entropyd_server.modeling.placement import Ring
 from entropyd_server.modeling.supervisor import WorkerSupervisor
 
@@ -28,10 +28,13 @@ class ModelingPlane:
 
     Attributes:
       builder: Builds tables.
-      workers: By name: one for each device, and `builder`.
+      builders: The workers that it builds them on.
+      workers: By name: one for each device, and the builders.
+      drained: Done from `drain` on.
 
     Args:
       devices: What to compute on besides building tables; at least one.
+      builders: Most workers that build tables; at least one.
       limits: What one request to a worker may take.
       max_model_bytes: Most bytes of one model's tables.
       on_restart: Called with the worker's name and the reason at every start after its first.
@@ -41,10 +44,12 @@ class ModelingPlane:
         self,
         devices: Sequence[Device],
         *,
+        builders: int,
         limits: WorkLimits,
         max_model_bytes: int,
         on_restart: Callable[[str, str], None],
     ) -> None:
+        building = builder_devices(builders)
         self.workers = {
             device.name: WorkerSupervisor(
                 device=device,
@@ -52,29 +57,40 @@ class ModelingPlane:
                 max_model_bytes=max_model_bytes,
                 on_restart=partial(on_restart, device.name),
             )
-            for device in (BUILDER, *devices)
+            for device in (*building, *devices)
         }
-        self.builder = TableBuilder(self.workers[BUILDER.name])
+        self.builders = BuilderPool([self.workers[device.name] for device in building])
+        self.builder = TableBuilder(self.builders)
+        self.drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.devices = tuple(device.name for device in devices)
         self._ring = Ring(self.devices)
         self._loads = dict.fromkeys(self.devices, 0)
 
     async def start(self, vital: Vital) -> None:
         """Begins starting the workers; `wait_ready` waits for them. `vital` guards their supervisors."""
-        for name, worker in self.workers.items():
-            vital.watch(f"supervisor of worker {name}", await worker.start())
+        await self.builders.start(vital)
+        for name in self.devices:
+            vital.watch(f"supervisor of worker {name}", await self.workers[name].start())
 
     async def wait_ready(self) -> None:
-        """Waits until every worker answers.
+        """Waits until the devices' workers and a builder answer.
 
         Raises:
           UnavailableError: DRAINING, if the plane is closed instead.
         """
-        await asyncio.gather(*(worker.wait_ready() for worker in self.workers.values()))
+        waits = (self.workers[name].wait_ready() for name in self.devices)
+        await asyncio.gather(self.builders.wait_ready(), *waits)
+
+    async def drain(self) -> None:
+        """Ends builds at once, and has fits end; their callers are told DRAINING. Bit costs are served on."""
+        if not self.drained.done():
+            self.drained.set_result(None)
+        await self.builders.close()
 
     async def close(self) -> None:
         """Ends the workers at once, and with them the calls in flight."""
-        await asyncio.gather(*(worker.close() for worker in self.workers.values()))
+        await self.drain()
+        await asyncio.gather(*(self.workers[name].close() for name in self.devices))
 
     def ready_besides(self, device: str) -> bool:
         """Whether another device answers now."""

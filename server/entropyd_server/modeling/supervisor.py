@@ -91,6 +91,11 @@ class WorkerSupervisor:
         return self._process is not None
 
     @property
+    def up(self) -> bool:
+        """Whether it is ready, or was not needed so far."""
+        return self.ready or self._life is None
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of the worker's libraries, by name; empty until one was ready."""
         return dict(self._versions)

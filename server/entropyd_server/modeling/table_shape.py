@@ -78,6 +78,14 @@ def check_rows(config: UniversalBatchedConfig, limits: BuildLimits) -> None:
         )
 
 
+def in_order(
+    config: UniversalBatchedConfig, lower_tail: npt.NDArray[Any], upper_tail: npt.NDArray[Any]
+) -> bool:
+    """Whether every row between two tails, as in `check_extents`, has an integer."""
+    minima, maxima = _extents(config, lower_tail, upper_tail)
+    return not (maxima < minima).any()
+
+
 def check_extents(
     config: UniversalBatchedConfig,
     lower_tail: npt.NDArray[Any],

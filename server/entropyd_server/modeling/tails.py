@@ -1,61 +1,62 @@
-"""The tails of a prior, found once and within bounds.
-
-Owns the calls of TFC's tail estimation and the watch over them. It must not know what the tails are for.
-Invariant: either both tails are finite and fixed to the prior, so that TFC does not search again, or the
-caller gets an error that says what about the prior or tail_mass is the cause.
+"""Finds the tails of a prior and fixes them to it, so that TFC does not search again.
 
 TFC (tensorflow_compression/python/distributions/helpers.py) asks a distribution for its quantile. Where it
-has none (mixtures, NoisyDeepFactorized), `estimate_tails` searches from 0 by gradient descent, about 0.1 a
-step, until every element has passed its target. It has no limit: where the cumulative is flat in floating
-point, far from the mass or in a gap between narrow components, it stands still for ever.
-Only worker processes import this module: it imports TensorFlow.
+has none (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may never end; a search of
+`tail_search` takes its place. Only worker processes import this module: it imports TensorFlow.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
 from tensorflow_compression.python.distributions import helpers
 
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.modeling.table_shape import element_name
+from entropyd_server.modeling.tail_search import EndlessSearchError, bisect, descend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 
 def locate_tails(
-    distribution: Any, tail_mass: float
-) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
+    distribution: Any, tail_mass: float, in_order: Callable[[Array, Array], bool]
+) -> tuple[Array, Array]:
     """Finds the lower and the upper tail and fixes them to the distribution.
 
     Args:
       distribution: Of scalar events; changed, so that TFC finds the tails without a search.
       tail_mass: Probability outside of the tails together.
+      in_order: Says of a lower and an upper tail whether rows can be built from them.
 
     Returns:
-      Lower and upper tail, each of the distribution's dtype and batch shape.
+      Lower and upper tail, each of the distribution's dtype and batch shape: TFC's where it finds some that
+      are in order, else the quantiles.
 
     Raises:
-      InvalidConfigError: If a tail is not finite, or the search for it would never end.
+      InvalidConfigError: If a tail is not finite or cannot be found.
     """
-    with _watched_searches():
-        lower = helpers.lower_tail(distribution, tail_mass)
-        upper = helpers.upper_tail(distribution, tail_mass)
-    tails = lower.numpy(), upper.numpy()
-    for tail in tails:
-        _check_finite(tail, tail_mass)
+    try:
+        lower, upper = _tails(distribution, tail_mass, descend)
+        exact = not in_order(lower.numpy(), upper.numpy())
+    except EndlessSearchError:
+        exact = True
+    if exact:
+        lower, upper = _tails(distribution, tail_mass, bisect)
+    for tail in (lower, upper):
+        _check_finite(tail.numpy(), tail_mass)
     # `helpers.lower_tail` and `upper_tail` ask for these methods first.
     distribution._lower_tail = lambda _tail_mass: lower  # noqa: SLF001
     distribution._upper_tail = lambda _tail_mass: upper  # noqa: SLF001
-    return tails
+    return lower.numpy(), upper.numpy()
 
 
-def _check_finite(tail: npt.NDArray[np.floating[Any]], tail_mass: float) -> None:
+def _check_finite(tail: Array, tail_mass: float) -> None:
     finite = np.isfinite(tail)
     if finite.all():
         return
@@ -69,65 +70,14 @@ def _check_finite(tail: npt.NDArray[np.floating[Any]], tail_mass: float) -> None
     raise InvalidConfigError.of([Violation("prior", f"{found}; expected a finite number")])
 
 
-@contextmanager
-def _watched_searches() -> Iterator[None]:
-    """Puts every search of TFC 2.14.1, which cannot be bounded otherwise, under watch.
+def _tails(distribution: Any, tail_mass: float, search: Callable[..., Any]) -> tuple[Any, Any]:
+    """TFC 2.14.1's tails with another search.
 
     A worker serves one request at a time, so nothing else sees the replaced function.
     """
-    search = helpers.estimate_tails
-
-    def watched(cumulative: Callable[[Any], Any], target: Any, shape: Any, dtype: Any) -> Any:
-        return search(_Watch(cumulative), target, shape, dtype)
-
-    helpers.estimate_tails = watched
+    replaced = helpers.estimate_tails
+    helpers.estimate_tails = search
     try:
-        yield
+        return helpers.lower_tail(distribution, tail_mass), helpers.upper_tail(distribution, tail_mass)
     finally:
-        helpers.estimate_tails = search
-
-
-class _Watch:
-    """Stands between a search and the cumulative that it evaluates, and ends a search that has no end.
-
-    The search counts an element as done 100 steps after its gradient changed sign against the running mean
-    of gradients. A step is that mean over the root of the running mean of squares, and both means halve what
-    was. So an element that did not move, whose gradient is 0 now or has an infinite square, will never move
-    again; and if its gradient has not changed sign yet, it never will, and the search does not end.
-    A gradient that is no number ends it at once, wherever the other elements are, and so do we.
-    """
-
-    def __init__(self, cumulative: Callable[[Any], Any]) -> None:
-        self._cumulative = cumulative
-        self._tails: npt.NDArray[Any] | None = None
-        self._mean: npt.NDArray[Any] = np.zeros(())
-        self._passed: npt.NDArray[Any] = np.zeros((), np.bool_)
-
-    def __call__(self, tails: Any) -> Any:
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def observed(tails: Any) -> tuple[Any, Callable[[Any], Any]]:
-            def gradient(upstream: Any) -> Any:
-                self._check_progress(tails.numpy(), upstream.numpy())
-                return upstream
-
-            return tf.identity(tails), gradient
-
-        return self._cumulative(observed(tails))
-
-    def _check_progress(self, tails: npt.NDArray[Any], gradient: npt.NDArray[Any]) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._passed = self._passed | (self._mean * gradient < 0)
-            self._mean = (self._mean + gradient) / 2
-            powerless = (gradient == 0) | np.isinf(np.square(gradient))
-        unmoved = np.zeros(tails.shape, np.bool_) if self._tails is None else tails == self._tails
-        self._tails = tails
-        stuck = unmoved & powerless & ~self._passed | np.isnan(gradient)
-        if stuck.any():
-            flat_index = int(stuck.argmax())
-            where = f"{tails.flat[flat_index]:g}{element_name(tails.shape, flat_index)}"
-            found = f"has a cumulative without a usable {tails.dtype.name} gradient at {where}"
-            expected = (
-                "expected density all the way from 0, where the search for its tails begins, to the tails: "
-                "components near 0, and no gaps or steps"
-            )
-            raise InvalidConfigError.of([Violation("prior", f"{found}; {expected}")])
+        helpers.estimate_tails = replaced

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import get_current_span
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from entropyd_server.modeling.builder_pool import BuilderPool
     from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 
 
-def trace_turns(tracer: Tracer, worker: WorkerSupervisor, name: str) -> None:
-    """Has each turn at a worker make its spans, the second one under this name."""
+def trace_turns(tracer: Tracer, worker: WorkerSupervisor | BuilderPool, name: str) -> None:
+    """Has each turn at a worker, or at one of a pool, make its spans, the second one under this name."""
     turn, about = worker.turn, {"entropyd.device": worker.device.name}
 
     @asynccontextmanager
-    async def traced(*, only_if_ready: bool = False) -> AsyncIterator[Exchange]:
+    async def traced(*arguments: Any, **options: Any) -> AsyncIterator[Exchange]:
         since_ns, begin_ns = time.time_ns(), None
         try:
-            async with turn(only_if_ready=only_if_ready) as exchange:
+            async with turn(*arguments, **options) as exchange:
                 begin_ns = time.time_ns()
                 yield exchange
         finally:

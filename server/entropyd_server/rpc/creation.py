@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from entropyd.contract.errors import (
@@ -22,6 +23,7 @@ from entropyd.contract.errors import (
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.rpc.quota import ModelQuota
 from entropyd_server.rpc.single_flight import SingleFlight
+from entropyd_server.rpc.uninterrupted import uninterrupted
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, builds_tables, check_fit
 
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
 
-# A build outlives a caller that leaves, so callers that come and go could pile them up without end.
 _MOST_CREATIONS = 256
+_MOST_CREATIONS_OF_A_CALLER = 32
 _RETRY_AFTER_S = 5.0
 
 
@@ -62,8 +64,8 @@ class BuiltTables(Protocol):
 class TableBuilder(Protocol):
     """The worker's interface, as far as creation needs it."""
 
-    async def build_tables(self, config: UniversalBatchedConfig) -> BuiltTables:
-        """Builds the tables of a configuration that asks for compression."""
+    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> BuiltTables:
+        """Builds the tables of a configuration that asks for compression, in the caller's turn."""
 
 
 class ModelCreator:
@@ -82,14 +84,21 @@ class ModelCreator:
         self._builder = builder
         self._limits = limits
         self._build_seconds = metrics.table_build_seconds
-        self._creations: SingleFlight[str, tuple[LoadedModel, bool]] = SingleFlight()
+        self._creations: SingleFlight[str, tuple[LoadedModel, bool]] = SingleFlight(cancel_abandoned=True)
+        self._creations_by_caller: Counter[str] = Counter()
         self._quota = ModelQuota(store, limits.max_models_per_caller)
 
-    async def create(self, config: UniversalBatchedConfig, caller: str = "") -> tuple[LoadedModel, bool]:
+    async def create(
+        self, config: UniversalBatchedConfig, caller: str = "", turns: str = ""
+    ) -> tuple[LoadedModel, bool]:
         """Finds or makes the model of a configuration, in a place of the caller's if it has to be made.
 
-        A caller that leaves does not stop a build: others may wait for it, and the model is stored for when
-        the caller comes back.
+        A build whose callers have all left is cancelled.
+
+        Args:
+          config: The configuration.
+          caller: Who has a place for it.
+          turns: Who takes turns with others: the caller, or a part of those who are one to the quota.
 
         Returns:
           The model, and whether this call stored it.
@@ -98,18 +107,24 @@ class ModelCreator:
           InvalidConfigError: If no tables can be built from it.
           LimitExceededError: If its tables are too large, or took too long or too much memory to build, or
             the caller has no place for it.
-          OverloadedError: If too many models are being made.
+          OverloadedError: If too many models are being made, for this caller or for all together.
           UnavailableError: If the worker died, or the store cannot be reached.
           DataLossError: If the stored model is damaged.
         """
-        if config.model_id not in self._creations and len(self._creations) >= _MOST_CREATIONS:
-            raise OverloadedError(f"{_MOST_CREATIONS} models are being made", retry_after_s=_RETRY_AFTER_S)
+        if config.model_id not in self._creations:
+            self._check_load(turns)
         leads = False
 
         async def lead() -> tuple[LoadedModel, bool]:
             nonlocal leads
             leads = True
-            return await self._create(config, caller)
+            self._creations_by_caller[turns] += 1
+            try:
+                return await self._create(config, caller, turns)
+            finally:
+                self._creations_by_caller[turns] -= 1
+                if not self._creations_by_caller[turns]:
+                    del self._creations_by_caller[turns]
 
         model, created = await self._creations.run(config.model_id, lead)
         return model, created and leads
@@ -160,6 +175,16 @@ class ModelCreator:
             )
         return self._library.add(stored), created
 
+    def _check_load(self, turns: str) -> None:
+        """Refuses another model while too many are being made."""
+        if self._creations_by_caller[turns] >= _MOST_CREATIONS_OF_A_CALLER:
+            found = f"{_MOST_CREATIONS_OF_A_CALLER} models are being made for this caller"
+        elif len(self._creations) >= _MOST_CREATIONS:
+            found = f"{_MOST_CREATIONS} models are being made"
+        else:
+            return
+        raise OverloadedError(found, retry_after_s=_RETRY_AFTER_S)
+
     async def check_place(self, caller: str) -> None:
         """Tells a caller who has no place for another model before it goes to some length for one.
 
@@ -169,13 +194,15 @@ class ModelCreator:
         async with self._quota.place(caller):
             pass
 
-    async def _create(self, config: UniversalBatchedConfig, caller: str) -> tuple[LoadedModel, bool]:
+    async def _create(
+        self, config: UniversalBatchedConfig, caller: str, turns: str
+    ) -> tuple[LoadedModel, bool]:
         try:
             return await self._library.model(config.model_id), False
         except ModelNotFoundError:
             pass
         async with self._quota.place(caller):
-            tables, built_with = await self._tables(config)
+            tables, built_with = await self._tables(config, turns)
             stored, created = await self._stored(config, tables, built_with, caller)
         return self._library.add(stored), created
 
@@ -188,12 +215,17 @@ class ModelCreator:
         *,
         imported: bool = False,
     ) -> tuple[StoredModel, bool]:
-        stored, created = await self._store.create(config, tables, built_with, imported=imported)
-        if created:
-            await self._quota.charge(caller, config.model_id)
-        return stored, created
+        async def store_and_charge() -> tuple[StoredModel, bool]:
+            stored, created = await self._store.create(config, tables, built_with, imported=imported)
+            if created:
+                await self._quota.charge(caller, config.model_id)
+            return stored, created
 
-    async def _tables(self, config: UniversalBatchedConfig) -> tuple[CodingTables | None, Mapping[str, str]]:
+        return await uninterrupted(store_and_charge())
+
+    async def _tables(
+        self, config: UniversalBatchedConfig, turns: str
+    ) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:
             return None, {}
         built_with: Mapping[str, str] = {}
@@ -201,7 +233,7 @@ class ModelCreator:
             cdf, cdf_offset = config.tables
         else:
             started = time.perf_counter()
-            built = await self._builder.build_tables(config)
+            built = await self._builder.build_tables(config, turns)
             self._build_seconds.observe(time.perf_counter() - started)
             cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
         limit = self._limits.max_model_bytes

@@ -48,6 +48,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     Args:
       caller: Names whoever made a call, by its context.
       is_admin: Says whether whoever made a call may do everything, by its context.
+      turns: Names who takes turns with others in having models made, by the context of a call.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         limits: Limits,
         caller: Callable[[Call], str],
         is_admin: Callable[[Call], bool],
+        turns: Callable[[Call], str],
     ) -> None:
         self._store = store
         self._library = library
@@ -70,13 +72,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._limits = limits
         self._caller = caller
         self._is_admin = is_admin
+        self._turns = turns
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Call
     ) -> model_pb2.CreateModelResponse:
         """See model.proto."""
         config = await asyncio.to_thread(config_from_message, request.config)
-        model, created = await self._creator.create(config, self._caller(context))
+        model, created = await self._creator.create(config, self._caller(context), self._turns(context))
         return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
@@ -163,7 +166,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         stored = (await self._library.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
-        model, _ = await self._creator.create(config, self._caller(context))
+        model, _ = await self._creator.create(config, self._caller(context), self._turns(context))
         return model_pb2.SetWeightsResponse(model=_render(model.stored))
 
     async def ExportModel(
@@ -198,7 +201,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         await self._creator.check_place(caller)
         task = await read_task(requests, self._limits)
         fitted = task.config
-        async with contextlib.aclosing(self._fitter.fit(task)) as states:
+        async with contextlib.aclosing(self._fitter.fit(task, self._turns(context))) as states:
             async for state in states:
                 fitted = replace(task.config, prior=state.prior)
                 progress = model_pb2.FitProgress(
@@ -207,7 +210,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                     remaining_seconds=state.remaining_seconds,
                 )
                 await context.write(model_pb2.FitModelResponse(progress=progress))
-        model, _ = await self._creator.create(fitted, caller)
+        model, _ = await self._creator.create(fitted, caller, self._turns(context))
         await context.write(model_pb2.FitModelResponse(model=_render(model.stored)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -12,16 +13,25 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+@dataclass(eq=False)
+class _Flight(Generic[V]):
+    task: asyncio.Task[V]
+    waiters: int = 0
+
+
 class SingleFlight(Generic[K, V]):
     """Shares computations in flight.
 
-    Invariant: at most one computation per key runs at a time; every waiter gets its result or its exception,
-    and a waiter that is cancelled takes nothing from the others. A computation whose waiters have all left
-    runs to its end.
+    Invariant: at most one computation per key is in flight; every waiter gets its result or its exception,
+    and a waiter that is cancelled takes nothing from the others.
+
+    Args:
+      cancel_abandoned: Whether a computation is cancelled when its last waiter is; else it runs to its end.
     """
 
-    def __init__(self) -> None:
-        self._flights: dict[K, asyncio.Task[V]] = {}
+    def __init__(self, *, cancel_abandoned: bool = False) -> None:
+        self._cancel_abandoned = cancel_abandoned
+        self._flights: dict[K, _Flight[V]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -33,11 +43,24 @@ class SingleFlight(Generic[K, V]):
         """Awaits the computation of `key`, starting it if none is in flight."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = asyncio.create_task(compute())
-            flight.add_done_callback(lambda task: self._landed(key, task))
-        return await asyncio.shield(flight)
+            flight = started = self._flights[key] = _Flight(asyncio.create_task(compute()))
+            flight.task.add_done_callback(lambda _: self._landed(key, started))
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if self._cancel_abandoned and not flight.waiters and not flight.task.done():
+                # Whoever comes while it ends begins anew.
+                self._forget(key, flight)
+                flight.task.cancel()
 
-    def _landed(self, key: K, task: asyncio.Task[V]) -> None:
-        del self._flights[key]
-        if not task.cancelled():
-            task.exception()  # the waiters have it too; but where all have left, asyncio wants it asked for
+    def _landed(self, key: K, flight: _Flight[V]) -> None:
+        self._forget(key, flight)
+        if not flight.task.cancelled():
+            # The waiters have it too; but where all have left, asyncio wants it asked for.
+            flight.task.exception()
+
+    def _forget(self, key: K, flight: _Flight[V]) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]

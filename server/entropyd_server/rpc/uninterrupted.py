@@ -1,0 +1,23 @@
+"""Steps that run to their end even if whoever awaits them is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+async def uninterrupted(step: Coroutine[None, None, T]) -> T:
+    """Awaits a step; a cancellation takes effect once it has ended."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody is left to be told
+        raise

@@ -58,7 +58,9 @@ def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answ
         metrics, server = Metrics("test"), Server()
         boundary = Boundary(metrics, CallLog(), lambda name: None)
         # One call at a time: one that is refused must not stay in hand.
-        gate = Gate(server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}, metrics.count_stalled).refusal)
+        gate = Gate(
+            server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}, metrics.count_stalled).refusal
+        )
         gate.add_generic_rpc_handlers([Handlers()])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

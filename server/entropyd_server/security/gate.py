@@ -115,7 +115,9 @@ class Admission:
         # Now, not when its end has reached a caller who may not be reading.
         self._give_back(holder, newest)
         self._on_evicted()
-        newest.break_off(grpc.StatusCode.UNAVAILABLE, "no message came through, and other calls need the place")
+        newest.break_off(
+            grpc.StatusCode.UNAVAILABLE, "no message came through, and other calls need the place"
+        )
         return True
 
     def _give_back(self, connection: bytes, call: Call) -> None:

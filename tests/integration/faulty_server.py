@@ -1,7 +1,7 @@
 """An `entropyd-server` in which functions raise once, each as soon as a file of its name is there.
 
-As a program: FOLDER FAULTS, then the flags of the server. The folder is that of the files; the faults are JSON
-that has the error of each function, as `FaultyServer` does.
+As a program: FOLDER FAULTS, then the flags of the server. The folder is that of the files; the faults are
+JSON: the error of each function, as `FaultyServer` takes them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class FaultyServer(LocalServer):
     """A server of which `fail` makes a function raise.
 
     Args:
-      faults: By function, MODULE:NAME or MODULE:CLASS.NAME, the name of the built-in exception that it raises, or
-        HANGS.
+      faults: By function, MODULE:NAME or MODULE:CLASS.NAME, the name of the built-in exception that it
+        raises, or HANGS.
       folder: Of the files that are to be made for it; a folder of its own.
 
     Attributes:
@@ -52,7 +52,7 @@ class FaultyServer(LocalServer):
         self._program = (*here, str(folder), json.dumps(dict(faults)))
 
     def fail(self, *functions: str) -> Self:
-        """Has functions, all by default, raise the next time that they are called; also before it is started."""
+        """Has functions, or all, raise when they are called next; also before the server is started."""
         for function in functions or self._triggers:
             self._triggers[function].touch()
         return self

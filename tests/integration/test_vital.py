@@ -150,7 +150,7 @@ def hold_up(folder: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Outcome]]]:
-    """How servers end whose loops fail, by function, and one that is held up; ending takes them mostly time."""
+    """How servers end whose loops fail, by function, and one that is held up; side by side, for they wait."""
     folder = tmp_path_factory.mktemp("servers")
     with ThreadPoolExecutor(3) as pool:
         submitted = {HANGS: pool.submit(hold_up, folder / HANGS)}
@@ -180,12 +180,7 @@ def test_a_server_that_cannot_start_ends(function: str, tmp_path: Path) -> None:
 
 
 def test_what_fails_around_a_worker_costs_no_more_than_a_call(tmp_path: Path) -> None:
-    faults = {
-        LOGGING: "RuntimeError",
-        READING: "MemoryError",
-        JOINING: "MemoryError",
-        WATCHING: "RuntimeError",
-    }
+    faults = dict.fromkeys((LOGGING, READING, JOINING), "MemoryError") | {WATCHING: "RuntimeError"}
     prior = priors.NoisyNormal(loc=[0.0, 1.0], scale=1.0)
     config = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1)
     # Nothing that the first worker says can be logged, so another is started.

@@ -21,7 +21,6 @@ import numpy as np
 from entropyd.contract.errors import (
     DeadlineExceededError,
     EntropydError,
-    InternalError,
     OverloadedError,
 )
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry

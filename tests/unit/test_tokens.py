@@ -118,7 +118,7 @@ def test_a_bad_file_is_refused_by_line_without_what_it_holds(content: str, probl
 
 
 def test_of_a_file_full_of_bad_lines_the_first_are_told_and_how_many_more() -> None:
-    with pytest.raises(ValueError, match="; line 20: has 1 fields; .*; and 99980 more$") as caught:
+    with pytest.raises(ValueError, match=r"; line 20: has 1 fields; .*; and 99980 more$") as caught:
         TokenBook.parse(b"nonsense\n" * 100_000)
     assert len(str(caught.value)) < 2000
 

@@ -103,7 +103,8 @@ class Admission:
         Returns:
           Whether there was one.
         """
-        holder, held = b"", []
+        holder = b""
+        held: list[Call] = []
         for connection, others in self._by_connection.items():
             if len(others) > max(calls + 1, len(held)):  # or too few of them can be waiting
                 owed = [call for call in others if call.owed]

@@ -231,12 +231,9 @@ async def _end_stalled(settings: Settings, parts: _Parts, probed: Server | None,
     """Ends calls whose callers hold them up, on both addresses."""
     limit_s, admission = settings.receive_timeout_seconds, parts.admission
 
-    def count() -> None:
-        metrics.shed["stalled"] += 1
-
-    watches = [Stalls(limit_s, count).watch(parts.server.calls, lambda: admission.full)]
+    watches = [Stalls(limit_s, metrics.count_stalled).watch(parts.server.calls, lambda: admission.full)]
     if probed is not None:
-        watches.append(Stalls(limit_s, count).watch(probed.calls, lambda: False))
+        watches.append(Stalls(limit_s, metrics.count_stalled).watch(probed.calls, lambda: False))
     await asyncio.gather(*watches)
 
 
@@ -293,7 +290,7 @@ async def _build(
         for method in ("Compress", "Decompress")
         if batcher is not None
     }
-    admission = Admission(protection.access, settings.max_concurrent_calls, admit)
+    admission = Admission(protection.access, settings.max_concurrent_calls, admit, metrics.count_stalled)
     gate = Gate(server, refuse, admission.refusal)
     try:
         store = ModelStore(settings.store, settings.store_timeout_seconds, limits.max_object_bytes)

@@ -141,6 +141,10 @@ class Metrics(Collector):
         self.queue_symbols: Callable[[], float] = lambda: 0
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
+    def count_stalled(self) -> None:
+        """Counts a call that is ended because it waited for its caller."""
+        self.shed["stalled"] += 1
+
     def collect(self) -> Iterator[Metric]:
         """See base class. Copies before it renders: the server goes on counting."""
         methods, operations = dict(self.methods), self.operations

@@ -1,7 +1,7 @@
-"""An `entropyd-server` in which one function raises once, as soon as a file is there.
+"""An `entropyd-server` in which functions raise once, each as soon as a file of its name is there.
 
-As a program: TRIGGER FUNCTION ERROR, then the flags of the server. A function is MODULE:NAME or
-MODULE:CLASS.NAME.
+As a program: FOLDER FAULTS, then the flags of the server. The folder is that of the files; the faults are
+JSON: the error of each function, as `FaultyServer` takes them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import inspect
+import json
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,8 @@ from entropyd_server.local import LocalServer
 from entropyd_server.transport.polling import read_where_asked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from entropyd import ModelInfo
@@ -28,12 +31,12 @@ HANGS = "hangs"
 
 
 class FaultyServer(LocalServer):
-    """A server of which `fail` makes one function raise.
+    """A server of which `fail` makes a function raise.
 
     Args:
-      function: The function.
-      error: Name of the built-in exception that it raises, or HANGS.
-      trigger: File that is to be made for it.
+      faults: By function, MODULE:NAME or MODULE:CLASS.NAME, the name of the built-in exception that it
+        raises, or HANGS.
+      folder: Of the files that are to be made for it; a folder of its own.
 
     Attributes:
       model: A model in its store, for tests to keep there.
@@ -41,26 +44,36 @@ class FaultyServer(LocalServer):
 
     model: ModelInfo
 
-    def __init__(self, function: str, error: str, trigger: Path, *flags: str, **options: Any) -> None:
+    def __init__(self, faults: Mapping[str, str], folder: Path, *flags: str, **options: Any) -> None:
         super().__init__(*flags, **options)
-        self._trigger = trigger
+        folder.mkdir()
+        self._triggers = {function: folder / function for function in faults}
         here = (sys.executable, "-m", "tests.integration.faulty_server")
-        self._program = (*here, str(trigger), function, error)
+        self._program = (*here, str(folder), json.dumps(dict(faults)))
 
-    def fail(self) -> Self:
-        """Has the function raise the next time that it is called."""
-        self._trigger.touch()
+    def fail(self, *functions: str) -> Self:
+        """Has functions, or all, raise when they are called next; also before the server is started."""
+        for function in functions or self._triggers:
+            self._triggers[function].touch()
         return self
 
     @property
     def failed(self) -> bool:
-        """Whether the function has raised."""
-        return not self._trigger.exists()
+        """Whether all that were to raise have raised."""
+        return not any(trigger.exists() for trigger in self._triggers.values())
 
 
-def main(trigger: str, function: str, error: str) -> None:
-    """Runs a server with the fault."""
+def main(folder: str, faults: str) -> None:
+    """Runs a server with the faults."""
     read_where_asked()
+    for function, error in json.loads(faults).items():
+        _make_faulty(function, error, Path(folder) / function)
+    from entropyd_server.__main__ import main as serve  # noqa: PLC0415
+
+    serve()
+
+
+def _make_faulty(function: str, error: str, trigger: Path) -> None:
     module, _, path = function.partition(":")
     *owners, name = path.split(".")
     owner: Any = importlib.import_module(module)
@@ -70,20 +83,17 @@ def main(trigger: str, function: str, error: str) -> None:
     sound = getattr(owner, name)
 
     def faulty(*args: Any, **kwargs: Any) -> Any:
-        if Path(trigger).exists():
-            Path(trigger).unlink()
+        if trigger.exists():
+            trigger.unlink()
             if error == HANGS:
                 threading.Barrier(2).wait()
             raise getattr(builtins, error)("a fault of the test's")
         return sound(*args, **kwargs)
 
     setattr(owner, name, staticmethod(faulty) if bound else faulty)
-    from entropyd_server.__main__ import main as serve  # noqa: PLC0415
-
-    serve()
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:4]
-    del sys.argv[1:4]
+    arguments = sys.argv[1:3]
+    del sys.argv[1:3]
     main(*arguments)

@@ -6,7 +6,8 @@ import contextlib
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
@@ -16,13 +17,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 from entropyd import priors
+from entropyd_server.local import LocalServer
 from tests.integration.faulty_server import HANGS, FaultyServer
 from tests.integration.load import free_ports
 from tests.operations import status_page_of, until
 from tests.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -53,6 +56,7 @@ def call(server: FaultyServer, array: Any) -> None:
         entropyd.Model(client, server.model).compress(array)
 
 
+HEALTH = "entropyd_server.rpc.health:Health.alive"
 # By what raises: what has it called, and whether those who watch health can still be told.
 LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
     "entropyd_server.transport.server:Server._wait": (small_call, False),
@@ -61,23 +65,53 @@ LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
     "entropyd_server.batching.batcher:Batcher._settle": (large_call, True),
     "asyncio.selector_events:BaseSelectorEventLoop.sock_accept": (scrape, True),
     "entropyd_server.observe.rates:Minute.add": (nothing, True),
-    "entropyd_server.rpc.health:Health.alive": (nothing, False),
+    HEALTH: (nothing, False),
     "entropyd_server.security.reloading:Reloaded.refresh": (nothing, True),
+    "entropyd_server.transport.stalls:Stalls.look": (nothing, True),
 }
+# What a server that starts cannot do without.
+STARTS = (
+    "entropyd_server.coding.codec:warm_up",
+    "entropyd_server.modeling.supervisor:WorkerSupervisor._run_one",
+)
+# What runs for one call, and is not told which, where it fails.
+CALLS = (
+    "entropyd_server.batching.batcher:Batcher._code_shares",
+    "entropyd_server.batching.batcher:Batcher._code_at_once",
+    "entropyd_server.batching.batcher:Batcher.submit",
+    "entropyd_server.transport.call:Call.__init__",
+    "entropyd_server.transport.server:Server._want_call",
+    "entropyd_server.transport.server:Server._begin",
+)
+READING, LOGGING = (
+    "entropyd_server.modeling.protocol:Frame.from_blob",
+    "asyncio.streams:StreamReader.readline",
+)
+WATCHING = "entropyd_server.modeling.work:WorkLimits.exceeded"
+JOINING = "entropyd_server.modeling.perturbation:Perturbed.joined"
 
 
-@pytest.mark.parametrize("function", LOOPS)
-def test_a_loop_that_fails_ends_the_server_and_health_says_so(function: str, tmp_path: Path) -> None:
-    nudge, told = LOOPS[function]
-    store = (tmp_path / "store").as_uri()
+class Outcome(NamedTuple):
+    """How a server ended: its exit status, what it told of its health, and its log."""
+
+    code: int
+    statuses: list[int]
+    log: str
+
+
+def fail_loop(function: str, folder: Path) -> Outcome:
+    nudge, _ = LOOPS[function]
+    folder.mkdir()
+    store = (folder / "store").as_uri()
     model = put_model(store)
-    tokens = tmp_path / "tokens"
+    tokens = folder / "tokens"
     tokens.write_text(f"ci code {'0' * 64}\n")
     probed = f"127.0.0.1:{free_ports(1)[0]}"
     flags = ["--role", "coding", "--health-listen", probed, "--metrics-listen", "127.0.0.1:0"]
+    flags += ["--receive-timeout-seconds", "1"]
     if "security" in function:
         flags += ["--tokens-file", str(tokens)]
-    with FaultyServer(function, "RuntimeError", tmp_path / "fault", *flags, store=store) as server:
+    with FaultyServer({function: "RuntimeError"}, folder / "faults", *flags, store=store) as server:
         server.model = model
         statuses: list[int] = []
         first = threading.Event()
@@ -94,58 +128,15 @@ def test_a_loop_that_fails_ends_the_server_and_health_says_so(function: str, tmp
         assert first.wait(30)
         server.fail()
         nudge(server)
-        assert server.process.wait(30) not in (0, None)
+        code = server.process.wait(30)
         watching.join()
-        assert statuses[0] == SERVING
-        assert statuses[-1] == NOT_SERVING or not told
         assert server.failed
-        assert "failed, so the server ends" in server.log_path.read_text()
+        return Outcome(code, statuses, server.log_path.read_text())
 
 
-def test_a_supervisor_that_fails_ends_the_server(tmp_path: Path) -> None:
-    function = "entropyd_server.modeling.supervisor:WorkerSupervisor._run_one"
-    with FaultyServer(function, "RuntimeError", tmp_path / "fault", wait=False).fail() as server:
-        assert server.process.wait(60) not in (0, None)
-        assert "failed, so the server ends" in server.log_path.read_text()
-
-
-def test_an_answer_of_a_worker_that_cannot_be_read_costs_the_worker_and_no_call(tmp_path: Path) -> None:
-    function = "entropyd_server.modeling.protocol:Frame.from_blob"
-    with FaultyServer(function, "MemoryError", tmp_path / "fault") as server:
-        with entropyd.Client(server.target) as client:
-            server.fail()
-            prior = priors.NoisyNormal(loc=0.0, scale=1.0)
-            client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1))
-        assert server.failed
-
-
-@pytest.mark.parametrize("function", ["_code_shares", "_code_at_once", "submit"])
-def test_memory_that_one_call_lacks_costs_that_call_alone(function: str, tmp_path: Path) -> None:
-    store = (tmp_path / "store").as_uri()
-    info = put_model(store)
-    named = f"entropyd_server.batching.batcher:Batcher.{function}"
-    with FaultyServer(named, "MemoryError", tmp_path / "fault", "--role", "coding", store=store) as server:
-        with entropyd.Client(server.target) as client:
-            model = entropyd.Model(client, info)
-            model.compress(SMALL)
-            server.fail()
-            for _ in range(3):
-                model.compress(SMALL)
-                model.compress(LARGE)
-        assert server.failed
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_server_that_fails_while_it_drains(number: int, tmp_path: Path) -> None:
-    function = "entropyd_server.app:_pause"
-    with FaultyServer(function, "RuntimeError", tmp_path / "fault", "--role", "coding") as server:
-        server.fail().process.send_signal(number)
-        assert server.process.wait(60) not in (0, None)
-
-
-def test_a_second_signal_ends_a_server_whose_event_loop_is_held_up(tmp_path: Path) -> None:
-    function = "entropyd_server.rpc.health:Health.alive"
-    with FaultyServer(function, HANGS, tmp_path / "fault", "--role", "coding") as server:
+def hold_up(folder: Path) -> Outcome:
+    folder.mkdir()
+    with FaultyServer({HEALTH: HANGS}, folder / "faults", "--role", "coding") as server:
         server.fail()
         until(lambda: server.failed, "the event loop is not held up")
 
@@ -154,16 +145,103 @@ def test_a_second_signal_ends_a_server_whose_event_loop_is_held_up(tmp_path: Pat
             return server.process.poll() is not None
 
         until(ended, "no signal ends it")
-        assert server.process.returncode == -signal.SIGALRM
-        assert "in faulty" in server.log_path.read_text()
+        return Outcome(server.process.returncode, [], server.log_path.read_text())
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Outcome]]]:
+    """How servers end whose loops fail, by function, and one that is held up; side by side, for they wait."""
+    folder = tmp_path_factory.mktemp("servers")
+    with ThreadPoolExecutor(3) as pool:
+        submitted = {HANGS: pool.submit(hold_up, folder / HANGS)}
+        submitted |= {name: pool.submit(fail_loop, name, folder / name) for name in LOOPS}
+        yield submitted
+
+
+@pytest.mark.parametrize("function", LOOPS)
+def test_a_loop_that_fails_ends_the_server_and_health_says_so(
+    function: str, outcomes: dict[str, Future[Outcome]]
+) -> None:
+    _, told = LOOPS[function]
+    outcome = outcomes[function].result()
+    assert outcome.code != 0
+    assert outcome.statuses[0] == SERVING
+    assert outcome.statuses[-1] == NOT_SERVING or not told
+    assert "failed, so the server ends" in outcome.log
+
+
+@pytest.mark.parametrize("function", STARTS)
+def test_a_server_that_cannot_start_ends(function: str, tmp_path: Path) -> None:
+    server = FaultyServer({function: "RuntimeError"}, tmp_path / "faults", wait=False).fail()
+    with server:
+        assert server.process.wait(60) != 0
+        assert server.failed
+        assert "failed, so the server ends" in server.log_path.read_text()
+
+
+def test_what_fails_around_a_worker_costs_no_more_than_a_call(tmp_path: Path) -> None:
+    faults = dict.fromkeys((LOGGING, READING, JOINING), "MemoryError") | {WATCHING: "RuntimeError"}
+    prior = priors.NoisyNormal(loc=[0.0, 1.0], scale=1.0)
+    config = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1)
+    # Nothing that the first worker says can be logged, so another is started.
+    with (
+        FaultyServer(faults, tmp_path / "faults").fail(LOGGING) as server,
+        entropyd.Client(server.target) as client,
+    ):
+        assert server.failed
+        # It cannot be read what the worker answers, so another does the work.
+        server.fail(READING)
+        model = client.create_model(config)
+        assert server.failed
+        server.fail(JOINING)
+        model.perturb(np.zeros((3, 2), np.float32))
+        assert server.failed
+        # Nobody looks whether the worker stays within its limits, so it may not go on.
+        server.fail(WATCHING)
+        with pytest.raises(entropyd.InternalError):
+            model.perturb(np.zeros((3, 2), np.float32))
+        assert server.failed
+        assert server.process.poll() is None
+
+
+def test_what_fails_for_want_of_memory_costs_a_call_alone(tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    info = put_model(store)
+    faults = dict.fromkeys(CALLS, "MemoryError")
+    with (
+        FaultyServer(faults, tmp_path / "faults", "--role", "coding", store=store) as server,
+        entropyd.Client(server.target) as client,
+    ):
+        model = entropyd.Model(client, info)
+        for function in CALLS:
+            server.fail(function)
+            for _ in range(3):
+                model.compress(SMALL)
+                model.compress(LARGE)
+            assert server.failed, function
+        assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_server_that_fails_while_it_drains(number: int, tmp_path: Path) -> None:
+    faults = {"entropyd_server.app:_pause": "RuntimeError"}
+    with FaultyServer(faults, tmp_path / "faults", "--role", "coding") as server:
+        server.fail().process.send_signal(number)
+        assert server.process.wait(60) not in (0, None)
+
+
+def test_a_second_signal_ends_a_server_whose_event_loop_is_held_up(
+    outcomes: dict[str, Future[Outcome]],
+) -> None:
+    outcome = outcomes[HANGS].result()
+    assert outcome.code == -signal.SIGALRM
+    assert "in faulty" in outcome.log
 
 
 def test_hang_up_reloads_files_and_ends_nothing(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(f"ci code {'0' * 64}\n")
-    with FaultyServer(
-        "os:getcwd", "OSError", tmp_path / "fault", "--role", "coding", "--tokens-file", str(tokens)
-    ) as server:
+    with LocalServer("--role", "coding", "--tokens-file", str(tokens)) as server:
         server.process.send_signal(signal.SIGHUP)
         until(lambda: "SIGHUP" in server.log_path.read_text(), "no word of SIGHUP")
         server.wait_until_serving()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -57,7 +58,9 @@ def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answ
         metrics, server = Metrics("test"), Server()
         boundary = Boundary(metrics, CallLog(), lambda name: None)
         # One call at a time: one that is refused must not stay in hand.
-        gate = Gate(server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}).refusal)
+        gate = Gate(
+            server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}, metrics.count_stalled).refusal
+        )
         gate.add_generic_rpc_handlers([Handlers()])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -87,7 +90,7 @@ def test_no_connection_has_more_than_its_share_and_places_come_back() -> None:
     async def main() -> None:
         metrics, server = Metrics("test"), Server()
         boundary = Boundary(metrics, CallLog(), lambda name: None)
-        admission = Admission(Access(None), 4, {})
+        admission = Admission(Access(None), 4, {}, metrics.count_stalled)
         gate = Gate(server, boundary.refuse, admission.refusal)
         gate.add_generic_rpc_handlers([Waiting()])
         port = server.add_insecure_port("127.0.0.1:0")
@@ -113,11 +116,77 @@ def test_no_connection_has_more_than_its_share_and_places_come_back() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("connections", [1, 2, 10])
+def test_calls_without_messages_give_their_places_to_those_of_other_connections(
+    connections: int, stream: bool
+) -> None:
+    places = 40
+    path = f"{_BUSY}Stream" if stream else _BUSY
+
+    async def main() -> None:
+        metrics, server = Metrics("test"), Server()
+        boundary = Boundary(metrics, CallLog(), lambda name: None)
+        admission = Admission(Access(None), places, {}, metrics.count_stalled)
+        gate = Gate(server, boundary.refuse, admission.refusal)
+        gate.add_generic_rpc_handlers([Handlers()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(connections):
+                holding = stack.enter_context(http2.connect(("127.0.0.1", port)))
+                holding.sendall(b"".join(http2.opening(2 * n + 1, path.encode()) for n in range(places)))
+            refused = metrics.methods[path.rpartition("/")[2]].calls_by_code
+            ended = places * connections - (places if connections > 1 else 35)
+            while refused["RESOURCE_EXHAUSTED"] + metrics.shed["stalled"] < ended:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert admission.full == (connections > 1)
+            evicted = metrics.shed["stalled"]
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call: Any = channel.unary_unary(_IDLE)
+                share = places // (connections + 1)
+                assert await asyncio.gather(*(call(b"") for _ in range(share))) == [b""] * share
+            assert metrics.shed["stalled"] > evicted or connections == 1
+        while server.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert not admission.full
+        await server.stop(asyncio.sleep(0))
+        await server.close()
+
+    run(main())
+
+
+def test_calls_without_messages_are_not_ended_for_those_of_a_connection_with_as_many() -> None:
+    async def main() -> None:
+        metrics, server = Metrics("test"), Server()
+        boundary = Boundary(metrics, CallLog(), lambda name: None)
+        admission = Admission(Access(None), 8, {}, metrics.count_stalled)
+        gate = Gate(server, boundary.refuse, admission.refusal)
+        gate.add_generic_rpc_handlers([Handlers()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        address, refused = ("127.0.0.1", port), metrics.methods["Compress"].calls_by_code
+        with http2.connect(address) as one, http2.connect(address) as other:
+            one.sendall(b"".join(http2.opening(number, _BUSY.encode()) for number in range(1, 14, 2)))
+            while len(server.calls) < 7:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            other.sendall(b"".join(http2.opening(number, _BUSY.encode()) for number in range(1, 14, 2)))
+            while metrics.shed["stalled"] + refused["RESOURCE_EXHAUSTED"] < 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            # One found a place, and three were given one: each connection has four.
+            assert metrics.shed["stalled"] == refused["RESOURCE_EXHAUSTED"] == 3
+            assert admission.full
+        await server.stop(asyncio.sleep(0))
+        await server.close()
+
+    run(main())
+
+
 def test_metadata_that_are_no_text_are_refused_once_the_caller_is_known() -> None:
     async def main() -> None:
         metrics, server = Metrics("test"), Server()
         boundary = Boundary(metrics, CallLog(), lambda name: None)
-        gate = Gate(server, boundary.refuse, Admission(Access(None), 4, {}).refusal)
+        gate = Gate(server, boundary.refuse, Admission(Access(None), 4, {}, metrics.count_stalled).refusal)
         gate.add_generic_rpc_handlers([Handlers()])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -70,6 +70,18 @@ def test_what_cannot_be_used_leaves_the_value_and_is_told_once(
     assert reloaded.value == 4
 
 
+def test_what_has_become_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
+    reloaded, paths, reloads = make(tmp_path)
+    paths["--a"].unlink()
+    os.mkfifo(paths["--a"])
+    asyncio.run(reloaded.refresh())
+    assert (reloaded.value, dict(reloads)) == (2, {("numbers", "failed"): 1})
+    paths["--a"].unlink()
+    paths["--a"].write_text("5")
+    asyncio.run(reloaded.refresh())
+    assert reloaded.value == 6
+
+
 def test_a_server_does_not_start_with_a_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FilesError, match=r"--a .*/nothing: No such file or directory"):
         Reloaded("numbers", {"--a": tmp_path / "nothing"}, number, {})

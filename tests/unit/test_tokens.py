@@ -115,3 +115,15 @@ def test_a_bad_file_is_refused_by_line_without_what_it_holds(content: str, probl
     with pytest.raises(ValueError, match=problem) as caught:
         TokenBook.parse(content.encode("latin-1"))
     assert SECRET not in str(caught.value)
+
+
+def test_of_a_file_full_of_bad_lines_the_first_are_told_and_how_many_more() -> None:
+    with pytest.raises(ValueError, match=r"; line 20: has 1 fields; .*; and 99980 more$") as caught:
+        TokenBook.parse(b"nonsense\n" * 100_000)
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_file_of_many_tokens_is_read_in_time_that_grows_with_their_number() -> None:
+    lines = (f"name{number} code {number:064x}\n" for number in range(100_000))
+    # Of time that grows with the square, this would take minutes.
+    TokenBook.parse("".join(lines).encode())

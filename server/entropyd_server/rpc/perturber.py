@@ -21,7 +21,6 @@ import numpy as np
 from entropyd.contract.errors import (
     DeadlineExceededError,
     EntropydError,
-    InternalError,
     OverloadedError,
 )
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry
@@ -212,17 +211,20 @@ class _Lane:
             if share.start == 0:
                 figures.queue_wait_seconds.observe(started - share.entry.queued_at)
         try:
-            answer = await self._exchanged(exchange, batch)
+            self._settle(batch, await self._exchanged(exchange, batch))
         except EntropydError as error:
             _fail(batch, error)
             if error.reason == WORKER_LOST:
                 raise
-            return
-        except Exception:
+        except Exception as raised:
             log.exception("a batch of calls to perturb failed")
-            _fail(batch, InternalError("internal error; the server's log has the cause"))
-            return
-        figures.kernel_seconds.observe(time.monotonic() - started)
+            _fail(batch, as_error(raised))
+        else:
+            figures.kernel_seconds.observe(time.monotonic() - started)
+
+    @staticmethod
+    def _settle(batch: PerturbBatch, answer: Perturbed) -> None:
+        """Hands out the answer of a batch to its callers."""
         first = 0
         for share in batch.shares:
             caller, units = share.entry.work, share.stop - share.start

@@ -14,13 +14,13 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import grpc
+
 from entropyd.contract.errors import EntropydError, InvalidRequestError, OverloadedError, Violation
 from entropyd_server.rpc.reading import read_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import grpc
 
     from entropyd_server.security.access import Access
     from entropyd_server.transport.call import Call
@@ -43,15 +43,20 @@ class Admission:
       access: Who may call what.
       max_calls: Most calls in flight at a time; seven eighths of them over one connection.
       admit: By a method's path, raises if a caller who will wait that many seconds is not to send a message.
+      on_evicted: Called for each call that is ended for another; see `_make_room`.
     """
 
-    def __init__(self, access: Access, max_calls: int, admit: Mapping[str, Admit]) -> None:
+    def __init__(
+        self, access: Access, max_calls: int, admit: Mapping[str, Admit], on_evicted: Callable[[], None]
+    ) -> None:
         self._access = access
         self._max_calls = max_calls
         self._admit = admit
+        self._on_evicted = on_evicted
         self._calls = 0
         self._share = connection_share(max_calls)
-        self._by_connection: dict[bytes, int] = {}
+        # In the order in which they came; a dict, which unlike a set keeps it.
+        self._by_connection: dict[bytes, dict[Call, None]] = {}
 
     @property
     def full(self) -> bool:
@@ -66,31 +71,64 @@ class Admission:
                 return InvalidRequestError.of(
                     [Violation("metadata", "must be ASCII text, or bytes of a -bin key")]
                 )
-            if self._calls >= self._max_calls:
-                return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
             # Clients wait by themselves for a connection's calls to become fewer, others do not.
             connection = call.connection
-            calls = self._by_connection.get(connection, 0)
+            calls = len(self._by_connection.get(connection, ()))
             if calls >= self._share and not connection.startswith(_ANY_PEER):
                 return OverloadedError(
                     f"{self._share} calls of this connection are in hand", retry_after_s=_RETRY_AFTER_S
                 )
             if (admit := self._admit.get(call.method)) is not None:
                 admit(call.time_remaining())
+            if self.full and not self._make_room(calls):
+                return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
         except EntropydError as error:
             # Whoever holds the error is in its traceback: both would stay until garbage is collected.
             return error.with_traceback(None)
         self._calls += 1
-        self._by_connection[connection] = calls + 1
-        call.add_done_callback(partial(self._ended, connection))
+        self._by_connection.setdefault(connection, {})[call] = None
+        call.add_done_callback(partial(self._give_back, connection))
         return None
 
-    def _ended(self, connection: bytes, call: Call) -> None:  # noqa: ARG002 - handed over by the call
-        self._calls -= 1
-        if left := self._by_connection[connection] - 1:
-            self._by_connection[connection] = left
-        else:
-            del self._by_connection[connection]
+    def _make_room(self, calls: int) -> bool:
+        """Ends the newest call that waits for its caller, of the connection that has most of those.
+
+        Only if that leaves it with no fewer than the newcomer's connection then has: so places that are held
+        without sending are shared out evenly, and callers who send slowly do not take them from one another
+        in turns.
+
+        Args:
+          calls: Calls in flight of the newcomer's connection.
+
+        Returns:
+          Whether there was one.
+        """
+        holder = b""
+        held: list[Call] = []
+        for connection, others in self._by_connection.items():
+            if len(others) > max(calls + 1, len(held)):  # or too few of them can be waiting
+                owed = [call for call in others if call.owed]
+                if len(owed) > max(calls + 1, len(held)):
+                    holder, held = connection, owed
+        if not held:
+            return False
+        newest = held[-1]  # of its connection's messages, this one has had the least time to come
+        # Now, not when its end has reached a caller who may not be reading.
+        self._give_back(holder, newest)
+        self._on_evicted()
+        newest.break_off(
+            grpc.StatusCode.UNAVAILABLE, "no message came through, and other calls need the place"
+        )
+        return True
+
+    def _give_back(self, connection: bytes, call: Call) -> None:
+        """Gives a call's place back, unless that was done."""
+        calls = self._by_connection.get(connection, {})
+        if call in calls:
+            self._calls -= 1
+            del calls[call]
+            if not calls:
+                del self._by_connection[connection]
 
 
 def connection_share(max_calls: int) -> int:

@@ -54,12 +54,12 @@ class Reloaded(Generic[T]):
         self._paths = paths
         self._parse = parse
         self._reloads = reloads
-        self._seen = self._read()
+        self._seen = self._read(first=True)
         self.value = self._made(self._seen)
 
     async def refresh(self) -> None:
         """Makes the value anew if the files have changed."""
-        found = await asyncio.to_thread(self._read)
+        found = await asyncio.to_thread(self._read, first=False)
         if found == self._seen:
             return
         self._seen = found
@@ -75,12 +75,16 @@ class Reloaded(Generic[T]):
             self._reloads[self._what, "ok"] += 1
             log.info("%s reloaded", self._what)
 
-    def _read(self) -> dict[str, bytes | str]:
-        """The contents by flag; of a file that cannot be read, why."""
+    def _read(self, *, first: bool) -> dict[str, bytes | str]:
+        """The contents by flag; of a file that cannot be read, why.
+
+        After the first time, only regular files are read: to read a pipe or a device may never end.
+        """
         found: dict[str, bytes | str] = {}
         for flag, path in self._paths.items():
             try:
-                found[flag] = path.read_bytes()
+                regular = first or path.is_file() or not path.exists()
+                found[flag] = path.read_bytes() if regular else "is no regular file any more"
             except OSError as error:
                 found[flag] = error.strerror or type(error).__name__
         return found

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+# Of a file's problems, that are told one by one.
+_MOST_TOLD = 20
 # Bytes of a hash by which tokens are found; the rest is compared in constant time.
 _KEY_BYTES = 8
 
@@ -66,7 +69,7 @@ class TokenBook:
         """Reads a file.
 
         Raises:
-          ValueError: If it holds no token, or a line is not as it should be; names every such line.
+          ValueError: If it holds no token, or a line is not as it should be; names the first such lines.
         """
         entries: list[tuple[bytes, Caller]] = []
         problems: list[str] = []
@@ -78,8 +81,8 @@ class TokenBook:
                 entries.append(_entry(fields))
             except ValueError as error:
                 problems.append(f"line {number}: {error}")
-        names = [caller.name for _, caller in entries]
-        problems += [f"{name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        lines = Counter(caller.name for _, caller in entries)
+        problems += [f"{name} is there twice" for name, number in sorted(lines.items()) if number > 1]
         digests = [digest for digest, _ in entries]
         if len(set(digests)) < len(digests):
             problems.append("two names have the same token")
@@ -87,7 +90,8 @@ class TokenBook:
             # Most likely a file that is being written, and never one that lets anybody in.
             problems.append("holds no token")
         if problems:
-            raise ValueError("; ".join(problems))
+            more = [f"and {len(problems) - _MOST_TOLD} more"] if len(problems) > _MOST_TOLD else []
+            raise ValueError("; ".join(problems[:_MOST_TOLD] + more))
         return cls(entries)
 
     def caller(self, token: str) -> Caller | None:

@@ -171,9 +171,9 @@ def decompress_request(
             raise _invalid("compressed.model_id", f"is {source.model_id}; this model is {model.id}")
         request.compressed.CopyFrom(source.to_message())
         return request
+    shape, strings = bit_strings_of("strings", source)
     if broadcast_shape is None:
         raise _invalid("broadcast_shape", "is missing; bare bit strings need it")
-    shape, strings = bit_strings_of("strings", source)
     request.bit_strings.CopyFrom(
         types_pb2.BitStrings(
             model_id=model.id,

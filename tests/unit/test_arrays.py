@@ -333,3 +333,8 @@ def test_axes_that_no_message_can_hold_are_refused(axis: int) -> None:
         model().decompress([b"a"], (axis,))
     with pytest.raises(InvalidRequestError, match=r"broadcast_shape is .*; expected axes of at most"):
         asyncio.run(aio_model().decompress([b"a"], (axis,)))
+
+
+def test_what_holds_no_bit_strings_is_named_before_a_shape_that_is_missing() -> None:
+    with pytest.raises(InvalidRequestError, match="strings holds an object; expected bytes"):
+        model().decompress(object())

@@ -127,6 +127,23 @@ def test_other_dtypes_are_refused(dtype: str) -> None:
         ExactElements.of(np.zeros(3, dtype), np.zeros(3, np.bool_))
 
 
+@pytest.mark.parametrize(
+    "mask", [np.ones(3, np.bool_), np.ones((2, 1), np.bool_), np.ones((2, 3), np.int8), np.array([0, 2])]
+)
+def test_a_mask_of_another_kind_or_shape_selects_nothing_without_a_word(mask: npt.NDArray[Any]) -> None:
+    with pytest.raises(InvalidTensorError, match=r"the mask has dtype .* expected bool and \(2, 3\)"):
+        ExactElements.of(np.zeros((2, 3), np.float32), mask)
+
+
+def test_what_an_array_masks_itself_is_not_dropped() -> None:
+    # NumPy gives its constructor no types.
+    masked: Any = np.ma.masked_array(np.zeros(3, np.float32), mask=[1, 0, 0])  # type: ignore[no-untyped-call]
+    with pytest.raises(InvalidTensorError, match="the array is a masked array"):
+        ExactElements.of(masked, np.ones(3, np.bool_))
+    with pytest.raises(InvalidTensorError, match="the mask is a masked array"):
+        ExactElements.of(np.zeros(3, np.float32), masked == 0)
+
+
 def test_an_array_of_another_size_or_dtype_is_refused() -> None:
     exact = ExactElements.of(np.zeros(3, np.float32), np.ones(3, np.bool_))
     for array in (np.zeros(4, np.float32), np.zeros(3, np.float64)):

@@ -17,6 +17,7 @@ import numpy as np
 
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
+from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError, Violation
 
 if TYPE_CHECKING:
@@ -83,9 +84,14 @@ class ExactElements:
           mask: Boolean, of the same shape.
 
         Raises:
-          InvalidTensorError: If the array has another dtype.
+          InvalidTensorError: If the array has another dtype or is masked itself, or the mask is no such one.
         """
-        name, positions = exact_dtype_name(array.dtype), np.flatnonzero(mask)
+        array, _ = read_array("the array", array)
+        name, chosen = exact_dtype_name(array.dtype), read_array("the mask", mask)[0]
+        if chosen.dtype != np.bool_ or chosen.shape != array.shape:
+            found = f"has dtype {chosen.dtype} and shape {chosen.shape}; expected bool and {array.shape}"
+            raise InvalidTensorError.of([Violation("the mask", found)])
+        positions = np.flatnonzero(chosen)
         if not len(positions):
             return cls.none(name, array.size)
         bits = _bits(array)[positions].astype(BIT_PATTERNS[name], copy=False)

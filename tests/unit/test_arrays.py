@@ -336,5 +336,6 @@ def test_axes_that_no_message_can_hold_are_refused(axis: int) -> None:
 
 
 def test_what_holds_no_bit_strings_is_named_before_a_shape_that_is_missing() -> None:
+    nothing: Any = object()
     with pytest.raises(InvalidRequestError, match="strings holds an object; expected bytes"):
-        model().decompress(object())
+        model().decompress(nothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0, 1, 3, 4
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _INITIAL_WINDOW_SIZE = 4
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _CANCEL = 8
@@ -42,6 +42,21 @@ def message(stream: int, content: bytes) -> bytes:
 def reset(stream: int) -> bytes:
     """The frame that takes a call back."""
     return frame(_RST_STREAM, struct.pack(">I", _CANCEL), stream=stream)
+
+
+def ping() -> bytes:
+    """The frame that asks whether the other end is there."""
+    return frame(_PING, bytes(8))
+
+
+def kinds(content: bytes) -> list[str]:
+    """Names of the frames that a server sent, as far as they are whole."""
+    names = {_DATA: "DATA", _HEADERS: "HEADERS", _SETTINGS: "SETTINGS", _PING: "PING", _GOAWAY: "GOAWAY"}
+    found, offset = [], 0
+    while offset + 9 <= len(content):
+        found.append(names.get(content[offset + 3], "another"))
+        offset += 9 + int.from_bytes(content[offset : offset + 3], "big")
+    return found
 
 
 def _string(text: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -15,6 +16,7 @@ import entropyd
 import entropyd.aio
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
+from tests import http2
 from tests.integration.load import free_ports
 from tests.operations import status_page_of, until
 from tests.stored_models import CHANNELS, put_model
@@ -33,7 +35,19 @@ def streaming(server: LocalServer) -> bool:
         return b"\nentropyd_inflight_requests 0.0\n" not in answer.read()
 
 
-def test_a_connection_that_is_forgotten_costs_no_call_and_no_place(tmp_path: Path) -> None:
+def asked(port: int, begin: threading.Event, answers: list[bytes]) -> None:
+    """Asks a server, as seldom as our clients do or a little more often, whether it is there."""
+    with http2.connect(("127.0.0.1", port)) as connection:
+        begin.wait(60)
+        for _ in range(5):  # gRPC ends a connection for the third question that comes too soon after another
+            connection.sendall(http2.ping())
+            time.sleep(5.5)
+        answers.append(connection.recv(1 << 16))
+
+
+def test_a_connection_that_is_forgotten_costs_no_call_and_no_place_and_one_that_asks_goes_on(
+    tmp_path: Path,
+) -> None:
     store = (tmp_path / "store").as_uri()
     info = put_model(store)
     port = free_ports(1)[0]
@@ -67,6 +81,9 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place(tmp_path: Pat
 
         calling = threading.Thread(target=call_by_aio)
         calling.start()
+        answers: list[bytes] = []
+        asking = threading.Thread(target=asked, args=(port, forgotten, answers))
+        asking.start()
         # Somebody whose machine has vanished: what it holds must come back without its saying so.
         with entropyd.Client(target) as client, grpc.insecure_channel(target) as channel:
             stub: Any = coding_pb2_grpc.CodingServiceStub(channel)
@@ -84,3 +101,6 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place(tmp_path: Pat
             assert not failures
             until(lambda: not streaming(server), "the place of a caller that vanished does not come back")
             messages.put(None)
+            asking.join()
+            assert http2.kinds(answers[0]).count("PING") >= 5
+            assert "GOAWAY" not in http2.kinds(answers[0])

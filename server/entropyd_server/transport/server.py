@@ -51,7 +51,7 @@ KEEPALIVE = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Of a caller that asks more often, the connection is ended; by default, every 5 minutes is too often.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 # Calls that gRPC may hand over without being asked again.
 _WANTED_CALLS = 64

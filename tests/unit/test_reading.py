@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -148,3 +151,27 @@ def test_looking_for_an_array_among_very_many_fields_ends_soon() -> None:
     found = read_message(coding_pb2.CompressRequest, data)
     assert isinstance(found, coding_pb2.CompressRequest)
     assert len(found.bottleneck.data) == 1 << 20
+
+
+_WITHOUT_MEMORY = """
+import resource
+import psutil
+from entropyd.v1 import types_pb2
+from entropyd_server.rpc.reading import read_message, write_message
+message = types_pb2.Tensor(data=bytes(60 << 20))
+blob = write_message(message)
+assert read_message(type(message), blob) == message
+limit = psutil.Process().memory_info().vms + (30 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for work in (lambda: read_message(type(message), blob), lambda: write_message(message)):
+    try:
+        work()
+    except MemoryError:
+        print("no memory")
+"""
+
+
+def test_a_message_for_which_there_is_no_memory_is_not_called_a_bad_one() -> None:
+    command = [sys.executable, "-c", _WITHOUT_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["no memory"] * 2

@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError, Violation
 from entropyd.v1 import coding_pb2
@@ -45,6 +45,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
     Raises:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
+      MemoryError: If there is not enough memory for it.
     """
     names = _LARGE_FIELDS.get(message_type, ()) if len(data) > _LARGE_BYTES else ()
     large = without(data, _numbers(message_type.DESCRIPTOR, names)) if names else None
@@ -58,9 +59,24 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
     try:
         message = message_type.FromString(data)
     except DecodeError:
+        bytes(
+            2 * len(data)
+        )  # raises MemoryError where memory is what is missing, which protobuf does not tell
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.of([Violation("message", what)]) from None
     return message if large is None else LargeRequest(message, names, value)
+
+
+def write_message(message: Message) -> bytes:
+    """Serialises a message.
+
+    Raises:
+      MemoryError: If there is not enough memory for it.
+    """
+    try:
+        return message.SerializeToString()
+    except EncodeError as error:  # proto3 leaves no other cause
+        raise MemoryError from error
 
 
 def _count_fields(data: bytes, message_type: type[Message]) -> int:

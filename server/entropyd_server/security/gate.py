@@ -11,13 +11,12 @@ look-up.
 from __future__ import annotations
 
 from functools import partial
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 
 from entropyd.contract.errors import EntropydError, InvalidRequestError, OverloadedError, Violation
-from entropyd_server.rpc.reading import read_message
+from entropyd_server.rpc.reading import read_message, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,7 +188,7 @@ class _Gated:
         read = partial(read_message, handler.request_deserializer.__self__)
         changes: dict[str, Any] = {
             "request_deserializer": read,
-            "response_serializer": methodcaller("SerializeToString"),
+            "response_serializer": write_message,
         }
 
         if not handler.request_streaming:

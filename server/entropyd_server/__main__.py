@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def main() -> None:
 
 
 def _serve(settings: Settings) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for files to be read again, and none has been read
     logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())

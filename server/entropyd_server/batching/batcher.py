@@ -14,7 +14,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
@@ -97,7 +96,7 @@ class Batcher(Generic[W, R]):
         self._small_batch_symbols = min(inline_symbols.values())
         self._max_batch_delay_s = max_batch_delay_s
         self._metrics = metrics
-        self._guard = partial(vital.guard, "batcher")
+        self._guard = vital.guard("batcher")
         self._dispatch_planned: asyncio.Handle | None = None
         self._seconds_per_symbol = 0.0
         self._progress_at = time.monotonic()
@@ -195,7 +194,7 @@ class Batcher(Generic[W, R]):
         return result
 
     def _dispatch(self) -> None:
-        with self._guard():
+        with self._guard:
             self._hand_out()
 
     def _hand_out(self) -> None:
@@ -230,7 +229,7 @@ class Batcher(Generic[W, R]):
                 figures.queue_wait_seconds.observe(now - share.entry.queued_at)
 
     def _run_on_thread(self, batch: Batch[_Caller[W, R]], loop: TurnLoop) -> None:
-        with self._guard():
+        with self._guard:
             outcomes, seconds = self._run(batch)
             with loop.turn:  # callers go on in this turn, on this thread
                 self._free_threads += 1

@@ -339,7 +339,7 @@ async def _build(
 def _turns(protection: Protection, context: Call) -> str:
     """Who takes turns with others: a token, or a connection where there are no tokens."""
     caller = protection.access.caller(context.invocation_metadata())
-    return context.peer() if caller is ANYBODY else caller.name
+    return context.connection.decode(errors="replace") if caller is ANYBODY else caller.name
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -108,10 +108,6 @@ class Call:
         """What the caller sent along."""
         return self._metadata
 
-    def peer(self) -> str:
-        """Address of the caller's connection, as gRPC writes it."""
-        return str(self._call.peer())
-
     def time_remaining(self) -> float | None:
         """Seconds until the caller gives up; None if it will not."""
         return None if self._deadline > _NEVER else max(self._deadline - time.time(), 0.0)

@@ -16,11 +16,11 @@ import entropyd
 import entropyd.aio
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests import http2
-from tests.integration.load import free_ports
-from tests.operations import status_page_of, until
-from tests.stored_models import CHANNELS, put_model
-from tests.tcp_gate import Gate
+from tests.support import http2
+from tests.support.load import free_ports
+from tests.support.operations import status_page_of, until
+from tests.support.stored_models import CHANNELS, put_model
+from tests.support.tcp_gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,28 +26,28 @@ from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
 from entropyd_server.descriptors import raise_limit
-from entropyd_server.memory import keep_freed_memory
+from entropyd_server.limits import Limits
+from entropyd_server.malloc import keep_freed_memory
 from entropyd_server.metrics import Metrics
-from entropyd_server.modeling.plane import ModelingPlane
+from entropyd_server.modeling.fitter import Fitter
+from entropyd_server.modeling.perturber import Perturber
+from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.supervisor import RESTART_REASONS
 from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.models.creation import ModelCreator
 from entropyd_server.observe import pages
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
+from entropyd_server.rpc.admission import Admission, Gate, connection_share
 from entropyd_server.rpc.boundary import Boundary
 from entropyd_server.rpc.coding_service import CodingService, code
-from entropyd_server.rpc.creation import ModelCreator
-from entropyd_server.rpc.fitter import Fitter
 from entropyd_server.rpc.health import Health
 from entropyd_server.rpc.info_service import InfoService
-from entropyd_server.rpc.library import ModelLibrary
-from entropyd_server.rpc.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
-from entropyd_server.rpc.perturber import Perturber
 from entropyd_server.rpc.reflection import Reflection
 from entropyd_server.rpc.unknown import Unknown
 from entropyd_server.security.access import ANYBODY
-from entropyd_server.security.gate import Admission, Gate, connection_share
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.security.tokens import Scope
@@ -120,7 +120,7 @@ class _Parts:
     health: Health
     store: ModelStore
     batcher: Batcher[Any, Any] | None
-    plane: ModelingPlane | None
+    plane: WorkerPool | None
 
 
 def serve(settings: Settings) -> None:
@@ -297,7 +297,7 @@ async def _build(
     except StoreError as error:
         raise StartError(f"cannot open the store {error} (see --store)") from error
     metrics.store_operations = store.operations
-    library = ModelLibrary(store, settings.max_cache_bytes, metrics)
+    library = ModelCache(store, settings.max_cache_bytes, metrics)
     plane = None
     if batcher is not None:
         coding = CodingService(library, batcher, limits, metrics, calls)
@@ -378,11 +378,11 @@ def _batcher(
     return batcher
 
 
-def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> ModelingPlane:
+def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> WorkerPool:
     def restarted(device: str, reason: str) -> None:
         metrics.worker_restarts[device, reason] += 1
 
-    plane = ModelingPlane(
+    plane = WorkerPool(
         settings.devices,
         builders=settings.builders,
         limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
@@ -401,12 +401,10 @@ def _plane(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Mod
     return plane
 
 
-def _perturber(
-    plane: ModelingPlane, settings: Settings, metrics: Metrics, tracing: Tracing | None
-) -> Perturber:
+def _perturber(plane: WorkerPool, settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Perturber:
     make: Callable[..., Perturber] = Perturber
     if tracing is not None:
-        from entropyd_server.rpc.traced_perturber import TracedPerturber  # noqa: PLC0415
+        from entropyd_server.observe.traced_perturber import TracedPerturber  # noqa: PLC0415
 
         make = partial(TracedPerturber, tracing.tracer)
     return make(plane, settings.max_queue_symbols, metrics)
@@ -430,7 +428,7 @@ async def _start_coding(parts: _Parts, started: float) -> None:
     log.info("%s is SERVING after %.1f s", CODING.full_name, time.perf_counter() - started)
 
 
-async def _start_modeling(parts: _Parts, plane: ModelingPlane, started: float, vital: Vital) -> None:
+async def _start_modeling(parts: _Parts, plane: WorkerPool, started: float, vital: Vital) -> None:
     await plane.start(vital)
     await plane.wait_ready()
     await _store_answers(parts.store)

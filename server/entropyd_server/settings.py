@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from platformdirs import user_data_path
 
-from entropyd_server.memory import machine_bytes
+from entropyd_server.malloc import machine_bytes
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 

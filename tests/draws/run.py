@@ -22,8 +22,8 @@ from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.building import BuiltTables, TableBuilder
 from entropyd_server.modeling.devices import BUILDER
 from entropyd_server.modeling.supervisor import WorkerSupervisor
-from entropyd_server.modeling.table_shape import BuildLimits
 from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.modeling.worker.table_shape import BuildLimits
 from entropyd_server.vital import Vital
 from tests.draws.configs import hard_config, ordinary_config
 
@@ -73,7 +73,7 @@ def _judged_search() -> Iterator[None]:
 
 def compared(config: UniversalBatchedConfig) -> str:
     """Builds tables here and as TFC does; `equal`, `different`, or why they were not compared."""
-    from entropyd_server.modeling.entropy_model import build_tables  # noqa: PLC0415 - imports TensorFlow
+    from entropyd_server.modeling.worker.entropy_model import build_tables  # noqa: PLC0415 - imports TensorFlow
     from tests.tfc_models import tfc_model  # noqa: PLC0415
 
     try:

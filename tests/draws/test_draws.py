@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import InvalidConfigError, UniversalBatchedConfig, priors
-from entropyd_server.modeling.table_shape import BuildLimits
+from entropyd_server.modeling.worker.table_shape import BuildLimits
 from tests.draws.configs import FAMILY_NAMES, hard_config, ordinary_config
 
 pytest.importorskip("tensorflow_compression", reason="the modeling plane needs TensorFlow 2.14")
@@ -18,10 +18,10 @@ pytest.importorskip("tensorflow_compression", reason="the modeling plane needs T
 import tensorflow as tf
 from tensorflow_compression.python.distributions import helpers
 
-from entropyd_server.modeling import tail_search
-from entropyd_server.modeling.entropy_model import build_tables
-from entropyd_server.modeling.priors import distribution
-from entropyd_server.modeling.tails import locate_tails
+from entropyd_server.modeling.worker import tail_search
+from entropyd_server.modeling.worker.entropy_model import build_tables
+from entropyd_server.modeling.worker.priors import distribution
+from entropyd_server.modeling.worker.tails import locate_tails
 from tests.draws.run import compared
 
 if TYPE_CHECKING:

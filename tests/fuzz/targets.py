@@ -35,8 +35,8 @@ from entropyd.contract.integrity import checksum
 from entropyd.v1 import coding_pb2
 from entropyd_server.coding.codec import Codec
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.rpc.limits import Limits
-from entropyd_server.rpc.requests import parse_compress, parse_decompress
+from entropyd_server.limits import Limits
+from entropyd_server.rpc.requests.coding import parse_compress, parse_decompress
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, TablesOrigin
 from tests.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from entropyd import priors
 from entropyd.contract.config import UniversalBatchedConfig
-from entropyd_server.modeling import live_model
-from entropyd_server.modeling.live_model import LiveModel
 from entropyd_server.modeling.perturbation import PerturbKey
+from entropyd_server.modeling.worker import live_model
+from entropyd_server.modeling.worker.live_model import LiveModel
 from tests.tfc_models import tfc_prior
 
 if TYPE_CHECKING:

@@ -415,7 +415,7 @@ rig.loop.run_until_complete(build)
 def test_stray_prints_do_not_reach_the_pipe() -> None:
     code = """
 import os, sys
-from entropyd_server.modeling import worker
+from entropyd_server.modeling.worker import __main__ as worker
 from entropyd_server.modeling.protocol import Frame, write_frame
 requests, answers = worker._take_pipes()
 print("stray", flush=True)

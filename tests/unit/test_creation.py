@@ -25,11 +25,11 @@ from entropyd import (
     priors,
 )
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.limits import Limits
 from entropyd_server.metrics import Metrics
-from entropyd_server.rpc import creation
-from entropyd_server.rpc.creation import ModelCreator
-from entropyd_server.rpc.library import LoadedModel, ModelLibrary
-from entropyd_server.rpc.limits import Limits
+from entropyd_server.models import creation
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.creation import ModelCreator
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import TablesOrigin
 from entropyd_server.store.model_store import ModelStore
@@ -84,7 +84,7 @@ class Server:
     def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///") if store is None else store
-        self.library = ModelLibrary(self.store, 1 << 20, self.metrics)
+        self.library = ModelCache(self.store, 1 << 20, self.metrics)
         self.creator = ModelCreator(self.store, self.library, builder, limits, self.metrics)
 
     def count(self, name: str, **labels: str) -> float:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from entropyd import OverloadedError, UnavailableError, UniversalBatchedConfig, priors
+from entropyd_server.modeling import fitter
 from entropyd_server.modeling.fit_frames import FIT_END, FIT_START, FitState, FitTask
+from entropyd_server.modeling.fitter import Fitter
 from entropyd_server.modeling.protocol import Frame
-from entropyd_server.rpc import fitter
-from entropyd_server.rpc.fitter import Fitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from entropyd_server.modeling.plane import ModelingPlane
+    from entropyd_server.modeling.pool import WorkerPool
     from entropyd_server.modeling.work import Work
 
 CONFIG = UniversalBatchedConfig(prior=priors.NoisyNormal(0.0, 1.0), coding_rank=0)
@@ -64,7 +64,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def fits_on(plane: Plane) -> Fitter:
-    return Fitter(cast("ModelingPlane", plane))
+    return Fitter(cast("WorkerPool", plane))
 
 
 def test_a_caller_has_a_bounded_number_of_fits_and_others_have_theirs() -> None:

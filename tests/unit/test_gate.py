@@ -13,9 +13,9 @@ from google.protobuf.empty_pb2 import Empty
 from entropyd.contract.errors import OverloadedError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
+from entropyd_server.rpc.admission import Admission, Gate
 from entropyd_server.rpc.boundary import Boundary
 from entropyd_server.security.access import METHOD_SCOPES, Access
-from entropyd_server.security.gate import Admission, Gate
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.turns import run
 from tests import http2

@@ -11,7 +11,7 @@ import numpy as np
 
 from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.metrics import Metrics
-from entropyd_server.rpc.library import LoadedModel, ModelLibrary
+from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.store.model_store import ModelStore
 from tests.sealed_objects import TABLES, two_row_config
 
@@ -28,7 +28,7 @@ class Cache:
     def __init__(self, max_bytes: int = MIB) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///")
-        self.library = ModelLibrary(self.store, max_bytes, self.metrics)
+        self.library = ModelCache(self.store, max_bytes, self.metrics)
 
     def add(self, config: UniversalBatchedConfig) -> LoadedModel:
         tables = TABLES if config.compression else None

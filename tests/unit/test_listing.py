@@ -11,7 +11,7 @@ import pytest
 
 from entropyd import UniversalBatchedConfig, priors
 from entropyd.v1 import model_pb2
-from entropyd_server.rpc.limits import Limits
+from entropyd_server.limits import Limits
 from entropyd_server.rpc.model_service import ModelService
 from entropyd_server.store.model_store import ModelStore
 

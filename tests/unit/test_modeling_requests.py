@@ -22,9 +22,9 @@ from entropyd.contract.errors import (
 )
 from entropyd.contract.wire import config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2, types_pb2
-from entropyd_server.rpc.fit import read_task
-from entropyd_server.rpc.limits import Limits
-from entropyd_server.rpc.perturb import parse_perturb
+from entropyd_server.limits import Limits
+from entropyd_server.rpc.requests.fit import read_task
+from entropyd_server.rpc.requests.perturb import parse_perturb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -11,8 +11,8 @@ from entropyd import priors
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd_server.coding import tables
-from entropyd_server.modeling import table_shape
-from entropyd_server.modeling.table_shape import BuildLimits, check_extents, check_rows
+from entropyd_server.modeling.worker import table_shape
+from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows
 
 _AMPLE = BuildLimits(max_model_bytes=2**30, max_build_memory_bytes=2**30)
 

@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow_compression", reason="the modeling plane needs T
 
 from tensorflow_compression.python.ops import gen_ops
 
-from entropyd_server.modeling.quantization import is_slow
+from entropyd_server.modeling.worker.quantization import is_slow
 
 
 def assert_equal_to_the_op(pmf: npt.NDArray[np.float32], precision: int) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
+from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc import reading
-from entropyd_server.rpc.limits import MAX_FIELDS
 from entropyd_server.rpc.reading import read_message
 from entropyd_server.rpc.wire_fields import header
 

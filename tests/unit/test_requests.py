@@ -24,10 +24,10 @@ from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.rpc.limits import Limits
-from entropyd_server.rpc.requests import (
+from entropyd_server.limits import Limits
+from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.rpc.requests.coding import (
     DecompressCall,
-    checked_model_id,
     decompress_source,
     parse_compress,
     parse_decompress,

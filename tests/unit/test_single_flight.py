@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from entropyd_server.rpc.single_flight import SingleFlight
+from entropyd_server.models.single_flight import SingleFlight
 
 
 @dataclass

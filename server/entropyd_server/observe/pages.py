@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
-from entropyd_server.observe import http_server
+from entropyd_server.observe import http as http_server
 from entropyd_server.observe.status_page import render
 
 if TYPE_CHECKING:

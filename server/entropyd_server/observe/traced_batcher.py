@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from entropyd_server.batching.batcher import Batcher
-from entropyd_server.observe.visits import Visits
+from entropyd_server.observe.spans import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

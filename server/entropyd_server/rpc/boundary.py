@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
-from entropyd.contract.errors import EntropydError, InternalError, OverloadedError, to_status
+from entropyd.contract.errors import EntropydError, OverloadedError, to_status
+from entropyd_server.errors import as_error
 from entropyd_server.observe.call_log import REQUEST_ID_KEY
 from entropyd_server.rpc.error_size import fitted
 
@@ -27,14 +28,12 @@ if TYPE_CHECKING:
     from entropyd_server.observe.call_log import CallLog
     from entropyd_server.transport.call import Call
 
-
 S = TypeVar("S")
 
 _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC's clients say of themselves: the attempts before this one, at most four.
 _ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
 _ATTEMPTS = ("1", "2", "3", "4")
-_NO_MEMORY_RETRY_S = 1.0
 # In the place of a request id, and as long as those that the log makes.
 _ANY_ID = "?" * 16
 
@@ -154,12 +153,3 @@ def _around_any_id(message: str, retry_after_s: float | None) -> tuple[bytes, by
     status = to_status(OverloadedError(message, retry_after_s=retry_after_s), _ANY_ID)
     before, _, after = status.SerializeToString().rpartition(_ANY_ID.encode())
     return before, after
-
-
-def as_error(raised: Exception) -> EntropydError:
-    """The entropyd error that a caller is told instead of an exception."""
-    if isinstance(raised, EntropydError):
-        return raised
-    if isinstance(raised, MemoryError):
-        return OverloadedError("the server is out of memory", retry_after_s=_NO_MEMORY_RETRY_S)
-    return InternalError("internal error; the server's log has the cause under the request id")

@@ -18,10 +18,10 @@ from entropyd.contract.wire import dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.coding.codec import none_set
 from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
+from entropyd_server.errors import as_error
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.rpc.boundary import as_error
 from entropyd_server.rpc.large_message import LargeMessage
-from entropyd_server.rpc.requests import (
+from entropyd_server.rpc.requests.coding import (
     FORMAT_VERSION,
     decompress_source,
     parse_compress,
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from entropyd_server.batching.batcher import Batcher
     from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
     from entropyd_server.coding.plan import CodingPlan
+    from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
+    from entropyd_server.models.cache import ModelCache
     from entropyd_server.observe.call_log import CallLog
-    from entropyd_server.rpc.library import ModelLibrary
-    from entropyd_server.rpc.limits import Limits
-    from entropyd_server.rpc.requests import CompressCall, DecompressCall
+    from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
     from entropyd_server.transport.call import Call
 
 
@@ -73,7 +73,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
     def __init__(
         self,
-        library: ModelLibrary,
+        library: ModelCache,
         batcher: Batcher[Any, Any],
         limits: Limits,
         metrics: Metrics,

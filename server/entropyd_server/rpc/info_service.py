@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.v1 import info_pb2, info_pb2_grpc
-from entropyd_server.rpc.requests import FORMAT_VERSION
+from entropyd_server.rpc.requests.coding import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.limits import Limits
     from entropyd_server.transport.call import Call
 
 

@@ -12,21 +12,21 @@ from google.protobuf import timestamp_pb2
 from entropyd.contract.errors import DataLossError, InvalidRequestError, ModelNotFoundError, Violation
 from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
-from entropyd_server.rpc.fit import read_task
-from entropyd_server.rpc.perturb import nothing_perturbed, parse_perturb, render_perturbed
-from entropyd_server.rpc.requests import checked_model_id
-from entropyd_server.rpc.weights import parse_weights, weights_of, with_weights
+from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.models.weights import parse_weights, weights_of, with_weights
+from entropyd_server.rpc.requests.fit import read_task
+from entropyd_server.rpc.requests.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.store.model_object import TablesOrigin
 from entropyd_server.store.model_store import StoredModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from entropyd_server.rpc.creation import ModelCreator
-    from entropyd_server.rpc.fitter import Fitter
-    from entropyd_server.rpc.library import ModelLibrary
-    from entropyd_server.rpc.limits import Limits
-    from entropyd_server.rpc.perturber import Perturber
+    from entropyd_server.limits import Limits
+    from entropyd_server.modeling.fitter import Fitter
+    from entropyd_server.modeling.perturber import Perturber
+    from entropyd_server.models.cache import ModelCache
+    from entropyd_server.models.creation import ModelCreator
     from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.call import Call
 
@@ -55,7 +55,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self,
         *,
         store: ModelStore,
-        library: ModelLibrary,
+        library: ModelCache,
         creator: ModelCreator,
         perturber: Perturber,
         fitter: Fitter,

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError, Violation
 from entropyd.v1 import coding_pb2
+from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc.large_message import LargeRequest
-from entropyd_server.rpc.limits import MAX_FIELDS
 from entropyd_server.rpc.wire_fields import DELIMITED, fields, without
 
 if TYPE_CHECKING:

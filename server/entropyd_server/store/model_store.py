@@ -21,7 +21,7 @@ from obstore.store import LocalStore
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
-from entropyd_server.store.answers import Answers, GoneError, unavailable
+from entropyd_server.store.calls import Answers, GoneError, unavailable
 from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_object import ModelObject, ObjectError
 

@@ -21,14 +21,14 @@ import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd_server.modeling.building import BuiltTables
-from entropyd_server.modeling.priors import distribution
-from entropyd_server.modeling.quantization import quick_quantization
-from entropyd_server.modeling.table_shape import check_extents, check_rows, coding_dtype, in_order
-from entropyd_server.modeling.tails import locate_tails
+from entropyd_server.modeling.worker.priors import distribution
+from entropyd_server.modeling.worker.quantization import quick_quantization
+from entropyd_server.modeling.worker.table_shape import check_extents, check_rows, coding_dtype, in_order
+from entropyd_server.modeling.worker.tails import locate_tails
 
 if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.modeling.table_shape import BuildLimits
+    from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
 

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entropyd_server.observe.visits import Visits
-from entropyd_server.rpc.perturber import Perturber, exchanged
+from entropyd_server.modeling.perturber import Perturber, exchanged
+from entropyd_server.observe.spans import Visits
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from entropyd_server.metrics import Metrics
     from entropyd_server.modeling.perturbation import Perturbed
-    from entropyd_server.modeling.plane import ModelingPlane
+    from entropyd_server.modeling.perturber import PerturbBatch, PerturbCall
+    from entropyd_server.modeling.pool import WorkerPool
     from entropyd_server.modeling.supervisor import Exchange
-    from entropyd_server.rpc.perturber import PerturbBatch, PerturbCall
 
 
 class TracedPerturber(Perturber):
     """As Perturber, with a tracer before its arguments."""
 
-    def __init__(
-        self, tracer: Tracer, plane: ModelingPlane, max_queue_symbols: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, tracer: Tracer, plane: WorkerPool, max_queue_symbols: int, metrics: Metrics) -> None:
         visits = self._visits = Visits(tracer)
 
         async def timed(exchange: Exchange, batch: PerturbBatch) -> Perturbed:

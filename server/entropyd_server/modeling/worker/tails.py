@@ -13,8 +13,8 @@ import numpy as np
 from tensorflow_compression.python.distributions import helpers
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.modeling.table_shape import element_name
-from entropyd_server.modeling.tail_search import EndlessSearchError, bisect, descend
+from entropyd_server.modeling.worker.table_shape import element_name
+from entropyd_server.modeling.worker.tail_search import EndlessSearchError, bisect, descend
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from entropyd_server.modeling.devices import NO_GPU
 from entropyd_server.modeling.protocol import read_frame, ready_frame, write_frame
-from entropyd_server.modeling.table_shape import BuildLimits
+from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # TensorFlow imports absl's tests, which look for a folder for temporary files, and there may be none.
     os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
     # After the environment is set, which TensorFlow reads when it is imported.
-    from entropyd_server.modeling.answers import Answers  # noqa: PLC0415
-    from entropyd_server.modeling.entropy_model import use_gpus, versions  # noqa: PLC0415
+    from entropyd_server.modeling.worker.entropy_model import use_gpus, versions  # noqa: PLC0415
+    from entropyd_server.modeling.worker.handlers import Answers  # noqa: PLC0415
 
     if options.cuda_visible_devices != NO_GPU:
         use_gpus()

@@ -16,11 +16,11 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from entropyd_server.modeling.entropy_model import entropy_model
-from entropyd_server.modeling.padding import LONE_UNIT_ELEMENTS, padding_units
 from entropyd_server.modeling.perturbation import Perturbed
-from entropyd_server.modeling.priors import distribution
-from entropyd_server.modeling.table_shape import coding_dtype
+from entropyd_server.modeling.worker.entropy_model import entropy_model
+from entropyd_server.modeling.worker.padding import LONE_UNIT_ELEMENTS, padding_units
+from entropyd_server.modeling.worker.priors import distribution
+from entropyd_server.modeling.worker.table_shape import coding_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from entropyd_server.vital import Vital
 
 
-class ModelingPlane:
+class WorkerPool:
     """The workers of a server.
 
     Attributes:

@@ -20,7 +20,7 @@ from entropyd.contract.errors import (
 )
 from entropyd.contract.wire import array_from_message, config_from_message
 from entropyd_server.modeling.fit_frames import FitTask
-from entropyd_server.modeling.table_shape import coding_dtype
+from entropyd_server.modeling.worker.table_shape import coding_dtype
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd.v1 import model_pb2
-    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.limits import Limits
 
 DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000

@@ -24,6 +24,7 @@ from entropyd.contract.errors import (
     OverloadedError,
 )
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry
+from entropyd_server.errors import as_error
 from entropyd_server.modeling.perturbation import (
     PERTURBING,
     UNKNOWN_MODEL,
@@ -31,7 +32,6 @@ from entropyd_server.modeling.perturbation import (
     perturb_frame,
 )
 from entropyd_server.modeling.work import WORKER_LOST, once_more_if_lost
-from entropyd_server.rpc.boundary import as_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.metrics import Metrics
     from entropyd_server.modeling.perturbation import Array, PerturbKey
-    from entropyd_server.modeling.plane import ModelingPlane
+    from entropyd_server.modeling.pool import WorkerPool
     from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Perturber:
 
     def __init__(
         self,
-        plane: ModelingPlane,
+        plane: WorkerPool,
         max_queue_symbols: int,
         metrics: Metrics,
         exchanged: Exchanged = exchanged,

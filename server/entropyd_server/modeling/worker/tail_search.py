@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.modeling.table_shape import element_name
+from entropyd_server.modeling.worker.table_shape import element_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,8 +15,8 @@ import numpy as np
 from entropyd.contract.errors import ModelStateError
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.codec import Codec
-from entropyd_server.rpc.requests import checked_model_id
-from entropyd_server.rpc.single_flight import SingleFlight
+from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.models.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from entropyd.contract.prior import Prior
@@ -43,7 +43,7 @@ class LoadedModel:
         return held if self.codec is None else held + self.codec.nbytes
 
 
-class ModelLibrary:
+class ModelCache:
     """Loads models of a store, at most `max_cache_bytes` of them at a time, but for one larger one."""
 
     def __init__(self, store: ModelStore, max_cache_bytes: int, metrics: Metrics) -> None:

@@ -21,9 +21,9 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.rpc.quota import ModelQuota
-from entropyd_server.rpc.single_flight import SingleFlight
-from entropyd_server.rpc.uninterrupted import uninterrupted
+from entropyd_server.models.quota import ModelQuota
+from entropyd_server.models.single_flight import SingleFlight
+from entropyd_server.models.uninterrupted import uninterrupted
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, builds_tables, check_fit
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
-    from entropyd_server.rpc.library import LoadedModel, ModelLibrary
-    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.models.cache import LoadedModel, ModelCache
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
 
@@ -74,7 +74,7 @@ class ModelCreator:
     def __init__(
         self,
         store: ModelStore,
-        library: ModelLibrary,
+        library: ModelCache,
         builder: TableBuilder,
         limits: Limits,
         metrics: Metrics,

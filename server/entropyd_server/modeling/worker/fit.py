@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.modeling.entropy_model import entropy_model
 from entropyd_server.modeling.fit_frames import FitState
-from entropyd_server.modeling.table_shape import coding_dtype
-from entropyd_server.modeling.trainable import TrainablePrior
+from entropyd_server.modeling.worker.entropy_model import entropy_model
+from entropyd_server.modeling.worker.table_shape import coding_dtype
+from entropyd_server.modeling.worker.trainable import TrainablePrior
 
 if TYPE_CHECKING:
     from entropyd.contract.config import UniversalBatchedConfig

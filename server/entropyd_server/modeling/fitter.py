@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from entropyd_server.modeling.fit_frames import FitTask
-    from entropyd_server.modeling.plane import ModelingPlane
+    from entropyd_server.modeling.pool import WorkerPool
     from entropyd_server.modeling.protocol import Frame
     from entropyd_server.modeling.supervisor import WorkerSupervisor
 
@@ -33,7 +33,7 @@ _TURN_SECONDS = 0.2
 class Fitter:
     """Fits priors on the devices of a plane."""
 
-    def __init__(self, plane: ModelingPlane) -> None:
+    def __init__(self, plane: WorkerPool) -> None:
         self._plane = plane
         self._fits_by_caller: Counter[str] = Counter()
 

@@ -7,7 +7,6 @@ behind it checks again.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,12 +31,10 @@ if TYPE_CHECKING:
 
     from entropyd.v1 import coding_pb2
     from entropyd_server.coding.codec import Codec
-    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.limits import Limits
 
 FORMAT_VERSION = 1
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-
-_MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 
 # Tuples, as one is made for each call: see coding.codec.
@@ -79,17 +76,6 @@ class DecompressCall(NamedTuple):
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     skip_errors: bool
-
-
-def checked_model_id(model_id: str) -> str:
-    """A well-formed model id.
-
-    Raises:
-      InvalidRequestError: If it is not 64 lower-case hexadecimal digits.
-    """
-    if not _MODEL_ID.fullmatch(model_id):
-        raise _invalid_request("model_id", f"is {model_id!r:.80}; expected 64 lower-case hexadecimal digits")
-    return model_id
 
 
 def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Limits) -> CompressCall:

@@ -15,13 +15,13 @@ from entropyd.contract.errors import InvalidTensorError, LimitExceededError, Vio
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2
 from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
-from entropyd_server.rpc.perturber import PerturbCall
+from entropyd_server.modeling.perturber import PerturbCall
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.rpc.limits import Limits
+    from entropyd_server.limits import Limits
 
 _BFLOAT16_EXPONENT = 0x7F80
 

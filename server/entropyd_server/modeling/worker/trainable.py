@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
-from entropyd_server.modeling.priors import distribution, network_variables
+from entropyd_server.modeling.worker.priors import distribution, network_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

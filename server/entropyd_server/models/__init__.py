@@ -1,0 +1,1 @@
+"""Models as the server holds them: found or built, cached, counted."""

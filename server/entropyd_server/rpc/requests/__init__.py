@@ -1,0 +1,1 @@
+"""Parsing of requests, one module for each service."""

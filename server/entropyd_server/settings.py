@@ -18,6 +18,7 @@ from platformdirs import user_data_path
 from entropyd_server.malloc import machine_bytes
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
+from entropyd_server.transport.transports import AIO, CORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ class Settings:
     """What `entropyd-server --help` describes, field by field."""
 
     listen: str
+    transport: str
     metrics_listen: str
     health_listen: str
     store: str
@@ -113,6 +115,13 @@ _BYTES = click.IntRange(min=1024)
 _FILE = click.Path(path_type=Path)
 _OPTIONS = [
     _option("--listen", "Address for gRPC: HOST:PORT, or unix:PATH.", default="127.0.0.1:7070"),
+    _option(
+        "--transport",
+        "How gRPC is served: core (fast; on a version of grpcio that it was not tested with, aio takes its "
+        "place), or aio (by grpc.aio's public interface; costs more per call).",
+        type=click.Choice([CORE, AIO]),
+        default=CORE,
+    ),
     _option(
         "--metrics-listen",
         "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "

@@ -14,18 +14,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry
-from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from entropyd_server.batching.queue import Key, Share
     from entropyd_server.metrics import Metrics
-    from entropyd_server.transport.turns import TurnLoop
     from entropyd_server.vital import Vital
 
 W = TypeVar("W")
@@ -73,6 +72,7 @@ class Batcher(Generic[W, R]):
       max_batch_delay_s: How long work waits for company.
       metrics: Where waits, batches and refusals are counted.
       vital: Is told if a batch can neither be handed out nor returned.
+      resume: Runs a function in a turn of the event loop; called on a kernel thread.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Batcher(Generic[W, R]):
         max_batch_delay_s: float,
         metrics: Metrics,
         vital: Vital,
+        resume: Callable[[Callable[[], None]], None],
     ) -> None:
         self._queue = queue
         self._code = code
@@ -97,6 +98,7 @@ class Batcher(Generic[W, R]):
         self._max_batch_delay_s = max_batch_delay_s
         self._metrics = metrics
         self._guard = vital.guard("batcher")
+        self._resume = resume
         self._dispatch_planned: asyncio.Handle | None = None
         self._seconds_per_symbol = 0.0
         self._progress_at = time.monotonic()
@@ -212,7 +214,7 @@ class Batcher(Generic[W, R]):
                 self._settle(batch, *self._run(batch))
             else:
                 self._free_threads -= 1
-                self._threads.submit(self._run_on_thread, batch, current_loop())
+                self._threads.submit(self._run_on_thread, batch)
 
     def _fair_share(self) -> int:
         """What one free thread should take: its part of what waits, so that no other is left without."""
@@ -228,14 +230,17 @@ class Batcher(Generic[W, R]):
             if share.start == 0:
                 figures.queue_wait_seconds.observe(now - share.entry.queued_at)
 
-    def _run_on_thread(self, batch: Batch[_Caller[W, R]], loop: TurnLoop) -> None:
+    def _run_on_thread(self, batch: Batch[_Caller[W, R]]) -> None:
         with self._guard:
             outcomes, seconds = self._run(batch)
-            with loop.turn:  # callers go on in this turn, on this thread
-                self._free_threads += 1
-                self._settle(batch, outcomes, seconds)
-                if self._dispatch_planned is None:
-                    self._hand_out()
+            self._resume(partial(self._finish, batch, outcomes, seconds))
+
+    def _finish(self, batch: Batch[_Caller[W, R]], outcomes: list[R | Exception], seconds: float) -> None:
+        with self._guard:
+            self._free_threads += 1
+            self._settle(batch, outcomes, seconds)
+            if self._dispatch_planned is None:
+                self._hand_out()
 
     def _run(self, batch: Batch[_Caller[W, R]]) -> tuple[list[R | Exception], float]:
         """Codes a batch; the result or the error of each share, and the seconds that it took."""

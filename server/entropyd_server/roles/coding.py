@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.v1 import coding_pb2
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import codec
@@ -28,7 +28,6 @@ class CodingRole(Role):
     """A batcher that runs kernels on threads, behind CodingService."""
 
     service = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
-    add_servicer = staticmethod(coding_pb2_grpc.add_CodingServiceServicer_to_server)
 
     def __init__(self, shared: Shared) -> None:
         self._batcher = batcher = _batcher(shared)
@@ -69,6 +68,7 @@ def _batcher(shared: Shared) -> Batcher[Any, Any]:
         max_batch_delay_s=settings.max_batch_delay_ms / 1000,
         metrics=metrics,
         vital=shared.vital,
+        resume=shared.resume,
     )
     metrics.queue_symbols = lambda: batcher.queue_symbols
     metrics.batching_stalled_seconds = lambda: batcher.stalled_s

@@ -64,9 +64,7 @@ class Admission(Interceptor):
             if admit is not None:
                 admit(call.time_remaining())
             if self._calls >= self._max_calls and not self._make_room(len(others or ())):
-                raise OverloadedError(
-                    f"{self._max_calls} calls are in flight", retry_after_s=_RETRY_AFTER_S
-                )
+                raise OverloadedError(f"{self._max_calls} calls are in flight", retry_after_s=_RETRY_AFTER_S)
             self._calls += 1
             if others:
                 others[call] = None

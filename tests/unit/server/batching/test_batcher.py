@@ -76,6 +76,7 @@ def run(
             max_batch_delay_s=0.0,
             metrics=metrics,
             vital=Vital(pytest.fail),
+            resume=turns.current_loop().resume,
         )
         await scenario(batcher, squares)
         assert batcher.queue_symbols == 0

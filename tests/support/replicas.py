@@ -14,12 +14,17 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from entropyd_server.local import LocalServer
+from tests.support.interpreters import CODING_SERVER
 from tests.support.load import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CALLS_WITHIN_S = 60.0
+
+
+class _CodingServer(LocalServer):
+    _program = CODING_SERVER
 
 
 class Replica:
@@ -45,7 +50,7 @@ class Replica:
     def start(self) -> None:
         """Starts a process, with an empty cache; `wait` says when it serves."""
         flags = ["--role", "coding", "--drain-seconds", "1", "--metrics-listen", self._metrics]
-        server = LocalServer(*flags, listen=self.address, store=self._store_url, wait=False)
+        server = _CodingServer(*flags, listen=self.address, store=self._store_url, wait=False)
         self._server = self._stack.enter_context(server)
 
     def wait(self) -> None:

@@ -2,7 +2,7 @@
 
 Every Python version has an environment of the built wheel and the newest releases that it needs; 3.11 has a
 second one with the oldest grpcio. Servers with the modeling role run on 3.11, where TensorFlow is; replicas
-with the coding role run on the version that is tested. Ends with a table, and with status 1 if anything failed.
+with the coding role run on the version that is tested. Ends with a table; the status is 1 if a suite failed.
 """
 
 from __future__ import annotations

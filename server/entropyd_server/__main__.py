@@ -40,7 +40,8 @@ def _serve(settings: Settings) -> None:
     read_where_asked()
     keep_strangers_out_of_the_log()
     # Here, not above: `--help` should not wait for gRPC and Numba.
-    from entropyd_server.app import ServerFailedError, StartError, serve  # noqa: PLC0415
+    from entropyd_server.app import ServerFailedError, serve  # noqa: PLC0415
+    from entropyd_server.assembly import StartError  # noqa: PLC0415
 
     try:
         serve(settings)

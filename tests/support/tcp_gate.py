@@ -57,6 +57,11 @@ class Gate:
         """Everything passes again, what was held back first."""
         self._loop.call_soon_threadsafe(self._open.set)
 
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._passing)
+
     def forget(self) -> None:
         """What is sent over the connections that there are vanishes from now on; new ones work."""
         self._loop.call_soon_threadsafe(lambda: self._forgotten.update(self._passing))

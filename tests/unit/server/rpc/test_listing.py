@@ -23,14 +23,12 @@ def listed(store: ModelStore, max_message_bytes: int) -> list[model_pb2.ListMode
     limits = Limits(max_message_bytes, max_model_bytes=KIB, max_build_seconds=1)
     service = ModelService(
         store=store,
-        library=NOBODY,
+        models=NOBODY,
         creator=NOBODY,
         perturber=NOBODY,
         fitter=NOBODY,
         limits=limits,
-        caller=NOBODY,
-        is_admin=NOBODY,
-        turns=NOBODY,
+        caller_of=NOBODY,
     )
 
     async def pages() -> list[model_pb2.ListModelsResponse]:

@@ -77,7 +77,7 @@ proto: $(READY) ## Regenerates the stubs in client/entropyd/v1.
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
 
 .PHONY: manifests
-manifests: $(READY) ## Rewrites what manifests and docs/operations.md repeat: rules, dashboard, flags.
+manifests: $(READY) ## Rewrites what manifests and docs/operations.md repeat: rules and flags.
 	$(BIN)/python -m tests.deploy.write_monitoring
 	$(BIN)/python -m tests.deploy.write_flags
 

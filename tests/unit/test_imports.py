@@ -1,7 +1,7 @@
-"""No import circle: a module can be read, and understood, after those that it imports.
+"""No module imports itself by way of others.
 
-Every import counts, those for types alone and those inside functions too. A package's `__init__` is a module like
-others: a module that it imports may import its siblings, but not the package.
+Every import counts, those for types and those inside functions too. A package's `__init__` is a module like
+others: what it imports may import its siblings, but not the package.
 """
 
 from __future__ import annotations

@@ -23,11 +23,13 @@ class Gate:
     Attributes:
       address: Host and port that it listens on.
       delay_s: How long every piece of an answer is held back.
+      answered_bytes: Bytes that went back to those who connected.
     """
 
     def __init__(self, behind: tuple[str, int]) -> None:
         self._behind = behind
         self.delay_s = 0.0
+        self.answered_bytes = 0
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -99,6 +101,7 @@ class Gate:
             if answers:
                 await asyncio.sleep(self.delay_s)
                 await self._open.wait()
+                self.answered_bytes += len(piece)
             writer.write(piece)
             await writer.drain()
         if connection in self._forgotten:

@@ -1,7 +1,4 @@
-"""An OpenTelemetry collector: what exporters send to its socket, it keeps.
-
-Owns the socket and the spans. It must not know who sends.
-"""
+"""An OpenTelemetry collector that keeps the spans that exporters send to it."""
 
 from __future__ import annotations
 

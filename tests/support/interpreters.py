@@ -1,4 +1,4 @@
-"""Which Python runs the servers of tests: this one, or where it cannot, the one that `make matrix` names."""
+"""Which Python runs the servers of tests: this one or, where it cannot, the one that `make matrix` names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A real Prometheus server that scrapes one entropyd.
-
-Owns its process, folder and port. It must not know what is asked of it.
-"""
+"""A real Prometheus server that scrapes one entropyd."""
 
 from __future__ import annotations
 

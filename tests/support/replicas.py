@@ -1,6 +1,6 @@
 """Servers with the coding role on one store, each at an address that outlives its process.
 
-Owns their processes. It must not know who calls them. Invariant: leaving `start_replicas` ends every process.
+Leaving `start_replicas` ends every process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _CodingServer(LocalServer):
 
 
 class Replica:
-    """One of them.
+    """A server with the coding role.
 
     Args:
       port: Where it listens.
@@ -63,7 +63,7 @@ class Replica:
         return self._server.process.poll() is not None
 
     def kill(self) -> None:
-        """Ends its process without a word."""
+        """Kills its process."""
         self._server.process.send_signal(signal.SIGKILL)
         self._server.process.wait()
 
@@ -89,7 +89,7 @@ class Replica:
         )
 
     def wait_for_calls(self) -> None:
-        """Waits until it has answered one."""
+        """Waits until it has answered a call."""
         until = time.monotonic() + _CALLS_WITHIN_S
         while not self.sample("entropyd_requests_total", code="OK"):
             assert time.monotonic() < until, f"{self.address} was not called"

@@ -1,7 +1,7 @@
-"""An S3 server over HTTP in a process of its own: moto's, on a port of its own choice.
+"""An S3 server over HTTP in a process of its own: moto's, on a free port.
 
-Owns the process, and what moto lacks of AWS for the tests: AWS decides `If-None-Match` and stores in one
-step, moto in two, so writes take turns here. docs/replicas.md names what else differs.
+AWS decides `If-None-Match` and stores in one step, moto in two, so writes are serialised here.
+docs/replicas.md names what else differs.
 
 `python -m tests.support.s3_server` prints its port and serves until it is told to stop.
 """

@@ -1,6 +1,6 @@
-"""A TCP proxy that can be slow, stop answering, or forget its connections, as networks do.
+"""A TCP proxy that can be slow, stop passing bytes on, or forget its connections, as networks do.
 
-Invariant: bytes keep their order, and none is lost but those of connections that were forgotten.
+Invariant: bytes keep their order, and only those of forgotten connections are lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Gate:
 
     Attributes:
       address: Host and port that it listens on.
-      delay_s: How long every piece of an answer is held back.
+      delay_s: How long every part of a response is held back, in seconds.
       answered_bytes: Bytes that went back to those who connected.
     """
 

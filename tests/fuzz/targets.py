@@ -9,7 +9,6 @@
 - model: any object is a model that is rendered as what was parsed, or is refused.
 
 Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
-Owns the reading of structured cases from bytes. It must not know who makes the bytes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd import priors
-from entropyd._calls import check_finite
+from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation

@@ -26,7 +26,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from entropyd.archive import Archive, CompressedTensor
-from entropyd.archive.heads import BlockHead
+from entropyd.archive.chunk_headers import BlockHead
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source

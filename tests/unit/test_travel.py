@@ -267,7 +267,7 @@ def test_a_pickled_codec_is_the_same_codec() -> None:
 
 
 def test_unpickling_a_client_imports_no_more_than_the_client(tmp_path: Path) -> None:
-    (tmp_path / "pickle").write_bytes(pickle.dumps(entropyd.Model(entropyd.Client(NOWHERE), INFO)))
+    (tmp_path / "pickle").write_bytes(pickle.dumps(entropyd.Model(entropyd.Client(NOWHERE)._session, INFO)))
     code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))); print(*sys.modules)"
     command = [sys.executable, "-c", code, str(tmp_path / "pickle")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

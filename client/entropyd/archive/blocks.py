@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.archive.chunk_headers import BlockHead
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from entropyd.archive.chunk_headers import BlockHead
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import pack_chunk
 from entropyd.contract.errors import InvalidRequestError, Violation
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from entropyd.archive.blocks import Index, StoredBlock
+    from entropyd.archive.chunk_headers import BlockHead, Header
     from entropyd.archive.embedded import EmbeddedModel
-    from entropyd.archive.heads import BlockHead, Header
     from entropyd.archive.source import Source
 
 

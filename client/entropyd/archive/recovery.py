@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from entropyd.archive.blocks import LOST, Index, read_chunk_head
-from entropyd.archive.heads import BlockHead, IndexHead
+from entropyd.archive.chunk_headers import BlockHead, IndexHead
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -27,7 +27,7 @@ from entropyd.contract.integrity import MAX_BLOCK_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import Header
     from entropyd.archive.layout import ChunkFrame
     from entropyd.archive.source import Source
 

@@ -12,8 +12,8 @@ import google_crc32c
 import numpy as np
 
 from entropyd.archive.blocks import Index, read_chunk_head
+from entropyd.archive.chunk_headers import Header, IndexHead
 from entropyd.archive.embedded import EmbeddedModel
-from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import (
     BLOCK,
     ENTRY,

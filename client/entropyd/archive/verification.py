@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entropyd.archive.blocks import Index
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import Header
     from entropyd.archive.source import Source
 
 _READ_BYTES = 1 << 20

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd._target import Target, open_target
+from entropyd.archive.chunk_headers import Header, IndexHead
 from entropyd.archive.exact import exact_dtype_name
-from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
 from entropyd.archive.pending import PendingUnits
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, Violation

@@ -141,14 +141,14 @@ def compress_array(
         raise InvalidTensorError.of([Violation("the array", f"{found}: --cast converts it")])
     if options.max_error is not None:
         dtype = model.config.bottleneck_dtype
-        for piece in _pieces(array, batch_axes, elements):  # the same for each of them, if all can be held
+        for piece in _chunking(array, batch_axes, elements):  # the same for each of them, if all can be held
             bound = ErrorBound.holding(options.max_error, piece, dtype, options.missing)
             metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
     exact_dtype = None if bound is None else bound.dtype
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
-        for piece in _pieces(array, batch_axes, elements):
+        for piece in _chunking(array, batch_axes, elements):
             compressed, exact = _compress_piece(model, piece, bound, options)
             writer.append(compressed, exact)
             spent = _added(spent, compressed, exact, piece)
@@ -264,7 +264,7 @@ def _as_the_model_names_it(array: Array, model: Model) -> Array:
     return array
 
 
-def _pieces(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
+def _chunking(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; one piece for an array without batch axes."""
     if batch_axes < 1 or not array.size:
         yield array[...]

@@ -164,10 +164,10 @@ def test_clients_and_models_arrive_with_what_they_know_and_no_connection(way: Ca
 
 
 @pytest.mark.parametrize("way", [WAYS["deepcopy"], pickled])
-def test_models_that_travel_together_share_their_client(way: Callable[[Any], Any]) -> None:
+def test_models_that_travel_together_share_their_session(way: Callable[[Any], Any]) -> None:
     for client, model_type in zip(kinds(), (entropyd.Model, aio.Model), strict=True):
-        one, other, same = way((model_type(client, INFO), model_type(client, INFO), client))
-        assert one._client is other._client is same
+        one, other, same = way((model_type(client._session, INFO), model_type(client._session, INFO), client))
+        assert one._session is other._session is same._session
         assert same is not client
 
 

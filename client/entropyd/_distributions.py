@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
 
@@ -39,7 +39,7 @@ def prior_of(distribution: Any) -> Prior:
         if family in FAMILIES:
             return Prior(family, _parameters(family, distribution))
     name = f"{kind.__module__}.{kind.__qualname__}"
-    raise InvalidConfigError.of([Violation("prior", f"is a {name:.200}, which entropyd does not know")])
+    raise InvalidConfigError.at("prior", f"is a {name:.200}, which entropyd does not know")
 
 
 def _parameters(family: str, distribution: Any) -> dict[str, Any]:

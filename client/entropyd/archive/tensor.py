@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.v1 import coding_pb2
 
-WIRE_VERSION = 1
+FORMAT_VERSION = 1
 
 
 class CompressedTensor(CompressedUnits):
@@ -95,7 +95,7 @@ class CompressedTensor(CompressedUnits):
     def to_message(self) -> types_pb2.CompressedTensor:
         """Renders the wire form."""
         return types_pb2.CompressedTensor(
-            format_version=WIRE_VERSION,
+            format_version=FORMAT_VERSION,
             model_id=self.model_id,
             tables_digest=self.tables_digest,
             dtype=dtype_number(self.dtype),
@@ -115,8 +115,8 @@ class CompressedTensor(CompressedUnits):
         Raises:
           InvalidRequestError: If it is of another format version, or its fields contradict one another.
         """
-        if message.format_version != WIRE_VERSION:
-            found = f"is {message.format_version}; this version of entropyd knows {WIRE_VERSION}"
+        if message.format_version != FORMAT_VERSION:
+            found = f"is {message.format_version}; this version of entropyd knows {FORMAT_VERSION}"
             raise InvalidRequestError.at("format_version", found)
         lengths = np.fromiter(message.lengths, np.uint32, len(message.lengths))
         dtype = dtype_name(message.dtype)

@@ -171,4 +171,4 @@ def _model_id_problem(found: Any) -> Violation | None:
 
 def _no_configuration(found: Any) -> InvalidConfigError:
     what = f"is {found!r:.120}; expected a configuration with model_id and perhaps max_error and missing"
-    return InvalidConfigError.of([Violation("codec", what)])
+    return InvalidConfigError.at("codec", what)

@@ -1,8 +1,8 @@
 """A known answer, compiled in: proof at start-up that this machine codes as every other one does.
 
 Owns one small model with coding units and their bit strings, and the check against them. It must not know
-who asks. Invariant: the constants never change; `tests/unit/test_golden.py` derives the strings from the
-reference coder, and the strings of the files in tests/golden come from TFC itself.
+who asks. Invariant: the constants never change; `tests/unit/server/coding/test_golden.py` derives the strings
+from the reference coder, and the strings of the files in tests/golden come from TFC itself.
 """
 
 from __future__ import annotations

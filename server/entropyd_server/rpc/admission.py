@@ -1,7 +1,7 @@
 """Where calls come in: what may not or cannot be answered is refused before any of our code sees it.
 
 Owns the count of calls in hand. It must not know which call needs what (`access`), what a message is
-(`reading`) or what any call does. Invariant: a call that is refused costs the server its headers; however
+(`messages`) or what any call does. Invariant: a call that is refused costs the server its headers; however
 large the message behind them is, it is never assembled.
 
 A handler is looked up once for every call, before its message is received: so the gate stands around the
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 
 from entropyd.contract.errors import EntropydError, InvalidRequestError, OverloadedError, Violation
-from entropyd_server.rpc.reading import read_message, write_message
+from entropyd_server.rpc.messages import read_message, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -49,7 +49,7 @@ def coding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tuple[str
 def blocking(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
     """A client's calls, which are begun by a function that takes their timeout_s."""
     with entropyd.Client(target) as client, ThreadPoolExecutor() as threads:
-        model = entropyd.Model(client, info)
+        model = entropyd.Model(client._session, info)
         yield lambda timeout_s: threads.submit(model.compress, X, timeout_s=timeout_s)
 
 
@@ -60,7 +60,7 @@ def asynchronous(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     client = entropyd.aio.Client(target)
-    model = entropyd.aio.Model(client, info)
+    model = entropyd.aio.Model(client._session, info)
     yield lambda timeout_s: asyncio.run_coroutine_threadsafe(model.compress(X, timeout_s=timeout_s), loop)
     asyncio.run_coroutine_threadsafe(client.close(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
@@ -145,7 +145,7 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place_and_one_that_
 
     async def by_aio() -> None:
         async with entropyd.aio.Client(target) as client:
-            model = entropyd.aio.Model(client, info)
+            model = entropyd.aio.Model(client._session, info)
             await model.compress(X)
             await asyncio.to_thread(ready.wait, 60)
             await asyncio.to_thread(forgotten.wait, 60)
@@ -176,7 +176,7 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place_and_one_that_
             stream = stub.CompressStream(sent())
             messages.put(coding_pb2.CompressStreamRequest(request_id="held"))
             assert next(stream).request_id == "held"
-            model = entropyd.Model(client, info)
+            model = entropyd.Model(client._session, info)
             model.compress(X)
             ready.wait(60)
             assert streaming(server)

@@ -56,14 +56,15 @@ async def under_load(models: Sequence[entropyd.Model], target: str) -> AsyncIter
         ending = asyncio.Event()
 
         async def caller(number: int) -> None:
-            model = models[number % len(models)].info
+            info = models[number % len(models)].info
+            model = entropyd.aio.Model(client._session, info)
             shape = (3, 40, *model.config.prior_shape)
             x = np.random.default_rng(number).normal(0, 3, shape).astype(model.config.bottleneck_dtype)
-            expected = (await client.compress(model, x)).payload
+            expected = (await model.compress(x)).payload
             while not ending.is_set():
-                compressed = await client.compress(model, x)
+                compressed = await model.compress(x)
                 assert compressed.payload == expected
-                values = await client.decompress(model, compressed)
+                values = await model.decompress(compressed)
                 assert np.abs(values - x).max() <= 0.5 + 1e-6
                 await load.count()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RateReport:
-    """What one `compress` call spent.
+    """Symbols and bytes of one `compress` call.
 
     Attributes:
       symbols: Symbols coded.
@@ -40,7 +40,7 @@ class RateReport:
 
 @dataclass(frozen=True, eq=False)
 class CompressedUnits(ByValue):
-    """What archives store of a CompressedTensor.
+    """The bit strings of coding units, as a CompressedTensor and an archive hold them.
 
     Attributes:
       model_id: Config hash of the model.
@@ -51,7 +51,7 @@ class CompressedUnits(ByValue):
       payload: All bit strings, one after the other in row-major order of the batch.
       lengths: uint32 [units], the length of each in bytes.
       blocks: Checksums of runs of coding units.
-      rate: What compressing spent; None for a tensor that was loaded or sliced.
+      rate: Symbols and bytes of the `compress` call; None for a tensor that was loaded or sliced.
     """
 
     model_id: str
@@ -66,6 +66,6 @@ class CompressedUnits(ByValue):
 
 
 def few(units: Sequence[int]) -> str:
-    """The first units of a list, for a message."""
+    """The first units of a list, for messages."""
     shown = ", ".join(str(unit) for unit in units[:8])
     return shown if len(units) <= 8 else f"{shown} and {len(units) - 8} more"

@@ -1,7 +1,7 @@
-"""Folders of arrays, and folders of archives.
+"""Compresses folders of arrays, and decompresses folders of archives.
 
-Invariant: one file that fails costs that file; what is skipped was verified, whole, in this run; and nothing
-is replaced unasked that could not be made again.
+Invariant: a file that fails does not stop the others; a file that is skipped was verified in this run; and
+without --force no file is replaced that could not be made again.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
+from entropyd.cli.compressing import compress_array
+from entropyd.cli.decompressing import decompress_archive
 from entropyd.cli.paths import STREAM, open_output
 from entropyd.cli.progress import progress
 from entropyd.cli.session import os_sentence, sentence
 from entropyd.cli.sources import files_under
-from entropyd.cli.work import compress_array, decompress_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from entropyd import Model
+    from entropyd.cli.compressing import Advance, Array, CompressOptions
     from entropyd.cli.session import Session
-    from entropyd.cli.work import Advance, Array, CompressOptions
 
     Load = Callable[[], AbstractContextManager[Array]]
 
@@ -56,14 +57,14 @@ class DecompressOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
+    """The outcome of a file.
 
     Attributes:
       status: `done`, `skipped` or `failed`.
       source: The file.
-      target: What it became, or should have become.
-      text: Figures, or what went wrong.
-      details: The figures for a program.
+      target: The file that is made of it.
+      text: Sizes, or the error.
+      details: The sizes, for JSON.
     """
 
     status: str
@@ -74,13 +75,13 @@ class Outcome:
 
 
 def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[Job], list[Outcome]]:
-    """The `.npy` and `.npz` files under a folder, or one `.npz` file, and where their archives go.
+    """The jobs of the `.npy` and `.npz` files under a folder, or of one `.npz` file.
 
     Returns:
-      The jobs, and what under the folder cannot be one.
+      The jobs, and an outcome for each file under the folder that cannot be one.
 
     Raises:
-      click.ClickException: If `source` is not what it should be, or `target` is something else than a folder.
+      click.ClickException: If `source` is not a folder, or `target` is something else than a folder.
     """
     _check_folder(target)
     if not recursive:
@@ -92,14 +93,7 @@ def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[
 
 
 def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome]]:
-    """The archives under a folder, and where their arrays go.
-
-    Returns:
-      The jobs, and what under the folder cannot be one.
-
-    Raises:
-      click.ClickException: If `source` is no folder, or `target` is something else.
-    """
+    """The jobs of the archives under a folder; results and errors as of compress_jobs."""
     _check_folder(target)
     files, failed = _files(source, target, ".entropyd")
     return [Job(path, (target / path.relative_to(source)).with_suffix(".npy")) for path in files], failed
@@ -108,10 +102,10 @@ def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome
 def compress_all(
     session: Session, model_id: str, jobs: list[Job], options: CompressOptions, *, force: bool
 ) -> Iterator[Outcome]:
-    """Compresses each file, unless that was done before.
+    """Compresses each file that is not done.
 
-    An archive of the source as it is now is made again for another model or other options, and where it is
-    damaged. Any other file may be the only one with what it holds, and is replaced with `force` alone.
+    An existing archive of the same source, unchanged since, is replaced if it is damaged or has another model
+    or other options. Any other file is replaced only with `force`.
     """
     model = session.client.model(model_id)
     total_bytes = sum(job.source.stat().st_size for job in jobs)
@@ -125,7 +119,7 @@ def compress_all(
                 continue
             for target, load in parts:
                 try:
-                    if target in made:  # x.npz with an array y, and x/y.npy
+                    if target in made:  # as x.npz with an array y and x/y.npy are
                         raise click.ClickException(f"{target} was made of another source in this run")
                     part = Job(job.source, target)
                     yield _compress(session, model, part, load, options, force=force, advance=advance)
@@ -137,7 +131,7 @@ def compress_all(
 def decompress_all(
     session: Session, jobs: list[Job], options: DecompressOptions, *, force: bool
 ) -> Iterator[Outcome]:
-    """Decompresses each archive; arrays that are there already are replaced with `force` alone."""
+    """Decompresses each archive; existing arrays are replaced only with `force`."""
     total_bytes = sum(job.source.stat().st_size for job in jobs)
     with progress(f"decompressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
         for job in jobs:
@@ -148,7 +142,7 @@ def decompress_all(
 
 
 def _parts(job: Job) -> list[tuple[Path, Load]]:
-    """Archives to be made of a file, and how to get the array of each."""
+    """The archives to make of a file, and what opens the array of each."""
     if job.source.suffix != ".npz":
         return [(job.target, partial(open_array, job.source))]
     return [
@@ -170,14 +164,14 @@ def _compress(
     source, target = job.source, job.target
     state = source.stat()
     fingerprint = {"name": source.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-    kept = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
-    if _is_done(target, model, kept):
+    stored = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
+    if _is_done(target, model, stored):
         advance(state.st_size)
         return Outcome("skipped", str(source), str(target), "done before, and verified")
     make_folders(target.parent, source if source.suffix == ".npz" else source.parent)
     again = _was_made_of(target, fingerprint)
     with open_output(target, sources=[source], force=force or again) as file, load() as array:
-        spent = compress_array(session.client, model, array, file, kept, advance=advance)
+        spent = compress_array(session.client, model, array, file, stored, advance=advance)
     return Outcome("done", str(source), str(target), str(spent), spent.figures)
 
 
@@ -192,13 +186,13 @@ def _decompress(
         restored = decompress_archive(
             session.client, archive, file, options.items, skip_damaged=options.skip_damaged, advance=advance
         )
-    said = ", but ".join([str(restored), *restored.problems])
+    text = ", but ".join([str(restored), *restored.problems])
     status = "failed" if restored.problems else "done"
-    return Outcome(status, str(job.source), str(job.target), said, restored.figures)
+    return Outcome(status, str(job.source), str(job.target), text, restored.figures)
 
 
 def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
-    """Whether a whole archive is there that compressing would make again."""
+    """Whether the target is an undamaged archive, and compressing would make the same."""
     if not target.is_file():
         return False
     try:
@@ -218,7 +212,7 @@ def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
 
 
 def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
-    """Whether an archive is there, whole or damaged, of a source in this very state."""
+    """Whether the target is an archive, perhaps damaged, of a source in this state."""
     if not target.is_file():
         return False
     try:
@@ -230,12 +224,12 @@ def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
 
 def _check_folder(target: Path) -> None:
     if target == STREAM or (target.exists() and not target.is_dir()):
-        raise click.ClickException(f"{target} is no folder; several files need one")
+        raise click.ClickException(f"{target} is not a folder; several files need one")
 
 
 def _files(folder: Path, target: Path, *suffixes: str) -> tuple[list[Path], list[Outcome]]:
     if not folder.is_dir():
-        raise click.ClickException(f"{folder} is no folder; --recursive needs one")
+        raise click.ClickException(f"{folder} is not a folder; --recursive needs one")
     files, errors = files_under(folder, suffixes)
     if not files and not errors:
         raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")

@@ -40,19 +40,7 @@ class RateReport:
 
 @dataclass(frozen=True, eq=False)
 class CompressedUnits(ByValue):
-    """The bit strings of coding units, as a CompressedTensor and an archive hold them.
-
-    Attributes:
-      model_id: Config hash of the model.
-      tables_digest: SHA-256 of the model's coding tables, 32 bytes.
-      dtype: Name of the array's dtype.
-      batch_shape: Axes left of the coding units.
-      broadcast_shape: Axes between batch_shape and the model's prior_shape.
-      payload: All bit strings, one after the other in row-major order of the batch.
-      lengths: uint32 [units], the length of each in bytes.
-      blocks: Checksums of runs of coding units.
-      rate: Symbols and bytes of the `compress` call; None for a tensor that was loaded or sliced.
-    """
+    """The fields of a `CompressedTensor`, which describes them, without what needs files or messages."""
 
     model_id: str
     tables_digest: bytes

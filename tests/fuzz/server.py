@@ -1,8 +1,7 @@
 """Fuzzes a whole server over gRPC: `python -m tests.fuzz.server --seconds N`.
 
-Owns the loop around hostile calls, and a neighbour that must not notice. It must not know what calls are made
-of. What must hold: every answer is one that a caller may get, the neighbour's are right to the bit, the
-process goes on, and its memory stays within a bound.
+Every response is one that a caller may get, a neighbour's responses are right to the bit, the process goes
+on, and its memory stays within a bound.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What callers do to a server, rightly and wrongly.
-
-Owns the mix. It must not know how the server is watched. Invariant: every visit knows how it must end; one
-that ends otherwise raises.
-"""
+"""Calls of a server, right and wrong ones; each visit raises if it does not end as it must."""
 
 from __future__ import annotations
 

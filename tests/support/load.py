@@ -1,7 +1,6 @@
-"""Callers that keep servers busy, and count right answers.
+"""Callers that keep servers busy, and count right responses.
 
-Owns the load that tests of replicas put on while they kill, stop and restart. It must not know any server.
-Invariant: an answer that is wrong, or a call that fails, ends the load with an error.
+A wrong response or a failed call ends the load with an error.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ def free_ports(count: int) -> list[int]:
 
 
 class Load:
-    """What the callers have done so far: `right` compressions and decompressions with the right answer."""
+    """Counts the callers' compressions and decompressions with the right result, `right`."""
 
     def __init__(self) -> None:
         self.right = 0
         self._changed = asyncio.Condition()
 
     async def count(self) -> None:
-        """One more."""
+        """Adds one."""
         async with self._changed:
             self.right += 1
             self._changed.notify_all()
 
     async def answers(self, more: int) -> None:
-        """Waits for that many right answers from now on."""
+        """Waits for that many more right results."""
         enough = self.right + more
         async with self._changed:
             await self._changed.wait_for(lambda: self.right >= enough)

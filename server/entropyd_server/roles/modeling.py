@@ -12,6 +12,8 @@ from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.supervisor import RESTART_REASONS
 from entropyd_server.modeling.work import WorkLimits
 from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.roles.base import Role
 from entropyd_server.rpc.model_service import ModelCaller, ModelService
 from entropyd_server.security.access import ANYBODY
@@ -35,13 +37,17 @@ class ModelingRole(Role):
         self._vital = shared.vital
         self._pool = pool = _worker_pool(shared)
         self.devices = pool.devices
+        store, models, limits = shared.store, shared.models, shared.limits
+        quota = ModelQuota(store, limits.max_models_per_caller)
         self.servicer = ModelService(
-            store=shared.store,
-            models=shared.models,
-            creator=ModelCreator(shared.store, shared.models, pool.builder, shared.limits, shared.metrics),
+            store=store,
+            models=models,
+            quota=quota,
+            creator=ModelCreator(models, quota, pool.builder, limits.max_model_bytes, shared.metrics),
+            importer=ModelImporter(store, models, quota, limits.max_model_bytes),
             perturber=_perturber(pool, shared),
             fitter=Fitter(pool),
-            limits=shared.limits,
+            limits=limits,
             caller_of=partial(_caller, shared.access),
         )
 

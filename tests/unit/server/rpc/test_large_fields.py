@@ -7,7 +7,7 @@ import pytest
 
 from entropyd.contract.wire import tensor_fields, tensor_parts
 from entropyd.v1 import coding_pb2
-from entropyd_server.rpc.large_message import LargeMessage
+from entropyd_server.rpc.large_fields import LargeMessage
 
 # Around the sizes at which a length takes another byte.
 SHAPES = [(), (0,), (3, 0, 2), (1,), (31,), (32,), (33,), (4095,), (4096,), (2, 3, 5), (1024, 513)]

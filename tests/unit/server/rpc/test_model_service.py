@@ -24,7 +24,9 @@ def listed(store: ModelStore, max_message_bytes: int) -> list[model_pb2.ListMode
     service = ModelService(
         store=store,
         models=NOBODY,
+        quota=NOBODY,
         creator=NOBODY,
+        importer=NOBODY,
         perturber=NOBODY,
         fitter=NOBODY,
         limits=limits,

@@ -15,9 +15,9 @@ from entropyd.contract.errors import InvalidRequestError, LimitExceededError
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 from entropyd_server.limits import MAX_FIELDS
-from entropyd_server.rpc import reading
-from entropyd_server.rpc.reading import read_message
-from entropyd_server.rpc.wire_fields import header
+from entropyd_server.rpc import messages
+from entropyd_server.rpc.large_fields import header
+from entropyd_server.rpc.messages import read_message
 
 REQUEST = coding_pb2.DecompressRequest(
     compressed=types_pb2.CompressedTensor(
@@ -40,12 +40,12 @@ def test_bytes_are_read_as_protobuf_reads_them_or_are_an_error_of_ours(data: byt
 
 @given(data=st.binary(max_size=200))
 def test_counting_ends_whatever_the_bytes(data: bytes) -> None:
-    assert reading._count_fields(data, type(REQUEST)) <= len(data)
+    assert messages._count_fields(data, type(REQUEST)) <= len(data)
 
 
 def test_fields_are_counted_where_messages_hold_messages() -> None:
     # compressed and three ranges; in compressed batch_shape, payload, lengths and a block.
-    assert reading._count_fields(REQUEST.SerializeToString(), type(REQUEST)) == 4 + 4
+    assert messages._count_fields(REQUEST.SerializeToString(), type(REQUEST)) == 4 + 4
 
 
 def nested(inner: bytes) -> bytes:
@@ -116,7 +116,7 @@ _REQUEST = st.lists(
 @given(data=_REQUEST)
 def test_a_request_whose_array_stays_where_it_is_reads_as_protobuf_reads_it(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_LARGE_BYTES", -1)
+        patch.setattr(messages, "_LARGE_BYTES", -1)
         try:
             expected = coding_pb2.CompressRequest.FromString(data)
         except DecodeError:
@@ -157,7 +157,7 @@ _WITHOUT_MEMORY = """
 import resource
 import psutil
 from entropyd.v1 import types_pb2
-from entropyd_server.rpc.reading import read_message, write_message
+from entropyd_server.rpc.messages import read_message, write_message
 message = types_pb2.Tensor(data=bytes(60 << 20))
 blob = write_message(message)
 assert read_message(type(message), blob) == message

@@ -1,12 +1,10 @@
-"""Reading of protobuf messages that a stranger wrote.
+"""Parses and serialises protobuf messages.
 
-Owns what a message may be before anything in it is looked at. It must not know what messages mean. Invariant:
-reading takes memory in proportion to the bytes that were sent, and bytes that are no message are an
-InvalidRequestError, never a traceback.
+Invariant: parsing takes memory in proportion to the bytes received.
 
-An empty message within a message takes two bytes on the wire and about forty times as many once it is read,
-so 64 MiB of them would take gigabytes. That many are no request of ours: they are counted on the wire first,
-where a message is large enough for it to matter.
+An empty message inside a message is two bytes on the wire and about eighty in memory, so 64 MiB of them would
+take gigabytes. No valid request has that many: in large messages, the fields are counted before they are
+parsed.
 """
 
 from __future__ import annotations
@@ -16,23 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import DecodeError, EncodeError
 
-from entropyd.contract.errors import InvalidRequestError, LimitExceededError, Violation
+from entropyd.contract.errors import InvalidRequestError
 from entropyd.v1 import coding_pb2
-from entropyd_server.limits import MAX_FIELDS
-from entropyd_server.rpc.large_message import LargeRequest
-from entropyd_server.rpc.wire_fields import DELIMITED, fields, without
+from entropyd_server.limits import MAX_FIELDS, limit_exceeded
+from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-# A message below this cannot hold enough fields to matter.
+# A smaller message cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20
 _MOST_DEPTH = 100
-# Protobuf copies a field of bytes when it is parsed and each time that it is read; looking for it in Python
-# costs about as much as copying this.
+# Protobuf copies a field of bytes when it parses it and again at each access. To take a field out in Python
+# costs about as much as to copy this many bytes.
 _LARGE_BYTES = 1 << 17
-# The requests whose array is worth it, and where they have it.
+# The path to the array in the requests that have a large one.
 _LARGE_FIELDS = {
     coding_pb2.CompressRequest: ("bottleneck", "data"),
     coding_pb2.CompressStreamRequest: ("request", "bottleneck", "data"),
@@ -40,7 +37,7 @@ _LARGE_FIELDS = {
 
 
 def read_message(message_type: type[Message], data: bytes) -> Any:
-    """Parses a message; see `LargeRequest` for one whose array is large.
+    """Parses a message; a request with a large array becomes a `LargeRequest`.
 
     Raises:
       InvalidRequestError: If the bytes are no such message.
@@ -48,22 +45,18 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
       MemoryError: If there is not enough memory for it.
     """
     names = _LARGE_FIELDS.get(message_type, ()) if len(data) > _LARGE_BYTES else ()
-    large = without(data, _numbers(message_type.DESCRIPTOR, names)) if names else None
+    large = take_out(data, _numbers(message_type.DESCRIPTOR, names)) if names else None
     if large is not None:
         data, value = large
     if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MAX_FIELDS:
-        raise LimitExceededError(
-            f"the message has more than {MAX_FIELDS} fields",
-            metadata={"limit": "max_fields", "value": str(MAX_FIELDS)},
-        )
+        raise limit_exceeded("the fields of the message exceed", "max_fields", MAX_FIELDS)
     try:
         message = message_type.FromString(data)
     except DecodeError:
-        bytes(
-            2 * len(data)
-        )  # raises MemoryError where memory is what is missing, which protobuf does not tell
+        # Raises MemoryError if memory is what is missing; protobuf raises DecodeError for that, too.
+        bytes(2 * len(data))
         what = f"is no {message_type.DESCRIPTOR.full_name}"
-        raise InvalidRequestError.of([Violation("message", what)]) from None
+        raise InvalidRequestError.at("message", what) from None
     return message if large is None else LargeRequest(message, names, value)
 
 
@@ -80,10 +73,10 @@ def write_message(message: Message) -> bytes:
 
 
 def _count_fields(data: bytes, message_type: type[Message]) -> int:
-    """Fields of a message, and of those within it that hold messages themselves; ends above MAX_FIELDS.
+    """Counts the fields of a message and of inner messages that hold messages; stops above MAX_FIELDS.
 
-    Other messages within it have fields of numbers and bytes only, and these take memory in proportion.
-    Where the bytes are no message it stops, as reading them will.
+    Inner messages of numbers and bytes alone take memory in proportion, so they are not counted. Stops too at
+    bytes that are no message.
     """
     count = 0
     # Messages to look into: where their fields begin and end, of what type, how deep.
@@ -100,9 +93,9 @@ def _count_fields(data: bytes, message_type: type[Message]) -> int:
     return count
 
 
-@lru_cache(maxsize=256)  # the types of our own requests, fewer than that
+@lru_cache(maxsize=256)  # more than our requests have types
 def _holders(descriptor: Descriptor) -> dict[int, Descriptor]:
-    """Fields, by number, whose messages hold messages themselves."""
+    """Types of the fields, by number, whose messages hold messages themselves."""
     inner = {field.number: field.message_type for field in descriptor.fields if field.message_type}
     return {
         number: message for number, message in inner.items() if any(f.message_type for f in message.fields)
@@ -111,7 +104,7 @@ def _holders(descriptor: Descriptor) -> dict[int, Descriptor]:
 
 @lru_cache
 def _numbers(descriptor: Descriptor, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Numbers of the fields that lead to one, each in the message of the one before."""
+    """Numbers of a path of fields, each in the message of the one before."""
     if not names:
         return ()
     field = descriptor.fields_by_name[names[0]]

@@ -222,7 +222,7 @@ def test_every_shape_of_batch_makes_the_round_trip(cli: Cli, model_id: str, shap
     cli.run("inspect", "x.entropyd")
 
 
-def test_a_large_array_goes_through_in_pieces(
+def test_a_large_array_goes_through_in_parts(
     cli: Cli, model_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.random.default_rng(2).normal(0, 3, (1000, 9, 3)).astype(np.float32)

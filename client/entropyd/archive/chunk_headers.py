@@ -103,7 +103,7 @@ class ArchiveHeader:
             RecursionError,
             InvalidTensorError,
         ) as error:
-            raise LayoutError(f"has a header that says nothing sensible ({error!r:.80})") from error
+            raise LayoutError(f"has a header that cannot be read ({error!r:.80})") from error
         return header
 
     @property

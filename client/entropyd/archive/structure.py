@@ -83,7 +83,7 @@ def read_index(source: Source, header: ArchiveHeader) -> Index:
     offset = parse_footer(source.read_at(max(end, 0), FOOTER.size), source.size)
     frame, content = read_chunk_header(source, offset)
     if frame.kind != INDEX or offset + frame.chunk_bytes != end or frame.data_bytes % ENTRY.itemsize:
-        raise LayoutError("has no index where its footer says")
+        raise LayoutError("has no index at the place that its footer names")
     stated = IndexHeader.parse(content, header)
     # Kept in memory (16 bytes for a block of 64 KiB), so that it cannot change after the checks.
     content = source.read_at(offset + frame.data_offset, frame.data_bytes)

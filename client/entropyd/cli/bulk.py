@@ -6,9 +6,8 @@ without --force no file is replaced that could not be made again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,14 +19,14 @@ from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
 from entropyd.cli.compressing import compress_array
 from entropyd.cli.decompressing import decompress_archive
-from entropyd.cli.paths import STREAM, open_output
+from entropyd.cli.jobs import Job, Outcome, reason
+from entropyd.cli.paths import open_output
 from entropyd.cli.progress import progress
-from entropyd.cli.session import os_sentence, sentence
-from entropyd.cli.sources import files_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from entropyd import Model
     from entropyd.cli.compressing import Advance, Array, CompressOptions
@@ -39,64 +38,12 @@ SOURCE_NAME = "entropyd.source"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file that becomes another."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True)
 class DecompressOptions:
     """How archives are decompressed: see `entropyd decompress --help`."""
 
     items: slice | None
     skip_damaged: bool
     recover: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of a file.
-
-    Attributes:
-      status: `done`, `skipped` or `failed`.
-      source: The file.
-      target: The file that is made of it.
-      text: Sizes, or the error.
-      details: The sizes, for JSON.
-    """
-
-    status: str
-    source: str
-    target: str
-    text: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[Job], list[Outcome]]:
-    """The jobs of the `.npy` and `.npz` files under a folder, or of one `.npz` file.
-
-    Returns:
-      The jobs, and an outcome for each file under the folder that cannot be one.
-
-    Raises:
-      click.ClickException: If `source` is not a folder, or `target` is something else than a folder.
-    """
-    _check_folder(target)
-    if not recursive:
-        return [Job(source, target)], []
-    files, failed = _files(source, target, ".npy", ".npz")
-    return [
-        Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path))) for path in files
-    ], failed
-
-
-def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome]]:
-    """The jobs of the archives under a folder; results and errors as of compress_jobs."""
-    _check_folder(target)
-    files, failed = _files(source, target, ".entropyd")
-    return [Job(path, (target / path.relative_to(source)).with_suffix(".npy")) for path in files], failed
 
 
 def compress_all(
@@ -115,7 +62,7 @@ def compress_all(
             try:
                 parts = _parts(job)
             except click.ClickException as error:
-                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+                yield Outcome("failed", str(job.source), str(job.target), reason(error))
                 continue
             for target, load in parts:
                 try:
@@ -125,7 +72,7 @@ def compress_all(
                     yield _compress(session, model, part, load, options, force=force, advance=advance)
                     made.add(target)
                 except (EntropydError, click.ClickException, OSError) as error:
-                    yield Outcome("failed", str(job.source), str(target), _why(error))
+                    yield Outcome("failed", str(job.source), str(target), reason(error))
 
 
 def decompress_all(
@@ -138,7 +85,7 @@ def decompress_all(
             try:
                 yield _decompress(session, job, options, force=force, advance=advance)
             except (EntropydError, click.ClickException, OSError) as error:
-                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+                yield Outcome("failed", str(job.source), str(job.target), reason(error))
 
 
 def _parts(job: Job) -> list[tuple[Path, Load]]:
@@ -220,32 +167,3 @@ def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
             return bool(archive.metadata.get(SOURCE_NAME) == fingerprint)
     except EntropydError:
         return False
-
-
-def _check_folder(target: Path) -> None:
-    if target == STREAM or (target.exists() and not target.is_dir()):
-        raise click.ClickException(f"{target} is not a folder; several files need one")
-
-
-def _files(folder: Path, target: Path, *suffixes: str) -> tuple[list[Path], list[Outcome]]:
-    if not folder.is_dir():
-        raise click.ClickException(f"{folder} is not a folder; --recursive needs one")
-    files, errors = files_under(folder, suffixes)
-    if not files and not errors:
-        raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
-    return files, [
-        Outcome("failed", error.filename, str(target / Path(error.filename).relative_to(folder)), _why(error))
-        for error in errors
-    ]
-
-
-def _suffix_of_archive(path: Path) -> str:
-    return "" if path.suffix == ".npz" else ".entropyd"
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, EntropydError):
-        return sentence(error)
-    if isinstance(error, OSError):
-        return os_sentence(error)
-    return error.message if isinstance(error, click.ClickException) else str(error)

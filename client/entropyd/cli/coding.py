@@ -13,6 +13,7 @@ from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
 from entropyd.cli.compressing import CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
+from entropyd.cli.jobs import compress_jobs, decompress_jobs
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
 from entropyd.cli.sources import opened_archive
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from entropyd.cli.jobs import Outcome
     from entropyd.cli.session import Session
 
 MISSING_NAME = "entropyd.missing"
@@ -109,7 +111,7 @@ def compress(
         stored[MISSING_NAME] = missing_to_json(named)
     options = CompressOptions(max_error, named, cast, embed_model, stored)
     if recursive or source.suffix == ".npz":
-        jobs, failed = bulk.compress_jobs(source, target, recursive=recursive)
+        jobs, failed = compress_jobs(source, target, recursive=recursive)
         done = bulk.compress_all(session, model_id, jobs, options, force=force)
         _report(session, chain(failed, done))
         return
@@ -172,7 +174,7 @@ def decompress(
     """  # noqa: D301 - \b keeps click from wrapping
     items = None if units is None else _items(units)
     if recursive:
-        jobs, failed = bulk.decompress_jobs(source, target)
+        jobs, failed = decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
         done = bulk.decompress_all(session, jobs, options, force=force)
         _report(session, chain(failed, done))
@@ -192,7 +194,7 @@ def decompress(
         raise click.ClickException("\n".join(restored.problems))
 
 
-def _report(session: Session, outcomes: Iterable[bulk.Outcome]) -> None:
+def _report(session: Session, outcomes: Iterable[Outcome]) -> None:
     """Shows the outcome of each file, and exits with 1 if one failed."""
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     shown = []

@@ -16,7 +16,7 @@ from entropyd.cli.sources import files_under
 
 @dataclass(frozen=True)
 class Job:
-    """One file that becomes another."""
+    """One file, and the file that is made of it."""
 
     source: Path
     target: Path
@@ -77,12 +77,11 @@ def _files(folder: Path, target: Path, *suffixes: str) -> tuple[list[Path], list
     files, errors = files_under(folder, suffixes)
     if not files and not errors:
         raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
-    return files, [
-        Outcome(
-            "failed", error.filename, str(target / Path(error.filename).relative_to(folder)), reason(error)
-        )
-        for error in errors
-    ]
+    return files, [_failed(error, target / Path(error.filename).relative_to(folder)) for error in errors]
+
+
+def _failed(error: OSError, target: Path) -> Outcome:
+    return Outcome("failed", error.filename, str(target), reason(error))
 
 
 def _suffix_of_archive(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The error that a caller is told in place of any exception."""
+"""Converts exceptions to the errors that callers get."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NO_MEMORY_RETRY_S = 1.0
 
 
 def as_error(raised: Exception) -> EntropydError:
-    """The entropyd error that a caller is told instead of an exception."""
+    """Returns the error that a caller gets for an exception; nothing internal is in it."""
     if isinstance(raised, EntropydError):
         return raised
     if isinstance(raised, MemoryError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
-from entropyd_server.coding import codec
+from entropyd_server.coding import self_test
 from entropyd_server.malloc import keep_freed_memory
 from entropyd_server.roles.base import Role
 from entropyd_server.rpc.coding_service import CodingService, code
@@ -45,7 +45,7 @@ class CodingRole(Role):
 
     async def start(self) -> None:
         """Compiles the kernels."""
-        await asyncio.to_thread(codec.warm_up)
+        await asyncio.to_thread(self_test.warm_up)
         keep_freed_memory()
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Ta
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, shape_from_message
 from entropyd.v1 import types_pb2
-from entropyd_server.coding.joined import Strings
+from entropyd_server.coding.operations import Strings
 from entropyd_server.limits import limit_exceeded
 from entropyd_server.rpc.requests.bottleneck import checked_size, parse_bottleneck
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from entropyd.v1 import coding_pb2
-    from entropyd_server.coding.codec import Codec
+    from entropyd_server.coding.batched import BatchedCodec
     from entropyd_server.limits import Limits
 
 
@@ -70,7 +70,7 @@ class DecompressCall(NamedTuple):
     skip_errors: bool
 
 
-def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Limits) -> CompressCall:
+def parse_compress(request: coding_pb2.CompressRequest, codec: BatchedCodec, limits: Limits) -> CompressCall:
     """Checks an array against its codec.
 
     Raises:
@@ -87,7 +87,9 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
     return CompressCall(values, batch_shape, broadcast_shape, request.first_unit, bottleneck_bytes)
 
 
-def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits: Limits) -> DecompressCall:
+def parse_decompress(
+    request: coding_pb2.DecompressRequest, codec: BatchedCodec, limits: Limits
+) -> DecompressCall:
     """Checks bit strings against their codec and their checksums.
 
     Raises:
@@ -154,7 +156,7 @@ def decompress_source(
     return request.compressed if source == "compressed" else request.bit_strings
 
 
-def _check_identity(compressed: types_pb2.CompressedTensor, codec: Codec) -> None:
+def _check_identity(compressed: types_pb2.CompressedTensor, codec: BatchedCodec) -> None:
     if compressed.format_version != FORMAT_VERSION:
         found = f"is {compressed.format_version}; this server knows {FORMAT_VERSION}"
         raise InvalidRequestError.at("compressed.format_version", found)

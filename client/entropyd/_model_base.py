@@ -1,7 +1,4 @@
-"""What a model knows without asking the server.
-
-Owns the attributes that the blocking and the asynchronous `Model` share. It must not know a channel.
-"""
+"""What a model can say without a call, for the blocking and the asynchronous one."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from entropyd._calls import ModelInfo
+    from entropyd._info import ModelInfo
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd.contract.prior import Prior
 
 
-class ModelAttributes:
+class ModelBase:
     """The attributes of TFC's UniversalBatchedEntropyModel that need no call.
 
     Attributes:
@@ -31,14 +28,13 @@ class ModelAttributes:
 
     name = "universal_batched_entropy_model"
 
-    _client: Any
-
-    def __init__(self, info: ModelInfo) -> None:
+    def __init__(self, session: Any, info: ModelInfo) -> None:
+        self._session = session
         self.info = info
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What it knows travels along, so that it can be used without asking for it again.
-        return type(self), (self._client, self.info)
+        # The copy has the info, so that it needs no call for it.
+        return type(self), (self._session, self.info)
 
     def __repr__(self) -> str:
         return (

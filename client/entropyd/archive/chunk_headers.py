@@ -1,4 +1,4 @@
-"""What the heads of chunks say: header, block and index, as docs/archive.md describes them.
+"""What the headers of chunks say: header, block and index, as docs/archive.md describes them.
 
 Invariant: as in `layout`, parsing what packing made gives it back, in memory that is bounded whatever is
 parsed; anything else is a LayoutError.
@@ -26,15 +26,15 @@ from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_messag
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_BLOCK_HEAD = struct.Struct("<QI")
+_BLOCK_HEADER = struct.Struct("<QI")
 _EXACT_COUNTS = struct.Struct("<QQ")
-_INDEX_HEAD = struct.Struct("<QQ")
+_INDEX_HEADER = struct.Struct("<QQ")
 # A length is at most 2^32 - 1, five groups of seven bits.
 _MAX_VARINT_BYTES = 5
 
 
 @dataclass(frozen=True)
-class Header:
+class ArchiveHeader:
     """What holds for every coding unit of an archive.
 
     Attributes:
@@ -77,7 +77,7 @@ class Header:
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
 
     @classmethod
-    def parse(cls, content: bytes) -> Header:
+    def parse(cls, content: bytes) -> ArchiveHeader:
         """Reads the JSON of a HEAD chunk; members that are not known are left alone."""
         try:
             document = json.loads(content)
@@ -118,7 +118,7 @@ class Header:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockHead:
+class BlockHeader:
     """What a block chunk says of its units.
 
     Attributes:
@@ -144,22 +144,22 @@ class BlockHead:
         return int(self.lengths.sum(dtype=np.uint64))
 
     def pack(self) -> bytes:
-        """Renders the head of a chunk of its kind."""
+        """Renders the header of a chunk of its kind."""
         # Neighbouring lengths are noise about a mean: runs of equal bytes are worth finding, strings are not.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
         packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
         counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
-        start = _BLOCK_HEAD.pack(self.first_unit, len(self.lengths))
+        start = _BLOCK_HEADER.pack(self.first_unit, len(self.lengths))
         return start + (counts if self.exact_elements else b"") + packed
 
     @classmethod
-    def parse(cls, kind: bytes, content: bytes) -> BlockHead:
-        """Reads the head of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
+    def parse(cls, kind: bytes, content: bytes) -> BlockHeader:
+        """Reads the header of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
         try:
-            first_unit, units = _BLOCK_HEAD.unpack_from(content)
+            first_unit, units = _BLOCK_HEADER.unpack_from(content)
             if not 0 < units <= MAX_BLOCK_UNITS:
                 raise LayoutError(f"has a block of {units} coding units")
-            start, elements_per_unit, exact_elements = _BLOCK_HEAD.size, 0, 0
+            start, elements_per_unit, exact_elements = _BLOCK_HEADER.size, 0, 0
             if kind == EXACT_BLOCK:
                 elements_per_unit, exact_elements = _EXACT_COUNTS.unpack_from(content, start)
                 start += _EXACT_COUNTS.size
@@ -175,7 +175,7 @@ class BlockHead:
 
 
 @dataclass(frozen=True)
-class IndexHead:
+class IndexHeader:
     """What the index says of the whole archive.
 
     Attributes:
@@ -187,15 +187,15 @@ class IndexHead:
     items: int
 
     def pack(self) -> bytes:
-        """Renders the head of the INDX chunk."""
-        return _INDEX_HEAD.pack(self.units, self.items)
+        """Renders the header of the INDX chunk."""
+        return _INDEX_HEADER.pack(self.units, self.items)
 
     @classmethod
-    def parse(cls, content: bytes, header: Header) -> IndexHead:
-        """Reads the head of the INDX chunk of an archive with that header."""
-        if len(content) != _INDEX_HEAD.size:
-            raise LayoutError("has an index head of another size")
-        units, items = _INDEX_HEAD.unpack(content)
+    def parse(cls, content: bytes, header: ArchiveHeader) -> IndexHeader:
+        """Reads the header of the INDX chunk of an archive with that header."""
+        if len(content) != _INDEX_HEADER.size:
+            raise LayoutError("has an index header of another size")
+        units, items = _INDEX_HEADER.unpack(content)
         try:
             shape_from_message((items, *(header.item_shape or ())), "batch_shape")
         except InvalidTensorError as error:

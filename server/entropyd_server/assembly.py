@@ -10,7 +10,6 @@ from grpc_health.v1 import health as health_service
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from entropyd.v1 import info_pb2, info_pb2_grpc
-from entropyd_server.limits import Limits
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.roles.base import Shared
 from entropyd_server.roles.coding import CodingRole
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.observe.call_log import CallLog
     from entropyd_server.observe.tracing import Tracing
@@ -83,7 +83,7 @@ async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vita
     except FilesError as error:
         raise StartError(str(error)) from error
     tracing = _tracing(settings)
-    limits = Limits.of(settings)
+    limits = settings.limits
     store = _store(settings, limits)
     metrics.store_operations = store.operations
     models = ModelCache(store, settings.max_cache_bytes, metrics)

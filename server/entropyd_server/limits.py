@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import LimitExceededError
-
-if TYPE_CHECKING:
-    from entropyd_server.settings import Settings
 
 # A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
 MAX_FIELDS = 5 << 18
@@ -30,17 +26,6 @@ class Limits:
     max_page_size: int = 100
     max_stream_inflight: int = 64
     max_fields: int = MAX_FIELDS
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """Returns the limits that a server's settings ask for."""
-        return cls(
-            max_message_bytes=settings.max_message_bytes,
-            max_model_bytes=settings.max_model_bytes,
-            max_build_seconds=settings.max_build_seconds,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            max_models_per_caller=settings.max_models_per_caller,
-        )
 
     @property
     def max_object_bytes(self) -> int:

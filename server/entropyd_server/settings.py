@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entropyd_server.flags import MIB, OPTIONS
+from entropyd_server.limits import Limits
 from entropyd_server.malloc import machine_bytes
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ class Settings:
     tls_key: Path | None
     tls_client_ca: Path | None
     tokens_file: Path | None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that callers can hit."""
+        return Limits(
+            max_message_bytes=self.max_message_bytes,
+            max_model_bytes=self.max_model_bytes,
+            max_build_seconds=self.max_build_seconds,
+            max_concurrent_calls=self.max_concurrent_calls,
+            max_models_per_caller=self.max_models_per_caller,
+        )
 
 
 def _builders(devices: int, max_build_memory_bytes: int) -> int:

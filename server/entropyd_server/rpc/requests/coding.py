@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from entropyd_server.limits import Limits
 
 
+# Bytes of a bit string that count as one symbol in the queue.
+_SYMBOL_BYTES = 8
+
+
 # Named tuples, because each call makes one: see coding.codec.
 class CompressCall(NamedTuple):
     """An array to compress.
@@ -68,6 +72,12 @@ class DecompressCall(NamedTuple):
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     skip_errors: bool
+
+    @property
+    def unit_cost(self) -> int:
+        """Symbols that a unit counts as in the queue; long strings of few symbols count by their bytes."""
+        unit_bytes = len(self.strings.payload) // max(len(self.units), 1)
+        return max(self.unit_symbols, unit_bytes // _SYMBOL_BYTES)
 
 
 def parse_compress(request: coding_pb2.CompressRequest, codec: BatchedCodec, limits: Limits) -> CompressCall:

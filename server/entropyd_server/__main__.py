@@ -37,6 +37,7 @@ def _serve(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())
+    # Nothing above may import gRPC, which reads this from the environment when it is imported.
     read_where_asked()
     keep_strangers_out_of_the_log()
     # Imported here, so that `--help` does not wait for gRPC and Numba.

@@ -18,7 +18,7 @@ from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, shape_from_message
 from entropyd.v1 import types_pb2
 from entropyd_server.coding.operations import Strings
-from entropyd_server.limits import limit_exceeded
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.rpc.requests.bottleneck import checked_size, parse_bottleneck
 
 if TYPE_CHECKING:

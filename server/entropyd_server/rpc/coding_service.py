@@ -65,7 +65,7 @@ class CodingKey(NamedTuple):
 
     codec: Codec
     plan: CodingPlan
-    operation: str
+    operation: _Compress | _Decompress
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
@@ -138,9 +138,9 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         codec = await self._library.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
         plan = await self._plan(codec, call.broadcast_shape, call.values.shape[1])
-        key = CodingKey(codec, plan, "compress")
+        key = CodingKey(codec, plan, COMPRESS)
         units, unit_symbols = call.values.shape
-        pieces = await self._coded(key, call.values, units, unit_symbols, timeout_s)
+        pieces = await self._coded(key, (codec, plan, call.values), units, unit_symbols, timeout_s)
         encoded = encoded_whole(pieces)
         _check_encoded(codec, plan, call, encoded)
         response = _render_compressed(codec, call, encoded)
@@ -157,11 +157,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         codec = await self._library.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
         plan = await self._plan(codec, call.broadcast_shape, call.unit_symbols)
-        key = CodingKey(codec, plan, "decompress")
+        key = CodingKey(codec, plan, DECOMPRESS)
         units = len(call.units)
         unit_bytes = len(call.strings.payload) // max(units, 1)
         unit_cost = max(call.unit_symbols, unit_bytes // _SYMBOL_BYTES)
-        decoded = decoded_whole(await self._coded(key, call.strings, units, unit_cost, timeout_s))
+        decoded = decoded_whole(
+            await self._coded(key, (codec, plan, call.strings), units, unit_cost, timeout_s)
+        )
         failed = _failed_rows(call, decoded)
         self._metrics.undecodable_units += len(failed)
         if len(failed) and not call.skip_errors:
@@ -205,15 +207,26 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self, key: CodingKey, work: Any, units: int, unit_cost: int, timeout_s: float | None
     ) -> list[Any]:
         if not units * unit_cost:
-            return code(key, [(work, 0, units)])  # nothing to do, and no unit that could wait for it
+            return key.operation.run([(work, 0, units)])  # nothing to do, and no unit that could wait for it
         return await self._batcher.submit(key, work, units=units, unit_cost=unit_cost, timeout_s=timeout_s)
 
 
-def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
-    """Codes units [start, stop) of each part's array or strings; the batcher's function."""
-    if key.operation == "compress":
-        return [key.codec.encode(values[start:stop], key.plan) for values, start, stop in parts]
-    return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
+class _Compress:
+    name = "compress"
+
+    def run(self, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
+        return [codec.encode(values[start:stop], plan) for (codec, plan, values), start, stop in parts]
+
+
+class _Decompress:
+    name = "decompress"
+
+    def run(self, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
+        (codec, plan, _), _, _ = parts[0]
+        return decode_joined(codec, plan, [strings.cut(start, stop) for (*_, strings), start, stop in parts])
+
+
+COMPRESS, DECOMPRESS = _Compress(), _Decompress()
 
 
 def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: EncodedUnits) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 from entropyd.contract.errors import InvalidTensorError, LimitExceededError, Violation
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2
-from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
-from entropyd_server.modeling.perturber import PerturbCall
+from entropyd_server.modeling.perturbation import PerturbCall, Perturbed, PerturbKey
 
 if TYPE_CHECKING:
     import numpy.typing as npt

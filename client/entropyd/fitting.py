@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd import priors
-from entropyd._calls import check_finite
+from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
 from entropyd.contract.config import BOTTLENECK_DTYPES
-from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,13 +51,13 @@ def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1)
     """
     if family is not None and family not in FITTED_FAMILIES:
         found = f"is {family!s:.80}; expected one of: {', '.join(FITTED_FAMILIES)}"
-        raise InvalidConfigError.of([Violation("prior.family", found)])
+        raise InvalidConfigError.at("prior.family", found)
     array = array_of("samples", samples, *BOTTLENECK_DTYPES, numbers="float64")
     if array.dtype.name != "float64":
         array = array.astype(np.float32)
     if array.ndim < prior_rank or not array.size:
         found = f"has shape {array.shape}; expected numbers with at least {prior_rank} axes"
-        raise InvalidTensorError.of([Violation("samples", found)])
+        raise InvalidTensorError.at("samples", found)
     check_finite(array, "samples")
     rows = array.reshape(-1, *array.shape[array.ndim - prior_rank :])
     return FITTED_FAMILIES[family or _suited(rows)](rows)

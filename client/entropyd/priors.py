@@ -239,9 +239,7 @@ def tfp(name: str, **parameters: npt.ArrayLike | Prior) -> Prior:
     """
     if f"tfp.{name}" not in FAMILIES:
         known = ", ".join(family.removeprefix("tfp.") for family in FAMILIES if family.startswith("tfp."))
-        raise InvalidConfigError.of(
-            [Violation("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")]
-        )
+        raise InvalidConfigError.at("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")
     return Prior(f"tfp.{name}", parameters)
 
 

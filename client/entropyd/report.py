@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +41,10 @@ class FitReport:
     def __init__(self, path: Path) -> None:
         if path.suffix not in _FORMATS:
             found = f"is {path.name}; expected a name that ends in {' or '.join(_FORMATS)}"
-            raise InvalidRequestError.of([Violation("report", found)])
+            raise InvalidRequestError.at("report", found)
         if not path.parent.is_dir():
             found = f"would be in {path.parent}, which is no folder"
-            raise InvalidRequestError.of([Violation("report", found)])
+            raise InvalidRequestError.at("report", found)
         try:
             import matplotlib as mpl  # noqa: PLC0415 - an optional dependency
         except ImportError as error:

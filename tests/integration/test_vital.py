@@ -53,7 +53,7 @@ def large_call(server: FaultyServer) -> None:
 
 def call(server: FaultyServer, array: Any) -> None:
     with entropyd.Client(server.target, timeout_s=5) as client, contextlib.suppress(entropyd.EntropydError):
-        entropyd.Model(client, server.model).compress(array)
+        entropyd.Model(client._session, server.model).compress(array)
 
 
 HEALTH = "entropyd_server.rpc.health:Health.alive"
@@ -71,7 +71,7 @@ LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
 }
 # What a server that starts cannot do without.
 STARTS = (
-    "entropyd_server.coding.codec:warm_up",
+    "entropyd_server.coding.self_test:warm_up",
     "entropyd_server.modeling.supervisor:WorkerSupervisor._run_one",
 )
 # What runs for one call, and is not told which, where it fails.
@@ -212,7 +212,7 @@ def test_what_fails_for_want_of_memory_costs_a_call_alone(tmp_path: Path) -> Non
         FaultyServer(faults, tmp_path / "faults", "--role", "coding", store=store) as server,
         entropyd.Client(server.target) as client,
     ):
-        model = entropyd.Model(client, info)
+        model = entropyd.Model(client._session, info)
         for function in CALLS:
             server.fail(function)
             for _ in range(3):

@@ -13,11 +13,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from entropyd.archive.layout import LayoutError
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.by_value import ByValue
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError
@@ -26,7 +27,7 @@ from entropyd.contract.json_text import parse_json
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.archive.tensor import CompressedTensor
+_Units = TypeVar("_Units", bound=CompressedUnits)
 
 _HEAD = struct.Struct("<IQI")
 _DIGEST_TAG = b"entropyd tables\x01"
@@ -74,22 +75,22 @@ class EmbeddedModel(ByValue):
         """
         return dataclasses.replace(self.config, tables=(self.cdf, self.cdf_offset))
 
-    def standalone(self, tensor: CompressedTensor) -> CompressedTensor:
+    def standalone(self, tensor: _Units) -> _Units:
         """A tensor of this model, as one of the model that `standalone_config` makes."""
         return dataclasses.replace(tensor, model_id=self.standalone_config.model_id)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """Renders head and data of a MODL chunk."""
+        """Renders header and data of a MODL chunk."""
         document = self.config.canonical_json
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = deflate.compress(document + _int32(self.cdf) + _int32(self.cdf_offset)) + deflate.flush()
         return _HEAD.pack(len(document), len(self.cdf), len(self.cdf_offset)), data
 
     @classmethod
-    def parse(cls, head: bytes, data: bytes) -> EmbeddedModel:
+    def parse(cls, header: bytes, data: bytes) -> EmbeddedModel:
         """Reads a MODL chunk."""
         try:
-            config_bytes, cdf_length, rows = _HEAD.unpack(head)
+            config_bytes, cdf_length, rows = _HEAD.unpack(header)
             raw_bytes = config_bytes + 4 * (cdf_length + rows)
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
             raw = inflate.decompress(data, raw_bytes + 1)

@@ -18,7 +18,7 @@ import numpy as np
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
 from entropyd.contract.arrays import read_array
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def exact_dtype_name(dtype: npt.DTypeLike) -> str:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in BIT_PATTERNS:
         found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
-        raise InvalidTensorError.of([Violation("the array", found)])
+        raise InvalidTensorError.at("the array", found)
     return name
 
 
@@ -90,7 +90,7 @@ class ExactElements:
         name, chosen = exact_dtype_name(array.dtype), read_array("the mask", mask)[0]
         if chosen.dtype != np.bool_ or chosen.shape != array.shape:
             found = f"has dtype {chosen.dtype} and shape {chosen.shape}; expected bool and {array.shape}"
-            raise InvalidTensorError.of([Violation("the mask", found)])
+            raise InvalidTensorError.at("the mask", found)
         positions = np.flatnonzero(chosen)
         if not len(positions):
             return cls.none(name, array.size)
@@ -192,7 +192,7 @@ class ExactElements:
         if len(raw) > MAX_PACKED_BYTES:
             found = f"has exact elements in {len(self.starts)} runs, which take {len(raw)} bytes"
             what = f"{found}; expected at most {MAX_PACKED_BYTES}"
-            raise InvalidTensorError.of([Violation("the array", what)])
+            raise InvalidTensorError.at("the array", what)
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         return deflate.compress(raw) + deflate.flush()
 

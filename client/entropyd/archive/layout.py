@@ -1,12 +1,12 @@
 """The bytes of an archive: prefix, chunks, footer, as docs/archive.md describes them.
 
 Invariant: every structural byte is under a checksum, so parsing what packing made gives it back, and parsing
-anything else is a LayoutError that says what is wrong. `heads` has what is in a chunk.
+anything else is a LayoutError that says what is wrong. `headers` has what is in a chunk.
 
 Integers are little-endian and unsigned. An archive is a prefix, chunks, and a footer:
 
     prefix  magic 8 | version u32 | CRC32C of both u32
-    chunk   kind 4 | head bytes u32 | data bytes u64 | data CRC32C u32 | head | CRC32C so far u32 | data
+    chunk   kind 4 | header bytes u32 | data bytes u64 | data CRC32C u32 | header | CRC32C so far u32 | data
     footer  index offset u64 | file bytes u64 | CRC32C of both u32 | end magic 8
 """
 
@@ -47,19 +47,19 @@ class ChunkFrame:
 
     Attributes:
       kind: Four ASCII letters.
-      head_bytes: Length of the head.
+      header_bytes: Length of the header.
       data_bytes: Length of the data.
       data_crc32c: Checksum of the data; in a block, of the units' lengths followed by the data.
     """
 
     kind: bytes
-    head_bytes: int
+    header_bytes: int
     data_bytes: int
     data_crc32c: int
 
     @classmethod
     def unpack(cls, content: bytes) -> ChunkFrame:
-        """Reads a frame; only `parse_chunk_head` tells whether to believe it."""
+        """Reads a frame; only `parse_chunk_header` tells whether to believe it."""
         if len(content) < CHUNK.size:
             raise LayoutError("ends inside a chunk")
         return cls(*CHUNK.unpack_from(content))
@@ -67,7 +67,7 @@ class ChunkFrame:
     @property
     def data_offset(self) -> int:
         """Bytes from the begin of the chunk to its data."""
-        return CHUNK.size + self.head_bytes + CHECKSUM.size
+        return CHUNK.size + self.header_bytes + CHECKSUM.size
 
     @property
     def chunk_bytes(self) -> int:
@@ -101,25 +101,25 @@ def parse_prefix(content: bytes) -> int:
     return int(version)
 
 
-def pack_chunk(kind: bytes, head: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:
+def pack_chunk(kind: bytes, header: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:
     """Renders a chunk; without `data_crc32c`, the data's own checksum is computed."""
     crc32c = google_crc32c.value(data) if data_crc32c is None else data_crc32c
-    start = CHUNK.pack(kind, len(head), len(data), crc32c) + head
+    start = CHUNK.pack(kind, len(header), len(data), crc32c) + header
     return b"".join((start, CHECKSUM.pack(google_crc32c.value(start)), data))
 
 
-def parse_chunk_head(content: bytes) -> tuple[ChunkFrame, bytes]:
+def parse_chunk_header(content: bytes) -> tuple[ChunkFrame, bytes]:
     """Reads a chunk up to its data.
 
     Returns:
-      The frame, and the head.
+      The frame, and the header.
     """
     frame = ChunkFrame.unpack(content)
-    end = CHUNK.size + frame.head_bytes
+    end = CHUNK.size + frame.header_bytes
     if len(content) < end + CHECKSUM.size:
         raise LayoutError("ends inside a chunk")
     if CHECKSUM.unpack_from(content, end) != (google_crc32c.value(content[:end]),):
-        raise LayoutError("has a chunk head that does not match its checksum")
+        raise LayoutError("has a chunk header that does not match its checksum")
     return frame, content[CHUNK.size : end]
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import pack_chunk
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entropyd.archive.tensor import CompressedTensor
+    from entropyd.archive.units import CompressedUnits
 
 # Keeps what the exact elements of a block take bounded where bit strings are short.
 MAX_EXACT_BLOCK_ELEMENTS = 1 << 22
@@ -45,7 +45,7 @@ class PendingUnits:
         """Whether there are more of them than one block takes."""
         return len(self._payload) > BLOCK_BYTES or len(self._lengths) > MAX_BLOCK_UNITS
 
-    def append(self, tensor: CompressedTensor, exact: ExactElements | None) -> None:
+    def append(self, tensor: CompressedUnits, exact: ExactElements | None) -> None:
         """Adds a tensor and exact elements of the array that it was made of.
 
         Raises:
@@ -90,11 +90,11 @@ class PendingUnits:
         first_unit, lengths = self._first_unit + units.start, self._lengths[units]
         exact = self._exact_of(units)
         if exact is None:
-            head, data = BlockHead(first_unit, lengths), payload
+            header, data = BlockHeader(first_unit, lengths), payload
         else:
-            head = BlockHead(first_unit, lengths, self._elements_per_unit, len(exact))
+            header = BlockHeader(first_unit, lengths, self._elements_per_unit, len(exact))
             data = payload + exact.pack()
-        return pack_chunk(head.kind, head.pack(), data, checksum(data, lengths))
+        return pack_chunk(header.kind, header.pack(), data, checksum(data, lengths))
 
     def _exact_of(self, units: slice) -> ExactElements | None:
         """Exact elements of pending units, None where they have none."""
@@ -108,15 +108,14 @@ class PendingUnits:
             expected = (
                 "none, as the archive has no exact_dtype" if self._exact_dtype is None else self._exact_dtype
             )
-            raise _invalid(f"are of dtype {exact.dtype}; expected {expected}")
+            raise InvalidRequestError.at(
+                "the exact elements", f"are of dtype {exact.dtype}; expected {expected}"
+            )
         per_unit = self._elements_per_unit or (exact.elements // units if units else 0)
         if not per_unit or exact.elements != per_unit * units:
             expected = f"{per_unit} in each" if per_unit else "as many in each"
-            raise _invalid(
-                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}"
+            raise InvalidRequestError.at(
+                "the exact elements",
+                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}",
             )
         self._elements_per_unit = per_unit
-
-
-def _invalid(description: str) -> InvalidRequestError:
-    return InvalidRequestError.of([Violation("the exact elements", description)])

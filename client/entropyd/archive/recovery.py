@@ -1,6 +1,6 @@
 """Finding the blocks of a file whose end or index is gone.
 
-Invariant: the walk ends whatever the bytes are, and the head of a block that it finds matched its checksum.
+Invariant: the walk ends whatever the bytes are, and the header of a block that it finds matched its checksum.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd.archive.blocks import LOST, Index, read_chunk_head
-from entropyd.archive.heads import BlockHead, IndexHead
+from entropyd.archive.blocks import LOST, Index, read_chunk_header
+from entropyd.archive.chunk_headers import BlockHeader, IndexHeader
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -27,7 +27,7 @@ from entropyd.contract.integrity import MAX_BLOCK_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import ArchiveHeader
     from entropyd.archive.layout import ChunkFrame
     from entropyd.archive.source import Source
 
@@ -42,39 +42,39 @@ class Chunk:
 
     Attributes:
       offset: Where it begins.
-      frame: Its frame; None where its head cannot be read.
-      head: Its head.
-      problem: What is wrong, None where nothing is: its head cannot be read, or its data end too early.
+      frame: Its frame; None where its header cannot be read.
+      header: Its header.
+      problem: What is wrong, None where nothing is: its header cannot be read, or its data end too early.
     """
 
     offset: int
     frame: ChunkFrame | None
-    head: bytes = b""
+    header: bytes = b""
     problem: str | None = None
 
 
 def walk(source: Source, end: int) -> Iterator[Chunk]:
     """The chunks from the begin of a file, in order.
 
-    After damage it goes on at the next block whose head matches its checksum.
+    After damage it goes on at the next block whose header matches its checksum.
     """
     offset = PREFIX.size
     while offset < end:
         try:
-            frame, head = read_chunk_head(source, offset)
+            frame, chunk_header = read_chunk_header(source, offset)
         except (LayoutError, OSError) as error:
             yield Chunk(offset, None, problem=str(error))
             offset = _next_block(source, offset + 1, end)
             continue
         if offset + frame.chunk_bytes > end:
-            yield Chunk(offset, frame, head, "ends inside a chunk")
+            yield Chunk(offset, frame, chunk_header, "ends inside a chunk")
             offset = _next_block(source, offset + 1, end)
             continue
-        yield Chunk(offset, frame, head)
+        yield Chunk(offset, frame, chunk_header)
         offset += frame.chunk_bytes
 
 
-def recovered_index(source: Source, header: Header) -> Index:
+def recovered_index(source: Source, header: ArchiveHeader) -> Index:
     """An index of the blocks that can be found, with LOST ones where units between them are missing.
 
     Raises:
@@ -88,11 +88,11 @@ def recovered_index(source: Source, header: Header) -> Index:
         lost_bytes = chunk.offset - found_bytes
         try:
             if chunk.frame.kind == INDEX:
-                index = IndexHead.parse(chunk.head, header)
+                index = IndexHeader.parse(chunk.header, header)
                 entries += _lost(units, index.units, lost_bytes)
                 return Index(np.array(entries, ENTRY), index.units, index.items)
             if chunk.frame.kind in {BLOCK, EXACT_BLOCK}:
-                block = BlockHead.parse(chunk.frame.kind, chunk.head)
+                block = BlockHeader.parse(chunk.frame.kind, chunk.header)
                 lost = _lost(units, block.first_unit, lost_bytes)
                 known_units = block.first_unit + len(block.lengths)
                 if chunk.problem is not None:
@@ -131,7 +131,7 @@ def _next_block(source: Source, offset: int, end: int) -> int:
             continue
         for place in sorted(place for kind in _AFTER_DAMAGE for place in _places(window, kind)):
             try:
-                read_chunk_head(source, offset + place)
+                read_chunk_header(source, offset + place)
             except (LayoutError, OSError):
                 continue
             return offset + place

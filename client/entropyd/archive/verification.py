@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entropyd.archive.blocks import Index
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import ArchiveHeader
     from entropyd.archive.source import Source
 
 _READ_BYTES = 1 << 20
@@ -118,7 +118,7 @@ def _verified(source: Source, progress: Callable[[int], None] | None) -> Verific
 
 
 def _damaged(
-    source: Source, header: Header, index: Index, progress: Callable[[int], None] | None
+    source: Source, header: ArchiveHeader, index: Index, progress: Callable[[int], None] | None
 ) -> tuple[tuple[int, int, str], ...]:
     damaged: list[tuple[int, int, str]] = []
     for number in range(len(index.entries)):

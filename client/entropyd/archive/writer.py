@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd._target import Target, open_target
+from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
 from entropyd.archive.exact import exact_dtype_name
-from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
 from entropyd.archive.pending import PendingUnits
-from entropyd.contract.errors import CorruptStringError, InvalidRequestError, Violation
+from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from entropyd._target import Writable
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.archive.exact import ExactElements
-    from entropyd.archive.tensor import CompressedTensor
+    from entropyd.archive.units import CompressedUnits
 
 MAX_METADATA_BYTES = 8 * 2**20
 
@@ -71,7 +71,7 @@ class ArchiveWriter:
         _check_metadata(self._metadata)
         self._exact_dtype = None if exact_dtype is None else exact_dtype_name(exact_dtype)
         self._file = open_target(target) if isinstance(target, (str, os.PathLike)) else Target(target)
-        self._header: Header | None = None
+        self._header: ArchiveHeader | None = None
         self._entries: list[npt.NDArray[Any]] = []
         self._recent: list[tuple[int, int]] = []
         self._offset = 0
@@ -104,7 +104,7 @@ class ArchiveWriter:
         """Bytes written so far; after the `with` statement, those of the whole archive."""
         return self._offset
 
-    def append(self, tensor: CompressedTensor, exact: ExactElements | None = None) -> None:
+    def append(self, tensor: CompressedUnits, exact: ExactElements | None = None) -> None:
         """Adds a tensor along the first batch axis. One without batch axes is an archive of its own.
 
         Args:
@@ -134,12 +134,14 @@ class ArchiveWriter:
     def _finish(self) -> None:
         try:
             if self._header is None:
-                raise _invalid("is empty; append at least one tensor, which may have no items")
+                raise InvalidRequestError.at(
+                    "archive", "is empty; append at least one tensor, which may have no items"
+                )
             self._write_blocks(keep_last=False)
             self._fold_entries()
             index_offset = self._offset
             index = np.concatenate([np.empty(0, ENTRY), *self._entries])
-            self._write(pack_chunk(INDEX, IndexHead(self._units, self._items).pack(), index.tobytes()))
+            self._write(pack_chunk(INDEX, IndexHeader(self._units, self._items).pack(), index.tobytes()))
             footer_bytes = len(pack_footer(0, 0))
             self._write(pack_footer(index_offset, self._offset + footer_bytes))
             self._file.finish()
@@ -147,11 +149,11 @@ class ArchiveWriter:
             self._file.discard()
             raise
 
-    def _header_for(self, tensor: CompressedTensor) -> Header:
+    def _header_for(self, tensor: CompressedUnits) -> ArchiveHeader:
         """The header that the tensor asks for; it must be the one that is written."""
         symbols = tensor.rate.symbols if tensor.rate is not None else 0
         known = bool(symbols) and len(tensor.lengths) > 0
-        header = Header(
+        header = ArchiveHeader(
             tensor.model_id,
             tensor.tables_digest,
             tensor.dtype,
@@ -168,17 +170,19 @@ class ArchiveWriter:
                 tensor.model_id,
                 tensor.tables_digest,
             ):
-                raise _invalid(f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}")
+                raise InvalidRequestError.at(
+                    "archive", f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}"
+                )
             return header
         if first.item_shape is None:
-            raise _invalid("holds a tensor without batch axes, which takes no other")
+            raise InvalidRequestError.at("archive", "holds a tensor without batch axes, which takes no other")
         for field in ("model_id", "tables_digest", "dtype", "item_shape", "broadcast_shape"):
             found, expected = getattr(header, field), getattr(first, field)
             if found != expected:
-                raise _invalid(f"has {field} {expected}; the tensor has {found}")
+                raise InvalidRequestError.at("archive", f"has {field} {expected}; the tensor has {found}")
         return first
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: ArchiveHeader) -> None:
         self._header = header
         self._write(pack_prefix(header.version))
         self._write(pack_chunk(HEAD, header.pack()))
@@ -205,13 +209,9 @@ class ArchiveWriter:
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
     try:
-        document = Header("", b"", "float32", (), (), None, metadata).pack()
+        document = ArchiveHeader("", b"", "float32", (), (), None, metadata).pack()
     except (ValueError, TypeError) as error:
-        raise InvalidRequestError.of([Violation("metadata", f"are no JSON: {error}")]) from error
+        raise InvalidRequestError.at("metadata", f"are no JSON: {error}") from error
     if len(document) > MAX_METADATA_BYTES:
         found = f"take {len(document)} bytes of JSON; expected at most {MAX_METADATA_BYTES}"
-        raise InvalidRequestError.of([Violation("metadata", found)])
-
-
-def _invalid(description: str) -> InvalidRequestError:
-    return InvalidRequestError.of([Violation("archive", description)])
+        raise InvalidRequestError.at("metadata", found)

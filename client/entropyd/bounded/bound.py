@@ -74,12 +74,14 @@ class ErrorBound:
         if problem is not None:
             raise InvalidTensorError.of([problem])
         if data.dtype.name not in DTYPES:
-            raise _invalid("data", f"have dtype {data.dtype.name}; expected float16, float32 or float64")
+            raise InvalidTensorError.at(
+                "data", f"have dtype {data.dtype.name}; expected float16, float32 or float64"
+            )
         max_error = float(max_error)
         bound = cls(max_error, 2 * max_error * (1 - _MARGIN), data.dtype.name)
         largest = _largest_magnitude(data, missing)
         if math.isinf(largest):
-            raise _invalid(
+            raise InvalidTensorError.at(
                 "data", "have infinities, which no finite error bounds and `missing` does not name"
             )
         if largest > bound.reach(bottleneck_dtype):
@@ -88,7 +90,7 @@ class ErrorBound:
             found = f"is {max_error:g}; expected at least {least:.2g} for values up to {largest:g} "
             found += f"as {data.dtype.name} through a model of {bottleneck_dtype}; "
             found += "values that `missing` names do not count"
-            raise _invalid("max_error", found)
+            raise InvalidTensorError.at("max_error", found)
         return bound
 
     def reach(self, bottleneck_dtype: str) -> float:
@@ -124,10 +126,10 @@ class ErrorBound:
             bound = cls(float(found["max_error"]), float(found["step"]), str(found["dtype"]))
         except (KeyError, TypeError, ValueError) as error:
             what = f"is {found!r:.80}; expected max_error, step and dtype"
-            raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", what)]) from error
+            raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", what) from error
         if bound.dtype not in DTYPES or not 0 < bound.step < math.inf:
             what = f"is {found!r:.80}; expected a float's dtype and a finite step"
-            raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", what)])
+            raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", what)
         return bound
 
     @property
@@ -197,7 +199,3 @@ def _largest_magnitude(data: npt.NDArray[Any], missing: Sequence[float]) -> floa
         if present.size:
             largest = max(largest, float(present.max()), -float(present.min()))
     return largest
-
-
-def _invalid(field: str, description: str) -> InvalidTensorError:
-    return InvalidTensorError.of([Violation(field, description)])

@@ -10,7 +10,7 @@ from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
 from entropyd.bounded.coding import compress_elements
 from entropyd.bounded.missing import missing_values
 from entropyd.contract.arrays import array_of
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     import os
@@ -54,7 +54,7 @@ class BoundedTensor:
             bound = ErrorBound.of(archive.metadata)
             if bound is None:
                 found = f"is missing in {path}: its values were compressed as they are"
-                raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", found)])
+                raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", found)
             return cls(archive.read(), bound, archive.exact())
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from entropyd import FitProgress, UniversalBatchedConfig
-from entropyd._calls import check_finite
+from entropyd._arrays import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.fitting import FITTED_FAMILIES, starting_prior

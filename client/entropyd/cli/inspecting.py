@@ -43,10 +43,10 @@ class _Strings:
     def of(cls, archive: Archive, *, recover: bool) -> _Strings:
         counts: Counter[int] = Counter()
         exact_elements = 0
-        for head in archive.block_heads(on_error="skip" if recover else "raise"):
-            values, units = np.unique(head.lengths, return_counts=True)
+        for header in archive.block_headers(on_error="skip" if recover else "raise"):
+            values, units = np.unique(header.lengths, return_counts=True)
             counts.update(dict(zip(values.tolist(), units.tolist(), strict=True)))
-            exact_elements += head.exact_elements
+            exact_elements += header.exact_elements
         rising = sorted(counts)
         of_each = [counts[value] for value in rising]
         return cls(np.array(rising, np.int64), np.array(of_each, np.int64), exact_elements)

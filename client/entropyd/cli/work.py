@@ -19,7 +19,6 @@ from entropyd import (
     InvalidRequestError,
     InvalidTensorError,
     ModelNotFoundError,
-    Violation,
 )
 from entropyd.bounded import ErrorBound, compress_elements
 from entropyd.cli.npy import write_header
@@ -138,17 +137,17 @@ def compress_array(
     elements = _piece_elements(client, array.dtype, bounded=options.max_error is not None)
     if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
-        raise InvalidTensorError.of([Violation("the array", f"{found}: --cast converts it")])
+        raise InvalidTensorError.at("the array", f"{found}: --cast converts it")
     if options.max_error is not None:
         dtype = model.config.bottleneck_dtype
-        for piece in _pieces(array, batch_axes, elements):  # the same for each of them, if all can be held
+        for piece in _chunks(array, batch_axes, elements):  # the same for each of them, if all can be held
             bound = ErrorBound.holding(options.max_error, piece, dtype, options.missing)
             metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
     exact_dtype = None if bound is None else bound.dtype
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
-        for piece in _pieces(array, batch_axes, elements):
+        for piece in _chunks(array, batch_axes, elements):
             compressed, exact = _compress_piece(model, piece, bound, options)
             writer.append(compressed, exact)
             spent = _added(spent, compressed, exact, piece)
@@ -230,7 +229,7 @@ def _within(items: slice, count: int, archive: Archive) -> tuple[int, int]:
     if not 0 <= start < stop <= count:
         units = "coding units" if len(archive.batch_shape) < 2 else "items of the first batch axis"
         found = f"are {ends[0]}:{ends[1]}; {archive.name} holds {count:,} {units}, 0:{count}"
-        raise InvalidRequestError.of([Violation("units", found)])
+        raise InvalidRequestError.at("units", found)
     return start, stop
 
 
@@ -264,7 +263,7 @@ def _as_the_model_names_it(array: Array, model: Model) -> Array:
     return array
 
 
-def _pieces(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
+def _chunks(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; one piece for an array without batch axes."""
     if batch_axes < 1 or not array.size:
         yield array[...]

@@ -10,7 +10,7 @@ import numpy as np
 from entropyd import bounded
 from entropyd.archive import Archive, ArchiveWriter
 from entropyd.contract.arrays import read_array
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidTensorError
 from entropyd.zarr.server import served_model
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check_dtype(name: str, max_error: float | None) -> None:
     expected = bounded.DTYPES if max_error is not None else (*bounded.DTYPES, "bfloat16")
     if name not in expected:
         found = f"have dtype {name}; expected {', '.join(expected[:-1])} or {expected[-1]}"
-        raise InvalidTensorError.of([Violation("data", found)])
+        raise InvalidTensorError.at("data", found)
 
 
 def compressed_chunk(
@@ -60,7 +60,7 @@ def compressed_chunk(
     shape = compressed.batch_shape + compressed.broadcast_shape + model.prior_shape
     if shape != chunk.shape:
         found = f"have shape {chunk.shape}, which prior_shape {model.prior_shape} makes {shape}"
-        raise InvalidTensorError.of([Violation("chunks", f"{found}; expected chunks that end in it")])
+        raise InvalidTensorError.at("chunks", f"{found}; expected chunks that end in it")
     stream = BytesIO()
     exact_dtype = exact.dtype if len(exact) else None
     metadata = {} if bound is None else bound.metadata

@@ -18,7 +18,7 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
-from entropyd.zarr.creation import try_coding_unit
+from entropyd.zarr.creation import CodecSettings, try_coding_unit
 from entropyd.zarr.server import configured_server, served_model
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class EntropydCodec(ArrayBytesCodec):
         name = dtype.to_native_dtype().name
         check_dtype(name, self.max_error)
         try:
-            try_coding_unit(configured_server(), self, name, rank, chunk_shape)
+            codec = CodecSettings(self.model_id, self.max_error, bounded.missing_values(self.missing))
+            try_coding_unit(configured_server(), codec, name, rank, chunk_shape)
         except (UnavailableError, DeadlineExceededError):
             return False
         return True
@@ -170,4 +171,4 @@ def _model_id_problem(found: Any) -> Violation | None:
 
 def _no_configuration(found: Any) -> InvalidConfigError:
     what = f"is {found!r:.120}; expected a configuration with model_id and perhaps max_error and missing"
-    return InvalidConfigError.of([Violation("codec", what)])
+    return InvalidConfigError.at("codec", what)

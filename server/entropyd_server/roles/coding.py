@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
-from entropyd_server.coding import codec
+from entropyd_server.coding import self_test
+from entropyd_server.coding.operations import COMPRESS, DECOMPRESS
 from entropyd_server.malloc import keep_freed_memory
 from entropyd_server.observe.batch_metrics import BatchMetrics
 from entropyd_server.roles.base import Role
-from entropyd_server.rpc.coding_service import COMPRESS, DECOMPRESS, CodingService
+from entropyd_server.rpc.coding_service import CodingService
 from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class CodingRole(Role):
 
     async def start(self) -> None:
         """Compiles the kernels."""
-        await asyncio.to_thread(codec.warm_up)
+        await asyncio.to_thread(self_test.warm_up)
         keep_freed_memory()
 
     async def close(self) -> None:

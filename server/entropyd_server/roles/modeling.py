@@ -12,6 +12,8 @@ from entropyd_server.modeling.perturber import Perturber
 from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.supervisor import RESTART_REASONS
 from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.observe.batch_metrics import PerturbMetrics
 from entropyd_server.observe.spans import LeaseSpans
 from entropyd_server.roles.base import Role
@@ -37,13 +39,17 @@ class ModelingRole(Role):
         self._pool = pool = _worker_pool(shared, on_lease)
         observer = shared.observer(PerturbMetrics(shared.metrics))
         self.devices = pool.devices
+        store, models, limits = shared.store, shared.models, shared.limits
+        quota = ModelQuota(store, limits.max_models_per_caller)
         self.servicer = ModelService(
-            store=shared.store,
-            models=shared.models,
-            creator=ModelCreator(shared.store, shared.models, pool.builder, shared.limits, shared.metrics),
+            store=store,
+            models=models,
+            quota=quota,
+            creator=ModelCreator(models, quota, pool.builder, limits.max_model_bytes, shared.metrics),
+            importer=ModelImporter(store, models, quota, limits.max_model_bytes),
             perturber=Perturber(pool, shared.settings.max_queue_symbols, observer),
             fitter=Fitter(pool, on_lease),
-            limits=shared.limits,
+            limits=limits,
             caller_of=partial(_caller, shared.access),
         )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropyd import InvalidRequestError, ModelNotFoundError, _prefixes
+from entropyd import InvalidRequestError, ModelNotFoundError, _id_search
 from entropyd.v1 import model_pb2
 
 # Few different beginnings, so that many ids share theirs.
@@ -23,10 +23,11 @@ STORES = st.lists(IDS, unique=True, max_size=30).map(sorted)
 
 def resolved(prefix: str, ids: list[str], sizes: list[int], damaged: set[str]) -> str:
     """What a client finds in a store whose pages hold so many models, 0 where they were just deleted."""
-    search = _prefixes.Search(prefix)
+    search = _id_search.IdSearch(prefix)
     following = iter(sizes)
     gone: set[str] = set()
-    while (request := search.request()) is not None:
+    while (call := search.call()) is not None:
+        request = call.request
         above = [model_id for model_id in ids if model_id > request.page_token]
         size = next(following, request.page_size)
         page = above[: min(size, request.page_size)]
@@ -51,7 +52,6 @@ PREFIXES = BEGINNINGS | IDS.map(lambda model_id: model_id[:63])
 def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_are(
     ids: list[str], prefix: str, sizes: list[int], damaged: bool
 ) -> None:
-    assert _prefixes.is_prefix(prefix)
     hurt = set(ids[::2]) if damaged else set()
     found: str | Exception
     try:
@@ -74,16 +74,18 @@ def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_
     "model_id", ["0" * 64, "f" * 64, "A" * 10, "nonsense", "", "0" * 65, "abcdefg", "é" * 6]
 )
 def test_whole_ids_and_what_is_none_are_left_to_the_server(model_id: str) -> None:
-    assert not _prefixes.is_prefix(model_id)
+    search = _id_search.IdSearch(model_id)
+    assert search.call() is None
+    assert search.model_id() == model_id
 
 
 @pytest.mark.parametrize("model_id", [None, 5, b"abcdef"])
 def test_an_id_is_text(model_id: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"model_id is .*; expected the text of an id"):
-        _prefixes.is_prefix(model_id)
+        _id_search.IdSearch(model_id)
 
 
 @pytest.mark.parametrize("model_id", ["0", "abcde"])
 def test_too_few_digits_are_refused_with_how_many_it_takes(model_id: str) -> None:
     with pytest.raises(InvalidRequestError, match="at least its first 6 digits"):
-        _prefixes.is_prefix(model_id)
+        _id_search.IdSearch(model_id)

@@ -36,10 +36,17 @@ class WorkerProcess:
     """A running worker; `spawn` makes one."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+        if stdin is None or stdout is None or stderr is None:
+            raise RuntimeError("a worker was spawned without pipes")
         self._process = process
         self._name = name
+        self._requests = stdin
         self._responses: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self._readers = {asyncio.create_task(self._read_frames()), asyncio.create_task(self._log_lines())}
+        self._readers = {
+            asyncio.create_task(self._read_frames(stdout)),
+            asyncio.create_task(self._log_lines(stderr)),
+        }
 
     @classmethod
     async def spawn(cls, arguments: Sequence[str], name: str) -> WorkerProcess:
@@ -87,13 +94,10 @@ class WorkerProcess:
         Raises:
           ProcessEndedError: As `receive`.
         """
-        stdin = self._process.stdin
-        if stdin is None:
-            raise RuntimeError("a worker was spawned without stdin")
         try:
             small = sum(tensor.nbytes for tensor in request.tensors.values()) < _INLINE_BYTES
-            stdin.write(request.to_bytes() if small else await asyncio.to_thread(request.to_bytes))
-            await stdin.drain()
+            self._requests.write(request.to_bytes() if small else await asyncio.to_thread(request.to_bytes))
+            await self._requests.drain()
         except ConnectionError:
             self.kill()
         return await self.receive()
@@ -114,10 +118,7 @@ class WorkerProcess:
             return f"was ended by signal {signal.Signals(-code).name}"
         return f"ended with exit status {code}"
 
-    async def _read_frames(self) -> None:
-        stdout = self._process.stdout
-        if stdout is None:
-            raise RuntimeError("a worker was spawned without stdout")
+    async def _read_frames(self, stdout: asyncio.StreamReader) -> None:
         try:
             while True:
                 blob = await read_blob(stdout)
@@ -135,10 +136,7 @@ class WorkerProcess:
         finally:
             self._responses.put_nowait(None)
 
-    async def _log_lines(self) -> None:
-        stderr = self._process.stderr
-        if stderr is None:
-            raise RuntimeError("a worker was spawned without stderr")
+    async def _log_lines(self, stderr: asyncio.StreamReader) -> None:
         while True:
             try:
                 line = await stderr.readline()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import UnimplementedError
 from entropyd.v1 import info_pb2
-from entropyd_server.limits import Limits
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.roles.base import Shared
 from entropyd_server.roles.coding import CodingRole
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.observe.call_log import CallLog
     from entropyd_server.observe.tracing import Tracing
@@ -78,7 +78,7 @@ class Assembly:
 def assemble(
     settings: Settings, transport: Transport, metrics: Metrics, call_log: CallLog, vital: Vital
 ) -> Assembly:
-    """Builds a server that listens; nothing of it is started.
+    """Builds a server and binds its address; starts nothing.
 
     Raises:
       StartError: If a file, the store or the address cannot be used, or OpenTelemetry is missing.
@@ -88,7 +88,7 @@ def assemble(
     except FilesError as error:
         raise StartError(str(error)) from error
     tracing = _tracing(settings)
-    limits = _limits(settings)
+    limits = settings.limits
     store = _store(settings, limits)
     metrics.store_operations = store.operations
     models = ModelCache(store, settings.max_cache_bytes, metrics)
@@ -118,7 +118,7 @@ def assemble(
 
 
 async def probe_server(address: str, transport: Transport, health: Health, vital: Vital) -> Server | None:
-    """A started server of health alone, on an address of its own; None without an address.
+    """Starts a server for health checks only; returns None without an address.
 
     Raises:
       StartError: If the address cannot be used.
@@ -146,16 +146,6 @@ def _tracing(settings: Settings) -> Tracing | None:
             "tracing needs OpenTelemetry: pip install 'entropyd[tracing]', or --no-tracing"
         ) from error
     return Tracing(version("entropyd"))
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_message_bytes=settings.max_message_bytes,
-        max_model_bytes=settings.max_model_bytes,
-        max_build_seconds=settings.max_build_seconds,
-        max_concurrent_calls=settings.max_concurrent_calls,
-        max_models_per_caller=settings.max_models_per_caller,
-    )
 
 
 def _store(settings: Settings, limits: Limits) -> ModelStore:

@@ -1,7 +1,4 @@
-"""Writes the first inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them.
-
-Owns well-formed inputs for each target, from which mutation starts. It must not be imported by a test.
-"""
+"""Writes the first, well-formed inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ def main() -> None:
 
     values = rng.normal(0, 1, (4, 2, 3)).astype(np.float32)
     the_codec = codec()
-    encoded = the_codec.encode(values.reshape(4, -1), the_codec.plan((2,)))
+    encoded = the_codec.encode(values.reshape(4, -1), the_codec.rows((2,)))
     compressed = CompressedTensor(
         the_codec.model_id,
         the_codec.tables.digest,

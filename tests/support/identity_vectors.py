@@ -1,7 +1,4 @@
-"""Configurations as tests/vectors/identity.json and docs/identity.md write them.
-
-Owns the way from that human form to a configuration. It must not know how an id is computed.
-"""
+"""Configurations as tests/vectors/identity.json and docs/identity.md write them."""
 
 from __future__ import annotations
 

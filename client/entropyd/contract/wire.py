@@ -29,6 +29,9 @@ MAX_RANK = 32
 # Axes of length 0 aside, so that NumPy can hold any shape that is let in, and count its bytes in 63 bits.
 MAX_ELEMENTS = 2**59
 
+# Version of the layout of a CompressedTensor.
+FORMAT_VERSION = 1
+
 # name -> (enum value, little-endian NumPy dtype of the elements)
 _DTYPES: dict[str, tuple[types_pb2.DType, np.dtype[Any]]] = {
     "float16": (types_pb2.D_TYPE_FLOAT16, np.dtype("<f2")),

@@ -1,4 +1,4 @@
-"""InfoService: what this server is and what it refuses."""
+"""InfoService: version, roles, devices and limits of the server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.wire import FORMAT_VERSION
 from entropyd.v1 import info_pb2, info_pb2_grpc
-from entropyd_server.rpc.requests.coding import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):
-    """Answers the same description to every call."""
+    """Returns the same description to every call."""
 
     def __init__(self, version: str, roles: Sequence[str], devices: Sequence[str], limits: Limits) -> None:
         self._info = info_pb2.GetServerInfoResponse(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message_factory import GetMessageClass
 
-from entropyd_server.rpc.reading import read_message, write_message
+from entropyd_server.rpc.messages import read_message, write_message
 from entropyd_server.transport.method import Method
 
 if TYPE_CHECKING:

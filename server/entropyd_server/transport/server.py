@@ -59,7 +59,7 @@ class Server(ABC):
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
         """Refuses new calls and waits for those in flight; cancels them when `patience` ends."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - not every server holds something
         """Frees what a server that was stopped still holds."""
 
     def _ended(self, call: Call) -> None:

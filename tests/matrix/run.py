@@ -23,7 +23,7 @@ CLIENT = (
     *map(_INTEGRATION, ("aio", "archive_service", "bounded", "cli", "cli_targets", "failover", "perturb")),
     *map(_INTEGRATION, ("service", "streams", "traps", "unreachable", "worker_processes", "zarr")),
 )
-CODING = ("tests/unit/server", "tests/golden", *map(_INTEGRATION, ("nginx", "store_s3", "tracing")))
+CODING = ("tests/unit/server", "tests/golden", *map(_INTEGRATION, ("nginx", "tracing")))
 TRANSPORT = (
     "tests/unit/server/transport",
     "tests/unit/server/rpc",
@@ -68,9 +68,7 @@ def _rows(folder: Path, only: list[str]) -> list[str]:
 
 def _environment(folder: Path, version: str, python: Path, wheel: Path, *requirements: str) -> Environment:
     environment = Environment(folder, python)
-    # moto and its server: what test_store_s3 needs besides.
-    tools = ("moto[s3]", "flask", "flask-cors")
-    environment.install(f"{wheel}[{EXTRAS[version]},report,test,tracing,zarr]", *tools, *requirements)
+    environment.install(f"{wheel}[{EXTRAS[version]},report,test,tracing,zarr]", *requirements)
     return environment
 
 

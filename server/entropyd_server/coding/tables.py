@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lone_decoder import INTERVAL, LIKELY_INTERVALS
 from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -90,10 +91,7 @@ class CodingTables:
           LimitExceededError: If they are larger than `max_bytes`.
         """
         if max_bytes is not None and (found := 4 * (np.size(cdf) + np.size(cdf_offset))) > max_bytes:
-            raise LimitExceededError(
-                f"coding tables of {found} bytes exceed the server's max_model_bytes of {max_bytes}",
-                metadata={"limit": "max_model_bytes", "value": str(max_bytes)},
-            )
+            raise limit_exceeded(f"coding tables of {found} bytes exceed", "max_model_bytes", max_bytes)
         cdf_values, cdf_problems = _int32_vector("cdf", cdf)
         offset_values, offset_problems = _int32_vector("cdf_offset", cdf_offset)
         problems = cdf_problems + offset_problems

@@ -1,4 +1,4 @@
-"""Arrays that go into requests and come out of responses."""
+"""Arrays of requests and responses."""
 
 from __future__ import annotations
 

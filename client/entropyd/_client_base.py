@@ -1,4 +1,4 @@
-"""How a client is made, for the blocking and the asynchronous one."""
+"""The constructor of the blocking and the asynchronous client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ClientBase:
-    """A session, made of a client's arguments."""
+    """Makes a session from the arguments of a client."""
 
     _new_session: ClassVar[Any]
     """The class of the session."""

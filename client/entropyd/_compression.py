@@ -1,4 +1,4 @@
-"""The Compress calls of an array."""
+"""Compresses arrays by Compress calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Decompress calls of bit strings, in either calling convention."""
+"""Restores arrays by Decompress calls, from a CompressedTensor or from bare bit strings as in TFC."""
 
 from __future__ import annotations
 

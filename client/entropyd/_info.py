@@ -1,4 +1,4 @@
-"""What a server says of a model and of itself."""
+"""Descriptions of models and servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORIGINS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the server says of a stored model.
+    """Description of a stored model.
 
     Attributes:
       id: Config hash.
@@ -50,7 +50,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What the server says of itself.
+    """Description of a server.
 
     Attributes:
       version: As in `0.1.0`.

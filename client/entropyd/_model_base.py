@@ -1,4 +1,4 @@
-"""What a model can say without a call, for the blocking and the asynchronous one."""
+"""Attributes of models that need no call, for the blocking and the asynchronous model."""
 
 from __future__ import annotations
 

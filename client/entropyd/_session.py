@@ -49,7 +49,7 @@ class Session(SessionBase):
             return self._server_info
 
     def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
-        """The result of one call."""
+        """Makes one call and returns its result."""
         self._check_size(call.request)
 
         def response() -> Any:
@@ -64,7 +64,7 @@ class Session(SessionBase):
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> _Result:
-        """The result of work whose calls are made up to WINDOW at a time, under one span."""
+        """Makes the calls of some work, up to WINDOW at a time and under one span, and returns its result."""
         return self._again(lambda: self._run(new_work(), timeout_s, progress))
 
     def fit(
@@ -73,7 +73,7 @@ class Session(SessionBase):
         timeout_s: float | None,
         progress: Callable[[FitProgress], None] | None,
     ) -> ModelInfo:
-        """The model of a FitModel call."""
+        """Makes a FitModel call and returns its model."""
 
         def fit() -> ModelInfo:
             requests = new_requests()
@@ -146,9 +146,7 @@ class Session(SessionBase):
                 if not _channel.unanswered(failure):
                     raise
                 self._probe(opened, time.monotonic() - began)
-                if opened.unreachable is not None:
-                    raise opened.unreachable from None
-                raise
+                raise opened.unreachable or failure from None
 
     def _probe(self, opened: Opened, waited_s: float) -> None:
         """Asks every address of a channel for an answer, after a call that had none for `waited_s`."""

@@ -1,6 +1,7 @@
-"""The channel of a session, which is opened by the first call and replaced where it must be.
+"""The channel of a session, which the first call opens.
 
-A session is pickled as its settings, so a copy connects anew. Invariants: a process never uses the channel of
+It is replaced when credentials change or a connection is silent. A session is pickled as its settings, so a
+copy connects anew. Invariants: a process never uses the channel of
 the process that it was forked from; a call that begins after files of credentials changed uses the new ones;
 a channel that is replaced is closed when the last call over it ends.
 """
@@ -11,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,13 +38,13 @@ class Opened:
     Attributes:
       process: Id of the process that opened it.
       files: TlsCredentials.state() before the files were read.
-      channel: Of grpc or grpc.aio.
-      caller: What surrounds each call.
-      methods: What makes a call of a method, by the method's name.
-      probe: What makes a probe.
-      probing: Lock of the call that probes.
-      probed_at: When the last probes ended, in seconds of the monotonic clock; None before the first ones.
-      unreachable: The failure of a probe that found no connection; None if there was none.
+      channel: A channel of grpc or grpc.aio.
+      caller: Gives calls their metadata and deadlines.
+      methods: What gRPC calls a multi-callable, of each method by its name.
+      probe: The multi-callable of probes.
+      probing: Lock, so that one call probes at a time.
+      probed_at: End of the last probes, in seconds of the monotonic clock; None before the first ones.
+      unreachable: The failure of the last probes, if they found no connection; else None.
     """
 
     process: int
@@ -88,7 +90,7 @@ class SessionBase:
     def _opened(self) -> Opened:
         """The channel of this process and of the credentials' files as they are, opened if there is none.
 
-        While the files cannot be used, as for a moment in which they are replaced, it is the channel before.
+        While the files cannot be used, as during their replacement, it is the channel before.
 
         Raises:
           OSError, ValueError: If files of credentials cannot be used, and never could.
@@ -160,8 +162,9 @@ class SessionBase:
         with self._lock:
             renewable = self._renewed_at is None or now - self._renewed_at > _channel.RENEWAL_S
             if renewable and self._latest() is opened:
-                self._replace(self._open(new_connections=True))
-                self._renewed_at = now
+                with suppress(OSError, ValueError):  # of credentials' files, as in _opened
+                    self._replace(self._open(new_connections=True))
+                    self._renewed_at = now
 
     def _shut(self) -> list[Any]:
         """Makes further calls fail; returns the channels to close."""

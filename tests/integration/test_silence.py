@@ -115,6 +115,38 @@ def test_calls_go_on_over_a_connection_that_was_taken_for_silent_and_the_next_is
             until(lambda: gate.connections == 1, "the connection that was replaced stays open")
 
 
+class Busy(grpc.GenericRpcHandler):
+    """Answers health checks, and no other calls until it is done."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def service(self, details: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
+        def answer(*_: Any) -> bytes:
+            if details.method != "/grpc.health.v1.Health/Check":
+                self.done.wait(60)
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@both_clients
+def test_a_server_that_is_slow_keeps_its_connection(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], client: Callable[..., AbstractContextManager[Begin]]
+) -> None:
+    _, info = coding
+    busy = Busy()
+    server = grpc.server(ThreadPoolExecutor(8), handlers=[busy])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Gate(("127.0.0.1", port)) as gate, client("{}:{}".format(*gate.address), info) as begin:
+        for _ in range(2):
+            assert isinstance(begin(2).exception(), entropyd.DeadlineExceededError)
+        assert gate.connections == 1
+    busy.done.set()
+    server.stop(None)
+
+
 def streaming(server: LocalServer) -> bool:
     """Whether the server has a stream in hand."""
     with urlopen(f"{status_page_of(server)}metrics", timeout=30) as answer:  # noqa: S310 - our own server

@@ -131,7 +131,7 @@ def test_a_trace_leads_from_the_client_to_the_kernel(
     assert kernel.attributes == {"entropyd.operation": "compress", "entropyd.units": 1, "entropyd.callers": 1}
 
 
-def test_an_array_in_pieces_is_one_span_of_the_client(
+def test_an_array_in_chunks_is_one_span_of_the_client(
     collector: Collector, traced: LocalServer, model: entropyd.Model
 ) -> None:
     x = np.zeros((3, 100_000, 3), np.float32)

@@ -136,9 +136,7 @@ class Session(SessionBase):
                 if not _channel.unanswered(failure):
                     raise
                 await self._probe(opened, time.monotonic() - began)
-                if opened.unreachable is not None:
-                    raise opened.unreachable from None
-                raise
+                raise opened.unreachable or failure from None
 
     async def _probe(self, opened: Opened, waited_s: float) -> None:
         """Asks every address of a channel for an answer, after a call that had none for `waited_s`."""

@@ -38,9 +38,9 @@ class Archive(ArchiveReader):
     def recover(cls, path: str | os.PathLike[str]) -> Self:
         """Opens a file that lost its end or its index, by looking through all of it.
 
-        Coding units between blocks that can be found are damaged units. What follows the last whole block is
+        Coding units between the blocks that are found count as damaged. Those after the last whole block are
         missing, and so is an item of the first batch axis that is not whole: `complete` says whether the file
-        can have held more than `batch_shape` has, `missing_units` how many that were at least.
+        may have had more than `batch_shape`, and `missing_units` how many more at least.
 
         Raises:
           DataLossError: If even the header is lost.
@@ -94,15 +94,14 @@ class Archive(ArchiveReader):
 
     @property
     def complete(self) -> bool:
-        """Whether the file says that it had no more coding units; False where its end and index are lost."""
+        """Whether these are all coding units of the file; False where its end and index are lost."""
         return self._index.complete
 
     @property
     def missing_units(self) -> int:
-        """Coding units that are known to be missing behind the last one, where the archive is not complete.
+        """Coding units that are known to be missing after the last one, where the archive is not complete.
 
-        They are those of a block that is cut off, and of an item that is not whole. How many followed on
-        them, the file does not say.
+        They are those of a block that is cut off, and of an item that is not whole. There may have been more.
         """
         return self._index.units + self._index.torn_units - self.units
 
@@ -113,12 +112,12 @@ class Archive(ArchiveReader):
 
     @property
     def symbols_per_unit(self) -> int | None:
-        """Symbols of each coding unit; None where the writer did not know."""
+        """Symbols of each coding unit; None if the writer did not know."""
         return self._header.symbols_per_unit
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the writer said about the data: JSON values by name."""
+        """The writer's metadata: JSON values by name."""
         return self._header.metadata
 
     @property
@@ -128,7 +127,7 @@ class Archive(ArchiveReader):
 
     @property
     def model(self) -> EmbeddedModel | None:
-        """The embedded model, None where there is none.
+        """The embedded model, or None.
 
         Raises:
           DataLossError: If it is damaged.
@@ -139,43 +138,43 @@ class Archive(ArchiveReader):
             raise DataLossError(f"{self.name} {error}", reason="ARCHIVE_DAMAGED") from error
 
     def read(self, key: Any = ..., *, on_error: Literal["raise", "skip"] = "raise") -> CompressedTensor:
-        """Reads the selected coding units, whose blocks are all that is read.
+        """Reads the selected coding units, and no blocks but theirs.
 
         Args:
           key: An integer, a slice or `...` for each axis of the batch; on the first axis also a vector of
             integers or a mask.
-          on_error: `skip` marks damaged units in the result instead of failing, by a checksum that does not
-            match; `Model.decompress(..., on_error="skip")` then restores the others.
+          on_error: `skip` returns damaged units too, with a checksum that does not match;
+            `Model.decompress(..., on_error="skip")` then restores the others.
 
         Raises:
-          CorruptStringError: If a selected unit is damaged; `.units` has the numbers of all that are, in
-            row-major order of the whole batch.
+          CorruptStringError: If selected units are damaged; `.units` has their numbers in row-major order of
+            the whole batch.
           IndexError: As NumPy raises it.
         """
         return self.read_as(CompressedTensor, key, on_error)
 
     def blocks(self) -> Iterator[StoredBlock]:
-        """All blocks in order, each read and checked when its turn comes, damaged ones included."""
+        """Reads and checks all blocks, one after the other; damaged ones are included."""
         for number in range(len(self._stored)):
             yield self._stored.block(number)
 
     def lengths(self) -> Iterator[npt.NDArray[np.uint32]]:
-        """Lengths of all bit strings in bytes, one block at a time; bit strings are not read.
+        """Reads the lengths of all bit strings in bytes, one block at a time, without the bit strings.
 
         Raises:
           DataLossError: If the lengths of a block are damaged.
         """
-        for head in self.block_headers():
-            yield head.lengths
+        for header in self.block_headers():
+            yield header.lengths
 
     def block_headers(self, *, on_error: Literal["raise", "skip"] = "raise") -> Iterator[BlockHeader]:
-        """What all blocks say of their units, one after the other; bit strings are not read.
+        """Reads the headers of all blocks, one after the other, without the bit strings.
 
         Args:
-          on_error: `skip` leaves out blocks whose heads are damaged or lost.
+          on_error: `skip` leaves out blocks whose headers are damaged or lost.
 
         Raises:
-          DataLossError: If the head of a block is damaged or lost.
+          DataLossError: If the header of a block is damaged or lost.
         """
         for number in range(len(self._stored)):
             try:

@@ -1,7 +1,7 @@
-"""Blocks as they are stored, and the index that finds them.
+"""Stored blocks, and the index that finds them.
 
-Invariant: a block whose bytes do not match their checksums, or cannot be read, is a damaged block and says
-why; it is never other units.
+Invariant: a block that cannot be read, or does not match its checksums, is a damaged block that says why; it
+never holds other units.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from entropyd.contract.integrity import checksum
 if TYPE_CHECKING:
     from entropyd.archive.source import Source
 
-# Far above any header that is written; a damaged frame cannot make a reader ask for more.
+# Far more than any header has; a damaged frame must not make a reader allocate more.
 MAX_HEADER_BYTES = 1 << 24
-# An offset that no block can have.
+# Offset of a block that is gone; no block can have it.
 LOST = 0
 
 
 @dataclass(frozen=True, eq=False)
 class StoredBlock:
-    """Some neighbouring coding units of an archive.
+    """Adjacent coding units of an archive.
 
     Attributes:
       first_unit: Number of the first unit.
@@ -56,7 +56,7 @@ class StoredBlock:
 
     @classmethod
     def lost(cls, first_unit: int, end_unit: int, damage: str) -> StoredBlock:
-        """A block of which nothing is known but its units."""
+        """A block whose units are known, and nothing else."""
         return cls(first_unit, np.zeros(end_unit - first_unit, np.uint32), b"", damage=damage)
 
     @property
@@ -87,8 +87,8 @@ class Index:
       entries: `layout.ENTRY` [blocks] in order of their units; LOST for the offset of one that is gone.
       units: Number of coding units.
       items: Length of the first batch axis; 1 without batch axes.
-      torn_units: Coding units that are known to have followed, in a block that is cut off.
-      complete: Whether the file says that nothing followed.
+      torn_units: Coding units of a block after these that is cut off.
+      complete: Whether these are all coding units of the file.
     """
 
     entries: npt.NDArray[Any]
@@ -98,7 +98,7 @@ class Index:
     complete: bool = True
 
     def block_of(self, unit: int) -> int:
-        """The block that holds a unit."""
+        """Number of the block that holds a unit."""
         return bisect_right(self.entries["first_unit"], unit) - 1
 
     def place(self, block: int) -> tuple[int, int, int]:
@@ -110,7 +110,7 @@ class Index:
 
 
 def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
-    """Frame and header of the chunk at `offset`, whose data are not read, and may end behind the source.
+    """Reads frame and header of the chunk at `offset`; its data may reach beyond the end of the source.
 
     Raises:
       LayoutError: If they do not match their checksum.
@@ -124,7 +124,7 @@ def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
 
 
 def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHeader]:
-    """Frame and header of the block at a place of the index.
+    """Reads frame and header of the block at a place of the index.
 
     Raises:
       LayoutError: If it is damaged, lost, cut off, or another block.
@@ -147,12 +147,12 @@ def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[Chun
 
 
 def read_block(source: Source, place: tuple[int, int, int], exact_dtype: str | None) -> StoredBlock:
-    """The block at a place of the index, checked.
+    """Reads and checks the block at a place of the index.
 
     Args:
-      source: Where it is.
+      source: The archive.
       place: Offset, first unit, and unit after the last one.
-      exact_dtype: The archive's.
+      exact_dtype: That of the archive.
     """
     offset, first_unit, end_unit = place
     try:
@@ -176,7 +176,7 @@ def _exact(header: BlockHeader, content: bytes, dtype: str | None) -> ExactEleme
     if not header.exact_elements:
         return None
     if dtype is None:
-        raise LayoutError("has exact elements in a file that says nothing of their dtype")
+        raise LayoutError("has exact elements in a file without their dtype")
     exact = ExactElements.unpack(content, dtype, header.elements_per_unit * len(header.lengths))
     if len(exact) != header.exact_elements:
         raise LayoutError(f"has {len(exact)} exact elements; its header says {header.exact_elements}")

@@ -1,7 +1,7 @@
-"""What the headers of chunks say: header, block and index, as docs/archive.md describes them.
+"""The headers of chunks: archive, block and index, as docs/archive.md describes them.
 
-Invariant: as in `layout`, parsing what packing made gives it back, in memory that is bounded whatever is
-parsed; anything else is a LayoutError.
+Invariant: as in `layout`, parsing inverts packing, in bounded memory whatever is parsed; anything else is a
+LayoutError.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_VARINT_BYTES = 5
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """What holds for every coding unit of an archive.
+    """What all coding units of an archive share.
 
     Attributes:
       model_id: Config hash of the model.
@@ -43,8 +43,8 @@ class ArchiveHeader:
       dtype: Name of the array's dtype.
       item_shape: Axes of the batch right of the first; None for a single coding unit without batch axes.
       broadcast_shape: Axes between the batch and the model's prior_shape.
-      symbols_per_unit: Symbols of each coding unit; None where the writer did not know.
-      metadata: The user's, JSON values by name.
+      symbols_per_unit: Symbols of each coding unit; None if the writer did not know.
+      metadata: The user's metadata, JSON values by name.
       exact_dtype: Name of the dtype of exact elements; None for an archive that can have none.
     """
 
@@ -61,7 +61,7 @@ class ArchiveHeader:
         """Renders the JSON of a HEAD chunk.
 
         Raises:
-          ValueError, TypeError: If the metadata are no JSON.
+          ValueError, TypeError: If the metadata are not JSON.
         """
         document: dict[str, Any] = {
             "model_id": self.model_id,
@@ -78,7 +78,7 @@ class ArchiveHeader:
 
     @classmethod
     def parse(cls, content: bytes) -> ArchiveHeader:
-        """Reads the JSON of a HEAD chunk; members that are not known are left alone."""
+        """Reads the JSON of a HEAD chunk; unknown members are ignored."""
         try:
             document = json.loads(content)
             batch_shape = document["batch_shape"]
@@ -103,7 +103,7 @@ class ArchiveHeader:
             RecursionError,
             InvalidTensorError,
         ) as error:
-            raise LayoutError(f"has a header that says nothing sensible ({error!r:.80})") from error
+            raise LayoutError(f"has a header that cannot be read ({error!r:.80})") from error
         return header
 
     @property
@@ -119,12 +119,12 @@ class ArchiveHeader:
 
 @dataclass(frozen=True, eq=False)
 class BlockHeader:
-    """What a block chunk says of its units.
+    """The header of a block: its units.
 
     Attributes:
       first_unit: Number of the first unit in row-major order of the whole batch.
       lengths: uint32 [units], the length of each bit string in bytes.
-      elements_per_unit: Elements of each unit; 0 in a block without exact elements, which does not say.
+      elements_per_unit: Elements of each unit; 0 in a block without exact elements.
       exact_elements: Number of exact elements of all units.
     """
 
@@ -145,7 +145,7 @@ class BlockHeader:
 
     def pack(self) -> bytes:
         """Renders the header of a chunk of its kind."""
-        # Neighbouring lengths are noise about a mean: runs of equal bytes are worth finding, strings are not.
+        # Lengths vary at random about a mean: there are runs of equal bytes to find, but no longer strings.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
         packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
         counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
@@ -176,7 +176,7 @@ class BlockHeader:
 
 @dataclass(frozen=True)
 class IndexHeader:
-    """What the index says of the whole archive.
+    """The header of the index: the size of the whole archive.
 
     Attributes:
       units: Number of coding units.

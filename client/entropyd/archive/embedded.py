@@ -1,8 +1,7 @@
 """A model inside an archive: the configuration and the coding tables themselves.
 
-Owns the bytes of the MODL chunk, and the digest that ties tables to what was coded with them. It must not
-know a server. Invariant: an EmbeddedModel's id and digest follow from what it holds, so one that says it
-belongs to an archive does.
+Invariant: id and digest are computed from the content, so a model whose id and digest are those of an archive
+decodes it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _DIGEST_TAG = b"entropyd tables\x01"
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedModel(ByValue):
-    """All that decoding needs.
+    """Everything that decoding needs.
 
     Attributes:
       config: The configuration, whose hash is the model id.
@@ -68,10 +67,9 @@ class EmbeddedModel(ByValue):
 
     @cached_property
     def standalone_config(self) -> UniversalBatchedConfig:
-        """A configuration that brings its tables along, for a server that does not have this model.
+        """A configuration that includes the tables, for a server that does not have this model.
 
-        Its id is another one, because tables that are supplied are part of the identity; its tables_digest
-        is the same.
+        Its id differs, because supplied tables are part of the identity; its tables_digest is the same.
         """
         return dataclasses.replace(self.config, tables=(self.cdf, self.cdf_offset))
 

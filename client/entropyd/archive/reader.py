@@ -69,7 +69,7 @@ class ArchiveReader:
 
     @classmethod
     def of_source(cls, source: Source, *, recover: bool = False) -> Self:
-        """Opens what a Source holds, and closes it if that fails; errors as in `open`."""
+        """Opens a source, and closes it if that fails; errors as in `open`."""
         try:
             header = read_header(source)
             index = recovered_index(source, header) if recover else read_index(source, header)
@@ -127,10 +127,10 @@ class ArchiveReader:
 
         Args:
           key: As for `Archive.read`.
-          on_error: `skip` gives those of the units that are not damaged.
+          on_error: `skip` leaves out those of damaged units.
 
         Returns:
-          Elements of the array that is restored from `read(key)`, with positions in its row-major order.
+          Elements of the array that `read(key)` decodes to, with positions in its row-major order.
         """
         exact_dtype = self._header.exact_dtype
         if exact_dtype is None:
@@ -151,7 +151,7 @@ class ArchiveReader:
     def _selected(
         self, key: Any, on_error: Literal["raise", "skip"]
     ) -> tuple[tuple[int, ...], list[StoredBlock]]:
-        """Shape of a selection, and its units in their order, as parts of stored blocks."""
+        """Shape of a selection, and its units as parts of stored blocks, in order."""
         selected = selected_units(key, self._index.items, self._header.item_shape)
         parts = list(self._stored.parts(selected.reshape(-1)))
         if on_error == "raise" and (damaged := [part for part in parts if part.damage is not None]):

@@ -37,7 +37,7 @@ class StoredUnits:
         self._source = source
         self._index = index
         self._exact_dtype = exact_dtype
-        # Neighbours are often asked for one by one.
+        # Adjacent units are often read one by one.
         self._latest: StoredBlock | None = None
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class StoredUnits:
         return read_block(self._source, self._index.place(number), self._exact_dtype)
 
     def block_header(self, number: int) -> BlockHeader:
-        """Reads what a block says of its units.
+        """Reads the header of a block.
 
         Raises:
           LayoutError: If it is damaged or lost.

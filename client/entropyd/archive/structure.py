@@ -1,7 +1,7 @@
-"""All of an archive but its blocks: header, embedded model, index.
+"""Reads all of an archive but its blocks: header, embedded model, index.
 
-Invariant: an index that is returned leads from every coding unit to one place, blocks in order, so nothing
-behind it checks again.
+Invariant: an index that is returned has exactly one block for every coding unit, in order, so its users need
+no checks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_header(source: Source) -> ArchiveHeader:
 
 
 def read_model(source: Source, header: ArchiveHeader) -> EmbeddedModel | None:
-    """Reads the MODL chunk, None where there is none.
+    """Reads the MODL chunk; None if there is none.
 
     Raises:
       LayoutError: If it is damaged, or not the model of the header.
@@ -77,15 +77,15 @@ def read_index(source: Source, header: ArchiveHeader) -> Index:
     """Reads footer and index.
 
     Raises:
-      LayoutError: If the file is not complete, or they are damaged.
+      LayoutError: If the file is cut short, or they are damaged.
     """
     end = source.size - FOOTER.size
     offset = parse_footer(source.read_at(max(end, 0), FOOTER.size), source.size)
     frame, content = read_chunk_header(source, offset)
     if frame.kind != INDEX or offset + frame.chunk_bytes != end or frame.data_bytes % ENTRY.itemsize:
-        raise LayoutError("has no index where its footer says")
+        raise LayoutError("has no index at the place that its footer names")
     stated = IndexHeader.parse(content, header)
-    # In memory, 16 bytes for a block of 64 KiB, so that what was checked here cannot change.
+    # Kept in memory (16 bytes for a block of 64 KiB), so that it cannot change after the checks.
     content = source.read_at(offset + frame.data_offset, frame.data_bytes)
     if google_crc32c.value(content) != frame.data_crc32c:
         raise LayoutError("has an index that does not match its checksum")

@@ -1,4 +1,4 @@
-"""Compressed tensors in memory: the same on the wire and in files.
+"""Compressed tensors in memory, from the wire and from files.
 
 Invariant: a block that does not match its checksum is an error, also of a slice.
 """
@@ -46,7 +46,7 @@ class CompressedTensor(CompressedUnits):
       payload: All bit strings, one after the other in row-major order of the batch.
       lengths: uint32 [units], the length of each in bytes.
       blocks: Checksums of runs of coding units.
-      rate: What compressing spent; None for a tensor that was loaded or sliced.
+      rate: Symbols and bytes of the `compress` call; None for a tensor that was loaded or sliced.
     """
 
     @cached_property
@@ -113,7 +113,7 @@ class CompressedTensor(CompressedUnits):
         """Reads the wire form.
 
         Raises:
-          InvalidRequestError: If it is of another format version, or its fields contradict one another.
+          InvalidRequestError: If it has another format version, or its fields contradict one another.
         """
         if message.format_version != FORMAT_VERSION:
             found = f"is {message.format_version}; this version of entropyd knows {FORMAT_VERSION}"
@@ -123,7 +123,7 @@ class CompressedTensor(CompressedUnits):
         try:
             batch_shape = shape_from_message(message.batch_shape, "batch_shape")
             broadcast_shape = shape_from_message(message.broadcast_shape, "broadcast_shape")
-        except InvalidTensorError as error:  # here a shape belongs to the message, not to a tensor
+        except InvalidTensorError as error:  # the shape is a field of the message here, not of a tensor
             raise InvalidRequestError.of(error.violations) from error
         consistent = (
             dtype is not None
@@ -157,12 +157,12 @@ class CompressedTensor(CompressedUnits):
         metadata: Mapping[str, Any] | None = None,
         model: EmbeddedModel | None = None,
     ) -> None:
-        """Writes an archive, whole or not at all: it appears under its name when it is complete.
+        """Writes an archive, which appears under its name when it is complete.
 
         Args:
-          path: The file; one that is there is replaced, without being asked for. See ArchiveWriter.
-          metadata: JSON values by name, to be kept with the data.
-          model: The model, to be embedded.
+          path: The file; an existing one is replaced. See ArchiveWriter.
+          metadata: JSON values by name, to store with the data.
+          model: A model to embed.
 
         Raises:
           CorruptStringError: If a block does not match its checksum.
@@ -175,7 +175,7 @@ class CompressedTensor(CompressedUnits):
         """Reads a whole archive; `Archive.open` reads parts of one.
 
         Raises:
-          DataLossError: If it is no archive, is cut short, or its header or index is damaged.
+          DataLossError: If it is not an archive, is cut short, or its header or index is damaged.
           CorruptStringError: If a block is damaged; `.units` names its coding units.
           InvalidRequestError: If a newer version of the format wrote it, or it has exact elements, which a
             CompressedTensor would lose.
@@ -188,6 +188,6 @@ class CompressedTensor(CompressedUnits):
 
 
 class MeasuredTensor(CompressedTensor):
-    """A CompressedTensor as `compress` returns it, whose `rate` is known."""
+    """A CompressedTensor with its `rate`, as `compress` returns it."""
 
     rate: RateReport

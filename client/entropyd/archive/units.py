@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RateReport:
-    """What one `compress` call spent.
+    """Symbols and bytes of one `compress` call.
 
     Attributes:
       symbols: Symbols coded.
@@ -40,19 +40,7 @@ class RateReport:
 
 @dataclass(frozen=True, eq=False)
 class CompressedUnits(ByValue):
-    """What archives store of a CompressedTensor.
-
-    Attributes:
-      model_id: Config hash of the model.
-      tables_digest: SHA-256 of the model's coding tables, 32 bytes.
-      dtype: Name of the array's dtype.
-      batch_shape: Axes left of the coding units.
-      broadcast_shape: Axes between batch_shape and the model's prior_shape.
-      payload: All bit strings, one after the other in row-major order of the batch.
-      lengths: uint32 [units], the length of each in bytes.
-      blocks: Checksums of runs of coding units.
-      rate: What compressing spent; None for a tensor that was loaded or sliced.
-    """
+    """The fields of a `CompressedTensor`, which describes them, without what needs files or messages."""
 
     model_id: str
     tables_digest: bytes
@@ -66,6 +54,6 @@ class CompressedUnits(ByValue):
 
 
 def few(units: Sequence[int]) -> str:
-    """The first units of a list, for a message."""
+    """The first units of a list, for messages."""
     shown = ", ".join(str(unit) for unit in units[:8])
     return shown if len(units) <= 8 else f"{shown} and {len(units) - 8} more"

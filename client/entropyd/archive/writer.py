@@ -1,7 +1,7 @@
-"""Writing archives.
+"""Writes archives.
 
-Invariant: memory is that of one tensor and one block, however many are appended; nothing is ever written
-twice; and a file appears under its name when it is complete and on the disk, or not at all.
+Invariant: memory is that of one tensor and one block, however many are appended; nothing is written twice;
+and a file appears under its name when it is complete and on the disk, or not at all.
 """
 
 from __future__ import annotations
@@ -35,24 +35,21 @@ MAX_METADATA_BYTES = 8 * 2**20
 
 
 class ArchiveWriter:
-    """Writes an archive from compressed tensors that come one after the other.
+    """Writes an archive of compressed tensors, one after the other.
 
-    Use it in a `with` statement: leaving it without an error finishes the archive, leaving it with one takes
-    back what was written. What a process leaves behind that is killed in between is a hidden file
-    `.NAME.*.part`, which `Archive.recover` reads.
+    Use it in a `with` statement: its end finishes the archive, or removes it if there was an error. A process
+    that is killed leaves a hidden file `.NAME.*.part`, which `Archive.recover` reads.
 
     Args:
-      target: The file. A regular file that is there is replaced when the archive is complete, without being
-        asked for, and keeps its mode; a device, a pipe or a socket is written to. Or a binary stream, which
-        is left open.
-      metadata: JSON values by name, to be kept with the data. Names that begin with `entropyd.` are ours.
-      model: The model, to be embedded, so that the archive decodes without the store that it came from.
-      exact_dtype: dtype of exact elements, that of the array which is restored in the end: float16, bfloat16,
-        float32 or float64. Such an archive is of format version 2; None makes one of version 1, which cannot
-        have exact elements.
+      target: The file, or a binary stream, which stays open. An existing regular file is replaced when the
+        archive is complete, and keeps its mode; a device, a pipe or a socket is written to.
+      metadata: JSON values by name, to store with the data. Names that begin with `entropyd.` are reserved.
+      model: A model to embed, so that the archive can be decoded without the store that it came from.
+      exact_dtype: dtype of exact elements, which is that of the restored array: float16, bfloat16, float32 or
+        float64. The archive then has format version 2; with None it has version 1 and no exact elements.
 
     Raises:
-      InvalidRequestError: If the metadata are no JSON, or more than 8 MiB of it; at the end, if nothing was
+      InvalidRequestError: If the metadata are not JSON, or take more than 8 MiB; at the end, if nothing was
         appended, not even a tensor without items.
       InvalidTensorError: If exact elements can have no such dtype.
       OSError: If the file cannot be written.
@@ -109,14 +106,13 @@ class ArchiveWriter:
 
         Args:
           tensor: The bit strings.
-          exact: Elements of the array that is restored from them which are to come back exactly as they were,
-            whatever the bit strings say.
+          exact: Elements of the array to restore exactly, in place of what the bit strings decode to.
 
         Raises:
           CorruptStringError: If a block of it does not match its checksum.
-          InvalidRequestError: If it is of another model, dtype or shape than the ones before, or the exact
-            elements are of another dtype or size.
-          InvalidTensorError: If the exact elements of one coding unit are in some 10 million runs or more.
+          InvalidRequestError: If it has another model, dtype or shape than the tensors before, or the exact
+            elements have another dtype or size.
+          InvalidTensorError: If the exact elements of one coding unit are in about 10 million runs or more.
         """
         header = self._header_for(tensor)
         damaged = damaged_units(tensor.payload, tensor.lengths, tensor.blocks)
@@ -150,7 +146,7 @@ class ArchiveWriter:
             raise
 
     def _header_for(self, tensor: CompressedUnits) -> ArchiveHeader:
-        """The header that the tensor asks for; it must be the one that is written."""
+        """The header of an archive of that tensor, which must equal the one that is written."""
         symbols = tensor.rate.symbols if tensor.rate is not None else 0
         known = bool(symbols) and len(tensor.lengths) > 0
         header = ArchiveHeader(
@@ -190,7 +186,7 @@ class ArchiveWriter:
             self._write(pack_chunk(MODEL, *self._model.pack()))
 
     def _write_blocks(self, *, keep_last: bool) -> None:
-        """Writes the pending units; the last block may still grow, and stays."""
+        """Writes pending units; the last block may stay, as it may still grow."""
         for first_unit, chunk in self._pending.take_blocks(keep_last=keep_last):
             self._recent.append((self._offset, first_unit))
             self._write(chunk)

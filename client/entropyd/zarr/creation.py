@@ -1,4 +1,4 @@
-"""What is tried when an array is created, so that one that can never be written is refused then."""
+"""Checks when an array is created, so that one that can never be written is refused then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entropyd.zarr.chunks import compressed_chunk
 if TYPE_CHECKING:
     from entropyd._connection import Connection
 
-# How long creating an array waits for a server that may not be there.
+# Time limit for creating an array where no server answers.
 _TIMEOUT_S = 3.0
 
 
@@ -34,18 +34,18 @@ def try_coding_unit(
     rank: int,
     chunk_shape: tuple[int, ...] | None,
 ) -> None:
-    """Compresses a chunk of one coding unit that has nothing but missing values; once, if that works.
+    """Compresses a chunk of one coding unit of missing values; a success is cached.
 
     Args:
-      server: The server to try it with.
+      server: The server to use.
       codec: The settings of the array's codec.
       dtype: Name of the array's dtype.
       rank: Number of its axes.
       chunk_shape: Shape of its chunks; None for any that end in the model's prior_shape.
 
     Raises:
-      EntropydError: As the first write would; UnavailableError or DeadlineExceededError where no server
-        answers in the time that creating an array may take.
+      EntropydError: As the first write would; UnavailableError or DeadlineExceededError if no server answers
+        in time.
     """
     with server.client(_TIMEOUT_S) as client:
         model = client.model(codec.model_id)

@@ -17,7 +17,6 @@ from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.coding.cost import row_bits
 from entropyd_server.coding.dtypes import WIRE_DTYPES, widen
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.lone_decoder import decode_alone
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
@@ -26,6 +25,7 @@ from entropyd_server.kernels.range_encoder import (
     encode_units,
     encoded_capacity,
 )
+from entropyd_server.kernels.single_decoder import decode_single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -207,6 +207,7 @@ class Codec(ABC):
                 values,
                 rows.offsets,
                 rows.row_index,
+                rows.unit_stride,
                 self.tables.rows,
                 self.tables.bounds,
                 self.tables.precision,
@@ -245,7 +246,7 @@ class Codec(ABC):
             raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
         values = np.empty((units, rows.symbols), self.compute_dtype)
         if units == 1:
-            statuses, positions = self._decode_alone(content, rows, values[0])
+            statuses, positions = self._decode_single(content, rows, values[0])
             return DecodedUnits(self.to_wire(values, rows), statuses, positions)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         decode_units(
@@ -253,9 +254,9 @@ class Codec(ABC):
             kernel_input(lengths),
             rows.offsets,
             rows.row_index,
+            rows.unit_stride,
             self.tables.rows,
             self.tables.bounds,
-            self.tables.buckets,
             self.tables.hints,
             self.tables.intervals,
             self.tables.precision,
@@ -266,14 +267,14 @@ class Codec(ABC):
         )
         return DecodedUnits(self.to_wire(values, rows), statuses, positions)
 
-    def _decode_alone(
+    def _decode_single(
         self, content: npt.NDArray[np.uint8], rows: Rows, values: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Decodes the one unit of `content`; gives statuses and positions.
 
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
-        status, position = decode_alone(
+        status, position = decode_single(
             content,
             0,
             len(content),

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
-from entropyd_server.kernels.lone_decoder import INTERVAL, LIKELY_INTERVALS
-from entropyd_server.kernels.lookup import fill_lookup
+from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
+from entropyd_server.kernels.single_decoder import INTERVAL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +33,8 @@ MAX_CDF_LENGTH = 2**27
 # tables leaves the second-level cache than that is worth (docs/performance.md).
 FINE_HINTS = 64
 DIGEST_TAG = b"entropyd tables\x01"
+# Intervals that decoding prefetches: most rows have no more.
+_LIKELY_INTERVALS = 32
 _MAX_REPORTED = 8
 
 
@@ -51,11 +53,9 @@ class CodingTables:
       rows: int32 [rows, 8], read-only: one record per row, columns as in `kernels.range_coder.Row`.
       bounds: uint16 [2 * intervals], read-only: first and last cumulative probability of every interval, as
         in `kernels.range_coder`.
-      buckets: uint16 [...], read-only: for each row and bucket of 2^BUCKET_SHIFT cumulative probabilities,
-        the interval in the row that holds the first of them.
       hints: uint8 or, if a row has more than 256 intervals, uint16 [...], read-only: for each row and equal
         part of it, a power of two of them, the interval in the row that holds most of that part.
-      intervals: `kernels.lone_decoder.INTERVAL` [intervals], read-only: what `bounds` says, for decoding.
+      intervals: `kernels.single_decoder.INTERVAL` [intervals], read-only: what `bounds` says, for decoding.
     """
 
     cdf: npt.NDArray[np.int32]
@@ -64,14 +64,13 @@ class CodingTables:
     digest: bytes
     rows: npt.NDArray[np.int32]
     bounds: npt.NDArray[np.uint16]
-    buckets: npt.NDArray[np.uint16]
     hints: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     intervals: npt.NDArray[np.void]
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        derived = (self.rows, self.bounds, self.buckets, self.hints, self.intervals)
+        derived = (self.rows, self.bounds, self.hints, self.intervals)
         return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
 
     @classmethod
@@ -107,12 +106,12 @@ class CodingTables:
         precision = -int(cdf_values[0])
         begins = np.flatnonzero((cdf_values >= 0) & (cdf_values < 1 << precision))
         bounds = _bounds(cdf_values, begins)
-        rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
+        rows, hints = _lookup(cdf_values, offset_values, bounds, precision)
         intervals = _intervals(cdf_values, begins, rows, precision)
-        for array in (cdf_values, offset_values, rows, bounds, buckets, hints, intervals):
+        for array in (cdf_values, offset_values, rows, bounds, hints, intervals):
             array.flags.writeable = False
         digest = _digest(cdf_values, offset_values)
-        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, intervals)
+        return cls(cdf_values, offset_values, precision, digest, rows, bounds, hints, intervals)
 
 
 def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
@@ -235,39 +234,29 @@ def _lookup(
     precision: int,
 ) -> tuple[
     npt.NDArray[np.int32],
-    npt.NDArray[np.uint16],
     npt.NDArray[Any],
 ]:
-    """Derives row records, decoding buckets and hints.
+    """Derives row records and hints.
 
-    A decoder knows a cumulative probability q below 2^precision and wants the last interval that begins at
-    or before q. A row of n intervals is cut into the power of two from 2n to 4n of equal buckets (fewer if
-    the precision does not allow as many), each of which knows where the search for its smallest q ends.
-    From there the search meets n intervals at most over all buckets, so less than 1/2 on average whatever
-    the row's shape, where q is uniform; and it is uniform if the symbols are drawn from the row.
-
-    Hints are for parts of a row, at least 2: from 2n to 4n up to FINE_HINTS intervals, from n to 2n beyond. A
-    part in which an interval begins has a hint that is wrong for a quarter of it, on average.
+    A hint is for one of the equal parts of a row, at least 2: of n intervals, 2n to 4n parts up to FINE_HINTS
+    intervals, n to 2n beyond, fewer if the precision does not allow as many. On average it is wrong for a
+    quarter of a part in which an interval begins.
     """
     heads = np.flatnonzero(cdf < 0)
     tops = np.add.reduceat((cdf == 1 << precision).astype(np.int64), heads)
     intervals = np.diff(heads, append=len(cdf)) - 1 - tops
     bits = np.ceil(np.log2(intervals)).astype(np.int64)
-    bucket_bits = np.minimum(bits + 1, precision)
     hint_bits = np.clip(bits + (intervals <= FINE_HINTS), 1, precision)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
     rows[:, Row.START] = np.cumsum(intervals) - intervals
     rows[:, Row.ESCAPE] = intervals - 1
     rows[:, Row.CDF_OFFSET] = cdf_offset
-    rows[:, Row.BUCKET_START] = np.cumsum(1 << bucket_bits) - (1 << bucket_bits)
-    rows[:, Row.BUCKET_SHIFT] = precision - bucket_bits
     rows[:, Row.HINT_START] = np.cumsum(1 << hint_bits) - (1 << hint_bits)
     rows[:, Row.HINT_SHIFT] = 64 - hint_bits
-    buckets = np.empty(int((1 << bucket_bits).sum()), np.uint16)
     hint_type = np.uint8 if (intervals <= 1 << 8).all() else np.uint16
     hints: npt.NDArray[Any] = np.empty(int((1 << hint_bits).sum()), hint_type)
-    fill_lookup(rows, bounds, precision, buckets, hints)
+    fill_hints(rows, bounds, precision, hints)
     middle = hints[rows[:, Row.HINT_START] + (1 << hint_bits >> 1)].astype(np.int64)
-    rows[:, Row.LIKELY] = np.maximum(middle - LIKELY_INTERVALS // 2, 0)
-    return rows, buckets, hints
+    rows[:, Row.LIKELY] = np.maximum(middle - _LIKELY_INTERVALS // 2, 0)
+    return rows, hints

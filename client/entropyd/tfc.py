@@ -19,7 +19,7 @@ import tensorflow_compression as tfc
 from entropyd._distributions import prior_of
 from entropyd.contract.arrays import bit_strings_of, read_array
 from entropyd.contract.config import UniversalBatchedConfig
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,7 +245,7 @@ def _tensor(bottleneck: Any, dtype: Any) -> Any:
         array, _ = read_array("bottleneck", bottleneck)
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
             found = f"has dtype {array.dtype}; expected {dtype.name}"
-            raise InvalidTensorError.of([Violation("bottleneck", found)])
+            raise InvalidTensorError.at("bottleneck", found)
     return tf.convert_to_tensor(bottleneck, dtype=dtype)
 
 

@@ -28,7 +28,7 @@ from entropyd_server.coding import self_test
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from tests.deploy import dockerfile
-from tests.machine import unprivileged
+from tests.support.machine import unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,8 @@ def test_the_image_serves_to_anybody_without_compiling_in_less_than_200_mb(root:
         assert psutil.Process(server.pid).memory_info().rss < 200e6
         with entropyd.Client(target) as client:
             x = np.random.default_rng(1).normal(0, 2, (5, 30, 2)).astype(np.float32)
-            restored = client.decompress(model, client.compress(model, x))
+            served = entropyd.Model(client._session, model)
+            restored = served.decompress(served.compress(x))
             assert client.server_info().roles == ("coding",)
         assert np.abs(restored - x).max() <= 0.5
     finally:

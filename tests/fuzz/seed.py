@@ -1,7 +1,4 @@
-"""Writes the first inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them.
-
-Owns well-formed inputs for each target, from which mutation starts. It must not be imported by a test.
-"""
+"""Writes the first, well-formed inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
-from tests.archive_cases import EMBEDDED
 from tests.fuzz.targets import codec
-from tests.sealed_objects import sealed, two_row_config
+from tests.support.archive_cases import EMBEDDED
+from tests.support.sealed_objects import sealed, two_row_config
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -13,7 +13,7 @@ import entropyd
 from entropyd import priors
 from entropyd.contract.arrays import numpy_dtype
 from entropyd.contract.config import BOTTLENECK_DTYPES
-from tests.tfc_models import tfc_model, tfc_strings
+from tests.support.tfc_models import tfc_model, tfc_strings
 
 if TYPE_CHECKING:
     import numpy.typing as npt

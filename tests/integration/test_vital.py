@@ -18,10 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
-from tests.integration.faulty_server import HANGS, FaultyServer
-from tests.integration.load import free_ports
-from tests.operations import status_page_of, until
-from tests.stored_models import CHANNELS, put_model
+from tests.support.faulty_server import HANGS, FaultyServer
+from tests.support.load import free_ports
+from tests.support.operations import status_page_of, until
+from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def large_call(server: FaultyServer) -> None:
 
 def call(server: FaultyServer, array: Any) -> None:
     with entropyd.Client(server.target, timeout_s=5) as client, contextlib.suppress(entropyd.EntropydError):
-        entropyd.Model(client, server.model).compress(array)
+        entropyd.Model(client._session, server.model).compress(array)
 
 
 HEALTH = "entropyd_server.rpc.health:Health.alive"
@@ -212,7 +212,7 @@ def test_what_fails_for_want_of_memory_costs_a_call_alone(tmp_path: Path) -> Non
         FaultyServer(faults, tmp_path / "faults", "--role", "coding", store=store) as server,
         entropyd.Client(server.target) as client,
     ):
-        model = entropyd.Model(client, info)
+        model = entropyd.Model(client._session, info)
         for function in CALLS:
             server.fail(function)
             for _ in range(3):

@@ -1,8 +1,7 @@
 """A model inside an archive: the configuration and the coding tables themselves.
 
-Owns the bytes of the MODL chunk, and the digest that ties tables to what was coded with them. It must not
-know a server. Invariant: an EmbeddedModel's id and digest follow from what it holds, so one that says it
-belongs to an archive does.
+Invariant: id and digest are computed from the content, so a model whose id and digest are those of an archive
+decodes it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from entropyd.archive.layout import LayoutError
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.by_value import ByValue
 from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError
@@ -26,7 +26,7 @@ from entropyd.contract.json_text import parse_json
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.archive.tensor import CompressedTensor
+_Units = TypeVar("_Units", bound=CompressedUnits)
 
 _HEAD = struct.Struct("<IQI")
 _DIGEST_TAG = b"entropyd tables\x01"
@@ -34,7 +34,7 @@ _DIGEST_TAG = b"entropyd tables\x01"
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedModel(ByValue):
-    """All that decoding needs.
+    """Everything that decoding needs.
 
     Attributes:
       config: The configuration, whose hash is the model id.
@@ -67,29 +67,28 @@ class EmbeddedModel(ByValue):
 
     @cached_property
     def standalone_config(self) -> UniversalBatchedConfig:
-        """A configuration that brings its tables along, for a server that does not have this model.
+        """A configuration that includes the tables, for a server that does not have this model.
 
-        Its id is another one, because tables that are supplied are part of the identity; its tables_digest
-        is the same.
+        Its id differs, because supplied tables are part of the identity; its tables_digest is the same.
         """
         return dataclasses.replace(self.config, tables=(self.cdf, self.cdf_offset))
 
-    def standalone(self, tensor: CompressedTensor) -> CompressedTensor:
+    def standalone(self, tensor: _Units) -> _Units:
         """A tensor of this model, as one of the model that `standalone_config` makes."""
         return dataclasses.replace(tensor, model_id=self.standalone_config.model_id)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """Renders head and data of a MODL chunk."""
+        """Renders header and data of a MODL chunk."""
         document = self.config.canonical_json
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = deflate.compress(document + _int32(self.cdf) + _int32(self.cdf_offset)) + deflate.flush()
         return _HEAD.pack(len(document), len(self.cdf), len(self.cdf_offset)), data
 
     @classmethod
-    def parse(cls, head: bytes, data: bytes) -> EmbeddedModel:
+    def parse(cls, header: bytes, data: bytes) -> EmbeddedModel:
         """Reads a MODL chunk."""
         try:
-            config_bytes, cdf_length, rows = _HEAD.unpack(head)
+            config_bytes, cdf_length, rows = _HEAD.unpack(header)
             raw_bytes = config_bytes + 4 * (cdf_length + rows)
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
             raw = inflate.decompress(data, raw_bytes + 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def array_of(field: str, value: Any, *dtypes: str, numbers: str | None = None) -
         )
         expected = ", ".join(dtypes[:-1]) + " or " * (len(dtypes) > 1) + dtypes[-1]
         advice = f": pass np.asarray(x, '{default}')" if array.dtype.kind in _ROUNDED_KINDS else ""
-        raise _invalid(field, f"{what}; expected {expected}{advice}")
+        raise InvalidTensorError.at(field, f"{what}; expected {expected}{advice}")
     # A list may have joined arrays to numbers, which are float64 to NumPy.
     return _cast(array, np.result_type(*map(numpy_dtype, found)))
 
@@ -86,7 +86,7 @@ def read_array(field: str, value: Any) -> tuple[Array, set[str]]:
     if isinstance(value, _NUMBERS) and not isinstance(value, np.generic):
         return _joined(field, value)
     if not _is_array(value):
-        raise _invalid(field, f"is {_a(value)}; expected an array, or a list of numbers")
+        raise InvalidTensorError.at(field, f"is {_a(value)}; expected an array, or a list of numbers")
     array = _converted(field, value)
     return array, {array.dtype.name}
 
@@ -99,7 +99,7 @@ def numbers_as(field: str, array: Array, dtype: str) -> Array:
     """
     converted = _cast(array, numpy_dtype(dtype))
     if converted.dtype.kind in "iu" and not np.array_equal(converted, array):
-        raise _invalid(field, f"holds numbers that are no {dtype}")
+        raise InvalidTensorError.at(field, f"holds numbers that are no {dtype}")
     return converted
 
 
@@ -120,7 +120,7 @@ def bit_strings_of(field: str, value: Any) -> tuple[tuple[int, ...], list[bytes]
         if all(isinstance(string, bytes) for string in strings):
             return array.shape, strings
         problem = "is a ragged list; expected rows of one length"
-    raise InvalidRequestError.of([Violation(field, problem)])
+    raise InvalidRequestError.at(field, problem)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -147,9 +147,9 @@ def _joined(field: str, value: Any) -> tuple[Array, set[str]]:
         if array.dtype.kind == "O":  # integers beyond 64 bits
             array = np.asarray(parts, np.float64)
     except ValueError as error:
-        raise _invalid(field, "is a ragged list; expected rows of one length") from error
+        raise InvalidTensorError.at(field, "is a ragged list; expected rows of one length") from error
     except OverflowError as error:
-        raise _invalid(field, "holds an integer beyond float64's range") from error
+        raise InvalidTensorError.at(field, "holds an integer beyond float64's range") from error
     return array, found
 
 
@@ -159,12 +159,12 @@ def _parts(field: str, value: Any, found: set[str], depth: int) -> Any:
         if isinstance(value, _NUMBERS):
             return value
         if not _is_array(value):
-            raise _invalid(field, f"is {_a(value)}; expected a number")
+            raise InvalidTensorError.at(field, f"is {_a(value)}; expected a number")
         array = _converted(field, value)
         found.add(array.dtype.name)
         return array
     if depth == _MAX_DEPTH:
-        raise _invalid(field, f"nests more than {_MAX_DEPTH} lists")
+        raise InvalidTensorError.at(field, f"nests more than {_MAX_DEPTH} lists")
     if all(issubclass(kind, _NUMBERS) for kind in set(map(type, value))):
         return value
     return [_parts(f"{field}[{place}]", part, found, depth + 1) for place, part in enumerate(value)]
@@ -177,13 +177,13 @@ def _converted(field: str, value: Any) -> Array:
     except MemoryError:
         raise
     except Exception as error:  # whatever the value's own conversion raises
-        raise _invalid(field, f"is {_a(value)} that gives no array: {error}") from error
+        raise InvalidTensorError.at(field, f"is {_a(value)} that gives no array: {error}") from error
     if isinstance(array, np.ma.MaskedArray):
         found = "is a masked array, whose mask would be lost: pass x.filled(VALUE), "
-        raise _invalid(field, found + "or x.data where nothing is masked")
+        raise InvalidTensorError.at(field, found + "or x.data where nothing is masked")
     if type(array) not in {np.ndarray, np.memmap}:
         found = f"is {_a(array)}, and what that says beside its elements would be lost: pass np.asarray(x)"
-        raise _invalid(field, found)
+        raise InvalidTensorError.at(field, found)
     return array
 
 
@@ -222,9 +222,11 @@ def _objects(value: Any) -> list[Any]:
     """The elements of an array of dtype object."""
     array = _converted("strings", value)
     if array.dtype.kind == "S":
-        raise _invalid("strings", _TRIMMED)
+        raise InvalidTensorError.at("strings", _TRIMMED)
     if array.dtype.kind != "O":
-        raise _invalid("strings", f"has dtype {array.dtype}; expected bytes, or an array of dtype object")
+        raise InvalidTensorError.at(
+            "strings", f"has dtype {array.dtype}; expected bytes, or an array of dtype object"
+        )
     elements: list[Any] = array.reshape(-1).tolist()
     return elements
 
@@ -238,7 +240,3 @@ def _a(value: Any) -> str:
     """A value's type with an article, for messages."""
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _invalid(field: str, description: str) -> InvalidTensorError:
-    return InvalidTensorError.of([Violation(field, description)])

@@ -173,7 +173,7 @@ class UniversalBatchedConfig(ByValue):
           InvalidConfigError: If it is not such a dictionary, or describes no model.
         """
         if not isinstance(config, dict) or config.get("kind") != "universal_batched":
-            raise InvalidConfigError.of([Violation("config.kind", "is missing or not universal_batched")])
+            raise InvalidConfigError.at("config.kind", "is missing or not universal_batched")
         fields = {name: value for name, value in config.items() if name != "kind"}
         problems: list[Violation] = []
         try:
@@ -188,7 +188,7 @@ class UniversalBatchedConfig(ByValue):
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             cause = f"{type(error).__name__}: {error!s:.200}"
             message = f"is no dictionary of a universal_batched configuration ({cause})"
-            raise InvalidConfigError.of([Violation("config", message)]) from error
+            raise InvalidConfigError.at("config", message) from error
 
     @classmethod
     def collecting(cls, problems: Sequence[Violation], fields: Mapping[str, Any]) -> UniversalBatchedConfig:

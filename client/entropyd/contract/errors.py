@@ -91,8 +91,13 @@ class _InvalidArgumentError(EntropydError):
 
     @classmethod
     def of(cls, violations: Sequence[Violation]) -> Self:
-        """Builds the error whose message lists `violations`, at least one."""
+        """The error whose message lists `violations`, at least one."""
         return cls("; ".join(str(violation) for violation in violations), violations=violations)
+
+    @classmethod
+    def at(cls, field: str, description: str) -> Self:
+        """The error of one violation; see `Violation`."""
+        return cls.of([Violation(field, description)])
 
 
 class InvalidConfigError(_InvalidArgumentError):

@@ -29,6 +29,9 @@ MAX_RANK = 32
 # Axes of length 0 aside, so that NumPy can hold any shape that is let in, and count its bytes in 63 bits.
 MAX_ELEMENTS = 2**59
 
+# Version of the layout of a CompressedTensor.
+FORMAT_VERSION = 1
+
 # name -> (enum value, little-endian NumPy dtype of the elements)
 _DTYPES: dict[str, tuple[types_pb2.DType, np.dtype[Any]]] = {
     "float16": (types_pb2.D_TYPE_FLOAT16, np.dtype("<f2")),
@@ -79,7 +82,7 @@ def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any]
     name = array.dtype.name if dtype is None else dtype
     if name not in _DTYPES:
         expected = ", ".join(_DTYPES)
-        raise InvalidTensorError.of([Violation("tensor", f"has dtype {name}; expected one of {expected}")])
+        raise InvalidTensorError.at("tensor", f"has dtype {name}; expected one of {expected}")
     number, wire = _DTYPES[name]
     elements = array.view(np.uint16) if array.dtype.kind == "V" else array
     fields = {"dtype": number, "shape": array.shape}
@@ -110,7 +113,7 @@ def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array
     data = tensor.data  # protobuf copies a field of bytes each time that it is read
     if len(data) != expected_bytes:
         found = f"has {len(data)} bytes; expected {expected_bytes} for {name} of shape {shape}"
-        raise InvalidTensorError.of([Violation(f"{field}.data", found)])
+        raise InvalidTensorError.at(f"{field}.data", found)
     return name, np.frombuffer(data, wire).reshape(shape)
 
 
@@ -122,11 +125,11 @@ def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:
     """
     shape = tuple(axes[:])  # protobuf's containers are slow to iterate over
     if len(shape) > MAX_RANK:
-        raise InvalidTensorError.of([Violation(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")])
+        raise InvalidTensorError.at(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")
     if shape and min(shape) < 0:
-        raise InvalidTensorError.of([Violation(field, f"is {shape}; expected no negative axis")])
+        raise InvalidTensorError.at(field, f"is {shape}; expected no negative axis")
     if (prod(shape) or prod(axis or 1 for axis in shape)) > MAX_ELEMENTS:
-        raise InvalidTensorError.of([Violation(field, f"is {shape}; expected at most 2^59 elements")])
+        raise InvalidTensorError.at(field, f"is {shape}; expected at most 2^59 elements")
     return shape
 
 
@@ -160,7 +163,7 @@ def config_from_message(message: types_pb2.ModelConfig) -> UniversalBatchedConfi
       InvalidConfigError: If it cannot make a model; names every field that is wrong.
     """
     if message.WhichOneof("kind") != "universal_batched":
-        raise InvalidConfigError.of([Violation("config", "has no kind; expected universal_batched")])
+        raise InvalidConfigError.at("config", "has no kind; expected universal_batched")
     universal = message.universal_batched
     given: dict[str, Any] = {
         field: getattr(universal, field)

@@ -1,10 +1,9 @@
-"""The variables of a model, in TFC's order, and the model that has other ones.
+"""Reads the variables of a model in TFC's order, and replaces them.
 
-Owns that order and the checks of what is set. It must not know where models live. Invariant: the weights of a
-model set on itself give the same configuration, and so the same id.
+Invariant: a model whose own weights are set has the same configuration, and so the same id.
 
 TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, then the prior's own. Tables of a stateless
-model are tensors, not variables, and do not count.
+model are tensors, not variables, and are left out.
 """
 
 from __future__ import annotations
@@ -12,70 +11,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
-from entropyd.contract.wire import array_from_message
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from entropyd.contract.config import UniversalBatchedConfig
     from entropyd.contract.parameters import Array
-    from entropyd.v1 import types_pb2
     from entropyd_server.store.model_store import StoredModel
 
 TABLES = ("cdf", "cdf_offset")
 
 
 def weights_of(model: StoredModel) -> dict[str, Array]:
-    """The variables of a model by name, in TFC's order."""
+    """Returns the variables of a model by name, in TFC's order."""
     variables = dict(model.config.prior.variables)
     if model.tables is None or model.config.stateless:
         return variables
     return {"cdf": model.tables.cdf, "cdf_offset": model.tables.cdf_offset, **variables}
 
 
-def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> dict[str, Array]:
-    """Reads the weights to set on a model.
-
-    Returns:
-      Arrays by name, in TFC's order.
-
-    Raises:
-      InvalidTensorError: Naming every weight of wrong dtype or shape; or `weights`, if their number is wrong.
-    """
-    current = weights_of(model)
-    if len(tensors) != len(current):
-        names = ", ".join(current) or "none"
-        found = f"has {len(tensors)} tensors; expected {len(current)}: {names}"
-        raise InvalidTensorError.of([Violation("weights", found)])
-    problems: list[Violation] = []
-    arrays: dict[str, Array] = {}
-    for number, (name, tensor) in enumerate(zip(current, tensors, strict=True)):
-        field = f"weights[{number}]"
-        dtype, array = array_from_message(tensor, field)
-        expected = current[name]
-        if dtype != expected.dtype.name:
-            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {expected.dtype.name}"))
-        # As in TFC, tables may have another length: those of another density usually do.
-        elif array.shape != expected.shape if name not in TABLES else array.ndim != 1:
-            wanted = "a vector" if name in TABLES else expected.shape
-            problems.append(Violation(field, f"({name}) has shape {array.shape}; expected {wanted}"))
-        elif not np.isfinite(array).all():
-            problems.append(Violation(field, f"({name}) holds NaN or infinities; expected finite numbers"))
-        arrays[name] = array
-    if problems:
-        raise InvalidTensorError.of(problems)
-    return arrays
-
-
 def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatchedConfig:
-    """The configuration of a model with other weights: its own where they are equal to the bit.
+    """Returns the configuration of a model with other weights; its own if they are equal to the bit.
 
     Raises:
-      InvalidTensorError: If the tables are none; names them as weights.
+      InvalidTensorError: If `cdf` and `cdf_offset` are no tables of the model; names them as weights.
     """
     config = model.config
     prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
@@ -99,7 +58,7 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatch
     ):
         if found != expected:
             problem = f"({TABLES[number]}) has {what} {found}; expected {expected}"
-            raise InvalidTensorError.of([Violation(f"weights[{number}]", problem)])
+            raise InvalidTensorError.at(f"weights[{number}]", problem)
     if changed is config and tables.digest == model.tables.digest:
         return config
     return replace(changed, tables=(tables.cdf, tables.cdf_offset))

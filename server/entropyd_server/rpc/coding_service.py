@@ -14,20 +14,15 @@ import numpy as np
 
 from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
-from entropyd.contract.wire import dtype_number, tensor_parts
+from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits, none_set
 from entropyd_server.coding.dtypes import BFLOAT16_NAN
 from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork
 from entropyd_server.errors import as_error
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.rpc.large_message import LargeMessage
-from entropyd_server.rpc.requests.coding import (
-    FORMAT_VERSION,
-    decompress_source,
-    parse_compress,
-    parse_decompress,
-)
+from entropyd_server.rpc.large_fields import LargeMessage
+from entropyd_server.rpc.requests.coding import decompress_source, parse_compress, parse_decompress
 from entropyd_server.rpc.streams import answer_each
 
 if TYPE_CHECKING:

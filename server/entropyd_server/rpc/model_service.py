@@ -1,22 +1,20 @@
-"""ModelService: models by config hash."""
+"""ModelService: creates, describes, perturbs and fits models."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf import timestamp_pb2
-
-from entropyd.contract.errors import DataLossError, InvalidRequestError, ModelNotFoundError, Violation
-from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
+from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd.contract.wire import config_from_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.models.model_id import checked_model_id
-from entropyd_server.models.weights import parse_weights, weights_of, with_weights
+from entropyd_server.models.weights import weights_of, with_weights
 from entropyd_server.rpc.requests.fit import read_task
 from entropyd_server.rpc.requests.perturb import nothing_perturbed, parse_perturb, render_perturbed
-from entropyd_server.store.model_object import TablesOrigin
+from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
 from entropyd_server.store.model_store import StoredModel
 
 if TYPE_CHECKING:
@@ -27,75 +25,79 @@ if TYPE_CHECKING:
     from entropyd_server.modeling.perturber import Perturber
     from entropyd_server.models.cache import ModelCache
     from entropyd_server.models.creation import ModelCreator
+    from entropyd_server.models.importing import ModelImporter
+    from entropyd_server.models.quota import ModelQuota
     from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.call import Call
 
 
-_DEFAULT_PAGE_SIZE = 50
-# Objects of one page that are read at the same time.
+# Objects of a page that are read concurrently.
 _PAGE_READS = 8
-_ORIGINS = {
-    TablesOrigin.UNKNOWN: model_pb2.TABLES_ORIGIN_UNSPECIFIED,
-    TablesOrigin.BUILT: model_pb2.TABLES_ORIGIN_BUILT,
-    TablesOrigin.SUPPLIED: model_pb2.TABLES_ORIGIN_SUPPLIED,
-    TablesOrigin.IMPORTED: model_pb2.TABLES_ORIGIN_IMPORTED,
-}
+
+
+class ModelCaller(NamedTuple):
+    """Who makes a call.
+
+    Attributes:
+      name: Whose quota a new model counts against.
+      turn_key: Callers of one key take turns as one where models are built or fitted.
+      is_admin: Whether the caller may do everything.
+    """
+
+    name: str
+    turn_key: str
+    is_admin: bool
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
     """Serves the models of one store.
 
     Args:
-      caller: Names whoever made a call, by its context.
-      is_admin: Says whether whoever made a call may do everything, by its context.
-      turns: Names who takes turns with others in having models made, by the context of a call.
+      caller_of: Says who makes a call, by its context.
     """
 
     def __init__(
         self,
         *,
         store: ModelStore,
-        library: ModelCache,
+        models: ModelCache,
+        quota: ModelQuota,
         creator: ModelCreator,
+        importer: ModelImporter,
         perturber: Perturber,
         fitter: Fitter,
         limits: Limits,
-        caller: Callable[[Call], str],
-        is_admin: Callable[[Call], bool],
-        turns: Callable[[Call], str],
+        caller_of: Callable[[Call], ModelCaller],
     ) -> None:
         self._store = store
-        self._library = library
+        self._models = models
+        self._quota = quota
         self._creator = creator
+        self._importer = importer
         self._perturber = perturber
         self._fitter = fitter
         self._limits = limits
-        self._caller = caller
-        self._is_admin = is_admin
-        self._turns = turns
+        self._caller_of = caller_of
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Call
     ) -> model_pb2.CreateModelResponse:
         """See model.proto."""
         config = await asyncio.to_thread(config_from_message, request.config)
-        model, created = await self._creator.create(config, self._caller(context), self._turns(context))
-        return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
+        caller = self._caller_of(context)
+        model, created = await self._creator.create(config, caller.name, caller.turn_key)
+        return model_pb2.CreateModelResponse(model=render_model(model.stored), created=created)
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
-        return model_pb2.GetModelResponse(model=_render(model.stored))
+        model = await self._models.model(request.model_id)
+        return model_pb2.GetModelResponse(model=render_model(model.stored))
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Call
     ) -> model_pb2.ListModelsResponse:
-        """See model.proto. Models are read past the cache, so that a listing evicts nothing."""
-        page_size = request.page_size or min(_DEFAULT_PAGE_SIZE, self._limits.max_page_size)
-        if not 1 <= page_size <= self._limits.max_page_size:
-            found = f"is {page_size}; expected 1 to {self._limits.max_page_size}"
-            raise InvalidRequestError.of([Violation("page_size", found)])
-        after = checked_model_id(request.page_token) if request.page_token else ""
+        """See model.proto. Bypasses the cache, so that a listing evicts nothing."""
+        page_size, after = parse_page(request, self._limits)
         model_ids = await self._store.list_ids(page_size + 1, after)
         page = model_pb2.ListModelsResponse()
         last = await self._list(model_ids[:page_size], page)
@@ -103,10 +105,10 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return page
 
     async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
-        """Adds models to a page, at least one, until it would be larger than a message may be.
+        """Adds models to a page, at least one, up to max_message_bytes.
 
         Returns:
-          The last of the ids that the page answers for; "" if there are none.
+          The last of the ids that the page covers; "" if there are none.
         """
         page_bytes, last = 0, ""
         for start in range(0, len(model_ids), _PAGE_READS):
@@ -114,14 +116,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             found = await asyncio.gather(*map(self._store.load, reads), return_exceptions=True)
             for model_id, model in zip(reads, found, strict=True):
                 if isinstance(model, StoredModel):
-                    message = _render(model)
+                    message = render_model(model)
                     page_bytes += message.ByteSize()
                     if page.models and page_bytes > self._limits.max_message_bytes:
                         return last
                     page.models.append(message)
                 elif isinstance(model, DataLossError):
                     page.damaged_model_ids.append(model_id)
-                elif not isinstance(model, ModelNotFoundError):  # it was deleted since its name was read
+                elif not isinstance(model, ModelNotFoundError):  # deleted after it was listed
                     raise model
                 last = model_id
         return last
@@ -131,14 +133,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.DeleteModelResponse:
         """See model.proto."""
         await self._store.delete(checked_model_id(request.model_id))
-        self._library.forget(request.model_id)
+        self._models.forget(request.model_id)
         return model_pb2.DeleteModelResponse()
 
     async def GetTables(
         self, request: model_pb2.GetTablesRequest, context: Call
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
-        tables = (await self._library.codec(request.model_id)).tables
+        tables = (await self._models.codec(request.model_id)).tables
         return model_pb2.GetTablesResponse(
             tables=types_pb2.Tables(
                 cdf=tensor_to_message(tables.cdf),
@@ -151,7 +153,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.GetWeightsRequest, context: Call
     ) -> model_pb2.GetWeightsResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
+        model = await self._models.model(request.model_id)
         return model_pb2.GetWeightsResponse(
             weights=[
                 model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
@@ -163,11 +165,12 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.SetWeightsRequest, context: Call
     ) -> model_pb2.SetWeightsResponse:
         """See model.proto."""
-        stored = (await self._library.model(request.model_id)).stored
+        stored = (await self._models.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
-        model, _ = await self._creator.create(config, self._caller(context), self._turns(context))
-        return model_pb2.SetWeightsResponse(model=_render(model.stored))
+        caller = self._caller_of(context)
+        model, _ = await self._creator.create(config, caller.name, caller.turn_key)
+        return model_pb2.SetWeightsResponse(model=render_model(model.stored))
 
     async def ExportModel(
         self, request: model_pb2.ExportModelRequest, context: Call
@@ -181,14 +184,15 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ImportModelRequest, context: Call
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
-        model, created = await self._creator.add(
-            request.object, self._caller(context), may_choose_tables=self._is_admin(context)
+        caller = self._caller_of(context)
+        model, created = await self._importer.add(
+            request.object, caller.name, may_choose_tables=caller.is_admin
         )
-        return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
+        return model_pb2.ImportModelResponse(model=render_model(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
+        model = await self._models.model(request.model_id)
         call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
@@ -197,11 +201,11 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
         """See model.proto."""
-        caller = self._caller(context)
-        await self._creator.check_place(caller)
+        caller = self._caller_of(context)
+        await self._quota.check(caller.name)
         task = await read_task(requests, self._limits)
         fitted = task.config
-        async with contextlib.aclosing(self._fitter.fit(task, self._turns(context))) as states:
+        async with contextlib.aclosing(self._fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
                 fitted = replace(task.config, prior=state.prior)
                 progress = model_pb2.FitProgress(
@@ -210,22 +214,5 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                     remaining_seconds=state.remaining_seconds,
                 )
                 await context.write(model_pb2.FitModelResponse(progress=progress))
-        model, _ = await self._creator.create(fitted, caller, self._turns(context))
-        await context.write(model_pb2.FitModelResponse(model=_render(model.stored)))
-
-
-def _render(model: StoredModel) -> model_pb2.Model:
-    create_time = timestamp_pb2.Timestamp()
-    create_time.FromDatetime(model.created_at)
-    tables = model.tables
-    return model_pb2.Model(
-        model_id=model.config.model_id,
-        config=config_to_message(model.config),
-        tables_digest=b"" if tables is None else tables.digest,
-        prior_shape=model.config.prior_shape,
-        table_rows=0 if tables is None else len(tables.cdf_offset),
-        table_bytes=model.table_bytes,
-        built_with=model.built_with,
-        create_time=create_time,
-        tables_origin=_ORIGINS[model.tables_origin],
-    )
+        model, _ = await self._creator.create(fitted, caller.name, caller.turn_key)
+        await context.write(model_pb2.FitModelResponse(model=render_model(model.stored)))

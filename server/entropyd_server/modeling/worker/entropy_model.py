@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_compression as tfc
 import tensorflow_probability as tfp
 
-from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd_server.modeling.building import BuiltTables
 from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization
@@ -84,7 +84,7 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
         message = (
             f"has a batch shape {config.prior_shape} that TensorFlow cannot broadcast; expected fewer axes"
         )
-        raise InvalidConfigError.of([Violation("prior", message)]) from error
+        raise InvalidConfigError.at("prior", message) from error
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         limit = limits.max_build_memory_bytes
         raise LimitExceededError(
@@ -126,4 +126,4 @@ def _bad_density(config: UniversalBatchedConfig, density: str) -> InvalidConfigE
         f"has the density {density} at an integer, computed in {config.prior.dtype}; "
         f"expected finite densities of at least 0: use a less extreme scale{remedy}"
     )
-    return InvalidConfigError.of([Violation("prior", message)])
+    return InvalidConfigError.at("prior", message)

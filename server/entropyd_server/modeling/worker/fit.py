@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.fit_frames import FitState
 from entropyd_server.modeling.worker.entropy_model import entropy_model
 from entropyd_server.modeling.worker.table_shape import coding_dtype
@@ -124,7 +124,7 @@ class Fit:
             f"gives the samples {bits:g} bits per element after {self._step} steps: begin nearer to them, "
             "with a wider scale, or with laplace_tail_mass above 0"
         )
-        return InvalidConfigError.of([Violation("prior", found)])
+        return InvalidConfigError.at("prior", found)
 
     def _bits_per_element(self) -> Any:
         # The class adds noise of its own to whatever it is called with; this noise is there already.

@@ -18,7 +18,7 @@ import tensorflow_compression as tfc
 import tensorflow_probability as tfp
 from tensorflow_compression.python.distributions import round_adapters
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES, NOISE_ADAPTER
 from entropyd.contract.prior import Prior
 
@@ -49,7 +49,7 @@ def distribution(prior: Prior, parameter: Parameter = lambda _prior, _name, arra
         return _distribution(prior, parameter)
     except ValueError as error:
         message = f"has shapes that TensorFlow Probability refuses: {error}"
-        raise InvalidConfigError.of([Violation("prior", message)]) from error
+        raise InvalidConfigError.at("prior", message) from error
 
 
 def _distribution(prior: Prior, parameter: Parameter) -> Any:

@@ -141,7 +141,7 @@ def _check_order(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64
     if shortest < 1:
         element = element_name(config.prior_shape, int(lengths.argmin()))
         found = f"is {config.tail_mass:g}, at which the tails{element} cross by {1 - shortest:.0f} integers"
-        raise InvalidConfigError.of([Violation("tail_mass", f"{found}; expected less")])
+        raise InvalidConfigError.at("tail_mass", f"{found}; expected less")
 
 
 def _check_width(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64]) -> None:
@@ -178,7 +178,7 @@ def _check_range(
     remedy = " or one with float64 parameters" if dtype == "float32" else ""
     found = f"covers integers as far as {distance.max():.12g} from 0{element}"
     expected = f"tables of a {dtype} prior reach {most}; expected a prior nearer to 0{remedy}"
-    raise InvalidConfigError.of([Violation("prior", f"{found}; {expected}")])
+    raise InvalidConfigError.at("prior", f"{found}; {expected}")
 
 
 def _live_arrays(prior: Prior) -> int:

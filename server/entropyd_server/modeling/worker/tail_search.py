@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.worker.table_shape import element_name
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def bisect(function: Callable[[Any], Any], target: Any, shape: Any, dtype: Any) 
         element = element_name(shape, int(np.argmin(found)))
         problem = f"has no tail{element} within 2^{_FARTHEST_BITS} of 0"
         expected = f"expected a cumulative that rises from 0 to 1, computed in {dtype.name}"
-        raise InvalidConfigError.of([Violation("prior", f"{problem}; {expected}")])
+        raise InvalidConfigError.at("prior", f"{problem}; {expected}")
     return tf.constant(solution, dtype)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_compression.python.distributions import helpers
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.worker.table_shape import element_name
 from entropyd_server.modeling.worker.tail_search import EndlessSearchError, bisect, descend
 
@@ -63,11 +63,11 @@ def _check_finite(tail: Array, tail_mass: float) -> None:
     rounding = np.finfo(tail.dtype).epsneg
     if tail_mass < rounding:
         found = f"is {tail_mass:g}, which a {tail.dtype.name} prior cannot tell from 0"
-        raise InvalidConfigError.of([Violation("tail_mass", f"{found}; expected at least {rounding:.3g}")])
+        raise InvalidConfigError.at("tail_mass", f"{found}; expected at least {rounding:.3g}")
     flat_index = int(np.argmin(finite))
     element = element_name(tail.shape, flat_index)
     found = f"has a tail at {tail.flat[flat_index]}{element} at tail_mass {tail_mass:g}"
-    raise InvalidConfigError.of([Violation("prior", f"{found}; expected a finite number")])
+    raise InvalidConfigError.at("prior", f"{found}; expected a finite number")
 
 
 def _tails(distribution: Any, tail_mass: float, search: Callable[..., Any]) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
 from entropyd_server.modeling.worker.priors import distribution, network_variables
@@ -55,7 +55,7 @@ class TrainablePrior:
             return self._current(self._prior)
         except InvalidConfigError as error:
             found = "diverged: begin nearer to the samples, or with a family that fits them"
-            raise InvalidConfigError.of([Violation("prior", found)]) from error
+            raise InvalidConfigError.at("prior", found) from error
 
     def _current(self, prior: Prior) -> Prior:
         network = {name: variable.numpy() for name, variable in self._network.items()}

@@ -1,0 +1,249 @@
+"""Every example of README.md, docs and `--help` is run, or stands here with the reason why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click import Command, Group
+from click.testing import CliRunner
+
+import entropyd
+from entropyd import priors
+from entropyd.cli.main import entropyd as command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entropyd_server.local import LocalServer
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(python|sh|bash|console)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# Examples, page and line of their beginning, that other tests run.
+ELSEWHERE = {
+    ("README.md", "import numpy as np"): "test_examples.py",
+    ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
+    ("cli.md", "$ "): "test_cli_tour.py",
+    ("security.md", "$ "): "test_security_page.py",
+    ("bounded.md", "import numpy as np"): "test_bounded.py",
+    ("range-coder.md", "import struct"): "test_range_coder_page.py",
+    ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
+    ("zarr.md", "import numpy as np"): "test_zarr.py",
+    ("zarr.md", "import xarray"): "test_zarr.py",
+}
+NOT_RUN = {
+    ("README.md", "git clone"): "fetches the project",
+    ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "a collector elsewhere",
+    ("operations.md", "docker build"): "a container engine",
+    ("operations.md", "docker exec"): "a container engine",
+    ("operations.md", "kind load"): "a cluster",
+    ("operations.md", "sudo python3.11"): "root, and a machine of its own",
+    ("operations.md", "python3 -m entropyd_server.store.check"): "a cluster",
+    ("operations.md", "rsync"): "a store and a place for its copy",
+    ("replicas.md", 'entropyd.Client("dns:///'): "names of other machines",
+    ("security.md", "entropyd-server --listen 0.0.0.0"): "certificates of other machines",
+    ("security.md", "credentials ="): "certificates of other machines",
+}
+# What an example takes for granted.
+BEFORE = {
+    ("archive.md", "from entropyd import Archive"): """
+import numpy as np
+parts = np.random.default_rng(0).normal(0, 2, (2, 7000, 4, 3)).astype(np.float32)
+compressed = model.compress(parts[0])
+""",
+    ("archive.md", "with Archive.open"): """
+from entropyd import Archive, ArchiveWriter, EmbeddedModel
+import numpy as np
+with ArchiveWriter("x.entropyd", model=EmbeddedModel.of(model)) as writer:
+    writer.append(model.compress(np.zeros((9, 4, 3), np.float32)))
+""",
+    ("archive.md", "import numpy as np"): """
+from entropyd import Archive, ArchiveWriter
+import numpy as np
+measured = np.full((9, 4, 3), np.nan, np.float32)
+""",
+    ("observability.md", "client = entropyd.Client"): "import entropyd",
+    ("python.md", "compressed = model.compress"): """
+import numpy as np
+x = np.zeros((5, 4, 3))
+""",
+    ("python.md", "with ProcessPoolExecutor"): """
+import multiprocessing
+import numpy as np
+from concurrent.futures import ProcessPoolExecutor
+arrays = [np.zeros((5, 4, 3), np.float32)]
+""",
+    ("cli.md", 'eval "$(_ENTROPYD_COMPLETE=bash_source'): "",
+}
+AFTER = {
+    ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
+    ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
+    ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",
+}
+
+
+def blocks() -> Iterator[tuple[str, str, str]]:
+    """Pages' names, languages and texts of all examples."""
+    for page in PAGES:
+        for language, _, text in FENCE.findall(page.read_text()):
+            yield page.name, language, text
+
+
+BLOCKS = {f"{page}: {text.splitlines()[0]}": (page, language, text) for page, language, text in blocks()}
+
+
+def known(page: str, text: str, places: dict[tuple[str, str], str]) -> str | None:
+    """What a table says of an example."""
+    return next(
+        (said for (name, begin), said in places.items() if name == page and text.startswith(begin)), None
+    )
+
+
+def test_every_example_is_run_by_a_test_or_known_not_to_be() -> None:
+    assert len(BLOCKS) > 25
+    for page, _, text in BLOCKS.values():
+        found = [table for table in (ELSEWHERE, NOT_RUN, BEFORE) if known(page, text, table) is not None]
+        assert len(found) == 1, (page, text)
+    for (page, begin), test in ELSEWHERE.items():
+        assert any(name == page and text.startswith(begin) for name, _, text in BLOCKS.values())
+        texts = [place.read_text() for place in ROOT.glob(f"tests/*/{test}")]
+        assert any(page in text for text in texts), f"{test} does not read {page}"
+    for page, begin in [*NOT_RUN, *BEFORE]:
+        assert any(name == page and text.startswith(begin) for name, _, text in BLOCKS.values()), begin
+
+
+RUN = {name: block for name, block in BLOCKS.items() if known(block[0], block[2], BEFORE) is not None}
+PYTHON = [name for name, (_, language, _) in RUN.items() if language == "python"]
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_an_example_in_python_runs_as_it_is_written(
+    server: LocalServer,
+    client: entropyd.Client,
+    model: entropyd.Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    name: str,
+) -> None:
+    page, _, text = RUN[name]
+    for address in ("127.0.0.1:7070", "localhost:7070"):
+        text = text.replace(address, server.target)
+    script = "\n".join((known(page, text, BEFORE) or "", text, known(page, text, AFTER) or ""))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"client": client, "model": model}
+    exec(script, names)  # noqa: S102 - our own pages
+    if names["client"] is not client:
+        names["client"].close()
+
+
+def test_the_shell_completes_after_the_line_for_bashrc() -> None:
+    (lines,) = [text for page, language, text in RUN.values() if (page, language) == ("cli.md", "bash")]
+    assert "entropyd" in _in_a_shell(f"{lines.splitlines()[0]}\ncomplete -p entropyd")
+    assert {"bash_source", "zsh_source", "fish_source"} <= set(re.findall(r"\w+_source", lines))
+
+
+# Examples of --help
+
+
+def examples(command: Command) -> Iterator[str]:
+    """Lines below `Example:` in the help of a command and of its subcommands."""
+    _, _, listed = (command.help or "").partition("Example")
+    yield from (line.strip() for line in listed.splitlines() if line.startswith("  "))
+    if isinstance(command, Group):
+        for subcommand in command.commands.values():
+            yield from examples(subcommand)
+
+
+EXAMPLES = [line for line in dict.fromkeys(examples(command_line)) if line]
+# Commands that read archives and exported models; the others read arrays, and may make archives.
+READ_ARCHIVES = re.compile(r"\b(decompress|inspect|verify|import)\b")
+# Programs in examples that are not ours.
+PROGRAMS = "make-latents() { cat latents.npy; }; jq() { cat; };"
+
+
+def test_examples_were_found() -> None:
+    assert len(EXAMPLES) >= 25
+    for command in command_line.commands:
+        assert any(re.search(rf"\bentropyd( --json)? {command}\b", line) for line in EXAMPLES), command
+
+
+@pytest.fixture
+def any_shape(client: entropyd.Client) -> entropyd.Model:
+    """A model for units of any shape of three axes; examples may delete it."""
+    prior = priors.NoisyNormal(loc=0.0, scale=2.0)
+    return client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=3))
+
+
+@pytest.fixture(scope="module")
+def sources(client: entropyd.Client, model: entropyd.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders: `arrays` with what is compressed, `archives` with what it became."""
+    folder = tmp_path_factory.mktemp("sources")
+    arrays, archives = folder / "arrays", folder / "archives"
+    (arrays / "arrays").mkdir(parents=True)
+    (archives / "archives").mkdir(parents=True)
+    latents = np.random.default_rng(0).normal(0, 2, (12_400, 1, 2, 3)).astype(np.float32)
+    for name in ("latents", "monday", "tuesday", "arrays/a"):
+        np.save(arrays / f"{name}.npy", latents[:200])
+    np.save(arrays / "measured.npy", latents[:200] / 1000)
+    np.save(arrays / "gaps.npy", np.where(latents[:200] > 2, np.float32(-9999), latents[:200] / 1000))
+    np.save(arrays / "scale.npy", np.array([1, 2, 4], np.float32))
+    (arrays / "model.json").write_text(json.dumps(model.config.to_dict()))
+    compressed = model.compress(latents)
+    for name in ("latents", "torn", "archives/a"):
+        compressed.save(archives / f"{name}.entropyd")
+    (archives / "model.safetensors").write_bytes(model.export())
+    # The model that `models show` has as its example.
+    prior = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0, 4.0])
+    client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))
+    return folder
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_an_example_of_help_ends_well(
+    server: LocalServer,
+    any_shape: entropyd.Model,
+    sources: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    line: str,
+) -> None:
+    folder = tmp_path / "here"
+    shutil.copytree(sources / ("archives" if READ_ARCHIVES.search(line) else "arrays"), folder)
+    monkeypatch.chdir(folder)
+    # The server, and less patience than by default.
+    for name, value in {"SERVER": server.target, "BENCH_SECONDS": "0.1", "FIT_MAX_STEPS": "2"}.items():
+        monkeypatch.setenv(f"ENTROPYD_{name}", value)
+    line = line.replace("MODEL_ID", any_shape.id)
+    if re.search("[|>]", line):
+        _in_a_shell(PROGRAMS + line)
+        return
+    program, *words = shlex.split(line)
+    assert program == "entropyd"
+    ran = CliRunner().invoke(command_line, words)
+    assert ran.exit_code == 0, ran.output
+
+
+def _in_a_shell(script: str) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout

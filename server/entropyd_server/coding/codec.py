@@ -188,10 +188,12 @@ class Codec(ABC):
           status and an empty string; the others are what they would be without it.
 
         Raises:
-          ValueError: The units of `values` do not have the plan's number of symbols.
+          ValueError: The units of `values` do not have the number of symbols of `rows`, or `rows` are those
+            of another number of units.
         """
         if values.shape[1] != rows.symbols:
             raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
+        rows.check_units(len(values))
         values = kernel_input(self.to_compute(values, rows))
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
@@ -237,13 +239,15 @@ class Codec(ABC):
           would be without it.
 
         Raises:
-          ValueError: `lengths` do not add up to the payload's length.
+          ValueError: `lengths` do not add up to the payload's length, or `rows` are those of another number
+            of units.
         """
         content = kernel_input(np.frombuffer(payload, np.uint8))
         # Most requests have few units, and numpy takes longer to begin than Python to add them up.
         units, payload_bytes = len(lengths), sum(lengths.tolist())
         if payload_bytes != len(content):
             raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
+        rows.check_units(units)
         values = np.empty((units, rows.symbols), self.compute_dtype)
         if units == 1:
             statuses, positions = self._decode_single(content, rows, values[0])
@@ -270,7 +274,7 @@ class Codec(ABC):
     def _decode_single(
         self, content: npt.NDArray[np.uint8], rows: Rows, values: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Decodes the one unit of `content`; gives statuses and positions.
+        """Decodes the one unit of `content`; returns statuses and positions.
 
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """

@@ -55,6 +55,11 @@ class Rows:
         """Converts a symbol's number in its coding unit to its index there."""
         return tuple(int(index) for index in np.unravel_index(position, self.unit_shape))
 
+    def check_units(self, units: int) -> None:
+        """Raises ValueError unless these are the rows of so many units."""
+        if self.unit_stride and len(self.row_index) != units * self.unit_stride:
+            raise ValueError(f"{len(self.row_index)} rows of {self.unit_stride} symbols for {units} units")
+
     def of_units(self, start: int, stop: int) -> Rows:
         """Returns the rows of units [start, stop)."""
         if not self.unit_stride:

@@ -93,8 +93,8 @@ def decode_units(
         lanes = units - unit
         if lanes >= GROUPS[0] and not unit_stride:
             lanes = GROUPS[0]
-        elif lanes >= GROUPS[1]:
-            lanes = GROUPS[1]
+        elif lanes >= GROUPS[2]:
+            lanes = min(lanes, GROUPS[1])
         else:
             lanes = 1
         own = unit * unit_stride

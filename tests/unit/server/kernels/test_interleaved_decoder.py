@@ -38,17 +38,18 @@ def units_of(count: int, symbols: int) -> tuple[list[int], list[list[int]]]:
     return row_index.tolist(), units
 
 
-MOST, LEAST = GROUPS
+MOST, FEWER, LEAST = GROUPS
 COUNTS = (
     1,
     LEAST - 1,
     LEAST,
-    LEAST + 1,
+    FEWER,
+    FEWER + 1,
     MOST - 1,
     MOST,
     MOST + 1,
     MOST + LEAST,
-    MOST + LEAST + 1,
+    MOST + FEWER,
     2 * MOST + 1,
 )
 
@@ -77,7 +78,7 @@ def test_a_unit_among_others_decodes_as_it_does_alone(case: Case, data: st.DataO
         if status == Status.OK
     ]
     hostile = st.binary(max_size=60) | st.just(b"\xff\xff") | st.just(b"") | st.sampled_from([*good, b"\0"])
-    strings = data.draw(st.lists(hostile, min_size=LEAST, max_size=MOST + LEAST + 1))
+    strings = data.draw(st.lists(hostile, min_size=LEAST, max_size=MOST + FEWER + 1))
     check = data.draw(st.booleans())
     together = decode_integers(case.tables, case.row_index, strings, sanity_check=check)
     alone = [decode_integers(case.tables, case.row_index, [string], sanity_check=check) for string in strings]
@@ -85,7 +86,7 @@ def test_a_unit_among_others_decodes_as_it_does_alone(case: Case, data: st.DataO
 
 
 def test_bad_units_change_nothing_for_the_good_ones_between_them() -> None:
-    row_index, units = units_of(MOST + LEAST + 1, 150)
+    row_index, units = units_of(MOST + FEWER + 1, 150)
     tables = tables_of(12, ROWS)
     strings, _, _ = encode_integers(tables, row_index, units)
     # Row 1 escapes at the top of its range, and zeros after that are an escape without an end.

@@ -1,10 +1,8 @@
-"""The limits that a caller can hit, and the error past one."""
+"""The limits that a caller can hit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from entropyd.contract.errors import LimitExceededError
 
 # A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
 MAX_FIELDS = 5 << 18
@@ -31,17 +29,3 @@ class Limits:
     def max_object_bytes(self) -> int:
         """Most bytes of a stored model: its tables, and in base64 what a message can hold of it."""
         return self.max_model_bytes + 2 * self.max_message_bytes + _OBJECT_MARGIN_BYTES
-
-
-def limit_exceeded(found: str, limit: str, value: float, advice: str = "") -> LimitExceededError:
-    """Makes the error for what exceeds a limit.
-
-    Args:
-      found: What was found, with its verb: "5 coding units exceed".
-      limit: Name of the limit, as in `max_units`.
-      value: Its value.
-      advice: What to change, from its separator on: "; send fewer".
-    """
-    shown = f"{value:.15g}"
-    message = f"{found} the server's {limit} of {shown}{advice}"
-    return LimitExceededError(message, metadata={"limit": limit, "value": shown})

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from entropyd_server.limits import limit_exceeded
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.models.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:

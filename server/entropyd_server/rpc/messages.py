@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.v1 import coding_pb2
-from entropyd_server.limits import MAX_FIELDS, limit_exceeded
+from entropyd_server.errors import limit_exceeded
+from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
 
 if TYPE_CHECKING:

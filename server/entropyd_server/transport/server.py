@@ -255,7 +255,7 @@ class Server:
         self._begun.append((call, task))
 
     def _watch_begun(self) -> None:
-        """Cancels tasks whose callers leave, from their second step on: most calls are answered in the first."""
+        """Cancels tasks whose callers leave, from their second step on; most calls end in their first."""
         for call, task in self._begun:
             if not task.done():
                 try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
-from entropyd_server.limits import limit_exceeded
+from entropyd_server.errors import limit_exceeded
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,7 +6,6 @@ again.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +17,8 @@ from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, shape_from_message
 from entropyd.v1 import types_pb2
 from entropyd_server.coding.operations import Strings
-from entropyd_server.limits import limit_exceeded
 from entropyd_server.rpc.requests.bottleneck import checked_size, parse_bottleneck
+from entropyd_server.rpc.requests.selection import gather, selected_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from entropyd.v1 import coding_pb2
     from entropyd_server.coding.batched import BatchedCodec
     from entropyd_server.limits import Limits
+
+# Bytes of a bit string that count as one symbol in the queue.
+_SYMBOL_BYTES = 8
 
 
 # Named tuples, because each call makes one: see coding.codec.
@@ -68,6 +70,12 @@ class DecompressCall(NamedTuple):
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     skip_errors: bool
+
+    @property
+    def unit_cost(self) -> int:
+        """Symbols that a unit counts as in the queue; long strings of few symbols count by their bytes."""
+        unit_bytes = len(self.strings.payload) // max(len(self.units), 1)
+        return max(self.unit_symbols, unit_bytes // _SYMBOL_BYTES)
 
 
 def parse_compress(request: coding_pb2.CompressRequest, codec: BatchedCodec, limits: Limits) -> CompressCall:
@@ -121,7 +129,7 @@ def parse_decompress(
     damaged = _damaged(request, payload, lengths)
     units = np.arange(total)
     if request.units:
-        units = _selected(request.units, total, limits)
+        units = selected_units(request.units, total, limits)
         batch_shape = (len(units),)
     rank = len(batch_shape) + codec.coding_rank
     if rank > limits.max_rank:
@@ -129,7 +137,7 @@ def parse_decompress(
         raise InvalidRequestError.at("batch_shape", f"{found}{limits.max_rank - codec.coding_rank}")
     _, unit_symbols = checked_size(batch_shape, broadcast_shape, codec, limits)
     if request.units:
-        payload = _gather(payload, lengths, units, limits)
+        payload = gather(payload, lengths, units, limits)
         lengths, damaged = lengths[units], damaged[units]
     return DecompressCall(
         Strings(payload, lengths),
@@ -190,34 +198,6 @@ def _damaged(
         found = f"cover {covered} coding units; expected each of {len(lengths)} once, at least 1 a block"
         raise InvalidRequestError.at("compressed.blocks", found)
     return damaged_units(payload, lengths, blocks)
-
-
-def _selected(ranges: Sequence[coding_pb2.UnitRange], total: int, limits: Limits) -> npt.NDArray[np.int64]:
-    if len(ranges) > limits.max_units:
-        found = f"{len(ranges)} ranges of coding units exceed"
-        raise limit_exceeded(found, "max_units", limits.max_units)
-    for number, run in enumerate(ranges):
-        if run.start + run.count > total:
-            found = f"is [{run.start}, {run.start + run.count}); the batch has {total} coding units"
-            raise InvalidRequestError.at(f"units[{number}]", found)
-    count = sum(run.count for run in ranges)
-    if count > limits.max_units:
-        raise limit_exceeded(f"{count} selected coding units exceed", "max_units", limits.max_units)
-    return np.concatenate([np.arange(run.start, run.start + run.count) for run in ranges])
-
-
-def _gather(
-    payload: bytes, lengths: npt.NDArray[np.uint32], units: npt.NDArray[np.int64], limits: Limits
-) -> bytes:
-    """Joins the bit strings of `units`, whole runs at a time. A unit may be selected more than once."""
-    gathered_bytes = int(lengths[units].sum(dtype=np.uint64))
-    if gathered_bytes > limits.max_message_bytes:
-        found = f"{gathered_bytes} bytes of selected bit strings exceed"
-        raise limit_exceeded(found, "max_message_bytes", limits.max_message_bytes)
-    ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    cuts = [0, *(np.flatnonzero(np.diff(units) != 1) + 1).tolist(), len(units)]
-    runs = [(int(units[a]), int(units[b - 1]) + 1) for a, b in pairwise(cuts) if b > a]
-    return b"".join(payload[int(ends[first]) : int(ends[last])] for first, last in runs)
 
 
 def _skip_errors(policy: int) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 from entropyd.contract.wire import array_from_message, config_from_message
-from entropyd_server.limits import limit_exceeded
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.modeling.fit_frames import FitTask
 from entropyd_server.modeling.worker.table_shape import coding_dtype
 

@@ -22,7 +22,7 @@ from entropyd_server.rpc.requests.coding import decompress_source, parse_compres
 from entropyd_server.rpc.streams import answer_each
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import numpy.typing as npt
 
@@ -46,12 +46,7 @@ class CodingKey(NamedTuple):
     """What coding units must have in common to share a batch."""
 
     codec: BatchedCodec
-    coding: Compress | Decompress
-
-    @property
-    def operation(self) -> str:
-        """The name of the operation in metrics."""
-        return self.coding.name
+    operation: Compress | Decompress
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
@@ -189,10 +184,5 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self, key: CodingKey, work: Any, units: int, unit_cost: int, timeout_s: float | None
     ) -> list[Any]:
         if not units * unit_cost:
-            return code(key, [(work, 0, units)])  # empty: there is nothing to queue
+            return key.operation.run([(work, 0, units)])  # empty: there is nothing to queue
         return await self._batcher.submit(key, work, units=units, unit_cost=unit_cost, timeout_s=timeout_s)
-
-
-def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
-    """Codes units [start, stop) of each part; the batcher's function."""
-    return key.coding.run(parts)

@@ -20,7 +20,7 @@ import tensorflow_compression as tfc
 import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
-from entropyd_server.modeling.building import BuiltTables
+from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization
 from entropyd_server.modeling.worker.table_shape import check_extents, check_rows, coding_dtype, in_order

@@ -12,8 +12,7 @@ import numpy as np
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2
-from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
-from entropyd_server.modeling.perturber import PerturbCall
+from entropyd_server.modeling.perturbation import PerturbCall, Perturbed, PerturbKey
 from entropyd_server.rpc.requests.bottleneck import parse_bottleneck
 
 if TYPE_CHECKING:

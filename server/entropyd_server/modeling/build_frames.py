@@ -1,7 +1,4 @@
-"""Building tables, as the server asks for it and a worker responds.
-
-Invariant: tables are built by workers of their own, so builds delay nothing but builds.
-"""
+"""The frames for building tables: the request and the response."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entropyd.contract.config import UniversalBatchedConfig
+from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
-from entropyd_server.modeling.work import Work, once_more_if_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,17 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd_server.modeling.builder_pool import BuilderPool
-
 BUILD_TABLES = "build_tables"
 TABLES = "tables"
 
-BUILDING = Work(
-    "building the tables",
-    "they have many rows, or long ones",
-)
-# TFC takes about 0.7 ms for a row.
-_LONG_ROWS = 4096
+BUILDING = Work("build", "building the tables", "they have many rows, or long ones")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +38,17 @@ class BuiltTables:
     built_with: Mapping[str, str]
 
     def to_frame(self) -> Frame:
-        """The worker's answer to `build_tables`."""
+        """The response to `build_tables`."""
         tensors = {"cdf": self.cdf, "cdf_offset": self.cdf_offset}
         return Frame(TABLES, {"built_with": json.dumps(dict(self.built_with))}, tensors)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> BuiltTables:
-        """Restores the tables, or raises the error that the worker answered with.
+        """Reads the response.
 
         Raises:
           EntropydError: What the worker raised.
-          FrameError: If the frame is neither.
+          FrameError: If the frame is neither tables nor an error.
         """
         expect(frame, TABLES)
         built_with = json.loads(frame.metadata["built_with"])
@@ -73,32 +63,3 @@ def build_tables_frame(config: UniversalBatchedConfig) -> Frame:
 def config_of(frame: Frame) -> UniversalBatchedConfig:
     """The configuration in a frame."""
     return UniversalBatchedConfig.from_dict(json.loads(frame.metadata["config"]))
-
-
-class TableBuilder:
-    """Builds tables on the workers of a pool."""
-
-    def __init__(self, pool: BuilderPool) -> None:
-        self._pool = pool
-
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str = "") -> BuiltTables:
-        """Builds the coding tables of a configuration from its prior, on a second worker if one is lost.
-
-        Cancelling it ends the worker that builds, and another one is started.
-
-        Args:
-          config: The configuration.
-          caller: Who takes turns with others.
-
-        Raises:
-          InvalidConfigError: If TFC cannot build them.
-          LimitExceededError: If the tables are too large, or took too long or too much memory; `metadata`
-            names the limit.
-          UnavailableError: WORKER_LOST, if the second died too; DRAINING, if the server is stopping.
-        """
-
-        async def attempt() -> Frame:
-            async with self._pool.turn(caller, long=config.table_rows > _LONG_ROWS) as exchange:
-                return await exchange(build_tables_frame(config), BUILDING)
-
-        return BuiltTables.from_frame(await once_more_if_lost(attempt))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidConfigError, LimitExceededError
+from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.coding.table_checks import int32_vector, offset_problems, row_problems
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 from entropyd_server.kernels.single_decoder import INTERVAL
@@ -80,10 +81,7 @@ class CodingTables:
           LimitExceededError: If they are larger than `max_bytes`.
         """
         if max_bytes is not None and (found := 4 * (np.size(cdf) + np.size(cdf_offset))) > max_bytes:
-            raise LimitExceededError(
-                f"coding tables of {found} bytes exceed the server's max_model_bytes of {max_bytes}",
-                metadata={"limit": "max_model_bytes", "value": str(max_bytes)},
-            )
+            raise limit_exceeded(f"coding tables of {found} bytes exceed", "max_model_bytes", max_bytes)
         cdf_values, cdf_problems = int32_vector("cdf", cdf)
         offset_values, problems_of_offset = int32_vector("cdf_offset", cdf_offset)
         problems = cdf_problems + problems_of_offset

@@ -143,7 +143,7 @@ class CoreCall(Call):
             callback = self._ended
             self._call.start_server_batch((*self._opening(), *sending, status, *closing), callback)
             self._ending = ref(callback)
-        except Exception as failed:  # noqa: BLE001 - a call that cannot be ended well is dropped
+        except Exception as failed:
             if not isinstance(failed, MemoryError):
                 log.exception("the end of %s was not sent", self.method)
             self._call.cancel()

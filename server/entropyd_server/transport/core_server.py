@@ -22,10 +22,10 @@ from weakref import ref
 from grpc._cython import cygrpc
 
 from entropyd.contract.errors import CancelledError, EntropydError, UnimplementedError
-from entropyd_server.transport.server import Server, bound
 from entropyd_server.transport.core_call import CoreCall
-from entropyd_server.transport.polling import keep_undecodable_text_out_of_the_log
 from entropyd_server.transport.core_stream import Stream
+from entropyd_server.transport.polling import keep_undecodable_text_out_of_the_log
+from entropyd_server.transport.server import Server, bound
 from entropyd_server.transport.turns import current_loop
 from entropyd_server.vital import Vital
 
@@ -153,7 +153,8 @@ class CoreServer(Server):
     def _end_lost(self) -> None:
         """Ends the calls whose callbacks were dropped, and requests calls in the place of those lost."""
         for call in list(self.calls):
-            call.end_if_lost()
+            if isinstance(call, CoreCall):
+                call.end_if_lost()
         if not self._stopping:
             self._want_calls()
 

@@ -141,7 +141,7 @@ async def _wait_for_store(store: ModelStore) -> None:
         try:
             return await store.probe()
         except UnavailableError:
-            log.warning("the store does not answer; asking again in %g s", _STORE_RETRY_S)
+            log.warning("the model store cannot be used; trying again in %g s", _STORE_RETRY_S)
             await asyncio.sleep(_STORE_RETRY_S)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig
 from entropyd.contract.prior import Prior
 
 VECTORS_PATH = Path(__file__).parent / "vectors" / "identity.json"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.arrays import numpy_dtype
+from entropyd.contract.dtypes import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd._calls import ModelInfo
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.prior import Prior
 
 
@@ -62,7 +62,7 @@ class ModelAttributes:
         return self.info.id
 
     @property
-    def config(self) -> UniversalBatchedConfig:
+    def config(self) -> ModelConfig:
         """The configuration, every default filled in."""
         return self.info.config
 
@@ -79,7 +79,7 @@ class ModelAttributes:
     @property
     def prior(self) -> Prior:
         """Prior distribution, used for deriving the coding tables."""
-        return self.config.prior
+        return self.config.needed_prior
 
     @property
     def prior_shape(self) -> tuple[int, ...]:
@@ -129,7 +129,8 @@ class ModelAttributes:
     @property
     def num_noise_levels(self) -> int:
         """Number of levels of the discretised dither."""
-        return self.config.num_noise_levels
+        levels: int = self.config.num_noise_levels  # type: ignore[attr-defined]
+        return levels
 
     @property
     def stateless(self) -> bool:

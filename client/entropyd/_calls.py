@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.archive import CompressedTensor
-from entropyd.contract.arrays import array_of, bit_strings_of, numpy_dtype
+from entropyd.contract.arrays import array_of, bit_strings_of
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import (
     CorruptStringError,
     InvalidRequestError,
@@ -22,7 +23,8 @@ from entropyd.contract.errors import (
     LimitExceededError,
     Violation,
 )
-from entropyd.contract.wire import array_from_message, config_from_message
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.v1 import info_pb2
 
 # A message above this is worth a look at the server's limits before it is sent.
@@ -60,7 +62,7 @@ class ModelInfo:
     """
 
     id: str
-    config: UniversalBatchedConfig
+    config: ModelConfig
     tables_digest: bytes
     table_rows: int
     table_bytes: int

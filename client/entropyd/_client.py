@@ -18,7 +18,7 @@ from entropyd._credentials import token_of
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-from entropyd.contract.wire import config_to_message
+from entropyd.contract.kinds import config_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from entropyd._modeling_calls import FitProgress, Perturbed
     from entropyd._pieces import Work
     from entropyd.archive import MeasuredTensor
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 _Result = TypeVar("_Result")
 
@@ -100,7 +100,7 @@ class Client(BaseClient):
                 self._server_info = _calls.server_info(reply)
             return self._server_info
 
-    def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """Makes the model of a configuration, or finds it.
 
         Building tables takes seconds, minutes for thousands of channels. A build is cancelled when all who
@@ -194,7 +194,7 @@ class Client(BaseClient):
 
     def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,

@@ -15,14 +15,15 @@ import numpy.typing as npt
 from entropyd._calls import bottleneck_array, check_finite, tensor_array
 from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
-from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from entropyd._calls import ModelInfo
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +109,7 @@ def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.S
     tensors = []
     for number, weight in enumerate(weights):
         field = f"weights[{number}]"
-        dtype = "int32" if number < tables else config.prior.dtype
+        dtype = "int32" if number < tables else config.needed_prior.dtype
         array, found_dtypes = read_array(field, weight)
         if not found_dtypes:
             array = numbers_as(field, array, dtype)
@@ -121,7 +122,7 @@ def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.S
 
 
 def fit_requests(
-    config: UniversalBatchedConfig, samples: Any, max_steps: int, validation_share: float
+    config: ModelConfig, samples: Any, max_steps: int, validation_share: float
 ) -> Iterator[model_pb2.FitModelRequest]:
     """Renders a FitModel call: the configuration, then the samples in pieces.
 
@@ -145,7 +146,7 @@ def fit_requests(
     )
 
 
-def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
+def _rows(config: ModelConfig, samples: Any) -> Array:
     dtype, shape = config.bottleneck_dtype, config.prior_shape
     array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:

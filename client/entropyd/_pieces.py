@@ -15,7 +15,7 @@ import numpy as np
 
 from entropyd import _calls
 from entropyd.archive import MeasuredTensor, RateReport
-from entropyd.contract.arrays import numpy_dtype
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, Violation
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.contract.wire import tensor_fields

@@ -14,7 +14,7 @@ import numpy as np
 from entropyd import priors
 from entropyd._calls import check_finite
 from entropyd.contract.arrays import array_of
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 
 if TYPE_CHECKING:

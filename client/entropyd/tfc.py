@@ -18,8 +18,8 @@ import tensorflow_compression as tfc
 
 from entropyd._distributions import prior_of
 from entropyd.contract.arrays import bit_strings_of, read_array
-from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -85,8 +85,8 @@ def compared(config: UniversalBatchedConfig) -> str:
             plain = tfc_model(config)
     except _NoTailsError as error:
         return str(error)
-    same = np.array_equal(built.cdf, plain.cdf.numpy()) and np.array_equal(
-        built.cdf_offset, plain.cdf_offset.numpy()
+    same = np.array_equal(built.tables.cdf, plain.cdf.numpy()) and np.array_equal(
+        built.tables.cdf_offset, plain.cdf_offset.numpy()
     )
     return "equal" if same else "different"
 

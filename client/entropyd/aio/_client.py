@@ -19,7 +19,7 @@ from entropyd._credentials import token_of
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
 from entropyd.aio._model import Model
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-from entropyd.contract.wire import config_to_message
+from entropyd.contract.kinds import config_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from entropyd._modeling_calls import FitProgress, Perturbed
     from entropyd._pieces import Work
     from entropyd.archive import MeasuredTensor
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 _Result = TypeVar("_Result")
 
@@ -79,7 +79,7 @@ class Client(BaseClient):
             self._server_info = _calls.server_info(reply)
         return self._server_info
 
-    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    async def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """See entropyd.Client.create_model."""
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
         reply = await self._call(self._models, request, config.model_id, timeout_s)
@@ -146,7 +146,7 @@ class Client(BaseClient):
 
     async def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,

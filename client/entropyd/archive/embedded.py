@@ -8,7 +8,6 @@ belongs to an archive does.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
@@ -19,17 +18,18 @@ import numpy as np
 
 from entropyd.archive.layout import LayoutError
 from entropyd.contract.by_value import ByValue
-from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.json_text import parse_json
+from entropyd.contract.kinds import config_from_dict
+from entropyd.contract.tables import RawTables
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd.archive.tensor import CompressedTensor
+    from entropyd.contract.config import ModelConfig
 
 _HEAD = struct.Struct("<IQI")
-_DIGEST_TAG = b"entropyd tables\x01"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class EmbeddedModel(ByValue):
       cdf_offset: int32 [rows], the smallest integer that each row covers.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     cdf: npt.NDArray[np.int32] = dataclasses.field(repr=False)
     cdf_offset: npt.NDArray[np.int32] = dataclasses.field(repr=False)
 
@@ -59,20 +59,16 @@ class EmbeddedModel(ByValue):
     @cached_property
     def tables_digest(self) -> bytes:
         """SHA-256 of the tables in the layout of docs/identity.md, 32 bytes."""
-        content = hashlib.sha256(_DIGEST_TAG)
-        content.update(struct.pack("<IQ", len(self.cdf_offset), len(self.cdf)))
-        content.update(_int32(self.cdf))
-        content.update(_int32(self.cdf_offset))
-        return content.digest()
+        return RawTables(self.cdf, self.cdf_offset).digest
 
     @cached_property
-    def standalone_config(self) -> UniversalBatchedConfig:
+    def standalone_config(self) -> ModelConfig:
         """A configuration that brings its tables along, for a server that does not have this model.
 
         Its id is another one, because tables that are supplied are part of the identity; its tables_digest
         is the same.
         """
-        return dataclasses.replace(self.config, tables=(self.cdf, self.cdf_offset))
+        return self.config.with_tables(RawTables(self.cdf, self.cdf_offset))
 
     def standalone(self, tensor: CompressedTensor) -> CompressedTensor:
         """A tensor of this model, as one of the model that `standalone_config` makes."""
@@ -95,7 +91,7 @@ class EmbeddedModel(ByValue):
             raw = inflate.decompress(data, raw_bytes + 1)
             if len(raw) != raw_bytes or not inflate.eof or inflate.unused_data:
                 raise LayoutError("has an embedded model that does not end where it should")
-            config = UniversalBatchedConfig.from_dict(parse_json(raw[:config_bytes]))
+            config = config_from_dict(parse_json(raw[:config_bytes]))
         except (struct.error, zlib.error, ValueError, OverflowError, InvalidConfigError) as error:
             raise LayoutError(f"has an embedded model that cannot be read: {error}") from error
         tables = np.frombuffer(raw, "<i4", offset=config_bytes).astype(np.int32)

@@ -160,10 +160,10 @@ class TablesMismatchError(EntropydError):
 
 
 class ModelStateError(EntropydError):
-    """The model was made with `compression=False`, so it has no coding tables."""
+    """The model was made without what the call needs: coding tables, or a prior."""
 
     code = "FAILED_PRECONDITION"
-    reasons = ("MODEL_NOT_COMPRESSING",)
+    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR")
 
 
 class OverloadedError(EntropydError):

@@ -8,7 +8,7 @@ calls go on.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entropyd_server.modeling.building import config_of
@@ -16,7 +16,7 @@ from entropyd_server.modeling.protocol import Frame, expect
 from entropyd_server.modeling.work import Work
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
     from entropyd.contract.prior import Prior
 
@@ -39,7 +39,7 @@ class FitTask:
       validation_share: Share of rows held out.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     samples: Array
     max_steps: int
     validation_share: float
@@ -75,10 +75,10 @@ class FitState:
     done: bool
     prior: Prior
 
-    def to_frame(self, config: UniversalBatchedConfig) -> Frame:
+    def to_frame(self, config: ModelConfig) -> Frame:
         """The worker's answer; `config` is the one that the fit began with."""
         figures = [self.step, self.bits_per_element, self.remaining_seconds, self.done]
-        fitted = replace(config, prior=self.prior)
+        fitted = config.with_prior(self.prior)
         metadata = {"figures": json.dumps(figures), "config": fitted.canonical_json.decode()}
         return Frame(FIT_STATE, metadata)
 
@@ -92,7 +92,7 @@ class FitState:
         """
         metadata = expect(frame, FIT_STATE).metadata
         step, bits_per_element, remaining_seconds, done = json.loads(metadata["figures"])
-        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).prior)
+        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).needed_prior)
 
 
 def advance_frame(fit_id: str, seconds: float) -> Frame:

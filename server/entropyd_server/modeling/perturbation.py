@@ -21,7 +21,7 @@ from entropyd_server.modeling.work import Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -105,7 +105,7 @@ class Perturbed:
         )
 
 
-def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig | None) -> Frame:
+def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> Frame:
     """The request to perturb units.
 
     Args:
@@ -123,7 +123,7 @@ def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig 
     return Frame(PERTURB, metadata, {"units": units})
 
 
-def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, UniversalBatchedConfig | None]:
+def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, ModelConfig | None]:
     """What `perturb_frame` was given.
 
     Raises:

@@ -36,7 +36,7 @@ from entropyd_server.modeling.work import WORKER_LOST, once_more_if_lost
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.metrics import Metrics
     from entropyd_server.modeling.perturbation import Array, PerturbKey
     from entropyd_server.modeling.pool import WorkerPool
@@ -60,7 +60,7 @@ class PerturbCall:
       unit_symbols: Symbols of each, once axes of length 1 are repeated.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     key: PerturbKey
     units: Array
     unit_symbols: int

@@ -38,7 +38,7 @@ class LoadedModel:
     def nbytes(self) -> int:
         """Bytes held in memory: configuration, tables and what was derived from them so far."""
         config = self.stored.config
-        supplied = sum(array.nbytes for array in config.tables or ())
+        supplied = sum(array.nbytes for array in config.supplied_tables or ())
         held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior) + supplied
         return held if self.codec is None else held + self.codec.nbytes
 
@@ -125,9 +125,11 @@ class ModelCache:
         return self.add(stored)
 
 
-def _prior_bytes(prior: Prior) -> int:
-    nested = 0 if prior.nested is None else _prior_bytes(prior.nested)
-    return nested + sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+def _prior_bytes(prior: Prior | None) -> int:
+    if prior is None:
+        return 0
+    own = sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+    return own + _prior_bytes(prior.nested)
 
 
 def _codec(stored: StoredModel) -> Codec | None:
@@ -140,6 +142,6 @@ def _codec(stored: StoredModel) -> Codec | None:
         prior_shape=config.prior_shape,
         coding_rank=config.coding_rank,
         bottleneck_dtype=config.bottleneck_dtype,
-        num_noise_levels=config.num_noise_levels,
+        num_noise_levels=config.num_noise_levels,  # type: ignore[attr-defined]
         decode_sanity_check=config.decode_sanity_check,
     )

@@ -30,10 +30,8 @@ from entropyd_server.store.model_object import ObjectError, builds_tables, check
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
+    from entropyd.contract.tables import RawTables
     from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.models.cache import LoadedModel, ModelCache
@@ -46,15 +44,11 @@ _RETRY_AFTER_S = 5.0
 
 
 class BuiltTables(Protocol):
-    """What a worker hands back: see CodingTables for the layout."""
+    """What a worker hands back."""
 
     @property
-    def cdf(self) -> npt.NDArray[np.int32]:
-        """The rows, one after the other."""
-
-    @property
-    def cdf_offset(self) -> npt.NDArray[np.int32]:
-        """The smallest integer that each row covers."""
+    def tables(self) -> RawTables:
+        """The tables."""
 
     @property
     def built_with(self) -> Mapping[str, str]:
@@ -64,7 +58,7 @@ class BuiltTables(Protocol):
 class TableBuilder(Protocol):
     """The worker's interface, as far as creation needs it."""
 
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> BuiltTables:
+    async def build_tables(self, config: ModelConfig, caller: str) -> BuiltTables:
         """Builds the tables of a configuration that asks for compression, in the caller's turn."""
 
 
@@ -89,7 +83,7 @@ class ModelCreator:
         self._quota = ModelQuota(store, limits.max_models_per_caller)
 
     async def create(
-        self, config: UniversalBatchedConfig, caller: str = "", turns: str = ""
+        self, config: ModelConfig, caller: str = "", turns: str = ""
     ) -> tuple[LoadedModel, bool]:
         """Finds or makes the model of a configuration, in a place of the caller's if it has to be made.
 
@@ -194,9 +188,7 @@ class ModelCreator:
         async with self._quota.place(caller):
             pass
 
-    async def _create(
-        self, config: UniversalBatchedConfig, caller: str, turns: str
-    ) -> tuple[LoadedModel, bool]:
+    async def _create(self, config: ModelConfig, caller: str, turns: str) -> tuple[LoadedModel, bool]:
         try:
             return await self._library.model(config.model_id), False
         except ModelNotFoundError:
@@ -208,7 +200,7 @@ class ModelCreator:
 
     async def _stored(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         caller: str,
@@ -223,20 +215,17 @@ class ModelCreator:
 
         return await uninterrupted(store_and_charge())
 
-    async def _tables(
-        self, config: UniversalBatchedConfig, turns: str
-    ) -> tuple[CodingTables | None, Mapping[str, str]]:
+    async def _tables(self, config: ModelConfig, turns: str) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:
             return None, {}
         built_with: Mapping[str, str] = {}
-        if config.tables is not None:
-            cdf, cdf_offset = config.tables
-        else:
+        raw = config.supplied_tables
+        if raw is None:
             started = time.perf_counter()
             built = await self._builder.build_tables(config, turns)
             self._build_seconds.observe(time.perf_counter() - started)
-            cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
+            raw, built_with = built.tables, built.built_with
         limit = self._limits.max_model_bytes
-        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset, limit)
+        tables = await asyncio.to_thread(CodingTables.parse, raw.cdf, raw.cdf_offset, limit)
         check_fit(config, tables)
         return tables, built_with

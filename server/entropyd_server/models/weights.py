@@ -9,19 +9,19 @@ model are tensors, not variables, and do not count.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
     from entropyd.v1 import types_pb2
     from entropyd_server.store.model_store import StoredModel
@@ -31,7 +31,7 @@ TABLES = ("cdf", "cdf_offset")
 
 def weights_of(model: StoredModel) -> dict[str, Array]:
     """The variables of a model by name, in TFC's order."""
-    variables = dict(model.config.prior.variables)
+    variables = dict(model.config.prior.variables) if model.config.prior is not None else {}
     if model.tables is None or model.config.stateless:
         return variables
     return {"cdf": model.tables.cdf, "cdf_offset": model.tables.cdf_offset, **variables}
@@ -71,15 +71,17 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
     return arrays
 
 
-def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatchedConfig:
+def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
     """The configuration of a model with other weights: its own where they are equal to the bit.
 
     Raises:
       InvalidTensorError: If the tables are none; names them as weights.
     """
     config = model.config
-    prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
-    changed = replace(config, prior=prior) if prior != config.prior else config
+    changed = config
+    if config.prior is not None:
+        prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
+        changed = config.with_prior(prior) if prior != config.prior else config
     if "cdf" not in arrays or model.tables is None:
         return changed
     try:
@@ -102,4 +104,4 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatch
             raise InvalidTensorError.of([Violation(f"weights[{number}]", problem)])
     if changed is config and tables.digest == model.tables.digest:
         return config
-    return replace(changed, tables=(tables.cdf, tables.cdf_offset))
+    return changed.with_tables(RawTables(tables.cdf, tables.cdf_offset))

@@ -14,7 +14,7 @@ import numpy as np
 
 from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
-from entropyd.contract.wire import dtype_number, tensor_parts
+from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.coding.codec import none_set
 from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
@@ -22,7 +22,6 @@ from entropyd_server.errors import as_error
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.large_message import LargeMessage
 from entropyd_server.rpc.requests.coding import (
-    FORMAT_VERSION,
     decompress_source,
     parse_compress,
     parse_decompress,

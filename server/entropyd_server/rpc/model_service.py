@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
 from entropyd.contract.errors import DataLossError, InvalidRequestError, ModelNotFoundError, Violation
-from entropyd.contract.wire import config_from_message, config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_from_message, config_to_message
+from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.models.model_id import checked_model_id
 from entropyd_server.models.weights import parse_weights, weights_of, with_weights
@@ -203,7 +203,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         fitted = task.config
         async with contextlib.aclosing(self._fitter.fit(task, self._turns(context))) as states:
             async for state in states:
-                fitted = replace(task.config, prior=state.prior)
+                fitted = task.config.with_prior(state.prior)
                 progress = model_pb2.FitProgress(
                     step=state.step,
                     bits_per_element=state.bits_per_element,

@@ -24,13 +24,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from entropyd.contract.config import UniversalBatchedConfig
 from entropyd.contract.errors import EntropydError, InvalidConfigError, LimitExceededError, Violation
 from entropyd.contract.json_text import parse_json
+from entropyd.contract.kinds import config_from_dict
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from entropyd.contract.config import ModelConfig
 
 _FORMAT = "1"
 _MAX_LIBRARIES = 64
@@ -61,14 +63,14 @@ class ModelObject:
       tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not tell.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     tables: CodingTables | None
     built_with: Mapping[str, str]
     tables_origin: TablesOrigin
 
 
 def serialise(
-    config: UniversalBatchedConfig,
+    config: ModelConfig,
     tables: CodingTables | None,
     built_with: Mapping[str, str],
     *,
@@ -108,12 +110,12 @@ def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
         raise ObjectError(f"{type(error).__name__}: {error}") from error
 
 
-def builds_tables(config: UniversalBatchedConfig) -> bool:
+def builds_tables(config: ModelConfig) -> bool:
     """Whether the tables of a model are built, so that they do not follow from its id alone."""
-    return config.compression and config.tables is None
+    return config.compression and config.supplied_tables is None
 
 
-def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
+def check_fit(config: ModelConfig, tables: CodingTables) -> None:
     """Checks that tables have the rows and the precision that the rest of a configuration says.
 
     Raises:
@@ -122,10 +124,7 @@ def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
     violations = []
     rows = len(tables.cdf_offset)
     if rows != config.table_rows:
-        found = (
-            f"has {rows} rows; expected {config.table_rows}, num_noise_levels {config.num_noise_levels} "
-            f"for each element of prior_shape {config.prior_shape}"
-        )
+        found = f"has {rows} rows; expected {config.table_rows}, {config.rows_in_words}"
         violations.append(Violation("tables", found))
     if tables.precision != config.range_coder_precision:
         found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
@@ -137,7 +136,7 @@ def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
 def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     tensors = load_tensors(blob)
     metadata = _metadata(blob)
-    config = UniversalBatchedConfig.from_dict(parse_json(metadata["entropyd.config"]))
+    config = config_from_dict(parse_json(metadata["entropyd.config"]))
     expected = {"cdf", "cdf_offset"} if config.compression else set()
     if set(tensors) != expected:
         raise ValueError(f"holds {len(tensors)} tensors; expected {' and '.join(sorted(expected)) or 'none'}")
@@ -145,8 +144,8 @@ def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     if config.compression:
         tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"], max_table_bytes)
         check_fit(config, tables)
-        supplied = (tables.cdf, tables.cdf_offset) if config.tables is None else config.tables
-        if not all(map(np.array_equal, supplied, (tables.cdf, tables.cdf_offset))):
+        supplied = config.supplied_tables
+        if supplied is not None and not all(map(np.array_equal, supplied, (tables.cdf, tables.cdf_offset))):
             raise ValueError("tables are not those of the configuration")
     digest = "" if tables is None else tables.digest.hex()
     if digest != metadata["entropyd.tables_digest"]:
@@ -179,8 +178,8 @@ def _built_with(versions: Any) -> Mapping[str, str]:
     return versions
 
 
-def _origin(config: UniversalBatchedConfig, metadata: Mapping[str, str]) -> TablesOrigin:
-    if config.tables is not None:
+def _origin(config: ModelConfig, metadata: Mapping[str, str]) -> TablesOrigin:
+    if config.supplied_tables is not None:
         return TablesOrigin.SUPPLIED
     return (
         TablesOrigin(metadata.get("entropyd.tables_origin", ""))

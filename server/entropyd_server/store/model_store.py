@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.coding.tables import CodingTables
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class ModelStore:
 
     async def create(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         *,

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.fit_frames import FitState
-from entropyd_server.modeling.worker.entropy_model import entropy_model
-from entropyd_server.modeling.worker.table_shape import coding_dtype
+from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.trainable import TrainablePrior
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
 
 # More elements in a step would cost time and improve little.
@@ -51,13 +51,12 @@ class Fit:
       validation_share: Share of rows that is held out; with 0, convergence is judged on the rows trained on.
     """
 
-    def __init__(
-        self, config: UniversalBatchedConfig, samples: Array, max_steps: int, validation_share: float
-    ) -> None:
-        self._prior = TrainablePrior(config.prior)
-        self._model = entropy_model(config, self._prior.distribution, compression=False)
+    def __init__(self, config: ModelConfig, samples: Array, max_steps: int, validation_share: float) -> None:
+        dtype = coding_dtype(config.bottleneck_dtype)
+        self._prior = TrainablePrior(config.needed_prior)
+        self._model = kind_of(config).entropy_model(config, self._prior.distribution, False, dtype)  # noqa: FBT003
         rng = np.random.default_rng(0)
-        rows = rng.permutation(samples.astype(coding_dtype(config.bottleneck_dtype), copy=False))
+        rows = rng.permutation(samples.astype(dtype, copy=False))
         held_out = int(len(rows) * validation_share)
         self._train = tf.constant(rows[held_out:])
         check = rows[:held_out] if held_out else rows

@@ -33,7 +33,7 @@ from entropyd_server.modeling.worker.live_model import LiveModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Answers:
     def __init__(self, limits: BuildLimits) -> None:
         self._limits = limits
         self._live: BytesLRU[str, LiveModel] = BytesLRU(_MAX_LIVE_BYTES)
-        self._fits: dict[str, tuple[Fit, UniversalBatchedConfig]] = {}
+        self._fits: dict[str, tuple[Fit, ModelConfig]] = {}
         self._kinds: dict[str, Callable[[Frame], Frame]] = {
             BUILD_TABLES: self._build_tables,
             PERTURB: self._perturb,

@@ -22,7 +22,7 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd.contract.integrity import damaged_units
-from entropyd.contract.wire import array_from_message, dtype_name, shape_from_message
+from entropyd.contract.wire import FORMAT_VERSION, array_from_message, dtype_name, shape_from_message
 from entropyd.v1 import types_pb2
 from entropyd_server.coding.joined import Strings
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from entropyd_server.coding.codec import Codec
     from entropyd_server.limits import Limits
 
-FORMAT_VERSION = 1
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 

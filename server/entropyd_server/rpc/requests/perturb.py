@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd.contract.dtypes import are_finite
 from entropyd.contract.errors import InvalidTensorError, LimitExceededError, Violation
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2
@@ -20,14 +21,12 @@ from entropyd_server.modeling.perturber import PerturbCall
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.limits import Limits
-
-_BFLOAT16_EXPONENT = 0x7F80
 
 
 def parse_perturb(
-    request: model_pb2.PerturbRequest, config: UniversalBatchedConfig, limits: Limits
+    request: model_pb2.PerturbRequest, config: ModelConfig, limits: Limits
 ) -> tuple[PerturbCall, tuple[int, ...]]:
     """Checks a bottleneck against its model.
 
@@ -76,7 +75,7 @@ def render_perturbed(
 
 def nothing_perturbed(call: PerturbCall) -> Perturbed:
     """The answer to a call without units, which no device has to see."""
-    bits = np.zeros(0, call.config.prior.dtype)
+    bits = np.zeros(0, call.config.needed_prior.dtype)
     return Perturbed(call.units, bits, call.units if call.key.gradient else None)
 
 
@@ -98,8 +97,7 @@ def _check_size(units: int, unit_bytes: int, limits: Limits) -> None:
 
 
 def _check_finite(array: npt.NDArray[Any], dtype: str) -> None:
-    bits = dtype == "bfloat16"  # which NumPy does not have, so that there are only bit patterns
-    finite = (array & _BFLOAT16_EXPONENT) != _BFLOAT16_EXPONENT if bits else np.isfinite(array)
+    finite = are_finite(array, dtype)
     if not finite.all():
         element = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
         raise _invalid(f"bottleneck{list(element)}", "is NaN or infinite; expected finite numbers")

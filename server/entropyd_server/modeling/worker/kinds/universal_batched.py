@@ -1,0 +1,45 @@
+"""TFC's UniversalBatchedEntropyModel of a configuration.
+
+Bottlenecks of 16 bits, for which it cannot be built, are computed in float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_compression as tfc
+
+from entropyd.contract.dtypes import coding_dtype
+from entropyd_server.modeling.worker.kinds.kind import Kind, constant_tail_mass
+
+if TYPE_CHECKING:
+    from entropyd.contract.dtypes import Array
+    from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
+
+
+def _entropy_model(config: UniversalBatchedConfig, prior: Any, compression: bool, dtype: str) -> Any:
+    return tfc.UniversalBatchedEntropyModel(
+        prior,
+        coding_rank=config.coding_rank,
+        compression=compression,
+        laplace_tail_mass=constant_tail_mass(config),
+        expected_grads=config.expected_grads,
+        tail_mass=config.tail_mass,
+        range_coder_precision=config.range_coder_precision,
+        bottleneck_dtype=tf.as_dtype(dtype),
+        num_noise_levels=config.num_noise_levels,
+        stateless=config.stateless,
+        decode_sanity_check=config.decode_sanity_check,
+    )
+
+
+def _row_offsets(config: UniversalBatchedConfig, prior: Any, dtype: str) -> Array:
+    """[num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
+    levels = np.arange(config.num_noise_levels, dtype=dtype)
+    offsets = ((levels + 1) / (config.num_noise_levels + 1) - 0.5).astype(prior.dtype.as_numpy_dtype)
+    return offsets.reshape(-1, *(1 for _ in config.prior_shape))
+
+
+KIND = Kind(_entropy_model, _row_offsets, lambda config: coding_dtype(config.bottleneck_dtype))

@@ -35,8 +35,8 @@ OPERATIONS = ("encode", "decode")
 REQUIREMENTS = [
     ("one unit, 48x32x192", Case(1, 48, 32), "encode", 4, 6),
     ("one unit, 48x32x192", Case(1, 48, 32), "decode", 3.5, 5),
-    ("16 units of one plan, 48x32x192", Case(16, 48, 32), "encode", 4, 10),
-    ("16 units of one plan, 48x32x192", Case(16, 48, 32), "decode", 5, 10),
+    ("16 units, 48x32x192", Case(16, 48, 32), "encode", 4, 10),
+    ("16 units, 48x32x192", Case(16, 48, 32), "decode", 5, 10),
     ("one unit, 4x4x192, whole call", Case(1, 4, 4), "encode", 20, 40),
     ("one unit, 4x4x192, whole call", Case(1, 4, 4), "decode", 20, 40),
 ]

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from entropyd_server.coding.plan import CodingPlan
+from entropyd_server.coding.kinds.universal_batched import dithered_rows
+from entropyd_server.coding.rows import Rows
 
 NOISE_LEVELS = 15
 TAIL_MASS = 2**-8
@@ -56,9 +57,10 @@ class Case:
         return np.linspace(self.low_scale, self.high_scale, self.channels)
 
     @cached_property
-    def plan(self) -> CodingPlan:
-        """The coding plan: dither and rows of TFC's universal model."""
-        return CodingPlan.compile((self.height, self.width), (self.channels,), NOISE_LEVELS, np.float32)
+    def rows(self) -> Rows:
+        """Rows and dither of TFC's universal model."""
+        unit_shape = (self.height, self.width, self.channels)
+        return Rows(unit_shape, *dithered_rows(unit_shape, self.channels, NOISE_LEVELS, np.float32))
 
     @cached_property
     def values(self) -> npt.NDArray[np.float32]:
@@ -70,7 +72,7 @@ class Case:
     def integers(self) -> npt.NDArray[np.int32]:
         """int32 [units * symbols], the quantized values."""
         flat = self.values.reshape(self.units, -1)
-        integers: npt.NDArray[np.int32] = np.rint(flat - self.plan.offsets).astype(np.int32).reshape(-1)
+        integers: npt.NDArray[np.int32] = np.rint(flat - self.rows.offsets).astype(np.int32).reshape(-1)
         return integers
 
     def tables(self, precision: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

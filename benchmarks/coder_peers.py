@@ -4,7 +4,7 @@ Owns how each coder is called, in the fastest way that its users have. It must n
 Invariant: a line on standard input (JSON: case, operation, seconds) is answered by one on standard output
 (JSON: median seconds of a call, repeats, bytes); anything a library prints goes to standard error.
 
-- `entropyd`: `Codec.plan` and `Codec.encode` or `.decode`, as the server calls them.
+- `entropyd`: `rows` and `encode` or `decode` of a codec, as the server calls them.
 - `tfc-1`, `tfc-2`: `UniversalBatchedEntropyModel.compress` or `.decompress` in a tf.function, with that many
   intra-op threads and our tables put in place of its own.
 - `tfc-ops`: only its range coding ops and quantization, one thread; indexes and offsets are constants.
@@ -43,10 +43,10 @@ class Coder(NamedTuple):
 
 def entropyd(case: Case) -> Coder:
     """Our codec."""
-    from entropyd_server.coding.codec import Codec
+    from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
     from entropyd_server.coding.tables import CodingTables
 
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id="benchmark",
         tables=CodingTables.parse(*case.tables(case.precision)),
         prior_shape=(case.channels,),
@@ -56,13 +56,13 @@ def entropyd(case: Case) -> Coder:
         decode_sanity_check=True,
     )
     shape, values = (case.height, case.width), case.values.reshape(case.units, -1)
-    encoded = codec.encode(values, codec.plan(shape))
-    decoded = codec.decode(encoded.payload, encoded.lengths, codec.plan(shape))
+    encoded = codec.encode(values, codec.rows(shape))
+    decoded = codec.decode(encoded.payload, encoded.lengths, codec.rows(shape))
     if np.abs(decoded.values - values).max() > 0.501:
         raise RuntimeError("the codec does not restore the values")
     return Coder(
-        lambda: codec.encode(values, codec.plan(shape)),
-        lambda: codec.decode(encoded.payload, encoded.lengths, codec.plan(shape)),
+        lambda: codec.encode(values, codec.rows(shape)),
+        lambda: codec.decode(encoded.payload, encoded.lengths, codec.rows(shape)),
         len(encoded.payload),
     )
 
@@ -116,7 +116,7 @@ def constriction(case: Case) -> Coder:
     queue, reach = library.stream.queue, int(2 ** np.ceil(np.log2(8 * case.high_scale + 2)))
     family = library.stream.model.QuantizedGaussian(-reach, reach)
     units = np.clip(case.integers, -reach, reach).reshape(case.units, -1)
-    means = (-case.plan.offsets).astype(np.float64)
+    means = (-case.rows.offsets).astype(np.float64)
     scales = np.tile(case.scale, case.height * case.width)
 
     def encode() -> list[Any]:
@@ -148,7 +148,7 @@ def compressai(case: Case) -> Coder:
     cdfs = [row[1:].tolist() for row in np.split(flat, heads[1:])]
     sizes, offsets = [len(row) for row in cdfs], cdf_offset.tolist()
     units = [unit.tolist() for unit in case.integers.reshape(case.units, -1)]
-    index = case.plan.row_index.tolist()
+    index = case.rows.row_index.tolist()
     encoder, decoder = RansEncoder(), RansDecoder()
 
     def encode() -> list[bytes]:

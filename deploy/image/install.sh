@@ -15,4 +15,4 @@ in_prefix install --quiet --only-binary :all: --constraint constraints.txt "$whe
 in_prefix check
 install "$(dirname "$0")/start.sh" "$prefix/bin/entropyd-start"
 
-NUMBA_CACHE_DIR=$prefix/kernels "$prefix/bin/python3" -c 'from entropyd_server.coding import codec; codec.warm_up()'
+NUMBA_CACHE_DIR=$prefix/kernels "$prefix/bin/python3" -c 'from entropyd_server.coding import self_test; self_test.warm_up()'

@@ -24,7 +24,7 @@ from entropyd.contract.errors import UnavailableError
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc, model_pb2, model_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import BatchQueue
-from entropyd_server.coding import codec
+from entropyd_server.coding import self_test
 from entropyd_server.descriptors import raise_limit
 from entropyd_server.limits import Limits
 from entropyd_server.malloc import keep_freed_memory
@@ -421,7 +421,7 @@ async def _start(parts: _Parts, started: float, vital: Vital) -> None:
 
 
 async def _start_coding(parts: _Parts, started: float) -> None:
-    await asyncio.to_thread(codec.warm_up)
+    await asyncio.to_thread(self_test.warm_up)
     keep_freed_memory()
     await _store_answers(parts.store)
     await parts.health.serving(CODING.full_name)

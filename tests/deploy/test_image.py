@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 from entropyd import ModelInfo, priors
-from entropyd_server.coding import golden
+from entropyd_server.coding import self_test
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from tests.deploy import dockerfile
@@ -63,11 +63,11 @@ def stored_model(store: Path) -> ModelInfo:
     config = entropyd.UniversalBatchedConfig(
         prior=prior,
         coding_rank=2,
-        num_noise_levels=golden.NUM_NOISE_LEVELS,
-        range_coder_precision=golden.PRECISION,
+        num_noise_levels=self_test.NUM_NOISE_LEVELS,
+        range_coder_precision=self_test.PRECISION,
     )
-    cdf = [value for row in golden.ROWS for value in (-golden.PRECISION, *row)]
-    tables = CodingTables.parse(cdf, golden.CDF_OFFSET)
+    cdf = [value for row in self_test.ROWS for value in (-self_test.PRECISION, *row)]
+    tables = CodingTables.parse(cdf, self_test.CDF_OFFSET)
     target = store / "models" / f"{config.model_id}.safetensors"
     target.parent.mkdir()
     target.write_bytes(model_object.serialise(config, tables, {}))

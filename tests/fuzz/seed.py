@@ -37,7 +37,7 @@ def main() -> None:
 
     values = rng.normal(0, 1, (4, 2, 3)).astype(np.float32)
     the_codec = codec()
-    encoded = the_codec.encode(values.reshape(4, -1), the_codec.plan((2,)))
+    encoded = the_codec.encode(values.reshape(4, -1), the_codec.rows((2,)))
     compressed = CompressedTensor(
         the_codec.model_id,
         the_codec.tables.digest,

@@ -33,7 +33,7 @@ from entropyd.archive.verification import verify_source
 from entropyd.contract.errors import EntropydError, LimitExceededError
 from entropyd.contract.integrity import checksum
 from entropyd.v1 import coding_pb2
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.coding import parse_compress, parse_decompress
@@ -137,10 +137,10 @@ def encode(data: bytes) -> None:
 LIMITS = Limits(max_message_bytes=1 << 16, max_model_bytes=1 << 16, max_build_seconds=1, max_units=256)
 
 
-def codec() -> Codec:
+def codec() -> UniversalBatchedCodec:
     """The codec that requests are parsed for."""
     tables = tables_of(4, [([0, 3, 9, 16], -1)] * 3)
-    return Codec(
+    return UniversalBatchedCodec(
         model_id="ab" * 32,
         tables=tables,
         prior_shape=(3,),

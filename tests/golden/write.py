@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_compression as tfc
 
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from tests import reference_coder
 
@@ -33,12 +33,12 @@ def case(
     name: str, about: str, tables: CodingTables, values: Any, strings: list[bytes] | None, **config: Any
 ) -> None:
     """Checks one case in all coders that can code it, and writes its file."""
-    codec = Codec(model_id=name, tables=tables, decode_sanity_check=True, **config)
+    codec = UniversalBatchedCodec(model_id=name, tables=tables, decode_sanity_check=True, **config)
     units, prior_rank = values.shape[0], len(codec.prior_shape)
     broadcast_shape = values.shape[1 : values.ndim - prior_rank]
-    plan = codec.plan(broadcast_shape)
-    encoded = codec.encode(values.reshape(units, -1).view(codec.wire_dtype), plan)
-    decoded = codec.decode(encoded.payload, encoded.lengths, plan)
+    unit_rows = codec.rows(broadcast_shape)
+    encoded = codec.encode(values.reshape(units, -1).view(codec.wire_dtype), unit_rows)
+    decoded = codec.decode(encoded.payload, encoded.lengths, unit_rows)
     assert not encoded.statuses.any()
     assert not decoded.statuses.any()
 
@@ -48,8 +48,8 @@ def case(
         for row, offset in zip(np.split(codec.tables.cdf, heads[1:]), codec.tables.cdf_offset, strict=True)
     ]
     wide = np.asarray(values, np.float64 if config["bottleneck_dtype"] == "float64" else np.float32)
-    integers = np.rint(wide.reshape(units, -1) - plan.offsets).astype(np.int64)
-    coding_rows = [rows[index] for index in plan.row_index]
+    integers = np.rint(wide.reshape(units, -1) - unit_rows.offsets).astype(np.int64)
+    coding_rows = [rows[index] for index in unit_rows.row_index]
     reference = [
         reference_coder.encode(unit, coding_rows, codec.tables.precision) for unit in integers.tolist()
     ]
@@ -65,7 +65,7 @@ def case(
         "tables_digest": codec.tables.digest.hex(),
         "batch_shape": [units],
         "broadcast_shape": list(broadcast_shape),
-        "noise_levels": (plan.row_index // max(1, math.prod(codec.prior_shape))).tolist(),
+        "noise_levels": (unit_rows.row_index // max(1, math.prod(codec.prior_shape))).tolist(),
         "values_base64": text(values),
         "strings_hex": [string.hex() for string in reference],
         "restored_base64": text(decoded.values),

@@ -71,7 +71,7 @@ LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
 }
 # What a server that starts cannot do without.
 STARTS = (
-    "entropyd_server.coding.codec:warm_up",
+    "entropyd_server.coding.self_test:warm_up",
     "entropyd_server.modeling.supervisor:WorkerSupervisor._run_one",
 )
 # What runs for one call, and is not told which, where it fails.

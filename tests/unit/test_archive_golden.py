@@ -13,7 +13,7 @@ import pytest
 from entropyd.archive import Archive, ExactElements, verify
 from entropyd.bounded import ErrorBound
 from entropyd.contract.integrity import BLOCK_BYTES
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from tests import reference_archive
 from tests.archive_cases import EMBEDDED, SMALL, archive_bytes, tensor_of
@@ -44,7 +44,7 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
         assert bound is not None or archive.metadata == write.CASES[path.stem][3]
         assert (archive.exact_dtype is not None) == (path.stem in write.WITH_EXACT)
     assert model is not None
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id=model.model_id,
         tables=CodingTables.parse(model.cdf, model.cdf_offset),
         prior_shape=model.config.prior_shape,
@@ -53,7 +53,7 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
         num_noise_levels=model.config.num_noise_levels,  # type: ignore[attr-defined]
         decode_sanity_check=model.config.decode_sanity_check,
     )
-    decoded = codec.decode(compressed.payload, compressed.lengths, codec.plan(compressed.broadcast_shape))
+    decoded = codec.decode(compressed.payload, compressed.lengths, codec.rows(compressed.broadcast_shape))
     assert not decoded.statuses.any()
     values = decoded.values.view(model.config.bottleneck_dtype).reshape(expected.shape)
     restored = values if bound is None else bound.data(values)

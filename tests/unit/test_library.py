@@ -16,7 +16,7 @@ from entropyd_server.store.model_store import ModelStore
 from tests.sealed_objects import TABLES, two_row_config
 
 if TYPE_CHECKING:
-    from entropyd_server.coding.codec import Codec
+    from entropyd_server.coding.batched import BatchedCodec
 
 MIB = 1 << 20
 LOC = np.zeros(50_000)
@@ -35,7 +35,7 @@ class Cache:
         stored, _ = asyncio.run(self.store.create(config, tables, {}))
         return self.library.add(stored)
 
-    def add_codec(self, coding_rank: int = 1) -> Codec:
+    def add_codec(self, coding_rank: int = 1) -> BatchedCodec:
         codec = self.add(two_row_config(coding_rank=coding_rank)).codec
         assert codec is not None
         return codec
@@ -76,15 +76,15 @@ def test_a_model_that_comes_to_hold_plans_is_charged_for_them() -> None:
     cache = Cache()
     codec, other = cache.add_codec(2), cache.add_codec(3)
     charged = cache.metrics.model_cache_bytes
-    plan = codec.plan((1000,))
+    rows = codec.rows((1000,))
     cache.library.recharge(codec)
-    assert cache.metrics.model_cache_bytes == charged + plan.nbytes + 8 * len(TABLES.cdf_offset)
+    assert cache.metrics.model_cache_bytes == charged + rows.nbytes + 8 * len(TABLES.cdf_offset)
     # The budget holds for what has grown: the one used longest ago makes room.
-    other.plan((1, 64_000))
+    other.rows((1, 64_000))
     cache.library.recharge(other)
     assert cache.metrics.models_loaded == 1
     assert cache.metrics.model_cache_bytes < MIB
-    codec.plan((2000,))
+    codec.rows((2000,))
     cache.library.recharge(codec)  # evicted meanwhile
     assert cache.metrics.models_loaded == 1
 
@@ -92,7 +92,7 @@ def test_a_model_that_comes_to_hold_plans_is_charged_for_them() -> None:
 def test_an_evicted_codec_is_gone_without_a_collection_of_garbage() -> None:
     cache = Cache()
     codec = cache.add_codec(2)
-    codec.plan((1000,))
+    codec.rows((1000,))
     gone = weakref.ref(codec)
     del codec
     gc.disable()

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.coding import golden
-from entropyd_server.coding.codec import Codec
-from entropyd_server.coding.plan import noise_levels
+from entropyd_server.coding import self_test
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec, noise_levels
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 
@@ -40,9 +39,9 @@ def test_the_program_prints_what_the_page_says(page: dict[str, Any]) -> None:
 
 
 def test_the_program_decodes_all_units_of_the_start_up_check(page: dict[str, Any]) -> None:
-    assert page["cdf"] == [value for row in golden.ROWS for value in (-golden.PRECISION, *row)]
+    assert page["cdf"] == [value for row in self_test.ROWS for value in (-self_test.PRECISION, *row)]
     offsets = [(level + 1) / 4 - 0.5 for level in noise_levels(12, 3).tolist()]
-    for integers, string in zip(golden.INTEGERS, golden.STRINGS, strict=True):
+    for integers, string in zip(self_test.INTEGERS, self_test.STRINGS, strict=True):
         values = page["decode"](bytes.fromhex(string), page["cdf"], page["cdf_offset"], 2, 12, 3)
         assert values == [integer + offset for integer, offset in zip(integers, offsets, strict=True)]
 
@@ -65,11 +64,11 @@ def test_the_program_decodes_the_golden_corpus(page: dict[str, Any], name: str) 
 
 
 @settings(max_examples=200)
-@given(string=st.binary(max_size=30) | st.sampled_from(golden.STRINGS).map(bytes.fromhex))
+@given(string=st.binary(max_size=30) | st.sampled_from(self_test.STRINGS).map(bytes.fromhex))
 @example(string=b"\xff" * 40)
 @example(string=b"\xff\xff\xff\xff")
 def test_the_program_accepts_and_refuses_what_the_server_does(page: dict[str, Any], string: bytes) -> None:
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id="page",
         tables=CodingTables.parse(page["cdf"], page["cdf_offset"]),
         prior_shape=(2,),
@@ -78,7 +77,7 @@ def test_the_program_accepts_and_refuses_what_the_server_does(page: dict[str, An
         num_noise_levels=3,
         decode_sanity_check=True,
     )
-    decoded = codec.decode(string, np.array([len(string)], np.uint32), codec.plan((6,)))
+    decoded = codec.decode(string, np.array([len(string)], np.uint32), codec.rows((6,)))
     if decoded.statuses[0] == Status.OK:
         values = page["decode"](string, page["cdf"], page["cdf_offset"], 2, 12, 3)
         assert np.array(values, np.float32) == pytest.approx(decoded.values[0], rel=1e-6)

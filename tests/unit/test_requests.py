@@ -22,7 +22,7 @@ from entropyd.contract.errors import (
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.limits import Limits
 from entropyd_server.models.model_id import checked_model_id
@@ -47,9 +47,11 @@ DTYPES: dict[str, Any] = {
 }
 
 
-def make_codec(prior_shape: tuple[int, ...] = (3,), coding_rank: int = 2, dtype: str = "float32") -> Codec:
+def make_codec(
+    prior_shape: tuple[int, ...] = (3,), coding_rank: int = 2, dtype: str = "float32"
+) -> UniversalBatchedCodec:
     rows = int(np.prod(prior_shape))
-    return Codec(
+    return UniversalBatchedCodec(
         model_id=MODEL_ID,
         tables=CodingTables.parse([-4, 0, 5, 11, 16] * rows, [-1] * rows),
         prior_shape=prior_shape,
@@ -110,11 +112,15 @@ def refusal(parse: Callable[[], object]) -> EntropydError:
     return caught.value
 
 
-def refused_compress(request: coding_pb2.CompressRequest, codec: Codec = CODEC) -> EntropydError:
+def refused_compress(
+    request: coding_pb2.CompressRequest, codec: UniversalBatchedCodec = CODEC
+) -> EntropydError:
     return refusal(lambda: parse_compress(request, codec, LIMITS))
 
 
-def refused_decompress(request: coding_pb2.DecompressRequest, codec: Codec = CODEC) -> EntropydError:
+def refused_decompress(
+    request: coding_pb2.DecompressRequest, codec: UniversalBatchedCodec = CODEC
+) -> EntropydError:
     return refusal(lambda: parse_decompress(request, codec, LIMITS))
 
 
@@ -132,7 +138,7 @@ def strings_of(call: DecompressCall) -> list[bytes]:
 
 
 @st.composite
-def compressible(draw: st.DrawFn) -> tuple[Codec, npt.NDArray[Any]]:
+def compressible(draw: st.DrawFn) -> tuple[UniversalBatchedCodec, npt.NDArray[Any]]:
     """A codec and an array for it, empty ones and ones to be repeated along prior_shape included."""
     prior_shape = draw(hnp.array_shapes(min_dims=0, max_dims=2, max_side=3))
     broadcast_shape = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2))
@@ -145,7 +151,7 @@ def compressible(draw: st.DrawFn) -> tuple[Codec, npt.NDArray[Any]]:
 
 
 @given(compressible())
-def test_an_array_is_cut_into_its_coding_units(drawn: tuple[Codec, npt.NDArray[Any]]) -> None:
+def test_an_array_is_cut_into_its_coding_units(drawn: tuple[UniversalBatchedCodec, npt.NDArray[Any]]) -> None:
     codec, array = drawn
     call = parse_compress(compress_request(array, codec.bottleneck_dtype), codec, LIMITS)
     whole_shape = array.shape[: array.ndim - len(codec.prior_shape)] + codec.prior_shape
@@ -155,7 +161,7 @@ def test_an_array_is_cut_into_its_coding_units(drawn: tuple[Codec, npt.NDArray[A
     assert np.array_equal(call.values, expected)
     assert len(call.values) == np.prod(call.batch_shape)
     assert call.values.flags.c_contiguous
-    assert call.values.shape[1] == codec.plan(call.broadcast_shape).symbols
+    assert call.values.shape[1] == codec.rows(call.broadcast_shape).symbols
 
 
 @pytest.mark.parametrize(
@@ -402,7 +408,7 @@ def test_any_strings_are_let_in_whole_or_refused(
         call = parse_decompress(request, CODEC, LIMITS)
     except (InvalidRequestError, LimitExceededError):
         return
-    decoded = CODEC.decode(call.strings.payload, call.strings.lengths, CODEC.plan(call.broadcast_shape))
+    decoded = CODEC.decode(call.strings.payload, call.strings.lengths, CODEC.rows(call.broadcast_shape))
     shape = call.batch_shape + call.broadcast_shape + CODEC.prior_shape
     assert decoded.values.reshape(shape).nbytes <= LIMITS.max_message_bytes
     assert len(call.units) == len(call.damaged) == len(call.strings.lengths) <= LIMITS.max_units

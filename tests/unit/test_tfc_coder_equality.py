@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.coding.codec import Codec
-from entropyd_server.coding.plan import noise_levels
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec, noise_levels
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 from tests.coding_cases import Case, cases, decode_integers, encode_integers
@@ -104,7 +103,7 @@ def test_compress_and_decompress_are_those_of_the_model(
     model = tfc.UniversalBatchedEntropyModel(
         prior, coding_rank, compression=True, bottleneck_dtype=getattr(tf, dtype), **arguments
     )
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id="test",
         tables=CodingTables.parse(model.cdf.numpy(), model.cdf_offset.numpy()),
         prior_shape=prior_shape,
@@ -116,7 +115,7 @@ def test_compress_and_decompress_are_those_of_the_model(
     rng = np.random.default_rng(1)
     for broadcast in (1, 9):
         broadcast_shape = (broadcast,) * (coding_rank - len(prior_shape))
-        plan = codec.plan(broadcast_shape)
+        plan = codec.rows(broadcast_shape)
         values = (rng.standard_cauchy((3, *plan.unit_shape)) * scale * 3).astype(dtype)
         encoded = codec.encode(values.reshape(3, -1), plan)
         ends = np.cumsum(encoded.lengths)

@@ -15,7 +15,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 BOTTLENECK_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
-_BFLOAT16_NAN = 0x7FC0
+BFLOAT16_NAN = 0x7FC0
 
 
 def dtype_name(dtype: Any) -> str:
@@ -68,7 +68,7 @@ def widened(elements: Array, name: str) -> Array:
     if name == "bfloat16":
         # A bfloat16 is the upper half of a float32.
         return (elements.astype(np.uint32) << 16).view(np.float32)
-    return elements.astype(coding_dtype(name), copy=False)
+    return elements.astype(np.float32) if name == "float16" else elements
 
 
 def narrowed(values: Array, name: str) -> Array:
@@ -85,9 +85,11 @@ def narrowed(values: Array, name: str) -> Array:
         bits = values.view(np.uint32)
         # Half a unit of the last place that is kept, less one where that place is even.
         rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
-        return np.where(np.isnan(values), _BFLOAT16_NAN, rounded).astype(np.uint16)
-    with np.errstate(over="ignore"):
-        return values.astype(name, copy=False)
+        return np.where(np.isnan(values), BFLOAT16_NAN, rounded).astype(np.uint16)
+    if name == "float16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16)
+    return values
 
 
 def are_finite(elements: Array, name: str) -> npt.NDArray[np.bool_]:

@@ -1,5 +1,4 @@
-"""The coding plane: models as integers, arrays to bit strings and back.
+"""Arrays to bit strings and back, with integer tables that were built elsewhere.
 
-Owns coding tables, coding plans and codecs. It must not know requests, event loops, metrics or TensorFlow.
-Invariant: no table is computed here; the same tables and values give the same bytes on every machine.
+Invariant: the same tables and values give the same bytes on every machine.
 """

@@ -1,26 +1,21 @@
-"""One model, ready to code: arrays of coding units to bit strings and back.
+"""A model's integer tables, ready to code symbols; what kinds of models have in common.
 
-Owns the meaning of a model's tables: dtypes, shapes, dither, and what a unit's status says to a person. It
-must not know requests, batches or who asked. Invariant: a Codec never changes, and any number of threads
-may use one at the same time; what a unit codes to depends on that unit and the plan alone.
-
-Source: `UniversalBatchedEntropyModel.compress` and `.decompress` in TensorFlow Compression
-(python/entropy_models/universal.py). float16 and bfloat16, which TFC cannot code, are taken to float32
-exactly, coded there, and rounded to the dtype once at the end.
+Source: `compress` and `decompress` of TensorFlow Compression's entropy models
+(python/entropy_models/*.py).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
-from entropyd_server.coding.entropy import row_bits
-from entropyd_server.coding.plan import CodingPlan, PlanCache, Shape
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, element_dtype, widened
+from entropyd.contract.errors import InvalidConfigError, Violation
+from entropyd_server.coding.cost import row_bits
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.lone_decoder import decode_alone
 from entropyd_server.kernels.range_coder import Status
@@ -33,36 +28,23 @@ from entropyd_server.kernels.range_encoder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
+    from entropyd_server.coding.rows import Rows
     from entropyd_server.coding.tables import CodingTables
 
-
-_MAX_PLANS = 16
-_MAX_PLAN_BYTES = 64 * 2**20
-# Bottleneck dtype -> (dtype of the arrays that callers hand in and get back, dtype of the arithmetic).
-_DTYPES: dict[str, tuple[np.dtype[Any], np.dtype[Any]]] = {
-    "float16": (np.dtype(np.float16), np.dtype(np.float32)),
-    "bfloat16": (np.dtype(np.uint16), np.dtype(np.float32)),
-    "float32": (np.dtype(np.float32), np.dtype(np.float32)),
-    "float64": (np.dtype(np.float64), np.dtype(np.float64)),
-}
 # Statuses and positions of one unit that did not fail.
 _ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
 
 
 def none_set(flags: npt.NDArray[Any]) -> bool:
-    """Whether all of a vector of single bytes are zero.
-
-    NumPy's own reductions pass through code that a small call uses for nothing else, which costs it more
-    than to parse its array.
-    """
+    """Whether all of a vector of single bytes are zero; for small vectors faster than NumPy's reductions."""
     return not flags.tobytes().strip(b"\0")
 
 
-# Tuples, because one is made for each call: a frozen dataclass takes three times as long to fill.
+# Named tuples, because every call makes one: a frozen dataclass takes three times as long to fill.
 class EncodedUnits(NamedTuple):
     """Bit strings of coding units, in order.
 
@@ -85,6 +67,19 @@ class EncodedUnits(NamedTuple):
         """Whether no unit failed."""
         return none_set(self.statuses)
 
+    @staticmethod
+    def join(parts: Sequence[EncodedUnits]) -> EncodedUnits:
+        """Joins the results of a call's units that were encoded in several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return EncodedUnits(
+            b"".join([part.payload for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.statuses for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+            sum(part.escapes for part in parts),
+        )
+
 
 class DecodedUnits(NamedTuple):
     """Values of coding units, in order.
@@ -104,109 +99,89 @@ class DecodedUnits(NamedTuple):
         """Whether no unit failed."""
         return none_set(self.statuses)
 
+    @staticmethod
+    def join(parts: Sequence[DecodedUnits]) -> DecodedUnits:
+        """Joins the results of a call's units that were decoded in several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return DecodedUnits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-class Codec:
-    """A model's config and coding tables; immutable.
+
+class Codec(ABC):
+    """A model's tables, and the arithmetic between its arrays and their symbols.
+
+    Immutable: threads share it, and what a unit codes to depends on the unit and its rows alone. Each kind
+    of model has a subclass in `coding.kinds`, which makes `Rows` and says how values become what kernels
+    take: they encode rint(value - offset), and decode to symbol + offset, in float32 or float64.
 
     Attributes:
       model_id: Config hash of the model.
-      tables: Its coding tables, num_noise_levels * prod(prior_shape) rows, noise level major.
-      prior_shape: Batch shape of the prior.
-      coding_rank: Number of innermost dimensions that make one coding unit.
+      tables: Its coding tables.
       bottleneck_dtype: "float16", "bfloat16", "float32" or "float64".
-      wire_dtype: numpy's dtype of values; uint16 bit patterns stand for bfloat16.
-      num_noise_levels: Levels of the dither.
+      wire_dtype: NumPy's dtype of values; uint16 bit patterns stand for bfloat16.
+      compute_dtype: float32 or float64, which `to_compute` returns and the offsets of rows have.
       decode_sanity_check: Whether decoding refuses strings that no encoder could have ended that way.
     """
 
+    compute_dtype: np.dtype[Any]
+
     def __init__(
-        self,
-        *,
-        model_id: str,
-        tables: CodingTables,
-        prior_shape: Sequence[int],
-        coding_rank: int,
-        bottleneck_dtype: str,
-        num_noise_levels: int,
-        decode_sanity_check: bool,
+        self, *, model_id: str, tables: CodingTables, bottleneck_dtype: str, decode_sanity_check: bool
     ) -> None:
-        """Checks that tables and config belong together.
+        """Checks that tables and config fit each other; a subclass sets its own attributes first.
 
         Raises:
           InvalidConfigError: Names every field that is wrong.
         """
         self.model_id = model_id
         self.tables = tables
-        self.prior_shape: Shape = tuple(prior_shape)
-        self.coding_rank = coding_rank
         self.bottleneck_dtype = bottleneck_dtype
-        self.num_noise_levels = num_noise_levels
         self.decode_sanity_check = decode_sanity_check
-        problems = self._problems()
+        problems = list(self._problems())
         if problems:
             raise InvalidConfigError.of(problems)
-        self.wire_dtype, self._compute_dtype = _DTYPES[bottleneck_dtype]
-        self._plans = PlanCache(max_plans=_MAX_PLANS, max_bytes=_MAX_PLAN_BYTES)
+        self.wire_dtype = element_dtype(bottleneck_dtype)
 
-    def _problems(self) -> list[Violation]:
-        problems = []
-        if self.bottleneck_dtype not in _DTYPES:
-            found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(_DTYPES)}"
-            problems.append(Violation("bottleneck_dtype", found))
-        if self.num_noise_levels < 1:
-            problems.append(Violation("num_noise_levels", f"is {self.num_noise_levels}; expected at least 1"))
-        if self.coding_rank < len(self.prior_shape):
-            found = f"is {self.coding_rank}; expected at least the rank of prior_shape {self.prior_shape}"
-            problems.append(Violation("coding_rank", found))
-        rows = len(self.tables.cdf_offset)
-        rows_of_config = self.num_noise_levels * math.prod(self.prior_shape)
-        if rows != rows_of_config:
-            found = (
-                f"has {rows} rows; expected {rows_of_config}: {self.num_noise_levels} noise levels "
-                f"times prior_shape {self.prior_shape}"
-            )
-            problems.append(Violation("cdf", found))
-        return problems
+    def _problems(self) -> Iterator[Violation]:
+        """Yields what is wrong with the config."""
+        if self.bottleneck_dtype not in BOTTLENECK_DTYPES:
+            found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(BOTTLENECK_DTYPES)}"
+            yield Violation("bottleneck_dtype", found)
 
-    def _compile_plan(self, broadcast_shape: Shape) -> CodingPlan:
-        rank = self.coding_rank - len(self.prior_shape)
-        if len(broadcast_shape) != rank or min(broadcast_shape, default=0) < 0:
-            found = f"is {broadcast_shape}; expected {rank} dimensions, none negative"
-            raise InvalidTensorError.of([Violation("broadcast_shape", found)])
-        plan = CodingPlan.compile(
-            broadcast_shape, self.prior_shape, self.num_noise_levels, self._compute_dtype
-        )
-        bits = float(self._row_bits[plan.row_index].mean()) if plan.symbols else 0.0
-        return replace(plan, modelled_bits=bits)
+    @abstractmethod
+    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
+        """Converts values to `compute_dtype`.
+
+        Args:
+          values: `wire_dtype` [units, symbols].
+          rows: Their rows.
+        """
+
+    @abstractmethod
+    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
+        """Converts what kernels decoded to `wire_dtype`.
+
+        Args:
+          values: `compute_dtype` [units, symbols]; NaN throughout a unit that failed.
+          rows: Their rows.
+        """
 
     @cached_property
-    def _row_bits(self) -> npt.NDArray[np.float64]:
+    def row_bits(self) -> npt.NDArray[np.float64]:
+        """float64 [rows]: what the tables expect a symbol of each row to cost, in bits."""
         return row_bits(self.tables)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory: grows with each plan that `has_plan` denied."""
-        held = self.tables.nbytes + self._plans.nbytes
-        return held + self._row_bits.nbytes if "_row_bits" in vars(self) else held
+        """Bytes in memory."""
+        return self.tables.nbytes + (self.row_bits.nbytes if "row_bits" in vars(self) else 0)
 
-    def plan(self, broadcast_shape: Sequence[int]) -> CodingPlan:
-        """Gives the coding plan for a shape; compiled once while it stays in use.
-
-        Raises:
-          InvalidTensorError: The rank is not coding_rank - rank of prior_shape, or a dimension is negative.
-        """
-        return self._plans.get(tuple(broadcast_shape), self._compile_plan)
-
-    def has_plan(self, broadcast_shape: Shape) -> bool:
-        """Says whether `plan` has nothing to compile."""
-        return self._plans.holds(broadcast_shape)
-
-    def encode(self, values: npt.NDArray[Any], plan: CodingPlan) -> EncodedUnits:
+    def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         """Quantizes and encodes coding units.
 
         Args:
-          values: `wire_dtype` [units, plan.symbols], C-contiguous.
-          plan: A plan of this codec.
+          values: `wire_dtype` [units, rows.symbols], C-contiguous.
+          rows: What `rows` of this codec's kind returned for these units.
 
         Returns:
           A string per unit. A unit that holds NaN, an infinity, or a value out of reach of its row has a
@@ -215,23 +190,23 @@ class Codec:
         Raises:
           ValueError: The units of `values` do not have the plan's number of symbols.
         """
-        if values.shape[1] != plan.symbols:
-            raise ValueError(f"units have {values.shape[1]} symbols, the plan has {plan.symbols}")
-        values = kernel_input(self._to_compute_dtype(values))
+        if values.shape[1] != rows.symbols:
+            raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
+        values = kernel_input(self.to_compute(values, rows))
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
         positions = np.empty(units, np.int64)
         # Two bytes hold any symbol but an escape. Where there are many escapes, the kernel stops before the
         # payload is full, and the remaining units get one that holds whatever they are.
-        capacity = encoded_capacity(0) + (2 * plan.symbols + PAYLOAD_SLACK_BYTES) * units
+        capacity = encoded_capacity(0) + (2 * rows.symbols + PAYLOAD_SLACK_BYTES) * units
         pieces: list[bytes] = []
         unit = escapes = 0
         while unit < units:
             payload = np.empty(capacity, np.uint8)
             unit, end, escaped = encode_units(
                 values,
-                plan.offsets,
-                plan.row_index,
+                rows.offsets,
+                rows.row_index,
                 self.tables.rows,
                 self.tables.bounds,
                 self.tables.precision,
@@ -243,18 +218,18 @@ class Codec:
             )
             escapes += escaped
             pieces.append(payload[PAYLOAD_GUARD_BYTES:end].tobytes())
-            capacity = encoded_capacity((units - unit) * plan.symbols)
+            capacity = encoded_capacity((units - unit) * rows.symbols)
         return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)
 
     def decode(
-        self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], plan: CodingPlan
+        self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
     ) -> DecodedUnits:
         """Decodes coding units.
 
         Args:
           payload: All strings, one directly after the other.
           lengths: uint32 [units], bytes of each string.
-          plan: A plan of this codec.
+          rows: What `rows` of this codec's kind returned for these units.
 
         Returns:
           Values per unit. A string that cannot be decoded gives its unit a status; the others are what they
@@ -268,16 +243,16 @@ class Codec:
         units, payload_bytes = len(lengths), sum(lengths.tolist())
         if payload_bytes != len(content):
             raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
-        values = np.empty((units, plan.symbols), self._compute_dtype)
+        values = np.empty((units, rows.symbols), self.compute_dtype)
         if units == 1:
-            statuses, positions = self._decode_alone(content, plan, values[0])
-            return DecodedUnits(self._to_wire_dtype(values), statuses, positions)
+            statuses, positions = self._decode_alone(content, rows, values[0])
+            return DecodedUnits(self.to_wire(values, rows), statuses, positions)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         decode_units(
             content,
             kernel_input(lengths),
-            plan.offsets,
-            plan.row_index,
+            rows.offsets,
+            rows.row_index,
             self.tables.rows,
             self.tables.bounds,
             self.tables.buckets,
@@ -289,10 +264,10 @@ class Codec:
             statuses,
             positions,
         )
-        return DecodedUnits(self._to_wire_dtype(values), statuses, positions)
+        return DecodedUnits(self.to_wire(values, rows), statuses, positions)
 
     def _decode_alone(
-        self, content: npt.NDArray[np.uint8], plan: CodingPlan, values: npt.NDArray[Any]
+        self, content: npt.NDArray[np.uint8], rows: Rows, values: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Decodes the one unit of `content`; gives statuses and positions.
 
@@ -302,8 +277,8 @@ class Codec:
             content,
             0,
             len(content),
-            plan.offsets,
-            plan.row_index,
+            rows.offsets,
+            rows.row_index,
             self.tables.rows,
             self.tables.hints,
             self.tables.intervals,
@@ -316,12 +291,12 @@ class Codec:
         return np.array([status], np.uint8), np.array([position], np.int64)
 
     def error_at(
-        self, plan: CodingPlan, *, unit: int, status: int, position: int, value: float | None = None
+        self, rows: Rows, *, unit: int, status: int, position: int, value: float | None = None
     ) -> str:
         """Says what is wrong with a coding unit.
 
         Args:
-          plan: The plan that it was coded with.
+          rows: Its rows.
           unit: The number by which the caller knows the unit.
           status: Its status, not OK.
           position: Its position, from the same result.
@@ -329,7 +304,7 @@ class Codec:
         """
         where = f"coding unit {unit}"
         if position >= 0:
-            where += f", element {plan.element(position)}"
+            where += f", element {rows.element(position)}"
         match Status(status):
             case Status.NOT_FINITE:
                 what = f"{'NaN' if value is None or math.isnan(value) else value} cannot be coded"
@@ -346,35 +321,5 @@ class Codec:
         return f"{where}: {what}"
 
     def value_at(self, values: npt.NDArray[Any], unit: int, position: int) -> float:
-        """Gives one element of `wire_dtype` values as a Python float."""
-        return float(self._to_compute_dtype(values[unit : unit + 1, position : position + 1])[0, 0])
-
-    def _to_compute_dtype(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self.bottleneck_dtype == "bfloat16":
-            # A bfloat16 is the upper half of a float32.
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values if values.dtype == self._compute_dtype else values.astype(self._compute_dtype)
-
-    def _to_wire_dtype(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self.bottleneck_dtype == "bfloat16":
-            bits = values.view(np.uint32)
-            # Half a unit of the last place that is kept, less one where that place is even: ties to even.
-            rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
-            return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-        if self.bottleneck_dtype == "float16":
-            # Escapes reach beyond float16's largest number; they round to an infinity, as in TensorFlow.
-            with np.errstate(over="ignore"):
-                return values.astype(np.float16)
-        return values
-
-
-def warm_up() -> None:
-    """Compiles or loads every kernel, so that no request has to wait for it, and proves them on known units.
-
-    Raises:
-      RuntimeError: This machine codes differently; it must not serve.
-    """
-    # `golden` codes with a Codec, so it cannot be imported above.
-    from entropyd_server.coding import golden  # noqa: PLC0415
-
-    golden.check()
+        """Returns one element of `wire_dtype` values as a Python float."""
+        return float(widened(values[unit, position : position + 1], self.bottleneck_dtype)[0])

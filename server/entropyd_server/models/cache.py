@@ -14,12 +14,13 @@ import numpy as np
 
 from entropyd.contract.errors import ModelStateError
 from entropyd_server.coding.cache import BytesLRU
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.registry import codec_of
 from entropyd_server.models.model_id import checked_model_id
 from entropyd_server.models.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from entropyd.contract.prior import Prior
+    from entropyd_server.coding.batched import BatchedCodec
     from entropyd_server.metrics import Metrics
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
@@ -32,7 +33,7 @@ class LoadedModel:
     """A stored model and, if it was made with compression, its codec."""
 
     stored: StoredModel
-    codec: Codec | None
+    codec: BatchedCodec | None
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +54,7 @@ class ModelCache:
         self._forgotten = 0
         self._metrics = metrics
 
-    async def codec(self, model_id: str) -> Codec:
+    async def codec(self, model_id: str) -> BatchedCodec:
         """The codec of a model.
 
         Raises:
@@ -84,7 +85,7 @@ class ModelCache:
         self._put(model)
         return model
 
-    def recharge(self, codec: Codec) -> None:
+    def recharge(self, codec: BatchedCodec) -> None:
         """Charges a model, if it is still in memory, for what its codec has come to hold."""
         model = self._cache.get(codec.model_id)
         if model is not None and model.codec is codec:
@@ -93,15 +94,18 @@ class ModelCache:
     def forget(self, model_id: str) -> None:
         """Drops a model from memory."""
         self._forgotten += 1
-        self._cache.drop(model_id)
+        self._cache.pop(model_id, None)
         self._measure()
 
     def _put(self, model: LoadedModel) -> None:
-        self._cache.put(model.stored.config.model_id, model, model.nbytes)
+        self._cache[model.stored.config.model_id] = model
         self._measure()
 
     def _measure(self) -> None:
-        self._metrics.models_loaded, self._metrics.model_cache_bytes = len(self._cache), self._cache.nbytes
+        self._metrics.models_loaded, self._metrics.model_cache_bytes = (
+            len(self._cache),
+            int(self._cache.currsize),
+        )
 
     def _at_hand(self, model_id: str) -> LoadedModel | None:
         cached = self._cache.get(model_id)
@@ -132,16 +136,5 @@ def _prior_bytes(prior: Prior | None) -> int:
     return own + _prior_bytes(prior.nested)
 
 
-def _codec(stored: StoredModel) -> Codec | None:
-    if stored.tables is None:
-        return None
-    config = stored.config
-    return Codec(
-        model_id=config.model_id,
-        tables=stored.tables,
-        prior_shape=config.prior_shape,
-        coding_rank=config.coding_rank,
-        bottleneck_dtype=config.bottleneck_dtype,
-        num_noise_levels=config.num_noise_levels,  # type: ignore[attr-defined]
-        decode_sanity_check=config.decode_sanity_check,
-    )
+def _codec(stored: StoredModel) -> BatchedCodec | None:
+    return None if stored.tables is None else codec_of(stored.config, stored.tables)

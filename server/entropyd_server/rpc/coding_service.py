@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from entropyd.contract.dtypes import BFLOAT16_NAN
 from entropyd.contract.errors import CODES, CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
-from entropyd_server.coding.codec import none_set
-from entropyd_server.coding.joined import decode_joined, decoded_whole, encoded_whole
+from entropyd_server.coding.codec import DecodedUnits, EncodedUnits, none_set
+from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork
 from entropyd_server.errors import as_error
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.large_message import LargeMessage
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd_server.batching.batcher import Batcher
-    from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
-    from entropyd_server.coding.plan import CodingPlan
+    from entropyd_server.coding.batched import BatchedCodec
+    from entropyd_server.coding.operations import Compress, Decompress
+    from entropyd_server.coding.rows import Rows
     from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.models.cache import ModelCache
@@ -53,8 +55,8 @@ _VALUES = (coding_pb2.DecompressResponse.TENSOR_FIELD_NUMBER, types_pb2.Tensor.D
 # An error names this many units; trailing metadata hold no more than a few kilobytes.
 _NAMED_UNITS = 100
 _NO_ROWS = np.empty(0, np.intp)
-# Plans of larger units are compiled on a thread.
-_INLINE_PLAN_SYMBOLS = 8192
+# The rows of larger units are picked on a thread.
+_INLINE_ROWS_SYMBOLS = 8192
 # What a symbol is taken to weigh in the queue, so that a long string of few symbols counts too.
 _SYMBOL_BYTES = 8
 
@@ -62,9 +64,13 @@ _SYMBOL_BYTES = 8
 class CodingKey(NamedTuple):
     """What coding units of different callers must have in common to be coded together."""
 
-    codec: Codec
-    plan: CodingPlan
-    operation: str
+    codec: BatchedCodec
+    coding: Compress | Decompress
+
+    @property
+    def operation(self) -> str:
+        """The name by which metrics know it."""
+        return self.coding.name
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
@@ -136,18 +142,18 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     ) -> coding_pb2.CompressResponse:
         codec = await self._library.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
-        plan = await self._plan(codec, call.broadcast_shape, call.values.shape[1])
-        key = CodingKey(codec, plan, "compress")
+        rows = await self._rows(codec, call.broadcast_shape, call.values.shape[1])
         units, unit_symbols = call.values.shape
-        pieces = await self._coded(key, call.values, units, unit_symbols, timeout_s)
-        encoded = encoded_whole(pieces)
-        _check_encoded(codec, plan, call, encoded)
+        work = CompressWork(codec, rows, call.values)
+        pieces = await self._coded(CodingKey(codec, COMPRESS), work, units, unit_symbols, timeout_s)
+        encoded = EncodedUnits.join(pieces)
+        _check_encoded(codec, rows, call, encoded)
         response = _render_compressed(codec, call, encoded)
         self._metrics.escaped_symbols += response.rate.escaped_symbols
         self._count("compress", call.values, encoded.payload)
         if call.values.size:
             actual_bits = 8 * len(encoded.payload) / call.values.size
-            self._metrics.excess_bits.observe(actual_bits - plan.modelled_bits)
+            self._metrics.excess_bits.observe(actual_bits - rows.modelled_bits)
         return response
 
     async def _decompress(
@@ -155,16 +161,17 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
     ) -> LargeMessage:
         codec = await self._library.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
-        plan = await self._plan(codec, call.broadcast_shape, call.unit_symbols)
-        key = CodingKey(codec, plan, "decompress")
+        rows = await self._rows(codec, call.broadcast_shape, call.unit_symbols)
         units = len(call.units)
         unit_bytes = len(call.strings.payload) // max(units, 1)
         unit_cost = max(call.unit_symbols, unit_bytes // _SYMBOL_BYTES)
-        decoded = decoded_whole(await self._coded(key, call.strings, units, unit_cost, timeout_s))
+        work = DecompressWork(codec, rows, call.strings)
+        pieces = await self._coded(CodingKey(codec, DECOMPRESS), work, units, unit_cost, timeout_s)
+        decoded = DecodedUnits.join(pieces)
         failed = _failed_rows(call, decoded)
         self._metrics.undecodable_units += len(failed)
         if len(failed) and not call.skip_errors:
-            raise _corrupt(codec, plan, call, decoded, failed)
+            raise _corrupt(codec, rows, call, decoded, failed)
         self._count("decompress", decoded.values, call.strings.payload)
         return _render_decompressed(codec, call, decoded, failed)
 
@@ -190,15 +197,15 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         figures.uncompressed_bytes += values.nbytes
         figures.compressed_bytes += len(payload)
 
-    async def _plan(self, codec: Codec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> CodingPlan:
-        if codec.has_plan(broadcast_shape):
-            return codec.plan(broadcast_shape)
-        if unit_symbols <= _INLINE_PLAN_SYMBOLS:
-            plan = codec.plan(broadcast_shape)
+    async def _rows(self, codec: BatchedCodec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:
+        if codec.has_rows(broadcast_shape):
+            return codec.rows(broadcast_shape)
+        if unit_symbols <= _INLINE_ROWS_SYMBOLS:
+            rows = codec.rows(broadcast_shape)
         else:
-            plan = await asyncio.to_thread(codec.plan, broadcast_shape)
+            rows = await asyncio.to_thread(codec.rows, broadcast_shape)
         self._library.recharge(codec)
-        return plan
+        return rows
 
     async def _coded(
         self, key: CodingKey, work: Any, units: int, unit_cost: int, timeout_s: float | None
@@ -209,13 +216,11 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
 
 def code(key: CodingKey, parts: Sequence[tuple[Any, int, int]]) -> list[Any]:
-    """Codes units [start, stop) of each part's array or strings; the batcher's function."""
-    if key.operation == "compress":
-        return [key.codec.encode(values[start:stop], key.plan) for values, start, stop in parts]
-    return decode_joined(key.codec, key.plan, [strings.cut(start, stop) for strings, start, stop in parts])
+    """Codes units [start, stop) of each part; the batcher's function."""
+    return key.coding.run(parts)
 
 
-def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: EncodedUnits) -> None:
+def _check_encoded(codec: BatchedCodec, rows: Rows, call: CompressCall, encoded: EncodedUnits) -> None:
     if encoded.all_ok:
         return
     failed = np.flatnonzero(encoded.statuses)
@@ -223,7 +228,7 @@ def _check_encoded(codec: Codec, plan: CodingPlan, call: CompressCall, encoded: 
     for unit in failed[:_NAMED_UNITS].tolist():
         position = int(encoded.positions[unit])
         description = codec.error_at(
-            plan,
+            rows,
             unit=call.first_unit + unit,
             status=int(encoded.statuses[unit]),
             position=position,
@@ -244,8 +249,8 @@ def _failed_rows(call: DecompressCall, decoded: DecodedUnits) -> npt.NDArray[np.
 
 
 def _corrupt(
-    codec: Codec,
-    plan: CodingPlan,
+    codec: BatchedCodec,
+    rows: Rows,
     call: DecompressCall,
     decoded: DecodedUnits,
     failed: npt.NDArray[np.intp],
@@ -258,7 +263,7 @@ def _corrupt(
             description = f"coding unit {unit}: the checksum of its block does not match"
         else:
             description = codec.error_at(
-                plan, unit=unit, status=int(decoded.statuses[row]), position=int(decoded.positions[row])
+                rows, unit=unit, status=int(decoded.statuses[row]), position=int(decoded.positions[row])
             )
         violations.append(Violation("strings", description))
     what = violations[0].description
@@ -268,7 +273,7 @@ def _corrupt(
 
 
 def _render_compressed(
-    codec: Codec, call: CompressCall, encoded: EncodedUnits
+    codec: BatchedCodec, call: CompressCall, encoded: EncodedUnits
 ) -> coding_pb2.CompressResponse:
     return coding_pb2.CompressResponse(
         # Fields, because a message that holds a message copies it.
@@ -293,12 +298,12 @@ def _render_compressed(
 
 
 def _render_decompressed(
-    codec: Codec, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
+    codec: BatchedCodec, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
 ) -> LargeMessage:
     values = decoded.values
     if len(failed) and call.damaged.any():
         values = values.copy()
-        values[call.damaged] = 0x7FC0 if codec.bottleneck_dtype == "bfloat16" else np.nan
+        values[call.damaged] = BFLOAT16_NAN if codec.bottleneck_dtype == "bfloat16" else np.nan
     unit_errors = [
         coding_pb2.UnitError(unit=int(call.units[row]), cause=coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM)
         if call.damaged[row]

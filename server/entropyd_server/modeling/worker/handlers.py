@@ -87,7 +87,7 @@ class Answers:
             if config is None:
                 return Frame(UNKNOWN_MODEL)
             live = LiveModel(config)
-            self._live.put(key.model_id, live, live.nbytes)
+            self._live[key.model_id] = live
         return live.perturb(key, units).to_frame()
 
     def _fit_start(self, request: Frame) -> Frame:

@@ -24,13 +24,13 @@ from entropyd.contract.errors import (
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, array_from_message, dtype_name, shape_from_message
 from entropyd.v1 import types_pb2
-from entropyd_server.coding.joined import Strings
+from entropyd_server.coding.operations import Strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from entropyd.v1 import coding_pb2
-    from entropyd_server.coding.codec import Codec
+    from entropyd_server.coding.batched import BatchedCodec
     from entropyd_server.limits import Limits
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -77,7 +77,7 @@ class DecompressCall(NamedTuple):
     skip_errors: bool
 
 
-def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Limits) -> CompressCall:
+def parse_compress(request: coding_pb2.CompressRequest, codec: BatchedCodec, limits: Limits) -> CompressCall:
     """Checks an array against its codec.
 
     Raises:
@@ -109,7 +109,9 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
     return CompressCall(values, batch_shape, broadcast_shape, request.first_unit, bottleneck_bytes)
 
 
-def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits: Limits) -> DecompressCall:
+def parse_decompress(
+    request: coding_pb2.DecompressRequest, codec: BatchedCodec, limits: Limits
+) -> DecompressCall:
     """Checks bit strings against their codec and their own checksums.
 
     Raises:
@@ -176,7 +178,7 @@ def decompress_source(
     return request.compressed if source == "compressed" else request.bit_strings
 
 
-def _check_identity(compressed: types_pb2.CompressedTensor, codec: Codec) -> None:
+def _check_identity(compressed: types_pb2.CompressedTensor, codec: BatchedCodec) -> None:
     if compressed.format_version != FORMAT_VERSION:
         found = f"is {compressed.format_version}; this server knows {FORMAT_VERSION}"
         raise _invalid_request("compressed.format_version", found)
@@ -199,7 +201,7 @@ def _checked_shape(axes: Sequence[int], field: str) -> tuple[int, ...]:
 
 
 def _checked_size(
-    batch_shape: tuple[int, ...], broadcast_shape: tuple[int, ...], codec: Codec, limits: Limits
+    batch_shape: tuple[int, ...], broadcast_shape: tuple[int, ...], codec: BatchedCodec, limits: Limits
 ) -> tuple[int, int]:
     """Units, and symbols of each; refused by the size of the array before there is an array."""
     units, symbols = prod(batch_shape), prod(broadcast_shape) * prod(codec.prior_shape)

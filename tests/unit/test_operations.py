@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd_server.coding.joined import Strings, decode_joined, decoded_whole, encoded_whole
+from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
+from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork, Strings
 from tests.unit.test_codec import codec_of
-
-if TYPE_CHECKING:
-    from entropyd_server.coding.codec import DecodedUnits
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -43,16 +41,17 @@ def test_strings_of_several_callers_decode_as_each_caller_s_alone(
     bottleneck_dtype: str, broadcast_shape: tuple[int, int], callers: list[tuple[int, int]], damage: Any
 ) -> None:
     codec = codec_of(bottleneck_dtype)
-    plan = codec.plan(broadcast_shape)
+    unit_rows = codec.rows(broadcast_shape)
     parts = []
     for seed, count in callers:
-        encoded = codec.encode(units(seed, count, plan.symbols, codec.wire_dtype), plan)
+        encoded = codec.encode(units(seed, count, unit_rows.symbols, codec.wire_dtype), unit_rows)
         payload = bytearray(encoded.payload)
         for _ in range(damage.randrange(3) if payload else 0):
             payload[damage.randrange(len(payload))] ^= damage.randrange(256)
-        parts.append(Strings(bytes(payload), encoded.lengths))
-    together = decode_joined(codec, plan, parts)
-    alone = [codec.decode(part.payload, part.lengths, plan) for part in parts]
+        work = DecompressWork(codec, unit_rows, Strings(bytes(payload), encoded.lengths))
+        parts.append((work, 0, count))
+    together = DECOMPRESS.run(parts)
+    alone = [codec.decode(*work.strings, unit_rows) for work, _, _ in parts]
     assert [outcome(decoded) for decoded in together] == [outcome(decoded) for decoded in alone]
 
 
@@ -62,16 +61,16 @@ def test_units_that_are_coded_in_pieces_are_coded_as_a_whole(
     bottleneck_dtype: str, seed: int, count: int, data: st.DataObject
 ) -> None:
     codec = codec_of(bottleneck_dtype)
-    plan = codec.plan((2, 3))
-    values = units(seed, count, plan.symbols, codec.wire_dtype)
+    unit_rows = codec.rows((2, 3))
+    values = units(seed, count, unit_rows.symbols, codec.wire_dtype)
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, count)))), count]
     spans = list(pairwise(cuts))
-    whole = codec.encode(values, plan)
-    pieces = encoded_whole([codec.encode(values[start:stop], plan) for start, stop in spans])
+    whole = codec.encode(values, unit_rows)
+    work = CompressWork(codec, unit_rows, values)
+    pieces = EncodedUnits.join(COMPRESS.run([(work, start, stop) for start, stop in spans]))
     assert (pieces.payload, pieces.escapes) == (whole.payload, whole.escapes)
     assert pieces.lengths.tolist() == whole.lengths.tolist()
     assert pieces.statuses.tolist() == whole.statuses.tolist()
-    strings = Strings(whole.payload, whole.lengths)
-    cut = [strings.cut(start, stop) for start, stop in spans]
-    decoded = decoded_whole([codec.decode(part.payload, part.lengths, plan) for part in cut])
-    assert outcome(decoded) == outcome(codec.decode(whole.payload, whole.lengths, plan))
+    strings = DecompressWork(codec, unit_rows, Strings(whole.payload, whole.lengths))
+    decoded = DecodedUnits.join([DECOMPRESS.run([(strings, start, stop)])[0] for start, stop in spans])
+    assert outcome(decoded) == outcome(codec.decode(whole.payload, whole.lengths, unit_rows))

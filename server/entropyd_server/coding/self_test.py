@@ -1,8 +1,7 @@
-"""A known answer, compiled in: proof at start-up that this machine codes as every other one does.
+"""The start-up self-test: this machine codes known units as every other one does.
 
-Owns one small model with coding units and their bit strings, and the check against them. It must not know
-who asks. Invariant: the constants never change; `tests/unit/test_golden.py` derives the strings from the
-reference coder, and the strings of the files in tests/golden come from TFC itself.
+Invariant: the constants never change. `tests/unit/test_golden.py` derives the strings from the reference
+coder; the files in tests/golden come from TFC itself.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 
@@ -35,7 +34,8 @@ ROWS = (
 CDF_OFFSET = (-1, -3, -1, -3, -1, -3)
 TABLES_DIGEST = "f0468a6f989dbc53051997bab7b7daa227c67231c58ace44d1b743f592962089"
 ROW_INDEX = (4, 3, 4, 1, 2, 3, 2, 3, 2, 3, 2, 5)
-# Quantized values of five units, with escapes in the second and the last.
+# Quantized values of five units, with escapes in the second and the last: four are decoded interleaved, the
+# last alone.
 INTEGERS = (
     (0, 1, 0, -1, -1, 0, 0, -2, -1, 3, 0, -1),
     (0, 2, 1, 1000, 0, 0, 0, -2, -77, -1, 1, -2),
@@ -44,15 +44,13 @@ INTEGERS = (
     (-1048575, 2, -1, 1, 0, 2, 0, 2, 0, -1, 0, 4),
 )
 STRINGS = ("a5a47f2b", "ce871c5741d160ef3e", "b996d1", "81c7", "f80000ffffef6d3b4483")
-# Twenty units: sixteen are decoded in lockstep, and four side by side.
-_COPIES = 4
 
 
-def check() -> None:
-    """Codes the known units in both directions, with every compiled kernel.
+def warm_up() -> None:
+    """Compiles or loads every kernel, so that no request waits for it, and codes the known units.
 
     Raises:
-      RuntimeError: Naming all that differs: this machine must not serve.
+      RuntimeError: Names all that differs; this machine must not serve.
     """
     differences = [
         f"{dtype} {difference}" for dtype in ("float32", "float64") for difference in _differences(dtype)
@@ -61,9 +59,9 @@ def check() -> None:
         raise RuntimeError(f"this machine does not code as it must: {'; '.join(differences)}")
 
 
-def _codec(bottleneck_dtype: str, tables: CodingTables) -> Codec:
-    return Codec(
-        model_id="golden",
+def _codec(bottleneck_dtype: str, tables: CodingTables) -> UniversalBatchedCodec:
+    return UniversalBatchedCodec(
+        model_id="self-test",
         tables=tables,
         prior_shape=PRIOR_SHAPE,
         coding_rank=len(BROADCAST_SHAPE) + len(PRIOR_SHAPE),
@@ -78,12 +76,12 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     codec = _codec(bottleneck_dtype, tables)
     if (digest := codec.tables.digest.hex()) != TABLES_DIGEST:
         yield f"tables have digest {digest}; expected {TABLES_DIGEST}"
-    plan = codec.plan(BROADCAST_SHAPE)
-    if (row_index := tuple(plan.row_index.tolist())) != ROW_INDEX:
+    rows = codec.rows(BROADCAST_SHAPE)
+    if (row_index := tuple(rows.row_index.tolist())) != ROW_INDEX:
         yield f"dither gives rows {row_index}; expected {ROW_INDEX}"
         return
-    expected = np.array(INTEGERS).astype(codec.wire_dtype) + plan.offsets
-    encoded = codec.encode(expected, plan)
+    expected = np.array(INTEGERS).astype(codec.wire_dtype) + rows.offsets
+    encoded = codec.encode(expected, rows)
     payload = bytes.fromhex("".join(STRINGS))
     if encoded.payload != payload:
         yield f"units encode to {encoded.payload.hex()}; expected {payload.hex()}"
@@ -91,9 +89,9 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     # Kernels are compiled for hints of either width; rows of more than 256 intervals need the larger.
     wide = replace(tables, hints=kernel_input(tables.hints.astype(np.uint16)))
     for each in (codec, _codec(bottleneck_dtype, wide)):
-        together = each.decode(payload * _COPIES, np.tile(lengths, _COPIES), plan)
-        if not np.array_equal(together.values, np.tile(expected, (_COPIES, 1))):
-            yield f"units decode to {together.values.tolist()}; expected {_COPIES} times {expected.tolist()}"
-        alone = each.decode(payload[: int(lengths[0])], lengths[:1], plan)
+        together = each.decode(payload, lengths, rows)
+        if not np.array_equal(together.values, expected):
+            yield f"units decode to {together.values.tolist()}; expected {expected.tolist()}"
+        alone = each.decode(payload[: int(lengths[0])], lengths[:1], rows)
         if not np.array_equal(alone.values, expected[:1]):
             yield f"a unit alone decodes to {alone.values.tolist()}; expected {expected[:1].tolist()}"

@@ -1,8 +1,4 @@
-"""What the tables of a model expect a symbol to cost.
-
-Owns the entropy of table rows. It must not know values or strings. Invariant: nothing here changes what is
-coded; it is what the actual rate is measured against.
-"""
+"""What the tables of a model expect a symbol to cost, for comparison with the actual rate."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ _ESCAPE_BITS = 2
 
 
 def row_bits(tables: CodingTables) -> npt.NDArray[np.float64]:
-    """Expected bits of a symbol that is drawn from its row: the row's entropy, and the shortest escape.
+    """Computes the expected bits of a symbol that is drawn from its row: entropy, and the shortest escape.
 
     Returns:
       float64 [rows].

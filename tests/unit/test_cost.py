@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd_server.coding.codec import Codec
-from entropyd_server.coding.entropy import row_bits
+from entropyd_server.coding.cost import row_bits
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 
 
@@ -42,7 +42,7 @@ def test_any_rows_cost_their_entropies(inner: list[list[int]]) -> None:
 
 def test_data_of_the_prior_cost_what_a_plan_says() -> None:
     rows = [[0, 20, 90, 200, 255, 256], [0, 100, 156, 255, 256]]
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id="m",
         tables=tables_of(*rows, precision=8),
         prior_shape=(2,),
@@ -51,18 +51,18 @@ def test_data_of_the_prior_cost_what_a_plan_says() -> None:
         num_noise_levels=1,
         decode_sanity_check=True,
     )
-    plan = codec.plan((50_000,))
+    unit_rows = codec.rows((50_000,))
     rng = np.random.default_rng(0)
     drawn = [np.searchsorted(row, rng.integers(0, row[-2], 50_000), side="right") - 1 for row in rows]
     values = np.stack(drawn, axis=1).astype(np.float32).reshape(1, -1)
-    actual_bits = 8 * len(codec.encode(values, plan).payload) / plan.symbols
-    assert abs(actual_bits - plan.modelled_bits) < 0.05
-    far_bits = 8 * len(codec.encode(np.full_like(values, 900), plan).payload) / plan.symbols
-    assert far_bits > plan.modelled_bits + 10
+    actual_bits = 8 * len(codec.encode(values, unit_rows).payload) / unit_rows.symbols
+    assert abs(actual_bits - unit_rows.modelled_bits) < 0.05
+    far_bits = 8 * len(codec.encode(np.full_like(values, 900), unit_rows).payload) / unit_rows.symbols
+    assert far_bits > unit_rows.modelled_bits + 10
 
 
 def test_a_unit_without_symbols_is_expected_to_cost_nothing() -> None:
-    codec = Codec(
+    codec = UniversalBatchedCodec(
         model_id="m",
         tables=tables_of([0, 16], precision=4),
         prior_shape=(),
@@ -71,4 +71,4 @@ def test_a_unit_without_symbols_is_expected_to_cost_nothing() -> None:
         num_noise_levels=1,
         decode_sanity_check=True,
     )
-    assert codec.plan((0,)).modelled_bits == 0.0
+    assert codec.rows((0,)).modelled_bits == 0.0

@@ -1,0 +1,1 @@
+"""One module per kind of model: how its rows are picked, and in which dtype it computes."""

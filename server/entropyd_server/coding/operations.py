@@ -1,0 +1,109 @@
+"""The operations that a batcher runs on the units of several callers at once.
+
+Invariant: a caller's result is what coding its units alone would give, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from entropyd_server.coding.codec import DecodedUnits
+from entropyd_server.coding.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    import numpy.typing as npt
+
+    from entropyd_server.coding.codec import Codec, EncodedUnits
+
+
+class Strings(NamedTuple):
+    """Bit strings of coding units.
+
+    Attributes:
+      payload: All strings, one directly after the other.
+      lengths: uint32 [units], bytes of each.
+    """
+
+    payload: bytes
+    lengths: npt.NDArray[np.uint32]
+
+    def of_units(self, start: int, stop: int) -> Strings:
+        """Returns the strings of units [start, stop)."""
+        if start == 0 and stop == len(self.lengths):
+            return self
+        first, last = self.lengths[:start].sum(dtype=np.int64), self.lengths[:stop].sum(dtype=np.int64)
+        return Strings(self.payload[first:last], self.lengths[start:stop])
+
+
+class CompressWork(NamedTuple):
+    """Units to compress: values [units, symbols] in the codec's `wire_dtype`."""
+
+    codec: Codec
+    rows: Rows
+    values: npt.NDArray[Any]
+
+
+class DecompressWork(NamedTuple):
+    """Units to decompress."""
+
+    codec: Codec
+    rows: Rows
+    strings: Strings
+
+
+class Compress:
+    """Encodes units, part by part: joining parts would copy arrays and gain nothing."""
+
+    name = "compress"
+
+    def run(self, parts: Sequence[tuple[CompressWork, int, int]]) -> list[EncodedUnits]:
+        """Encodes units [start, stop) of each work; returns one result per part."""
+        return [
+            work.codec.encode(work.values[start:stop], work.rows.of_units(start, stop))
+            for work, start, stop in parts
+        ]
+
+
+class Decompress:
+    """Decodes units, all that can share a kernel call in one, where they are interleaved."""
+
+    name = "decompress"
+
+    def run(self, parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
+        """Decodes units [start, stop) of each work; returns one result per part."""
+        decoded = []
+        for _, same in groupby(parts, lambda part: _joinable(part[0])):
+            decoded += _decode_joined(list(same))
+        return decoded
+
+
+COMPRESS, DECOMPRESS = Compress(), Decompress()
+
+
+def _joinable(work: DecompressWork) -> tuple[int, int]:
+    """Equal for works that one kernel call decodes: those that share rows, or have rows of one length."""
+    return id(work.codec), work.rows.unit_stride or -id(work.rows)
+
+
+def _decode_joined(parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
+    codec = parts[0][0].codec
+    strings = [work.strings.of_units(start, stop) for work, start, stop in parts]
+    rows = [work.rows.of_units(start, stop) for work, start, stop in parts]
+    if len(parts) == 1:
+        return [codec.decode(strings[0].payload, strings[0].lengths, rows[0])]
+    decoded = codec.decode(
+        b"".join([part.payload for part in strings]),
+        np.concatenate([part.lengths for part in strings]),
+        Rows.join(rows) if rows[0].unit_stride else rows[0],
+    )
+    ends = np.cumsum([len(part.lengths) for part in strings]).tolist()
+    return [
+        DecodedUnits(decoded.values[start:stop], decoded.statuses[start:stop], decoded.positions[start:stop])
+        for start, stop in pairwise([0, *ends])
+    ]

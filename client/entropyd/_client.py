@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from entropyd._pieces import Work
     from entropyd.archive import MeasuredTensor
     from entropyd.contract.config import ModelConfig
+    from entropyd.contract.tables import RawTables
 
 _Result = TypeVar("_Result")
 
@@ -267,8 +268,8 @@ class Client(BaseClient):
         reply = self._call(self._models, request, model.id)
         return Model(self, _calls.model_info(reply.model))
 
-    def tables(self, model_id: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """The coding tables of a model: see Model.cdf and Model.cdf_offset."""
+    def tables(self, model_id: str) -> RawTables:
+        """The coding tables of a model."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
         return _modeling_calls.tables(self._call(self._models, request, model_id))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from entropyd import _calls
+from entropyd import _calls, _modeling_calls
 from entropyd._attributes import ModelAttributes
 from entropyd.contract.errors import CorruptStringError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd._calls import ModelInfo
+    from entropyd.contract.tables import RawTables
     from entropyd._client import Client
     from entropyd._modeling_calls import Perturbed
     from entropyd.archive import CompressedTensor, MeasuredTensor
@@ -208,6 +209,17 @@ class Model(ModelAttributes):
         """
         return self._tables[1]
 
+    @property
+    def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """What is subtracted before a symbol is rounded, in bottleneck_dtype; None without any.
+
+        The dither of universal models is not meant: it belongs to a symbol's place, not to the model.
+
+        Raises:
+          ModelStateError: If the model was made without compression.
+        """
+        return _modeling_calls.quantization_offset(self.info, self._tables)
+
     @cached_property
-    def _tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def _tables(self) -> RawTables:
         return self._client.tables(self.id)

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from entropyd._calls import bottleneck_array, check_finite, tensor_array
 from entropyd.contract.arrays import array_of, numbers_as, read_array
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.kinds import config_to_message
+from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2
 
@@ -86,13 +88,24 @@ def weights(reply: model_pb2.GetWeightsResponse) -> list[Array]:
     return [tensor_array(weight.tensor) for weight in reply.weights]
 
 
-def tables(reply: model_pb2.GetTablesResponse) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Reads a GetTables reply: `cdf` and `cdf_offset`."""
+def tables(reply: model_pb2.GetTablesResponse) -> RawTables:
+    """Reads a GetTables reply."""
     tables = reply.tables
-    return (
-        array_from_message(tables.cdf, "tables.cdf")[1],
-        array_from_message(tables.cdf_offset, "tables.cdf_offset")[1],
+    return RawTables(
+        **{
+            name: array_from_message(getattr(tables, name), f"tables.{name}")[1]
+            for name in RawTables._fields
+            if tables.HasField(name)  # type: ignore[arg-type]
+        }
     )
+
+
+def quantization_offset(model: ModelInfo, tables: RawTables) -> Array | None:
+    """The quantization offset in a model's tables, in its bottleneck_dtype; None without any."""
+    if tables.quantization_offset is None:
+        return None
+    offset = model.config.shaped_offset(tables.quantization_offset)
+    return offset.astype(numpy_dtype(model.config.bottleneck_dtype), copy=False)
 
 
 def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.SetWeightsRequest:
@@ -105,11 +118,10 @@ def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.S
         found = f"is a {type(weights).__name__}; expected a list of arrays, as get_weights returns"
         raise InvalidTensorError.of([Violation("weights", found)])
     config = model.config
-    tables = 0 if config.stateless else 2
+    own = len(weights) - (0 if config.prior is None else len(config.prior.variables))
     tensors = []
     for number, weight in enumerate(weights):
-        field = f"weights[{number}]"
-        dtype = "int32" if number < tables else config.needed_prior.dtype
+        field, dtype = f"weights[{number}]", _weight_dtype(config, number, own)
         array, found_dtypes = read_array(field, weight)
         if not found_dtypes:
             array = numbers_as(field, array, dtype)
@@ -119,6 +131,13 @@ def set_weights_request(model: ModelInfo, weights: Sequence[Any]) -> model_pb2.S
             found = f"has dtype {array.dtype.name}; expected {dtype}"
             raise InvalidTensorError.of([Violation(field, found)]) from error
     return model_pb2.SetWeightsRequest(model_id=model.id, weights=tensors)
+
+
+def _weight_dtype(config: ModelConfig, number: int, own: int) -> str:
+    """Name of the dtype of a weight, of which the first `own` are not the prior's."""
+    if number < own:
+        return "int32" if number < 2 else str(config.bottleneck_dtype)
+    return config.needed_prior.dtype
 
 
 def fit_requests(

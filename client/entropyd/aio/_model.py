@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from entropyd import _calls
+from entropyd import _calls, _modeling_calls
 from entropyd._attributes import ModelAttributes
 from entropyd.contract.errors import CorruptStringError
 
@@ -117,4 +117,8 @@ class Model(ModelAttributes):
 
     async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
-        return await self._client.tables(self.id)
+        return (await self._client.tables(self.id))[:2]
+
+    async def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """See entropyd.Model.quantization_offset."""
+        return _modeling_calls.quantization_offset(self.info, await self._client.tables(self.id))

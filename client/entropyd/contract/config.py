@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from typing_extensions import Self
 
+    from entropyd.contract.dtypes import Array
     from entropyd.contract.tables import RawTables
 
 MAX_CODING_RANK = 32
@@ -131,6 +132,19 @@ class ModelConfig(ByValue):
     def with_tables(self, tables: RawTables) -> Self:
         """A copy with supplied tables."""
         raise NotImplementedError
+
+    def allows_offset(self, offset: Array | None) -> bool:
+        """Whether tables of this configuration may have a quantization offset, one for each row or None."""
+        return offset is None
+
+    def shaped_offset(self, offset: Array) -> Array:
+        """The quantization offset of the tables, one for each row, in the shape of TFC's variable."""
+        return offset.reshape(self.prior_shape)
+
+    def with_fixed_offset(self, tables: RawTables) -> Self:
+        """A copy for which TFC need not compute the quantization offset that is in the tables."""
+        del tables
+        return self
 
     def with_prior(self, prior: Prior | None) -> Self:
         """A copy with another prior."""

@@ -76,14 +76,16 @@ class BitStrings(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., batch_shape: _Optional[_Iterable[int]] = ..., broadcast_shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Tables(_message.Message):
-    __slots__ = ("cdf", "cdf_offset", "digest")
+    __slots__ = ("cdf", "cdf_offset", "digest", "quantization_offset")
     CDF_FIELD_NUMBER: _ClassVar[int]
     CDF_OFFSET_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_OFFSET_FIELD_NUMBER: _ClassVar[int]
     cdf: Tensor
     cdf_offset: Tensor
     digest: bytes
-    def __init__(self, cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    quantization_offset: Tensor
+    def __init__(self, cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., digest: _Optional[bytes] = ..., quantization_offset: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class PriorParameter(_message.Message):
     __slots__ = ("tensor", "number", "integers", "text", "prior")

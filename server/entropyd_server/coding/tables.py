@@ -7,14 +7,13 @@ that exists is legal, so kernels take any index into it that it hands out withou
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.tables import RawTables
 from entropyd_server.kernels.lone_decoder import INTERVAL, LIKELY_INTERVALS
 from entropyd_server.kernels.lookup import fill_lookup
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -32,7 +31,6 @@ MAX_CDF_LENGTH = 2**27
 # Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
 # tables leaves the second-level cache than that is worth (docs/performance.md).
 FINE_HINTS = 64
-DIGEST_TAG = b"entropyd tables\x01"
 _MAX_REPORTED = 8
 
 
@@ -46,8 +44,9 @@ class CodingTables:
         first belong to no interval, as in TFC (`ScanCDF` in cc/kernels/range_coder_kernels.cc).
       cdf_offset: int32 [rows], read-only: the smallest integer that a row covers.
       precision: Base-2 logarithm of the total of every row, 1 to 16.
-      digest: SHA-256 of the canonical layout: the 16 bytes `entropyd tables` and 0x01, then little-endian
-        uint32 number of rows, uint64 length of `cdf`, `cdf` as int32, `cdf_offset` as int32.
+      quantization_offset: float32 or float64 [rows], read-only, finite: what is subtracted before a symbol of
+        each row is rounded; None without any.
+      digest: See `RawTables.digest`.
       rows: int32 [rows, 8], read-only: one record per row, columns as in `kernels.range_coder.Row`.
       bounds: uint16 [2 * intervals], read-only: first and last cumulative probability of every interval, as
         in `kernels.range_coder`.
@@ -60,6 +59,7 @@ class CodingTables:
 
     cdf: npt.NDArray[np.int32]
     cdf_offset: npt.NDArray[np.int32]
+    quantization_offset: npt.NDArray[Any] | None
     precision: int
     digest: bytes
     rows: npt.NDArray[np.int32]
@@ -72,24 +72,40 @@ class CodingTables:
     def nbytes(self) -> int:
         """Bytes held in memory."""
         derived = (self.rows, self.bounds, self.buckets, self.hints, self.intervals)
-        return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
+        return self.table_bytes + sum(array.nbytes for array in derived)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the tables alone, as they are stored."""
+        return sum(array.nbytes for array in self.raw.by_name().values())
+
+    @property
+    def raw(self) -> RawTables:
+        """The tables as they travel."""
+        return RawTables(self.cdf, self.cdf_offset, self.quantization_offset)
 
     @classmethod
     def parse(
-        cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, max_bytes: int | None = None
+        cls,
+        cdf: npt.ArrayLike,
+        cdf_offset: npt.ArrayLike,
+        quantization_offset: npt.NDArray[Any] | None = None,
+        *,
+        max_bytes: int | None = None,
     ) -> CodingTables:
         """Checks tables in TFC's layout and prepares them for coding.
 
         Args:
           cdf: Integers [length], as the attribute.
           cdf_offset: Integers [rows], as the attribute.
-          max_bytes: The server's max_model_bytes, most bytes of both as int32; None for any number.
+          quantization_offset: As the attribute.
+          max_bytes: The server's max_model_bytes, most bytes of all, integers as int32; None for any number.
 
         Raises:
           InvalidConfigError: Names every row, element and value that is wrong, up to a few of each kind.
           LimitExceededError: If they are larger than `max_bytes`.
         """
-        if max_bytes is not None and (found := 4 * (np.size(cdf) + np.size(cdf_offset))) > max_bytes:
+        if max_bytes is not None and (found := _bytes(cdf, cdf_offset, quantization_offset)) > max_bytes:
             raise LimitExceededError(
                 f"coding tables of {found} bytes exceed the server's max_model_bytes of {max_bytes}",
                 metadata={"limit": "max_model_bytes", "value": str(max_bytes)},
@@ -101,6 +117,7 @@ class CodingTables:
             problems += _row_problems(cdf_values)
         if not problems:
             problems += _offset_problems(cdf_values, offset_values)
+            problems += _quantization_problems(quantization_offset, len(offset_values))
         if problems:
             raise InvalidConfigError.of(problems)
 
@@ -109,18 +126,18 @@ class CodingTables:
         bounds = _bounds(cdf_values, begins)
         rows, buckets, hints = _lookup(cdf_values, offset_values, bounds, precision)
         intervals = _intervals(cdf_values, begins, rows, precision)
+        if quantization_offset is not None:
+            quantization_offset = np.array(quantization_offset)
+            quantization_offset.flags.writeable = False
         for array in (cdf_values, offset_values, rows, bounds, buckets, hints, intervals):
             array.flags.writeable = False
-        digest = _digest(cdf_values, offset_values)
-        return cls(cdf_values, offset_values, precision, digest, rows, bounds, buckets, hints, intervals)
+        raw = RawTables(cdf_values, offset_values, quantization_offset)
+        return cls(*raw, precision, raw.digest, rows, bounds, buckets, hints, intervals)
 
 
-def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
-    content = hashlib.sha256(DIGEST_TAG)
-    content.update(struct.pack("<IQ", len(cdf_offset), len(cdf)))
-    content.update(cdf.astype("<i4", copy=False).data)
-    content.update(cdf_offset.astype("<i4", copy=False).data)
-    return content.digest()
+def _bytes(cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, quantization_offset: npt.NDArray[Any] | None) -> int:
+    floats = 0 if quantization_offset is None else quantization_offset.nbytes
+    return 4 * (np.size(cdf) + np.size(cdf_offset)) + floats
 
 
 def _int32_vector(field: str, values: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], list[Violation]]:
@@ -206,6 +223,20 @@ def _offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int3
     return [
         Violation("cdf_offset", f"row {row} has {cdf_offset[row]}; expected at most 2^29 in magnitude")
         for row in np.flatnonzero(far)[:_MAX_REPORTED]
+    ]
+
+
+def _quantization_problems(offset: npt.NDArray[Any] | None, rows: int) -> list[Violation]:
+    field = "quantization_offset"
+    if offset is None:
+        return []
+    if offset.shape != (rows,):
+        return [Violation(field, f"has shape {offset.shape}; expected {(rows,)}, one per row of cdf")]
+    if offset.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
+        return [Violation(field, f"has dtype {offset.dtype}; expected float32 or float64")]
+    return [
+        Violation(field, f"row {row} has {offset[row]}; expected a finite number")
+        for row in np.flatnonzero(~np.isfinite(offset))[:_MAX_REPORTED]
     ]
 
 

@@ -46,7 +46,7 @@ class BuiltTables:
 
     def to_frame(self) -> Frame:
         """The worker's answer to `build_tables`."""
-        return Frame(TABLES, {"built_with": json.dumps(dict(self.built_with))}, self.tables._asdict())
+        return Frame(TABLES, {"built_with": json.dumps(dict(self.built_with))}, self.tables.by_name())
 
     @classmethod
     def from_frame(cls, frame: Frame) -> BuiltTables:

@@ -226,6 +226,6 @@ class ModelCreator:
             self._build_seconds.observe(time.perf_counter() - started)
             raw, built_with = built.tables, built.built_with
         limit = self._limits.max_model_bytes
-        tables = await asyncio.to_thread(CodingTables.parse, raw.cdf, raw.cdf_offset, limit)
+        tables = await asyncio.to_thread(CodingTables.parse, *raw, max_bytes=limit)
         check_fit(config, tables)
         return tables, built_with

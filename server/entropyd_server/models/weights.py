@@ -1,18 +1,17 @@
 """The variables of a model, in TFC's order, and the model that has other ones.
 
-Owns that order and the checks of what is set. It must not know where models live. Invariant: the weights of a
+TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, quantization_offset if there is one, then the
+prior's own. Tables of a stateless model are tensors, not variables, and do not count. Invariant: the weights of a
 model set on itself give the same configuration, and so the same id.
-
-TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, then the prior's own. Tables of a stateless
-model are tensors, not variables, and do not count.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from entropyd.contract.dtypes import are_finite, narrowed, widened
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message
@@ -26,22 +25,44 @@ if TYPE_CHECKING:
     from entropyd.v1 import types_pb2
     from entropyd_server.store.model_store import StoredModel
 
-TABLES = ("cdf", "cdf_offset")
+TABLES = RawTables._fields
+# As in TFC, tables may have another length: those of another density usually do.
+_RESIZABLE = ("cdf", "cdf_offset")
 
 
-def weights_of(model: StoredModel) -> dict[str, Array]:
+class Weight(NamedTuple):
+    """A variable.
+
+    Attributes:
+      elements: Its value; uint16 bit patterns for bfloat16.
+      dtype: Name of its dtype.
+    """
+
+    elements: Array
+    dtype: str
+
+
+def weights_of(model: StoredModel) -> dict[str, Weight]:
     """The variables of a model by name, in TFC's order."""
-    variables = dict(model.config.prior.variables) if model.config.prior is not None else {}
-    if model.tables is None or model.config.stateless:
-        return variables
-    return {"cdf": model.tables.cdf, "cdf_offset": model.tables.cdf_offset, **variables}
+    config, weights = model.config, {}
+    if model.tables is not None and not config.stateless:
+        for name, array in model.tables.raw.by_name().items():
+            weights[name] = Weight(array, array.dtype.name)
+        if model.tables.quantization_offset is not None:
+            dtype = config.bottleneck_dtype
+            offset = config.shaped_offset(model.tables.quantization_offset)
+            weights["quantization_offset"] = Weight(narrowed(offset, dtype), dtype)
+    if config.prior is not None:
+        for name, array in config.prior.variables.items():
+            weights[name] = Weight(array, array.dtype.name)
+    return weights
 
 
 def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> dict[str, Array]:
     """Reads the weights to set on a model.
 
     Returns:
-      Arrays by name, in TFC's order.
+      Arrays by name, in TFC's order; 16-bit ones widened to float32.
 
     Raises:
       InvalidTensorError: Naming every weight of wrong dtype or shape; or `weights`, if their number is wrong.
@@ -49,23 +70,21 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
     current = weights_of(model)
     if len(tensors) != len(current):
         names = ", ".join(current) or "none"
-        found = f"has {len(tensors)} tensors; expected {len(current)}: {names}"
-        raise InvalidTensorError.of([Violation("weights", found)])
+        raise InvalidTensorError.at("weights", f"has {len(tensors)} tensors; expected {len(current)}: {names}")
     problems: list[Violation] = []
     arrays: dict[str, Array] = {}
-    for number, (name, tensor) in enumerate(zip(current, tensors, strict=True)):
+    for number, ((name, expected), tensor) in enumerate(zip(current.items(), tensors, strict=True)):
         field = f"weights[{number}]"
         dtype, array = array_from_message(tensor, field)
-        expected = current[name]
-        if dtype != expected.dtype.name:
-            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {expected.dtype.name}"))
-        # As in TFC, tables may have another length: those of another density usually do.
-        elif array.shape != expected.shape if name not in TABLES else array.ndim != 1:
-            wanted = "a vector" if name in TABLES else expected.shape
+        shape = expected.elements.shape
+        if dtype != expected.dtype:
+            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {expected.dtype}"))
+        elif array.ndim != 1 if name in _RESIZABLE else array.shape != shape:
+            wanted = "a vector" if name in _RESIZABLE else shape
             problems.append(Violation(field, f"({name}) has shape {array.shape}; expected {wanted}"))
-        elif not np.isfinite(array).all():
+        elif not are_finite(array, dtype).all():
             problems.append(Violation(field, f"({name}) holds NaN or infinities; expected finite numbers"))
-        arrays[name] = array
+        arrays[name] = widened(array, dtype)
     if problems:
         raise InvalidTensorError.of(problems)
     return arrays
@@ -77,17 +96,21 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
     Raises:
       InvalidTensorError: If the tables are none; names them as weights.
     """
-    config = model.config
-    changed = config
+    config = changed = model.config
     if config.prior is not None:
         prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
         changed = config.with_prior(prior) if prior != config.prior else config
     if "cdf" not in arrays or model.tables is None:
         return changed
+    given = {name: arrays[name] for name in TABLES if name in arrays}
+    if "quantization_offset" in given:
+        given["quantization_offset"] = np.broadcast_to(
+            given["quantization_offset"], config.prior_shape
+        ).reshape(-1)
     try:
-        tables = CodingTables.parse(arrays["cdf"], arrays["cdf_offset"])
+        tables = CodingTables.parse(**given)
     except InvalidConfigError as error:
-        fields = {name: f"weights[{position}]" for position, name in enumerate(TABLES)}
+        fields = {name: f"weights[{position}]" for position, name in enumerate(given)}
         problems = [
             Violation(fields.get(problem.field, "weights"), problem.description)
             for problem in error.violations
@@ -101,7 +124,7 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
     ):
         if found != expected:
             problem = f"({TABLES[number]}) has {what} {found}; expected {expected}"
-            raise InvalidTensorError.of([Violation(f"weights[{number}]", problem)])
+            raise InvalidTensorError.at(f"weights[{number}]", problem)
     if changed is config and tables.digest == model.tables.digest:
         return config
-    return changed.with_tables(RawTables(tables.cdf, tables.cdf_offset))
+    return changed.with_tables(tables.raw)

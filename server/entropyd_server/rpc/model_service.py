@@ -139,13 +139,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
         tables = (await self._library.codec(request.model_id)).tables
-        return model_pb2.GetTablesResponse(
-            tables=types_pb2.Tables(
-                cdf=tensor_to_message(tables.cdf),
-                cdf_offset=tensor_to_message(tables.cdf_offset),
-                digest=tables.digest,
-            )
-        )
+        arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
+        return model_pb2.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 
     async def GetWeights(
         self, request: model_pb2.GetWeightsRequest, context: Call
@@ -154,8 +149,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         model = await self._library.model(request.model_id)
         return model_pb2.GetWeightsResponse(
             weights=[
-                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
-                for name, array in weights_of(model.stored).items()
+                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
+                for name, weight in weights_of(model.stored).items()
             ]
         )
 
@@ -189,7 +184,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
         model = await self._library.model(request.model_id)
-        call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
+        call, batch_shape = parse_perturb(request, model.stored.live_config, self._limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
         perturbed = await self._perturber.perturb(call, context.time_remaining())

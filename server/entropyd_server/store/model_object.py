@@ -4,7 +4,7 @@ Invariant: what `parse` returns has been checked against its own digests, and ev
 that a damaged object is an error and never other tables.
 
 Layout: a safetensors file with the tensors `cdf` and `cdf_offset` (int32 vectors; absent for a model without
-compression) and the metadata `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model
+compression), `quantization_offset` (float32 or float64 vector, one for each row; absent without any), and the metadata `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model
 id), `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
 `imported`, where tables are neither supplied nor absent; objects of versions before it have none), and
 `entropyd.seal`, the SHA-256 of the other metadata in canonical JSON.
@@ -87,7 +87,7 @@ def serialise(
         origin = TablesOrigin.IMPORTED if imported else TablesOrigin.BUILT
         metadata["entropyd.tables_origin"] = origin.value
     metadata["entropyd.seal"] = _seal(metadata)
-    tensors = {} if tables is None else {"cdf": tables.cdf, "cdf_offset": tables.cdf_offset}
+    tensors = {} if tables is None else tables.raw.by_name()
     return save_tensors(tensors, metadata)
 
 
@@ -129,6 +129,8 @@ def check_fit(config: ModelConfig, tables: CodingTables) -> None:
     if tables.precision != config.range_coder_precision:
         found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
         violations.append(Violation("range_coder_precision", found))
+    if not config.allows_offset(tables.quantization_offset):
+        violations.append(Violation("quantization_offset", "is not that of the configuration"))
     if violations:
         raise InvalidConfigError.of(violations)
 
@@ -137,15 +139,14 @@ def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     tensors = load_tensors(blob)
     metadata = _metadata(blob)
     config = config_from_dict(parse_json(metadata["entropyd.config"]))
-    expected = {"cdf", "cdf_offset"} if config.compression else set()
-    if set(tensors) != expected:
-        raise ValueError(f"holds {len(tensors)} tensors; expected {' and '.join(sorted(expected)) or 'none'}")
+    if not config.compression and tensors:
+        raise ValueError(f"holds {len(tensors)} tensors; expected none")
     tables = None
     if config.compression:
-        tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"], max_table_bytes)
+        tables = CodingTables.parse(**tensors, max_bytes=max_table_bytes)
         check_fit(config, tables)
         supplied = config.supplied_tables
-        if supplied is not None and not all(map(np.array_equal, supplied, (tables.cdf, tables.cdf_offset))):
+        if supplied is not None and supplied.digest != tables.digest:
             raise ValueError("tables are not those of the configuration")
     digest = "" if tables is None else tables.digest.hex()
     if digest != metadata["entropyd.tables_digest"]:

@@ -13,6 +13,7 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import obstore
@@ -55,10 +56,15 @@ class StoredModel(ModelObject):
 
     created_at: datetime
 
+    @cached_property
+    def live_config(self) -> ModelConfig:
+        """The configuration with the quantization offset that is stored, for which nothing is left to compute."""
+        return self.config if self.tables is None else self.config.with_fixed_offset(self.tables.raw)
+
     @property
     def table_bytes(self) -> int:
         """Bytes of the coding tables as they are stored; 0 without compression."""
-        return 0 if self.tables is None else self.tables.cdf.nbytes + self.tables.cdf_offset.nbytes
+        return 0 if self.tables is None else self.tables.table_bytes
 
 
 class ModelStore:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.building import BuiltTables
@@ -73,11 +74,16 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
     dtype = kind.dtype(config)
     try:
         offsets = kind.row_offsets(config, prior, dtype)
-        lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, offsets))
-        check_extents(config, offsets, lower_tail, upper_tail, limits)
+        sampled = np.zeros((), prior.dtype.as_numpy_dtype) if offsets is None else offsets
+        lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, sampled))
+        check_extents(config, sampled, lower_tail, upper_tail, limits)
         with quick_quantization():
-            model = kind.entropy_model(config, prior, True, dtype)  # noqa: FBT003 - compression
-        return BuiltTables(RawTables(model.cdf.numpy(), model.cdf_offset.numpy()), versions())
+            model = kind.entropy_model(config, prior, dtype, offsets, True)  # noqa: FBT003 - compression
+        tables = RawTables(model.cdf.numpy(), model.cdf_offset.numpy())
+        if kind.stores_offsets and offsets is not None:
+            rows = np.broadcast_to(offsets, config.prior_shape).reshape(-1)
+            tables = tables._replace(quantization_offset=rows.astype(coding_dtype(dtype)))
+        return BuiltTables(tables, versions())
     except tf.errors.InvalidArgumentError as error:
         match = _BAD_DENSITY.search(str(error))
         if match is None:

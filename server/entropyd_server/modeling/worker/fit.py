@@ -54,7 +54,7 @@ class Fit:
     def __init__(self, config: ModelConfig, samples: Array, max_steps: int, validation_share: float) -> None:
         dtype = coding_dtype(config.bottleneck_dtype)
         self._prior = TrainablePrior(config.needed_prior)
-        self._model = kind_of(config).entropy_model(config, self._prior.distribution, False, dtype)  # noqa: FBT003
+        self._model = kind_of(config).entropy_model(config, self._prior.distribution, dtype, None, False)  # noqa: FBT003
         rng = np.random.default_rng(0)
         rows = rng.permutation(samples.astype(dtype, copy=False))
         held_out = int(len(rows) * validation_share)

@@ -38,7 +38,8 @@ class LiveModel:
         self._config = config
         kind, prior = kind_of(config), distribution(config.needed_prior)
         self._dtype = kind.dtype(config)
-        self._model = kind.entropy_model(config, prior, False, self._dtype)  # noqa: FBT003 - compression
+        offsets = kind.row_offsets(config, prior, self._dtype)
+        self._model = kind.entropy_model(config, prior, self._dtype, offsets, False)  # noqa: FBT003 - compression
         self._compiled: dict[tuple[bool, bool], Callable[[Any], tuple[Any, ...]]] = {}
 
     @property

@@ -18,17 +18,19 @@ class Kind:
     """Functions of a configuration of the kind; its `compression` and its supplied tables are not looked at.
 
     Attributes:
-      entropy_model: Makes TFC's object: `(config, prior, compression, dtype)`, where the prior is made by
-        `priors.distribution`, `compression` says whether TFC builds tables, and `dtype` is the bottleneck's.
-      row_offsets: Gives what TFC adds to the integers of each row where it samples the density:
-        `(config, prior, dtype)`, in the prior's dtype, broadcast with prior_shape to all rows. It may change
-        the prior, so that TFC finds the same without a search.
       dtype: Name of the dtype in which TFC computes with bottlenecks.
+      row_offsets: `(config, prior, dtype)`: what TFC adds to the integers of each row where it samples the
+        density; in the prior's dtype, broadcast with prior_shape to all rows. None for 0 in all of them. The prior
+        is what `priors.distribution` makes.
+      entropy_model: `(config, prior, dtype, offsets, compression)`: TFC's object. The offsets are those of
+        `row_offsets`, or None where nothing is quantized; `compression` says whether TFC builds tables.
+      stores_offsets: Whether the offsets are part of the tables.
     """
 
-    entropy_model: Callable[[Any, Any, bool, str], Any]
-    row_offsets: Callable[[Any, Any, str], Array]
     dtype: Callable[[Any], str]
+    row_offsets: Callable[[Any, Any, str], Array | None]
+    entropy_model: Callable[[Any, Any, str, Array | None, bool], Any]
+    stores_offsets: bool = False
 
 
 def constant_tail_mass(config: Any) -> Any:

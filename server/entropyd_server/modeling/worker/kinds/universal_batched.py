@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 
 
-def _entropy_model(config: UniversalBatchedConfig, prior: Any, compression: bool, dtype: str) -> Any:
+def _entropy_model(
+    config: UniversalBatchedConfig, prior: Any, dtype: str, offsets: Array | None, compression: bool
+) -> Any:
+    del offsets  # TFC computes the same
     return tfc.UniversalBatchedEntropyModel(
         prior,
         coding_rank=config.coding_rank,
@@ -42,4 +45,4 @@ def _row_offsets(config: UniversalBatchedConfig, prior: Any, dtype: str) -> Arra
     return offsets.reshape(-1, *(1 for _ in config.prior_shape))
 
 
-KIND = Kind(_entropy_model, _row_offsets, lambda config: coding_dtype(config.bottleneck_dtype))
+KIND = Kind(lambda config: coding_dtype(config.bottleneck_dtype), _row_offsets, _entropy_model)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import grpc
 from matplotlib import pyplot as plt
 from rich.progress import track
-from tests.integration.load import free_ports
+from tests.support.load import free_ports
 
 import entropyd
 from benchmarks.machine import machine

@@ -57,7 +57,7 @@ class NaiveService(coding_pb2_grpc.CodingServiceServicer):
 
     def __init__(self, config: UniversalBatchedConfig, *, function: bool) -> None:
         import tensorflow as tf  # noqa: PLC0415 - the echo server needs none
-        from tests.tfc_models import tfc_model  # noqa: PLC0415
+        from tests.support.tfc_models import tfc_model  # noqa: PLC0415
 
         self._config = config
         model = self._model = tfc_model(config)

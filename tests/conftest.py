@@ -1,8 +1,4 @@
-"""What holds for all tests.
-
-Owns the settings of the property tests and of gRPC. Of the server, it knows only how gRPC is told which
-threads read sockets.
-"""
+"""Settings of the property tests and of gRPC, which hold for all tests."""
 
 from __future__ import annotations
 
@@ -22,3 +18,5 @@ settings.load_profile("entropyd")
 with mock.patch.dict(os.environ):
     read_where_asked()
     importlib.import_module("grpc")
+
+pytest_plugins = ["tests.support.fixtures"]

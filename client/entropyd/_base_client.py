@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
+import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _channel
 from entropyd._caller import Caller, closed
@@ -21,6 +23,8 @@ from entropyd.contract.address import check_target
 from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import grpc
     from typing_extensions import Self
 
@@ -89,7 +93,8 @@ class Settings:
         return dict(self.__dict__)
 
 
-class _Open(NamedTuple):
+@dataclass(eq=False)
+class Opened:
     """A channel, and what makes calls over it."""
 
     process: int
@@ -97,9 +102,12 @@ class _Open(NamedTuple):
     channel: Any
     caller: Caller
     probe: Any
+    probing: Any  # a lock: one call probes at a time
     coding: Any
     models: Any
     info: Any
+    probed_at: float | None = None
+    unreachable: grpc.RpcError | None = None  # why, if the last probe said so
 
 
 class BaseClient:
@@ -107,34 +115,21 @@ class BaseClient:
 
     _grpc: ClassVar[Any]
     """The module that opens channels: `grpc` or `grpc.aio`."""
+    _new_lock: ClassVar[Any]
+    """The class of locks: threading's or asyncio's."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._channels: list[_Open] = []
+        self._channel: Opened | None = None
+        # Replaced ones are closed when the last call over them ends and lets go of them.
+        self._replaced: weakref.WeakSet[Opened] = weakref.WeakSet()
+        # Those of a parent process are kept, as letting go of one would end the parent's connection.
+        self._inherited: list[Opened] = []
+        self._renewed_at: float | None = None
         self._closed = False
         self._server_info: ServerInfo | None = None
         self._server_info_lock = threading.Lock()
-
-    @property
-    def _caller(self) -> Caller:
-        return self._opened().caller
-
-    @property
-    def _probe(self) -> Any:
-        return self._opened().probe
-
-    @property
-    def _coding(self) -> Any:
-        return self._opened().coding
-
-    @property
-    def _models(self) -> Any:
-        return self._opened().models
-
-    @property
-    def _info(self) -> Any:
-        return self._opened().info
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._of, (self._settings,)
@@ -152,7 +147,7 @@ class BaseClient:
         BaseClient.__init__(client, settings)
         return client
 
-    def _opened(self) -> _Open:
+    def _opened(self) -> Opened:
         """The channel of this process and of the credentials' files as they are, opened if there is none.
 
         While the files cannot be used, as for a moment in which they are replaced, it is the one before.
@@ -167,34 +162,65 @@ class BaseClient:
                 opened = self._latest()
                 if opened is None or opened.files != self._settings.files():
                     try:
-                        opened = self._open()
+                        opened = self._replace(self._open())
                     except (OSError, ValueError):
                         if opened is None:
                             raise
-                    else:
-                        self._channels.append(opened)
         return opened
 
-    def _latest(self) -> _Open | None:
+    def _latest(self) -> Opened | None:
         """The channel that this process opened last, None if there is none."""
         if self._closed:
             raise closed()
-        # Those of a parent process are kept, as letting go of one would end the parent's connection. Those of
-        # files that changed are kept for the calls that were made over them.
-        opened = self._channels[-1] if self._channels else None
+        opened = self._channel
         return opened if opened is not None and opened.process == os.getpid() else None
+
+    def _replace(self, opened: Opened) -> Opened:
+        """Makes further calls go over another channel; returns it."""
+        before = self._channel
+        if before is not None and before.process == opened.process:
+            self._replaced.add(before)
+        elif before is not None:
+            self._inherited.append(before)
+        self._channel = opened
+        return opened
+
+    def _needs_probe(self, opened: Opened) -> bool:
+        """Whether the last probes of a channel are too old to judge it by."""
+        return opened.probed_at is None or time.monotonic() - opened.probed_at > _channel.PROBE_AGE_S
+
+    def _judge(self, opened: Opened, failures: Sequence[grpc.RpcError]) -> None:
+        """Records failed probes; opens another channel if one of them had no answer either.
+
+        A connection that is healthy but slow may look silent, so this happens once in RENEWAL_S at most.
+        """
+        now = opened.probed_at = time.monotonic()
+        codes = [_channel.status_code(failure) for failure in failures]
+        unreachable = (
+            failure for failure, code in zip(failures, codes, strict=True) if code == "UNAVAILABLE"
+        )
+        opened.unreachable = next(unreachable, None)
+        if "DEADLINE_EXCEEDED" not in codes:
+            return
+        with self._lock:
+            renewable = self._renewed_at is None or now - self._renewed_at > _channel.RENEWAL_S
+            if renewable and self._latest() is opened:
+                self._replace(self._open(new_connections=True))
+                self._renewed_at = now
 
     def _shut(self) -> list[Any]:
         """Lets no call begin any more; returns the channels to close."""
         with self._lock:
             self._closed = True
-            ours = [opened for opened in self._channels if opened.process == os.getpid()]
-        for opened in ours:
-            opened.caller.close()
-        return [opened.channel for opened in ours]
+            opened = [*self._replaced, *([] if self._channel is None else [self._channel])]
+        ours = [one for one in opened if one.process == os.getpid()]
+        for one in ours:
+            one.caller.close()
+        return [one.channel for one in ours]
 
-    def _open(self) -> _Open:
-        settings, options = self._settings, _channel.options(self._settings.target)
+    def _open(self, *, new_connections: bool = False) -> Opened:
+        settings = self._settings
+        options = _channel.options(settings.target, new_connections=new_connections)
         files, credentials = settings.files(), settings.credentials
         if isinstance(credentials, TlsCredentials):
             credentials = credentials.read_again()
@@ -203,12 +229,13 @@ class BaseClient:
             if credentials is None
             else self._grpc.secure_channel(settings.target, credentials, options)
         )
-        return _Open(
+        return Opened(
             os.getpid(),
             files,
             channel,
             settings.caller(),
             channel.unary_unary(_channel.PROBE),
+            self._new_lock(),
             coding_pb2_grpc.CodingServiceStub(channel),
             model_pb2_grpc.ModelServiceStub(channel),
             info_pb2_grpc.InfoServiceStub(channel),

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 # A call that every server answers at once, to everybody. gRPC does not repeat it, so it says at once why
 # there is no connection.
 PROBE = "/grpc.health.v1.Health/Check"
-PROBE_TIMEOUT_S = 0.1
+# Probes after a call without an answer. gRPC sends them to the addresses of a target in turn.
+PROBES = 8
+# Probes that are as recent as this serve for other calls too.
+PROBE_AGE_S = 1.0
 
 _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC says of a connection that fails, and what it means.
@@ -77,6 +80,8 @@ _SERVICE_CONFIG = {
 # _KEEPALIVE_S is asked for an answer, also where no call is in flight, and dropped if none comes within
 # _ANSWER_S; calls go out on a new connection then. Servers answer and permit it.
 _KEEPALIVE_S, _ANSWER_S = 10, 8
+# Least time between two channels of a client. gRPC itself drops a silent connection in this time.
+RENEWAL_S = _KEEPALIVE_S + _ANSWER_S
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S),
     # Both: the first alone ends nothing in gRPC 1.85, where the second is 60 s by default.
@@ -94,10 +99,33 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def options(target: str) -> list[tuple[str, Any]]:
-    """The options to open a channel to a target with."""
-    # Proxies in the environment are for what leads out.
-    return [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if stays_on_this_machine(target) else _OPTIONS
+def options(target: str, *, new_connections: bool = False) -> list[tuple[str, Any]]:
+    """The options to open a channel to a target with.
+
+    Args:
+      target: Where the channel leads.
+      new_connections: Whether to leave alone the connections that other channels of this process have.
+    """
+    options = list(_OPTIONS)
+    if stays_on_this_machine(target):
+        options.append(("grpc.enable_http_proxy", 0))  # proxies in the environment are for what leads out
+    if new_connections:
+        options.append(("grpc.use_local_subchannel_pool", 1))
+    return options
+
+
+def probe_timeout_s(waited_s: float) -> float:
+    """How long to wait for an answer to a probe, in seconds, after a call that had none for `waited_s`.
+
+    More than a round trip takes, and little beside the time that the caller allowed.
+    """
+    return min(max(waited_s / 5, 0.2), 1.0)
+
+
+def unanswered(failure: grpc.RpcError) -> bool:
+    """Whether a call ran out of time without a word from the server."""
+    call: Any = failure
+    return status_code(failure) == "DEADLINE_EXCEEDED" and _details(call.trailing_metadata() or ()) is None
 
 
 def status_code(failure: grpc.RpcError) -> str:

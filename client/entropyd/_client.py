@@ -6,6 +6,8 @@ Owns the public class `Client`, which makes every call. It must not know how arr
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import grpc
 
 from entropyd import _calls, _channel, _modeling_calls, _prefixes
-from entropyd._base_client import BaseClient, Settings
+from entropyd._base_client import BaseClient, Opened, Settings
 from entropyd._credentials import token_of
 from entropyd._model import Model
 from entropyd._pieces import WINDOW, Compression, Decompression, Progress
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
 
@@ -67,6 +68,7 @@ class Client(BaseClient):
     """
 
     _grpc: ClassVar[Any] = grpc
+    _new_lock: ClassVar[Any] = threading.Lock
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Client(BaseClient):
         """Version, roles, devices and limits of the server; asked for once."""
         with self._server_info_lock:
             if self._server_info is None:
-                reply = self._call(self._info, info_pb2.GetServerInfoRequest())
+                reply = self._call("info", info_pb2.GetServerInfoRequest())
                 self._server_info = _calls.server_info(reply)
             return self._server_info
 
@@ -113,7 +115,7 @@ class Client(BaseClient):
           OverloadedError: If too many models of this caller, or of all, are being made.
         """
         request = model_pb2.CreateModelRequest(config=config_to_message(config))
-        reply = self._call(self._models, request, config.model_id, timeout_s)
+        reply = self._call("models", request, config.model_id, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     def model(self, model_id: str) -> Model:
@@ -129,14 +131,14 @@ class Client(BaseClient):
           DataLossError: If the stored model is damaged.
         """
         model_id = self._whole_id(model_id)
-        reply = self._call(self._models, model_pb2.GetModelRequest(model_id=model_id), model_id)
+        reply = self._call("models", model_pb2.GetModelRequest(model_id=model_id), model_id)
         return Model(self, _calls.model_info(reply.model))
 
     def models(self) -> Iterator[Model]:
         """All models in order of their ids, read page by page; damaged ones are left out."""
         page_token = ""
         while True:
-            reply = self._call(self._models, model_pb2.ListModelsRequest(page_token=page_token))
+            reply = self._call("models", model_pb2.ListModelsRequest(page_token=page_token))
             for message in reply.models:
                 yield Model(self, _calls.model_info(message))
             page_token = reply.next_page_token
@@ -154,7 +156,7 @@ class Client(BaseClient):
           InvalidRequestError: If several ids begin with these digits; names them.
         """
         model_id = self._whole_id(model_id)
-        self._call(self._models, model_pb2.DeleteModelRequest(model_id=model_id), model_id)
+        self._call("models", model_pb2.DeleteModelRequest(model_id=model_id), model_id)
 
     def compress(
         self,
@@ -190,7 +192,7 @@ class Client(BaseClient):
     ) -> Perturbed:
         """See Model.perturb."""
         request = _modeling_calls.perturb_request(model, bottleneck, training=training, gradient=gradient)
-        reply = self._call(self._models, request, model.id, timeout_s)
+        reply = self._call("models", request, model.id, timeout_s)
         return _modeling_calls.perturbed(reply)
 
     def fit_model(
@@ -224,8 +226,8 @@ class Client(BaseClient):
 
         def fit() -> Model:
             requests = _modeling_calls.fit_requests(config, samples, max_steps, validation_share)
-            with self._calling("FitModel", None, timeout_s) as options:
-                call = self._models.FitModel(requests, **options())
+            with self._calling("FitModel", None, timeout_s) as (opened, options):
+                call = opened.models.FitModel(requests, **options())
                 try:
                     for reply in call:
                         if reply.HasField("model"):
@@ -249,43 +251,42 @@ class Client(BaseClient):
           InvalidRequestError: If it is no exported model, or was damaged.
           TablesMismatchError: If this server has the model with other tables.
         """
-        reply = self._call(self._models, model_pb2.ImportModelRequest(object=exported), None, timeout_s)
+        reply = self._call("models", model_pb2.ImportModelRequest(object=exported), None, timeout_s)
         return Model(self, _calls.model_info(reply.model))
 
     def export_model(self, model: ModelInfo) -> bytes:
         """See Model.export."""
-        reply = self._call(self._models, model_pb2.ExportModelRequest(model_id=model.id), model.id)
+        reply = self._call("models", model_pb2.ExportModelRequest(model_id=model.id), model.id)
         return bytes(reply.object)
 
     def weights(self, model: ModelInfo) -> list[npt.NDArray[Any]]:
         """See Model.get_weights."""
         request = model_pb2.GetWeightsRequest(model_id=model.id)
-        return _modeling_calls.weights(self._call(self._models, request, model.id))
+        return _modeling_calls.weights(self._call("models", request, model.id))
 
     def set_weights(self, model: ModelInfo, weights: Sequence[Any]) -> Model:
         """See Model.set_weights."""
         request = _modeling_calls.set_weights_request(model, weights)
-        reply = self._call(self._models, request, model.id)
+        reply = self._call("models", request, model.id)
         return Model(self, _calls.model_info(reply.model))
 
     def tables(self, model_id: str) -> RawTables:
         """The coding tables of a model."""
         request = model_pb2.GetTablesRequest(model_id=model_id)
-        return _modeling_calls.tables(self._call(self._models, request, model_id))
+        return _modeling_calls.tables(self._call("models", request, model_id))
 
     def _whole_id(self, model_id: str) -> str:
         if not _prefixes.is_prefix(model_id):
             return model_id
         search = _prefixes.Search(model_id)
         while (request := search.request()) is not None:
-            search.add(self._call(self._models, request))
+            search.add(self._call("models", request))
         return search.model_id()
 
     def _coded(
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> _Result:
         """The result of some work, whose calls are made up to WINDOW at a time, under one span."""
-        method = getattr(self._coding, work.method)
         meter = Progress(progress, work.units)
         flying: deque[tuple[Any, int]] = deque()
 
@@ -294,7 +295,8 @@ class Client(BaseClient):
             work.add(call.result())
             meter.add(units)
 
-        with self._calling(work.method, work.model.id, timeout_s) as options:
+        with self._calling(work.method, work.model.id, timeout_s) as (opened, options):
+            method = getattr(opened.coding, work.method)
             try:
                 for request, units in work.requests():
                     self._check_size(request)
@@ -317,14 +319,14 @@ class Client(BaseClient):
             _calls.check_size(request, self.server_info())
 
     def _call(
-        self, stub: Any, request: Any, model_id: str | None = None, timeout_s: float | None = None
+        self, service: str, request: Any, model_id: str | None = None, timeout_s: float | None = None
     ) -> Any:
         self._check_size(request)
         method = _calls.method_of(request)
 
         def call() -> Any:
-            with self._calling(method, model_id, timeout_s) as options:
-                return getattr(stub, method)(request, **options())
+            with self._calling(method, model_id, timeout_s) as (opened, options):
+                return getattr(getattr(opened, service), method)(request, **options())
 
         return self._again(call)
 
@@ -340,17 +342,28 @@ class Client(BaseClient):
     @contextmanager
     def _calling(
         self, method: str, model_id: str | None, timeout_s: float | None
-    ) -> Iterator[Callable[[], dict[str, Any]]]:
-        """See Caller.call; a call that ran out of time where there was no connection says so."""
-        with self._caller.call(method, model_id, timeout_s) as options:
+    ) -> Iterator[tuple[Opened, Callable[[], dict[str, Any]]]]:
+        """The channel of one call and its options, see Caller.call.
+
+        A call that had no answer is followed by probes: where there is no connection it says so.
+        """
+        opened = self._opened()
+        began = time.monotonic()
+        with opened.caller.call(method, model_id, timeout_s) as options:
             try:
-                yield options
+                yield opened, options
             except grpc.RpcError as failure:
-                if _channel.status_code(failure) != "DEADLINE_EXCEEDED":
+                if not _channel.unanswered(failure):
                     raise
-                try:
-                    self._probe(b"", timeout=_channel.PROBE_TIMEOUT_S)
-                except grpc.RpcError as cause:
-                    if _channel.status_code(cause) == "UNAVAILABLE":
-                        raise cause from None
+                self._probe(opened, time.monotonic() - began)
+                if opened.unreachable is not None:
+                    raise opened.unreachable from None
                 raise
+
+    def _probe(self, opened: Opened, waited_s: float) -> None:
+        """Asks every address of a channel for an answer, after a call that waited for its own in vain."""
+        with opened.probing:
+            if self._needs_probe(opened):
+                limit_s = _channel.probe_timeout_s(waited_s)
+                calls = [opened.probe.future(b"", timeout=limit_s) for _ in range(_channel.PROBES)]
+                self._judge(opened, [call for call in calls if call.code() is not grpc.StatusCode.OK])

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from entropyd._calls import ModelInfo
-    from entropyd.contract.tables import RawTables
     from entropyd._client import Client
     from entropyd._modeling_calls import Perturbed
     from entropyd.archive import CompressedTensor, MeasuredTensor
+    from entropyd.contract.tables import RawTables
 
 
 class Model(ModelAttributes):

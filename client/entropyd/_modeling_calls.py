@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from entropyd._calls import bottleneck_array, check_finite, tensor_array
@@ -95,7 +94,7 @@ def tables(reply: model_pb2.GetTablesResponse) -> RawTables:
         **{
             name: array_from_message(getattr(tables, name), f"tables.{name}")[1]
             for name in RawTables._fields
-            if tables.HasField(name)  # type: ignore[arg-type]
+            if tables.HasField(name)
         }
     )
 

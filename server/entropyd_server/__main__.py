@@ -8,10 +8,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from entropyd_server import settings as flags
-from entropyd_server.observe import logs
 from entropyd_server.transport.polling import keep_strangers_out_of_the_log, read_where_asked
 
 if TYPE_CHECKING:
@@ -19,11 +15,24 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Runs the command, or says what this interpreter or installation lacks for it."""
+    if sys.version_info < (3, 11):
+        sys.exit(
+            f"entropyd-server needs Python 3.11 or newer, and this is Python {_version()}; "
+            "the client and the entropyd command run here"
+        )
+    try:
+        from entropyd_server import settings as flags  # noqa: PLC0415 - its packages are an extra
+    except ImportError as error:
+        sys.exit(f"entropyd-server needs more packages ({error}): pip install 'entropyd[coding]'")
     flags.command(_serve)()
 
 
 def _serve(settings: Settings) -> None:
+    import click  # noqa: PLC0415
+
+    from entropyd_server.observe import logs  # noqa: PLC0415
+
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for files to be read again, and none has been read
     logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
@@ -31,7 +40,8 @@ def _serve(settings: Settings) -> None:
     read_where_asked()
     keep_strangers_out_of_the_log()
     # Here, not above: `--help` should not wait for gRPC and Numba.
-    from entropyd_server.app import ServerFailedError, StartError, serve  # noqa: PLC0415
+    from entropyd_server.app import ServerFailedError, serve  # noqa: PLC0415
+    from entropyd_server.assembly import StartError  # noqa: PLC0415
 
     try:
         serve(settings)
@@ -43,14 +53,17 @@ def _serve(settings: Settings) -> None:
 
 
 def _no_tensorflow() -> str:
-    found = f"{sys.version_info.major}.{sys.version_info.minor}"
     if sys.version_info >= (3, 12):
-        cause = f"TensorFlow 2.14 has no wheels for Python 3.12 or newer, and this is Python {found}"
+        cause = f"TensorFlow 2.14 has no wheels for Python 3.12 or newer, and this is Python {_version()}"
         remedy = "run it with Python 3.11"
     else:
         cause = "TensorFlow is not installed"
         remedy = "pip install 'entropyd[server]'"
     return f"the modeling role needs TensorFlow 2.14: {cause}; {remedy}, or serve with --role coding"
+
+
+def _version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.deploy.dockerfile import REPOSITORY
-from tests.machine import program
+from tests.support.machine import program
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))

@@ -28,7 +28,7 @@ from entropyd_server.coding import self_test
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from tests.deploy import dockerfile
-from tests.machine import unprivileged
+from tests.support.machine import unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

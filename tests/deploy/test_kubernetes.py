@@ -9,6 +9,8 @@ import kubernetes_validate
 import pytest
 
 from entropyd_server import app
+from entropyd_server.roles.coding import CodingRole
+from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.rpc.health import LIVENESS
 from tests.deploy.dockerfile import last, stages
 from tests.deploy.flags import flags
@@ -33,7 +35,7 @@ CUSTOM = {
     "PodMonitor": "monitoring.coreos.com/v1",
     "PrometheusRule": "monitoring.coreos.com/v1",
 }
-SERVICES = {"coding": app.CODING.full_name, "modeling": app.MODELING.full_name}
+SERVICES = {"coding": CodingRole.service.full_name, "modeling": ModelingRole.service.full_name}
 
 
 def deployments(overlay: str) -> list[Manifest]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore
-from tests.sealed_objects import sealed, two_row_config
+from tests.support.sealed_objects import sealed, two_row_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from pathlib import Path
 from entropyd_server import app
 from tests.deploy.dockerfile import REPOSITORY
 from tests.deploy.flags import flags
-from tests.machine import program
+from tests.support.machine import program
 
 UNIT = REPOSITORY / "deploy" / "systemd" / "entropyd.service"
 INSTALLED = "/opt/entropyd/bin/entropyd-server"

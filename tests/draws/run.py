@@ -74,7 +74,7 @@ def _judged_search() -> Iterator[None]:
 def compared(config: UniversalBatchedConfig) -> str:
     """Builds tables here and as TFC does; `equal`, `different`, or why they were not compared."""
     from entropyd_server.modeling.worker.entropy_model import build_tables  # noqa: PLC0415 - imports TensorFlow
-    from tests.tfc_models import tfc_model  # noqa: PLC0415
+    from tests.support.tfc_models import tfc_model  # noqa: PLC0415
 
     try:
         built = build_tables(config, _LIMITS)

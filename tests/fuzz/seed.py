@@ -15,9 +15,9 @@ from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
-from tests.archive_cases import EMBEDDED
 from tests.fuzz.targets import codec
-from tests.sealed_objects import sealed, two_row_config
+from tests.support.archive_cases import EMBEDDED
+from tests.support.sealed_objects import sealed, two_row_config
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -39,8 +39,8 @@ from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.coding import parse_compress, parse_decompress
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, TablesOrigin
-from tests.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
-from tests.sealed_objects import sealed
+from tests.support.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
+from tests.support.sealed_objects import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

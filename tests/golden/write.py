@@ -19,7 +19,7 @@ import tensorflow_compression as tfc
 
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
-from tests import reference_coder
+from tests.support import reference_coder
 
 FOLDER = Path(__file__).parent
 

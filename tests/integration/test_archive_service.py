@@ -28,8 +28,8 @@ from entropyd import (
     priors,
 )
 from entropyd.archive import ExactElements, verify
-from tests.archive_cases import with_flipped_bits
 from tests.golden.archives import write
+from tests.support.archive_cases import with_flipped_bits
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "archive.md"
 GOLDEN = sorted(Path(write.__file__).parent.glob("*.entropyd"))

@@ -17,7 +17,7 @@ from entropyd import priors
 from entropyd.contract.kinds import config_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests.integration.load import free_ports
+from tests.support.load import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ from entropyd._pieces import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore
-from tests.operations import until
-from tests.prometheus import DEPLOY, Prometheus
+from tests.support.operations import until
+from tests.support.prometheus import DEPLOY, Prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ from entropyd._channel import to_error
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests.integration.load import under_load
+from tests.support.load import under_load
 
 if TYPE_CHECKING:
     import entropyd
-    from tests.integration.replicas import Replica
+    from tests.support.replicas import Replica
 
 
 @pytest.fixture

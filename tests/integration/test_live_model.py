@@ -12,7 +12,7 @@ from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.modeling.perturbation import PerturbKey
 from entropyd_server.modeling.worker import live_model
 from entropyd_server.modeling.worker.live_model import LiveModel
-from tests.tfc_models import tfc_prior
+from tests.support.tfc_models import tfc_prior
 
 if TYPE_CHECKING:
     from entropyd.contract.prior import Prior

@@ -18,7 +18,7 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.local import LocalServer
 from entropyd_server.store.model_store import ModelStore
-from tests.operations import status_page_of
+from tests.support.operations import status_page_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

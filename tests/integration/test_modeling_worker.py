@@ -162,7 +162,7 @@ BUILDABLE = {
 
 @pytest.mark.parametrize("wanted", BUILDABLE.values(), ids=BUILDABLE)
 def test_built_tables_are_those_of_tfc_in_a_plain_process(rig: Rig, wanted: UniversalBatchedConfig) -> None:
-    from tests.tfc_models import tfc_model  # noqa: PLC0415
+    from tests.support.tfc_models import tfc_model  # noqa: PLC0415
 
     built, plain = rig.build(wanted), tfc_model(wanted)
     assert built.tables.cdf.dtype == built.tables.cdf_offset.dtype == np.int32

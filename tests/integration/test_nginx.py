@@ -18,14 +18,14 @@ import entropyd
 from entropyd import priors
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
-from tests.integration.load import free_ports, under_load
-from tests.machine import program
+from tests.support.load import free_ports, under_load
+from tests.support.machine import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from entropyd_server.local import LocalServer
-    from tests.integration.replicas import Replica
+    from tests.support.replicas import Replica
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "entropyd.conf"
 MAIN = """

@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 from entropyd import priors
-from tests.integration.load import free_ports
-from tests.machine import unprivileged
+from tests.support.load import free_ports
+from tests.support.machine import unprivileged
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import entropyd
 from entropyd import priors
 from entropyd.contract.families import FAMILIES, stands_on
-from tests.tfc_models import tfc_model, tfc_prior, tfc_strings
+from tests.support.tfc_models import tfc_model, tfc_prior, tfc_strings
 
 if TYPE_CHECKING:
     from entropyd.contract.prior import Prior

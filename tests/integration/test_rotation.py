@@ -14,9 +14,9 @@ import pytest
 import entropyd
 import entropyd.aio
 from entropyd_server.local import LocalServer
-from tests.certificates import Authority
-from tests.integration.load import free_ports
-from tests.stored_models import CHANNELS, put_model
+from tests.support.certificates import Authority
+from tests.support.load import free_ports
+from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,8 +30,8 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2, info_pb2_grpc
 from entropyd_server.local import LocalServer
 from entropyd_server.security.access import METHOD_SCOPES
 from entropyd_server.security.tokens import Scope
-from tests.certificates import Authority
-from tests.stored_models import CHANNELS, put_model
+from tests.support.certificates import Authority
+from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,27 +6,113 @@ import asyncio
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.request import urlopen
 
 import grpc
 import numpy as np
+import pytest
 
 import entropyd
 import entropyd.aio
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests import http2
-from tests.integration.load import free_ports
-from tests.operations import status_page_of, until
-from tests.stored_models import CHANNELS, put_model
-from tests.tcp_gate import Gate
+from tests.support import http2
+from tests.support.load import free_ports
+from tests.support.operations import status_page_of, until
+from tests.support.stored_models import CHANNELS, put_model
+from tests.support.tcp_gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 X = np.zeros((4, 5, CHANNELS), np.float32)
+Begin: TypeAlias = "Callable[..., Future[entropyd.MeasuredTensor]]"
+
+
+@pytest.fixture(scope="module")
+def coding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tuple[str, int], entropyd.ModelInfo]]:
+    """The address of a server that codes, and its model."""
+    store = tmp_path_factory.mktemp("store").as_uri()
+    info = put_model(store)
+    address = ("127.0.0.1", free_ports(1)[0])
+    with LocalServer("--role", "coding", listen="{}:{}".format(*address), store=store):
+        yield address, info
+
+
+@contextmanager
+def blocking(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
+    """A client's calls, which are begun by a function that takes their timeout_s."""
+    with entropyd.Client(target) as client, ThreadPoolExecutor() as threads:
+        model = entropyd.Model(client, info)
+        yield lambda timeout_s: threads.submit(model.compress, X, timeout_s=timeout_s)
+
+
+@contextmanager
+def asynchronous(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
+    """As `blocking`, in an event loop of a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    client = entropyd.aio.Client(target)
+    model = entropyd.aio.Model(client, info)
+    yield lambda timeout_s: asyncio.run_coroutine_threadsafe(model.compress(X, timeout_s=timeout_s), loop)
+    asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+# More than gRPC sends before it answers the first call.
+_GREETING_BYTES = 2048
+
+both_clients = pytest.mark.parametrize("client", [blocking, asynchronous])
+
+
+@both_clients
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_a_connection_that_goes_silent_costs_one_call(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo],
+    client: Callable[..., AbstractContextManager[Begin]],
+    addresses: int,
+) -> None:
+    behind, info = coding
+    with Gate(behind) as gate, Gate(behind) as other:
+        gates = [gate, other][:addresses]
+        target = "ipv4:" + ",".join("{}:{}".format(*one.address) for one in gates)
+        with client(target, info) as begin:
+            # A connection carries calls only some time after it was accepted, when both ends have greeted.
+            while not all(one.answered_bytes > _GREETING_BYTES for one in gates):
+                begin(60).result()
+            gate.forget()
+            errors = [begin(2).exception() for _ in range(6)]
+    assert [type(error) for error in errors if error is not None] == [entropyd.DeadlineExceededError]
+    assert errors.index(None) < addresses + 1
+
+
+@both_clients
+def test_calls_go_on_over_a_connection_that_was_taken_for_silent_and_the_next_is_not_replaced_soon(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], client: Callable[..., AbstractContextManager[Begin]]
+) -> None:
+    behind, info = coding
+    with Gate(behind) as gate:
+        with client("{}:{}".format(*gate.address), info) as begin:
+            begin(60).result()
+            gate.stall()
+            slow = begin(60)
+            for _ in range(3):
+                assert isinstance(begin(0.5).exception(), entropyd.DeadlineExceededError)
+            assert gate.connections == 2
+            gate.open()
+            assert slow.result().lengths.size == len(X)
+            del slow
+            begin(60).result()
+            until(lambda: gate.connections == 1, "the connection that was replaced stays open")
 
 
 def streaming(server: LocalServer) -> bool:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import entropyd
 from entropyd_server.local import LocalServer
-from tests import chromium
+from tests.support import chromium
 
 
 def get(url: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -24,10 +24,10 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.local import LocalServer
 from entropyd_server.store.model_store import ModelStore
-from tests.operations import status_page_of, until
-from tests.prometheus import Prometheus
-from tests.s3_server import S3Server, environment
-from tests.tcp_gate import Gate
+from tests.support.operations import status_page_of, until
+from tests.support.prometheus import Prometheus
+from tests.support.s3_server import S3Server, environment
+from tests.support.tcp_gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -17,7 +17,7 @@ from obstore.store import from_url
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
-from tests.s3_server import S3Server, environment
+from tests.support.s3_server import S3Server, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

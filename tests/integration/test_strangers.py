@@ -14,9 +14,9 @@ import pytest
 
 import entropyd
 from entropyd_server.local import LocalServer
-from tests import http2
-from tests.integration.load import free_ports
-from tests.operations import status_page_of, until
+from tests.support import http2
+from tests.support.load import free_ports
+from tests.support.operations import status_page_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from entropyd import priors
 from entropyd import tfc as drop_in
 from entropyd.tfc import RemoteUniversalBatchedEntropyModel as Remote
 from tests.integration.test_prior_families import WITH_DENSITY, prior_of
-from tests.tfc_models import tfc_prior
+from tests.support.tfc_models import tfc_prior
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes
 import entropyd
 from entropyd import priors
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
-from tests.tfc_models import tfc_model, tfc_strings
+from tests.support.tfc_models import tfc_model, tfc_strings
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -27,8 +27,8 @@ from entropyd import priors
 from entropyd._pieces import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests.collector import Collector, Span
-from tests.operations import status_page_of, until
+from tests.support.collector import Collector, Span
+from tests.support.operations import status_page_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -15,7 +15,7 @@ import entropyd
 import entropyd.aio
 from entropyd import tls_credentials
 from entropyd_server.local import LocalServer
-from tests.integration.load import free_ports
+from tests.support.load import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable

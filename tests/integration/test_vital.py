@@ -18,10 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
-from tests.integration.faulty_server import HANGS, FaultyServer
-from tests.integration.load import free_ports
-from tests.operations import status_page_of, until
-from tests.stored_models import CHANNELS, put_model
+from tests.support.faulty_server import HANGS, FaultyServer
+from tests.support.load import free_ports
+from tests.support.operations import status_page_of, until
+from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ import pytest
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
-from tests.tfc_models import tfc_model
+from tests.support.tfc_models import tfc_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -101,9 +101,9 @@ def test_a_copy_that_many_threads_use_first_opens_one_channel(
     open_channel = type(copied._client)._open
 
     @functools.wraps(open_channel)
-    def counted(client: Any) -> Any:
+    def counted(client: Any, **options: Any) -> Any:
         opened.append(client)
-        return open_channel(client)
+        return open_channel(client, **options)
 
     monkeypatch.setattr(type(copied._client), "_open", counted)
     together = threading.Barrier(8)

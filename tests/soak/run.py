@@ -35,9 +35,9 @@ import entropyd.aio
 from entropyd import priors
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
-from tests.integration.load import free_ports
 from tests.soak.flatness import Growth, Quantity, Watch, of_process
 from tests.soak.visits import Visitor, unretried
+from tests.support.load import free_ports
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 
-from tests.identity_vectors import VECTORS_PATH, config_of
-from tests.reference_identity import tables_digest, tables_layout
+from tests.support.identity_vectors import VECTORS_PATH, config_of
+from tests.support.reference_identity import tables_digest, tables_layout
 
 
 def main() -> None:

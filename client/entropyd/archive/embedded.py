@@ -43,8 +43,8 @@ class EmbeddedModel(ByValue):
       config: The configuration, whose hash is the model id.
       cdf: int32 [length], the quantized CDFs in TFC's flat layout.
       cdf_offset: int32 [rows], the smallest integer that each row covers.
-      quantization_offset: float32 or float64 [rows], what is subtracted before a symbol of each row is rounded;
-        None without any.
+      quantization_offset: float32 or float64 [rows], what is subtracted before a symbol of each row is
+        rounded; None without any.
     """
 
     config: ModelConfig

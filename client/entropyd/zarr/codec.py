@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
-from zarr.core.chunk_grids import RegularChunkGrid
 
 from entropyd import bounded
 from entropyd.contract.errors import (
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
-    from zarr.core.chunk_grids import ChunkGrid
     from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 NAME = "entropyd"
@@ -119,15 +117,17 @@ class EntropydCodec(ArrayBytesCodec):
         return self if answered else replace(self, _asks_server=False)
 
     def validate(
-        self, *, shape: tuple[int, ...], dtype: ZDType[TBaseDType, TBaseScalar], chunk_grid: ChunkGrid
+        self, *, shape: tuple[int, ...], dtype: ZDType[TBaseDType, TBaseScalar], chunk_grid: Any
     ) -> None:
         """Refuses a new array of which no chunk could be written, as far as a coding unit's shape tells.
 
         Raises:
           InvalidTensorError, LimitExceededError: As the first write would.
         """
-        if isinstance(chunk_grid, RegularChunkGrid):
-            self._try(dtype, len(shape), chunk_grid.chunk_shape)
+        # Which grids there are, and their classes' names, depend on zarr's version; a regular one has this.
+        chunk_shape = getattr(chunk_grid, "chunk_shape", None)
+        if chunk_shape is not None:
+            self._try(dtype, len(shape), chunk_shape)
 
     def _try(
         self,

@@ -135,7 +135,9 @@ class CodingTables:
         return cls(*raw, precision, raw.digest, rows, bounds, buckets, hints, intervals)
 
 
-def _bytes(cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, quantization_offset: npt.NDArray[Any] | None) -> int:
+def _bytes(
+    cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, quantization_offset: npt.NDArray[Any] | None
+) -> int:
     floats = 0 if quantization_offset is None else quantization_offset.nbytes
     return 4 * (np.size(cdf) + np.size(cdf_offset)) + floats
 

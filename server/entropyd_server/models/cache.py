@@ -39,8 +39,10 @@ class LoadedModel:
     def nbytes(self) -> int:
         """Bytes held in memory: configuration, tables and what was derived from them so far."""
         config = self.stored.config
-        supplied = sum(array.nbytes for array in config.supplied_tables or ())
-        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior) + supplied
+        supplied = config.supplied_tables
+        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior)
+        if supplied is not None:
+            held += sum(array.nbytes for array in supplied.by_name().values())
         return held if self.codec is None else held + self.codec.nbytes
 
 

@@ -1,8 +1,9 @@
 """The variables of a model, in TFC's order, and the model that has other ones.
 
 TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, quantization_offset if there is one, then the
-prior's own. Tables of a stateless model are tensors, not variables, and do not count. Invariant: the weights of a
-model set on itself give the same configuration, and so the same id.
+prior's own. Tables of a stateless model are tensors, not variables, and do not count.
+
+Invariant: the weights of a model set on itself give the same configuration, and so the same id.
 """
 
 from __future__ import annotations
@@ -69,16 +70,16 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
     """
     current = weights_of(model)
     if len(tensors) != len(current):
-        names = ", ".join(current) or "none"
-        raise InvalidTensorError.at("weights", f"has {len(tensors)} tensors; expected {len(current)}: {names}")
+        expected = f"expected {len(current)}: {', '.join(current) or 'none'}"
+        raise InvalidTensorError.at("weights", f"has {len(tensors)} tensors; {expected}")
     problems: list[Violation] = []
     arrays: dict[str, Array] = {}
-    for number, ((name, expected), tensor) in enumerate(zip(current.items(), tensors, strict=True)):
+    for number, ((name, known), tensor) in enumerate(zip(current.items(), tensors, strict=True)):
         field = f"weights[{number}]"
         dtype, array = array_from_message(tensor, field)
-        shape = expected.elements.shape
-        if dtype != expected.dtype:
-            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {expected.dtype}"))
+        shape = known.elements.shape
+        if dtype != known.dtype:
+            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {known.dtype}"))
         elif array.ndim != 1 if name in _RESIZABLE else array.shape != shape:
             wanted = "a vector" if name in _RESIZABLE else shape
             problems.append(Violation(field, f"({name}) has shape {array.shape}; expected {wanted}"))
@@ -102,15 +103,13 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
         changed = config.with_prior(prior) if prior != config.prior else config
     if "cdf" not in arrays or model.tables is None:
         return changed
-    given = {name: arrays[name] for name in TABLES if name in arrays}
-    if "quantization_offset" in given:
-        given["quantization_offset"] = np.broadcast_to(
-            given["quantization_offset"], config.prior_shape
-        ).reshape(-1)
+    offset = arrays.get("quantization_offset")
+    if offset is not None:
+        offset = np.broadcast_to(offset, config.prior_shape).reshape(-1)
     try:
-        tables = CodingTables.parse(**given)
+        tables = CodingTables.parse(arrays["cdf"], arrays["cdf_offset"], offset)
     except InvalidConfigError as error:
-        fields = {name: f"weights[{position}]" for position, name in enumerate(given)}
+        fields = {name: f"weights[{position}]" for position, name in enumerate(TABLES)}
         problems = [
             Violation(fields.get(problem.field, "weights"), problem.description)
             for problem in error.violations

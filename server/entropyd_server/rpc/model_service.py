@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf import timestamp_pb2
 
@@ -42,49 +42,58 @@ _ORIGINS = {
 }
 
 
+class ModelCaller(NamedTuple):
+    """Who makes a call.
+
+    Attributes:
+      name: Whose quota a new model counts against.
+      turn_key: Callers of one key take turns as one where models are built or fitted.
+      is_admin: Whether the caller may do everything.
+    """
+
+    name: str
+    turn_key: str
+    is_admin: bool
+
+
 class ModelService(model_pb2_grpc.ModelServiceServicer):
     """Serves the models of one store.
 
     Args:
-      caller: Names whoever made a call, by its context.
-      is_admin: Says whether whoever made a call may do everything, by its context.
-      turns: Names who takes turns with others in having models made, by the context of a call.
+      caller_of: Says who makes a call, by its context.
     """
 
     def __init__(
         self,
         *,
         store: ModelStore,
-        library: ModelCache,
+        models: ModelCache,
         creator: ModelCreator,
         perturber: Perturber,
         fitter: Fitter,
         limits: Limits,
-        caller: Callable[[Call], str],
-        is_admin: Callable[[Call], bool],
-        turns: Callable[[Call], str],
+        caller_of: Callable[[Call], ModelCaller],
     ) -> None:
         self._store = store
-        self._library = library
+        self._models = models
         self._creator = creator
         self._perturber = perturber
         self._fitter = fitter
         self._limits = limits
-        self._caller = caller
-        self._is_admin = is_admin
-        self._turns = turns
+        self._caller_of = caller_of
 
     async def CreateModel(
         self, request: model_pb2.CreateModelRequest, context: Call
     ) -> model_pb2.CreateModelResponse:
         """See model.proto."""
         config = await asyncio.to_thread(config_from_message, request.config)
-        model, created = await self._creator.create(config, self._caller(context), self._turns(context))
+        caller = self._caller_of(context)
+        model, created = await self._creator.create(config, caller.name, caller.turn_key)
         return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
+        model = await self._models.model(request.model_id)
         return model_pb2.GetModelResponse(model=_render(model.stored))
 
     async def ListModels(
@@ -131,14 +140,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.DeleteModelResponse:
         """See model.proto."""
         await self._store.delete(checked_model_id(request.model_id))
-        self._library.forget(request.model_id)
+        self._models.forget(request.model_id)
         return model_pb2.DeleteModelResponse()
 
     async def GetTables(
         self, request: model_pb2.GetTablesRequest, context: Call
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
-        tables = (await self._library.codec(request.model_id)).tables
+        tables = (await self._models.codec(request.model_id)).tables
         arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
         return model_pb2.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 
@@ -146,7 +155,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.GetWeightsRequest, context: Call
     ) -> model_pb2.GetWeightsResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
+        model = await self._models.model(request.model_id)
         return model_pb2.GetWeightsResponse(
             weights=[
                 model_pb2.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
@@ -158,10 +167,11 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.SetWeightsRequest, context: Call
     ) -> model_pb2.SetWeightsResponse:
         """See model.proto."""
-        stored = (await self._library.model(request.model_id)).stored
+        stored = (await self._models.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
-        model, _ = await self._creator.create(config, self._caller(context), self._turns(context))
+        caller = self._caller_of(context)
+        model, _ = await self._creator.create(config, caller.name, caller.turn_key)
         return model_pb2.SetWeightsResponse(model=_render(model.stored))
 
     async def ExportModel(
@@ -176,14 +186,15 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ImportModelRequest, context: Call
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
+        caller = self._caller_of(context)
         model, created = await self._creator.add(
-            request.object, self._caller(context), may_choose_tables=self._is_admin(context)
+            request.object, caller.name, may_choose_tables=caller.is_admin
         )
         return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
-        model = await self._library.model(request.model_id)
+        model = await self._models.model(request.model_id)
         call, batch_shape = parse_perturb(request, model.stored.live_config, self._limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
@@ -192,11 +203,11 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
         """See model.proto."""
-        caller = self._caller(context)
-        await self._creator.check_place(caller)
+        caller = self._caller_of(context)
+        await self._creator.check_place(caller.name)
         task = await read_task(requests, self._limits)
         fitted = task.config
-        async with contextlib.aclosing(self._fitter.fit(task, self._turns(context))) as states:
+        async with contextlib.aclosing(self._fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
                 fitted = task.config.with_prior(state.prior)
                 progress = model_pb2.FitProgress(
@@ -205,7 +216,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                     remaining_seconds=state.remaining_seconds,
                 )
                 await context.write(model_pb2.FitModelResponse(progress=progress))
-        model, _ = await self._creator.create(fitted, caller, self._turns(context))
+        model, _ = await self._creator.create(fitted, caller.name, caller.turn_key)
         await context.write(model_pb2.FitModelResponse(model=_render(model.stored)))
 
 

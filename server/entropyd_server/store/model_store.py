@@ -58,7 +58,7 @@ class StoredModel(ModelObject):
 
     @cached_property
     def live_config(self) -> ModelConfig:
-        """The configuration with the quantization offset that is stored, for which nothing is left to compute."""
+        """The configuration with the stored quantization offset, so that none has to be computed."""
         return self.config if self.tables is None else self.config.with_fixed_offset(self.tables.raw)
 
     @property

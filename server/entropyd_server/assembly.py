@@ -1,0 +1,208 @@
+"""Assembles a server from its settings: transport, interceptors and the services of its roles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from grpc_health.v1 import health as health_service
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+from entropyd.v1 import info_pb2, info_pb2_grpc
+from entropyd_server.limits import Limits
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.roles.base import Shared
+from entropyd_server.roles.coding import CodingRole
+from entropyd_server.roles.modeling import ModelingRole
+from entropyd_server.rpc.admission import Admission, Gate, connection_share
+from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.rpc.health import Health
+from entropyd_server.rpc.info_service import InfoService
+from entropyd_server.rpc.reflection import Reflection
+from entropyd_server.rpc.unknown import Unknown
+from entropyd_server.security.protection import Protection
+from entropyd_server.security.reloading import FilesError
+from entropyd_server.store.location import StoreError
+from entropyd_server.store.model_store import ModelStore
+from entropyd_server.transport.server import KEEPALIVE, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from entropyd_server.metrics import Metrics
+    from entropyd_server.observe.call_log import CallLog
+    from entropyd_server.observe.tracing import Tracing
+    from entropyd_server.roles.base import Role
+    from entropyd_server.settings import Settings
+    from entropyd_server.vital import Vital
+
+S = TypeVar("S")
+
+# By the names that `--role` takes, in the order in which they start.
+_ROLES: dict[str, Callable[[Shared], Role]] = {"coding": CodingRole, "modeling": ModelingRole}
+
+_INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+
+# What a message may have above max_message_bytes: shapes, ids and lengths around the array.
+_ENVELOPE_BYTES = 8 * 1024 * 1024
+# Connections whose calls may all be pending, each with as many as it may have.
+_FULL_CONNECTIONS = 16
+# gRPC's value for no time limit, in milliseconds.
+_NO_END = 2**31 - 1
+
+
+class StartError(Exception):
+    """The server cannot start; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a server that `app` starts, watches and ends."""
+
+    server: Server
+    protection: Protection
+    admission: Admission
+    health: Health
+    store: ModelStore
+    roles: list[Role]
+    tracing: Tracing | None
+
+
+async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vital: Vital) -> Assembly:
+    """Builds a server that listens; nothing of it is started.
+
+    Raises:
+      StartError: If a file, the store or the address cannot be used, or OpenTelemetry is missing.
+    """
+    try:
+        protection = Protection(settings, metrics)
+    except FilesError as error:
+        raise StartError(str(error)) from error
+    tracing = _tracing(settings)
+    limits = _limits(settings)
+    store = _store(settings, limits)
+    metrics.store_operations = store.operations
+    models = ModelCache(store, settings.max_cache_bytes, metrics)
+    shared = Shared(
+        settings=settings,
+        limits=limits,
+        metrics=metrics,
+        call_log=call_log,
+        tracing=tracing,
+        vital=vital,
+        access=protection.access,
+        store=store,
+        models=models,
+    )
+    roles = [build(shared) for name, build in _ROLES.items() if name in settings.roles]
+    admit = {path: check for role in roles for path, check in role.admit.items()}
+    admission = Admission(shared.access, settings.max_concurrent_calls, admit, metrics.count_stalled)
+    health = Health([role.service.full_name for role in roles])
+    server = _server(settings, vital)
+    await _add_services(server, shared, roles, admission, health)
+    try:
+        protection.add_port(server, settings.listen)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
+    return Assembly(server, protection, admission, health, store, roles, tracing)
+
+
+async def probe_server(address: str, health: Health, vital: Vital) -> Server | None:
+    """A started server of health alone, on an address of its own; None without an address.
+
+    Raises:
+      StartError: If the address cannot be used.
+    """
+    if not address:
+        return None
+    server = Server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
+    await health.register(server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}: is another server there?") from error
+    await server.start()
+    return server
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """Imports OpenTelemetry only where the settings turn tracing on."""
+    if not settings.tracing:
+        return None
+    try:
+        from entropyd_server.observe.tracing import Tracing  # noqa: PLC0415
+    except ImportError as error:
+        raise StartError(
+            "tracing needs OpenTelemetry: pip install 'entropyd[tracing]', or --no-tracing"
+        ) from error
+    return Tracing(version("entropyd"))
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_message_bytes=settings.max_message_bytes,
+        max_model_bytes=settings.max_model_bytes,
+        max_build_seconds=settings.max_build_seconds,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_models_per_caller=settings.max_models_per_caller,
+    )
+
+
+def _store(settings: Settings, limits: Limits) -> ModelStore:
+    try:
+        return ModelStore(settings.store, settings.store_timeout_seconds, limits.max_object_bytes)
+    except StoreError as error:
+        raise StartError(f"cannot open the store {error} (see --store)") from error
+
+
+def _server(settings: Settings, vital: Vital) -> Server:
+    message_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
+    most_pending_calls = _FULL_CONNECTIONS * settings.max_concurrent_calls
+    age_ms = round(min(settings.max_connection_age_seconds * 1000, _NO_END)) or _NO_END
+    return Server(
+        options=[
+            ("grpc.max_receive_message_length", message_bytes),
+            ("grpc.max_send_message_length", message_bytes),
+            # With it, a second server would silently share the port.
+            ("grpc.so_reuseport", 0),
+            # Further calls of a connection wait at the client.
+            ("grpc.max_concurrent_streams", connection_share(settings.max_concurrent_calls)),
+            # By default, gRPC silently cancels some of the pending calls from 1000 on.
+            ("grpc.server.max_pending_requests", most_pending_calls),
+            ("grpc.server.max_pending_requests_hard_limit", most_pending_calls),
+            ("grpc.max_connection_age_ms", age_ms),
+            *KEEPALIVE,
+        ],
+        vital=vital,
+    )
+
+
+async def _add_services(
+    server: Server, shared: Shared, roles: list[Role], admission: Admission, health: Health
+) -> None:
+    boundary = Boundary(shared.metrics, shared.call_log, health.unready)
+    tracing = shared.tracing
+    refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
+    gate = Gate(server, refuse, admission.refusal)
+
+    def enclose(servicer: S, service: ServiceDescriptor) -> S:
+        boundary.enclose(servicer, service)
+        return servicer if tracing is None else tracing.enclose(servicer, service)
+
+    for role in roles:
+        role.add_servicer(enclose(role.servicer, role.service), gate)
+    devices = [device for role in roles for device in role.devices]
+    info = InfoService(version("entropyd"), sorted(shared.settings.roles), devices, shared.limits)
+    info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, _INFO), gate)
+    # Probes carry no token, and must be answered under any load.
+    await health.register(cast("Server", Gate(server, refuse)))
+    services = [role.service.full_name for role in roles]
+    reflected = [*services, _INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        boundary.enclose(Reflection(reflected), _REFLECTION), gate
+    )
+    server.add_generic_rpc_handlers([Unknown(refuse)])

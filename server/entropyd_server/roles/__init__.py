@@ -1,0 +1,1 @@
+"""The roles of a server: each adds one gRPC service and the parts that it needs."""

@@ -1,0 +1,75 @@
+"""The coding role: Compress and Decompress, without TensorFlow."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd_server.batching.batcher import Batcher
+from entropyd_server.batching.queue import BatchQueue
+from entropyd_server.coding import self_test
+from entropyd_server.malloc import keep_freed_memory
+from entropyd_server.roles.base import Role
+from entropyd_server.rpc.coding_service import CodingService, code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from entropyd_server.roles.base import Shared
+
+# Calls of at most this many symbols (some 200 us of work) run on the thread that reads them: handing one to
+# another thread costs about as much. For decoding it is fewer, because units decoded together decode faster.
+_INLINE_SYMBOLS = {"compress": 65536, "decompress": 16384}
+
+
+class CodingRole(Role):
+    """A batcher that runs kernels on threads, behind CodingService."""
+
+    service = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
+    add_servicer = staticmethod(coding_pb2_grpc.add_CodingServiceServicer_to_server)
+
+    def __init__(self, shared: Shared) -> None:
+        self._batcher = batcher = _batcher(shared)
+        self.servicer = CodingService(shared.models, batcher, shared.limits, shared.metrics, shared.call_log)
+        # The batcher refuses the messages of streams one by one.
+        self.admit = {
+            f"/{self.service.full_name}/{method}": batcher.admit for method in ("Compress", "Decompress")
+        }
+
+    @property
+    def stalled_s(self) -> float:
+        """See base class."""
+        return self._batcher.stalled_s
+
+    async def start(self) -> None:
+        """Compiles the kernels."""
+        await asyncio.to_thread(self_test.warm_up)
+        keep_freed_memory()
+
+    async def close(self) -> None:
+        """See base class."""
+        await self._batcher.close()
+
+
+def _batcher(shared: Shared) -> Batcher[Any, Any]:
+    settings, metrics = shared.settings, shared.metrics
+    make: Callable[..., Batcher[Any, Any]] = Batcher
+    if shared.tracing is not None:
+        from entropyd_server.observe.traced_batcher import TracedBatcher  # noqa: PLC0415
+
+        make = partial(TracedBatcher, shared.tracing.tracer)
+    batcher = make(
+        BatchQueue(settings.max_queue_symbols),
+        code,
+        threads=settings.codec_threads,
+        max_batch_symbols=settings.max_batch_symbols,
+        inline_symbols=_INLINE_SYMBOLS,
+        max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+        metrics=metrics,
+        vital=shared.vital,
+    )
+    metrics.queue_symbols = lambda: batcher.queue_symbols
+    metrics.batching_stalled_seconds = lambda: batcher.stalled_s
+    return batcher

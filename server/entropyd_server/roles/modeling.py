@@ -1,0 +1,100 @@
+"""The modeling role: creates, perturbs and fits models, with TensorFlow in worker processes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from entropyd.v1 import model_pb2, model_pb2_grpc
+from entropyd_server.modeling.fitter import Fitter
+from entropyd_server.modeling.perturber import Perturber
+from entropyd_server.modeling.pool import WorkerPool
+from entropyd_server.modeling.supervisor import RESTART_REASONS
+from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.models.creation import ModelCreator
+from entropyd_server.roles.base import Role
+from entropyd_server.rpc.model_service import ModelCaller, ModelService
+from entropyd_server.security.access import ANYBODY
+from entropyd_server.security.tokens import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from entropyd_server.roles.base import Shared
+    from entropyd_server.security.access import Access
+    from entropyd_server.transport.call import Call
+
+
+class ModelingRole(Role):
+    """A pool of worker processes, one per device and some that build tables, behind ModelService."""
+
+    service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+    add_servicer = staticmethod(model_pb2_grpc.add_ModelServiceServicer_to_server)
+
+    def __init__(self, shared: Shared) -> None:
+        self._vital = shared.vital
+        self._pool = pool = _worker_pool(shared)
+        self.devices = pool.devices
+        self.servicer = ModelService(
+            store=shared.store,
+            models=shared.models,
+            creator=ModelCreator(shared.store, shared.models, pool.builder, shared.limits, shared.metrics),
+            perturber=_perturber(pool, shared),
+            fitter=Fitter(pool),
+            limits=shared.limits,
+            caller_of=partial(_caller, shared.access),
+        )
+
+    async def start(self) -> None:
+        """Starts the worker processes."""
+        await self._pool.start(self._vital)
+        await self._pool.wait_ready()
+
+    async def drain(self) -> None:
+        """Ends table builds and fits; their callers get UNAVAILABLE."""
+        await self._pool.drain()
+
+    async def close(self) -> None:
+        """See base class."""
+        await self._pool.close()
+
+
+def _worker_pool(shared: Shared) -> WorkerPool:
+    settings, metrics, tracing = shared.settings, shared.metrics, shared.tracing
+
+    def restarted(worker: str, reason: str) -> None:
+        metrics.worker_restarts[worker, reason] += 1
+
+    pool = WorkerPool(
+        settings.devices,
+        builders=settings.builders,
+        limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
+        max_model_bytes=settings.max_model_bytes,
+        on_restart=restarted,
+    )
+    for name, worker in pool.workers.items():
+        metrics.worker_up[name] = partial(getattr, worker, "up")
+        metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
+    if tracing is not None:
+        from entropyd_server.observe.traced_turns import trace_turns  # noqa: PLC0415
+
+        trace_turns(tracing.tracer, pool.builders, "build")
+        for name in pool.devices:
+            trace_turns(tracing.tracer, pool.workers[name], "fit")
+    return pool
+
+
+def _perturber(pool: WorkerPool, shared: Shared) -> Perturber:
+    make: Callable[..., Perturber] = Perturber
+    if shared.tracing is not None:
+        from entropyd_server.observe.traced_perturber import TracedPerturber  # noqa: PLC0415
+
+        make = partial(TracedPerturber, shared.tracing.tracer)
+    return make(pool, shared.settings.max_queue_symbols, shared.metrics)
+
+
+def _caller(access: Access, call: Call) -> ModelCaller:
+    """Who makes a call; without tokens, connections take turns as callers do."""
+    token = access.caller(call.invocation_metadata())
+    turn_key = call.connection.decode(errors="replace") if token is ANYBODY else token.name
+    return ModelCaller(token.name, turn_key, is_admin=Scope.ADMIN in token.scopes)

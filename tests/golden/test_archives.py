@@ -1,0 +1,123 @@
+"""Laws of archives that exist: they decode to what they always did, by two independent readers."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entropyd.archive import Archive, ExactElements, verify
+from entropyd.bounded import ErrorBound
+from entropyd.contract.integrity import BLOCK_BYTES
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
+from entropyd_server.coding.tables import CodingTables
+from tests.golden.archives import write
+from tests.support import reference_archive
+from tests.support.archive_cases import EMBEDDED, SMALL, archive_bytes, tensor_of
+
+FOLDER = Path(write.__file__).parent
+ARCHIVES = sorted(FOLDER.glob("*.entropyd"))
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "archive.md").read_text()
+
+
+def block_of_page(label: str) -> str:
+    """The fenced block of the page that is labelled so."""
+    (found,) = re.findall(rf"^```\w+ {label}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_every_case_has_its_golden_archive() -> None:
+    assert {path.stem for path in ARCHIVES} == set(write.CASES)
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.stem)
+def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npy"))
+    with Archive.open(path) as archive:
+        model, compressed, exact = archive.model, archive.read(), archive.exact()
+        bound = ErrorBound.of(archive.metadata)
+        assert bound == write.BOUNDS.get(path.stem)
+        assert bound is not None or archive.metadata == write.CASES[path.stem][3]
+        assert (archive.exact_dtype is not None) == (path.stem in write.WITH_EXACT)
+    assert model is not None
+    codec = UniversalBatchedCodec(
+        model_id=model.model_id,
+        tables=CodingTables.parse(model.cdf, model.cdf_offset),
+        prior_shape=model.config.prior_shape,
+        coding_rank=model.config.coding_rank,
+        bottleneck_dtype=model.config.bottleneck_dtype,
+        num_noise_levels=model.config.num_noise_levels,  # type: ignore[attr-defined]
+        decode_sanity_check=model.config.decode_sanity_check,
+    )
+    decoded = codec.decode(compressed.payload, compressed.lengths, codec.rows(compressed.broadcast_shape))
+    assert not decoded.statuses.any()
+    values = decoded.values.view(model.config.bottleneck_dtype).reshape(expected.shape)
+    restored = values if bound is None else bound.data(values)
+    assert exact.applied(restored).tobytes() == expected.tobytes()
+    assert (restored.tobytes() != expected.tobytes()) == (path.stem in write.WITH_EXACT)
+    assert compressed.batch_shape == expected.shape[: expected.ndim - codec.coding_rank]
+    assert verify(path).good
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.stem)
+def test_a_reader_written_from_the_page_finds_the_same(path: Path) -> None:
+    found = reference_archive.read(path.read_bytes())
+    with Archive.open(path) as archive:
+        model, compressed, exact = archive.model, archive.read(), archive.exact()
+        assert found["header"]["metadata"] == archive.metadata
+        assert found["header"]["symbols_per_unit"] == archive.symbols_per_unit
+        assert (found["items"], *found["header"]["batch_shape"][1:])[: len(archive.batch_shape)] == (
+            archive.batch_shape
+        )
+    assert found["strings"] == compressed.strings.reshape(-1).tolist()
+    positions, values = exact.positions.tolist(), exact.values
+    assert found["exact"] == list(zip(positions, (value.tobytes() for value in values), strict=True))
+    assert model is not None
+    assert found["model"]["config"] == model.config.canonical_json
+    assert found["model"]["cdf"] == tuple(model.cdf.tolist())
+    assert found["model"]["cdf_offset"] == tuple(model.cdf_offset.tolist())
+
+
+@pytest.mark.parametrize("example", ["", "exact-"])
+def test_the_worked_examples_of_the_page_hold(example: str) -> None:
+    content = bytes.fromhex(re.sub(r"#.*", "", block_of_page(f"{example}bytes")))
+    found = reference_archive.read(content)
+    expected = json.loads(block_of_page(f"{example}found"))
+    assert found["header"] == expected["header"]
+    assert [string.hex() for string in found["strings"]] == expected["strings"]
+    assert [[position, value.hex()] for position, value in found["exact"]] == expected.get("exact", [])
+    assert found["items"] == expected["items"]
+    archive = Archive.from_bytes(content)
+    assert [string.hex() for string in archive[:].strings] == expected["strings"]
+    exact = archive.exact()
+    values = [value.tobytes().hex() for value in exact.values]
+    assert [list(pair) for pair in zip(exact.positions.tolist(), values, strict=True)] == expected.get(
+        "exact", []
+    )
+
+
+def test_the_page_names_every_size_and_mark_as_they_are() -> None:
+    exact = ExactElements.of(np.ones((2, 1), np.float32), np.array([[True], [False]]))
+    content = archive_bytes(
+        tensor_of([b"a", b"b" * BLOCK_BYTES], (2,), EMBEDDED),
+        model=EMBEDDED,
+        exact=[exact],
+        exact_dtype="float32",
+    )
+    for kind in (b"HEAD", b"MODL", b"BLCK", b"BLKX", b"INDX"):
+        assert kind in content
+        assert f"`{kind.decode()}`" in PAGE
+
+
+def test_the_independent_reader_checks_every_byte_too() -> None:
+    exact = ExactElements.of(np.arange(6, dtype=np.float32), np.arange(6) % 4 == 1)
+    for content in (archive_bytes(SMALL), archive_bytes(SMALL, exact=[exact], exact_dtype="float32")):
+        for place in range(len(content)):
+            damaged = bytearray(content)
+            damaged[place] ^= 0x10
+            with pytest.raises((ValueError, struct.error)):
+                reference_archive.read(bytes(damaged))

@@ -1,0 +1,110 @@
+"""An S3 server over HTTP in a process of its own: moto's, on a port of its own choice.
+
+Owns the process, and what moto lacks of AWS for the tests: AWS decides `If-None-Match` and stores in one
+step, moto in two, so writes take turns here. docs/replicas.md names what else differs.
+
+`python -m tests.support.s3_server` prints its port and serves until it is told to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+class S3Server:
+    """A running S3 server with empty buckets.
+
+    Args:
+      buckets: Names of the buckets.
+
+    Attributes:
+      url: What AWS_ENDPOINT_URL must be.
+      address: Host and port of it.
+    """
+
+    def __init__(self, *buckets: str) -> None:
+        self._buckets = buckets
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.support.s3_server"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        self.address = ("127.0.0.1", int(self.process.stdout.readline()))
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+        for bucket in self._buckets:
+            self.put(bucket)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def put(self, path: str, body: bytes = b"") -> None:
+        """Makes a bucket, or an object, or sets what a query names (`bucket?policy`)."""
+        # Without a type, urllib says that it is a form, and moto reads it as one.
+        headers = {"Content-Type": "application/octet-stream"}
+        request = Request(f"{self.url}/{path}", data=body, headers=headers, method="PUT")  # noqa: S310 - ours
+        with urlopen(request) as reply:  # noqa: S310 - ours
+            reply.read()
+
+    def stop(self) -> None:
+        """Ends the server; what it held is gone."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """The environment with which `s3://` URLs lead to `endpoint`; anybody's keys will do."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+
+
+def main() -> None:
+    """Serves."""
+    # Here, not above: tests import this module, and moto takes a while.
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server  # noqa: PLC0415
+
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    application: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
+    writing = threading.Lock()
+
+    def in_turns(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "PUT":
+            return application(environ, start)
+        with writing:
+            return application(environ, start)
+
+    server = make_server("127.0.0.1", 0, in_turns, threaded=True)
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

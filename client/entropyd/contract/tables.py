@@ -19,8 +19,8 @@ class RawTables(NamedTuple):
     Attributes:
       cdf: int32 [length], the rows one after the other, each `-precision, 0, ..., 2^precision`.
       cdf_offset: int32 [rows], the smallest integer that each row covers.
-      quantization_offset: float32, or float64 for such a bottleneck, [rows]: what is subtracted before a symbol
-        of each row is rounded, a number that the bottleneck's dtype has; None without any.
+      quantization_offset: [rows], what is subtracted before a symbol of each row is rounded, a number that
+        the bottleneck's dtype has; float64 for such a bottleneck, else float32. None without any.
     """
 
     cdf: npt.NDArray[np.int32]

@@ -4,11 +4,11 @@ Invariant: what `parse` returns has been checked against its own digests, and ev
 that a damaged object is an error and never other tables.
 
 Layout: a safetensors file. Its tensors are `cdf` and `cdf_offset` (int32 vectors; absent for a model without
-compression) and `quantization_offset` (float32 or float64 vector, one number for each row; absent without any).
+compression) and `quantization_offset` (float32 or float64 vector, a number for each row; absent without any).
 Its metadata are `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model id),
-`entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or `imported`,
-where tables are neither supplied nor absent; objects of versions before it have none), and `entropyd.seal`, the
-SHA-256 of the other metadata in canonical JSON.
+`entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
+`imported`, where tables are neither supplied nor absent; objects of versions before it have none), and
+`entropyd.seal`, the SHA-256 of the other metadata in canonical JSON.
 """
 
 from __future__ import annotations

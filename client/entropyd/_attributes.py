@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 
 class ModelAttributes:
-    """The attributes of TFC's UniversalBatchedEntropyModel that need no call.
+    """The attributes of TFC's classes that need no call.
+
+    Constructor arguments that only some kinds have, such as num_noise_levels, are attributes of their models.
 
     Attributes:
       info: What the server said of the model.
-      name: TFC's name of such a model.
     """
-
-    name = "universal_batched_entropy_model"
 
     _client: Any
 
@@ -40,9 +39,17 @@ class ModelAttributes:
         # What it knows travels along, so that it can be used without asking for it again.
         return type(self), (self._client, self.info)
 
+    def __getattr__(self, name: str) -> Any:
+        info = vars(self).get("info")
+        if info is None or name not in info.config.fields:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
+        return getattr(info.config, name)
+
     def __repr__(self) -> str:
         return (
-            f"<Model {self.id[:12]} {self.prior.family} "
+            f"<Model {self.id[:12]} {self.config.family} "
             f"prior_shape={self.prior_shape} coding_rank={self.coding_rank}>"
         )
 
@@ -55,6 +62,11 @@ class ModelAttributes:
         if not self.compression or self.stateless:
             raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
         return self.config.to_dict()
+
+    @property
+    def name(self) -> str:
+        """TFC's name of such a model."""
+        return self.config.class_name
 
     @property
     def id(self) -> str:
@@ -125,12 +137,6 @@ class ModelAttributes:
     def tail_mass(self) -> float:
         """Approximate probability left to the escape."""
         return self.config.tail_mass
-
-    @property
-    def num_noise_levels(self) -> int:
-        """Number of levels of the discretised dither."""
-        levels: int = self.config.num_noise_levels  # type: ignore[attr-defined]
-        return levels
 
     @property
     def stateless(self) -> bool:

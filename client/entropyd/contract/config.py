@@ -103,6 +103,11 @@ class ModelConfig(ByValue):
         return self.needed_prior.batch_shape
 
     @property
+    def family(self) -> str | None:
+        """The prior's family; None without a prior."""
+        return None if self.prior is None else self.prior.family
+
+    @property
     def needed_prior(self) -> Prior:
         """The prior, for what needs one.
 

@@ -5,7 +5,7 @@ None stands for an argument that is left out, which has no JSON and is unset in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -85,6 +85,19 @@ def number(expected: str, good: Callable[[Any], bool]) -> Field:
     return Field(problems, float)
 
 
+def optional(field: Field) -> Field:
+    """An argument that may be left out."""
+
+    def problems(name: str, value: Any) -> Iterator[Violation]:
+        if value is not None:
+            yield from field.problems(name, value)
+
+    def normalised(value: Any) -> Any:
+        return None if value is None else field.normalised(value)
+
+    return replace(field, problems=problems, normalised=normalised)
+
+
 def _flag_problems(name: str, value: Any) -> Iterator[Violation]:
     if not isinstance(value, (bool, np.bool_)):
         yield Violation(name, f"is {value!r:.80}; expected True or False")
@@ -140,8 +153,6 @@ def _vector_from_message(name: str, value: types_pb2.Tensor, problems: Problems)
 
 
 def _tables_problems(name: str, value: Any) -> Iterator[Violation]:
-    if value is None:
-        return
     if not isinstance(value, (tuple, list)) or len(value) != len(_TABLES):
         yield Violation(name, f"are {value!r:.80}; expected (cdf, cdf_offset)")
         return
@@ -174,10 +185,18 @@ PRIOR = Field(
     to_message=prior_forms.prior_to_message,
     from_message=lambda name, value, problems: prior_forms.prior_from_message(value, name, problems),
 )
-# `(cdf, cdf_offset)`, or None.
+INT32_VECTOR = Field(
+    _vector_problems,
+    _vector,
+    tensor_to_dict,
+    lambda _name, value, _problems: tensor_from_dict(value),
+    tensor_to_message,
+    _vector_from_message,
+)
+# `(cdf, cdf_offset)`
 TABLES = Field(
     _tables_problems,
-    lambda value: None if value is None else tuple(map(_vector, value)),
+    lambda value: tuple(map(_vector, value)),
     lambda value: {part: tensor_to_dict(vector) for part, vector in zip(_TABLES, value, strict=True)},
     _tables_from_json,
     _tables_to_message,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd.contract.config import CONTINUOUS, ModelConfig
 from entropyd.contract.errors import Violation
-from entropyd.contract.fields import TABLES, Field, integer
+from entropyd.contract.fields import TABLES, Field, integer, optional
 from entropyd.contract.tables import RawTables
 from entropyd.v1 import types_pb2
 
@@ -55,7 +55,7 @@ class UniversalBatchedConfig(ModelConfig):
     fields: ClassVar[Mapping[str, Field]] = {
         **CONTINUOUS,
         "num_noise_levels": integer(1, MAX_NOISE_LEVELS),
-        "tables": TABLES,
+        "tables": optional(TABLES),
     }
     class_name: ClassVar[str] = "universal_batched_entropy_model"
 

@@ -36,9 +36,15 @@ class _Registered:
         return len(tables) == len(self.tables) and all(map(np.array_equal, self.tables, tables))
 
 
+def array_of_tensor(value: Any) -> Any:
+    """The array of a tensor; NumPy alone cannot read a bfloat16 one without axes."""
+    narrow = tf.is_tensor(value) and value.dtype == tf.bfloat16
+    return np.asarray(value.numpy() if narrow else value)
+
+
 def raw_tables(tables: Sequence[Any]) -> RawTables:
     """Copies of tables, because TensorFlow owns the memory of what it gives, and may write into it later."""
-    return RawTables(*(np.array(table) for table in tables))
+    return RawTables(*(array_of_tensor(table).copy() for table in tables))
 
 
 def precision_of(tables: RawTables) -> int:
@@ -93,7 +99,7 @@ class RemoteCoding:
           InvalidConfigError: If the variables are no tables of this prior.
         """
         self._check_compression()
-        tables = [np.asarray(table) for table in self._tables()]
+        tables = list(map(array_of_tensor, self._tables()))
         model = self._model_with(tables)
         # Training moves the prior and leaves the tables, so coding alone needs no new model then.
         return model if model.config.prior == self._prior_now() else self._register(tables)
@@ -165,7 +171,7 @@ class RemoteCoding:
 
         inputs = [*tables, *inputs]
         if tf.executing_eagerly():
-            return tf.constant(np.asarray(called(*(np.asarray(value) for value in inputs))), dtype)
+            return tf.constant(np.asarray(called(*map(array_of_tensor, inputs))), dtype)
         self._in_a_graph = True
         return tf.ensure_shape(tf.numpy_function(called, inputs, dtype), shape)
 

@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.building import BuiltTables
@@ -74,7 +73,7 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
     dtype = kind.dtype(config)
     try:
         offsets = kind.row_offsets(config, prior, dtype)
-        sampled = np.zeros((), prior.dtype.as_numpy_dtype) if offsets is None else offsets
+        sampled = np.asarray(0 if offsets is None else offsets, prior.dtype.as_numpy_dtype)
         lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, sampled))
         check_extents(config, sampled, lower_tail, upper_tail, limits)
         with quick_quantization():
@@ -82,7 +81,7 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
         tables = RawTables(model.cdf.numpy(), model.cdf_offset.numpy())
         if kind.stores_offsets and offsets is not None:
             rows = np.broadcast_to(offsets, config.prior_shape).reshape(-1)
-            tables = tables._replace(quantization_offset=rows.astype(coding_dtype(dtype)))
+            tables = tables._replace(quantization_offset=rows)
         return BuiltTables(tables, versions())
     except tf.errors.InvalidArgumentError as error:
         match = _BAD_DENSITY.search(str(error))

@@ -19,9 +19,9 @@ class Kind:
 
     Attributes:
       dtype: Name of the dtype in which TFC computes with bottlenecks.
-      row_offsets: `(config, prior, dtype)`: what TFC adds to the integers of each row where it samples the
-        density; in the prior's dtype, broadcast with prior_shape to all rows. None for 0 in all of them. The
-        prior is what `priors.distribution` makes.
+      row_offsets: `(config, prior, dtype)`: what TFC adds to the integers of each row, cast to the prior's
+        dtype, where it samples the density. It is of the `coding_dtype` of `dtype` and broadcast with
+        prior_shape to all rows; None for 0 in all of them. The prior is what `priors.distribution` makes.
       entropy_model: `(config, prior, dtype, offsets, compression)`: TFC's object. The offsets are those of
         `row_offsets`, or None where nothing is quantized; `compression` says whether TFC builds tables.
       stores_offsets: Whether the offsets are part of the tables.

@@ -38,10 +38,10 @@ def _entropy_model(
     )
 
 
-def _row_offsets(config: UniversalBatchedConfig, prior: Any, dtype: str) -> Array:
+def _row_offsets(config: UniversalBatchedConfig, _prior: Any, dtype: str) -> Array:
     """[num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
     levels = np.arange(config.num_noise_levels, dtype=dtype)
-    offsets = ((levels + 1) / (config.num_noise_levels + 1) - 0.5).astype(prior.dtype.as_numpy_dtype)
+    offsets = (levels + 1) / (config.num_noise_levels + 1) - 0.5
     return offsets.reshape(-1, *(1 for _ in config.prior_shape))
 
 

@@ -46,6 +46,7 @@ from entropyd.contract.errors import (
     UnimplementedError,
     Violation,
 )
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.prior import Prior
 
@@ -55,6 +56,7 @@ __all__ = [
     "CancelledError",
     "Client",
     "CompressedTensor",
+    "ContinuousBatchedConfig",
     "CorruptStringError",
     "DataLossError",
     "DeadlineExceededError",

@@ -6,12 +6,14 @@ variables live: only `compress`, `decompress` and the building of tables are cal
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_compression as tfc
 
 from entropyd._distributions import prior_of
-from entropyd.tfc import universal_batched
+from entropyd.tfc import continuous_batched, universal_batched
+from entropyd.tfc.continuous_batched import RemoteContinuousBatchedEntropyModel
 from entropyd.tfc.universal_batched import RemoteUniversalBatchedEntropyModel
 
 if TYPE_CHECKING:
@@ -20,12 +22,29 @@ if TYPE_CHECKING:
     from entropyd import Client, Model
     from entropyd.contract.config import ModelConfig
 
-__all__ = ["RemoteUniversalBatchedEntropyModel", "prior_of", "register"]
+__all__ = [
+    "RemoteContinuousBatchedEntropyModel",
+    "RemoteUniversalBatchedEntropyModel",
+    "custom_objects",
+    "prior_of",
+    "register",
+]
 
 # How a configuration is read from an object of each class, with its tables.
 _CLASSES: Mapping[type[Any], Callable[[Any], ModelConfig]] = {
     tfc.UniversalBatchedEntropyModel: universal_batched.config_of,
+    tfc.ContinuousBatchedEntropyModel: continuous_batched.config_of,
 }
+
+
+def custom_objects(client: Client) -> dict[str, Callable[..., Any]]:
+    """The remote classes by name: what Keras takes as `custom_objects` to make objects from their configs.
+
+    Args:
+      client: Which the objects use.
+    """
+    classes = (RemoteUniversalBatchedEntropyModel, RemoteContinuousBatchedEntropyModel)
+    return {remote.__name__: partial(remote, client=client) for remote in classes}
 
 
 def register(client: Client, em: Any) -> Model:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
+from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _CODECS: Mapping[type[ModelConfig], Callable[[Any, CodingTables], BatchedCodec]] = {
     UniversalBatchedConfig: UniversalBatchedCodec.of,
+    ContinuousBatchedConfig: ContinuousBatchedCodec.of,
 }
 
 

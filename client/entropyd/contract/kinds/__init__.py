@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from entropyd.contract.errors import InvalidConfigError
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.v1 import types_pb2
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
     from entropyd.contract.config import ModelConfig
 
-KINDS: Mapping[str, type[ModelConfig]] = {config.kind: config for config in (UniversalBatchedConfig,)}
+KINDS: Mapping[str, type[ModelConfig]] = {
+    config.kind: config for config in (UniversalBatchedConfig, ContinuousBatchedConfig)
+}
 _EXPECTED = f"expected {' or '.join(KINDS)}"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
-from entropyd_server.modeling.worker.kinds import universal_batched
+from entropyd_server.modeling.worker.kinds import continuous_batched, universal_batched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 KINDS: Mapping[type[ModelConfig], Kind] = {
     UniversalBatchedConfig: universal_batched.KIND,
+    ContinuousBatchedConfig: continuous_batched.KIND,
 }
 
 

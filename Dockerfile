@@ -4,11 +4,11 @@
 #   server-gpu   both roles, on the GPU image of TensorFlow 2.14
 #   server       both roles, on the CPU; what a build without --target makes
 #
-# Base images are named by tag. To build what was built before, name them by digest:
+# Base images are named by tag. For a reproducible build, name them by digest:
 #   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:... .
 #
-# No HEALTHCHECK: Kubernetes ignores it and asks the server's own gRPC health, and a command that asks every few
-# seconds would each time start a Python of its own.
+# No HEALTHCHECK: Kubernetes ignores it and asks the server's own gRPC health, and a command would start a Python
+# interpreter every few seconds.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG GPU_IMAGE=tensorflow/tensorflow:2.14.0-gpu
 
@@ -20,9 +20,9 @@ COPY server server
 COPY deploy/image/wheel.sh deploy/image/
 RUN deploy/image/wheel.sh /dist
 
-# What the stages that install have in common.
+# The base of the stages that install.
 FROM ${PYTHON_IMAGE} AS build
-# The processor that kernels are compiled for, by its LLVM name; on another architecture: generic.
+# LLVM's name of the processor that kernels are compiled for; on another architecture: generic.
 ARG KERNEL_CPU=x86-64-v3
 ENV NUMBA_CPU_NAME=$KERNEL_CPU NUMBA_CPU_FEATURES="" PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
@@ -36,14 +36,14 @@ RUN deploy/image/install.sh /opt/entropyd coding,tracing /dist/*.whl
 FROM build AS server-build
 RUN deploy/image/install.sh /opt/entropyd server,tracing /dist/*.whl
 
-# What the images that start have in common.
+# The base of the images that serve.
 FROM ${PYTHON_IMAGE} AS runtime
 ARG KERNEL_CPU=x86-64-v3
 LABEL org.opencontainers.image.title="entropyd" \
       org.opencontainers.image.description="Remote entropy coding over gRPC" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.documentation="docs/operations.md"
-# The base image has no bytecode, and nothing may be written later: each start would compile the standard library.
+# The base image has no bytecode and is read-only later, so each start would compile the standard library.
 RUN python3 -m compileall -q -x '/(test|idlelib|lib2to3|site-packages)/' /usr/local/lib/python3.11 \
  && install -d -o 65532 -g 65532 /var/lib/entropyd
 ENV PATH=/opt/entropyd/bin:$PATH \
@@ -66,8 +66,8 @@ FROM runtime AS coding
 ENV ENTROPYD_ROLE=coding
 COPY --from=coding-build /opt/entropyd /opt/entropyd
 
-# The base image has CUDA 11.8 and Python 3.11. Its Python lies elsewhere than that of the other images, so the
-# environment is made with it; TensorFlow is ours, because TensorFlow Compression is built for 2.14.1.
+# The base image has CUDA 11.8 and Python 3.11, at another path than the other images, so this stage installs its own
+# environment. TensorFlow is installed again, because TensorFlow Compression is built for 2.14.1.
 FROM ${GPU_IMAGE} AS server-gpu
 ARG KERNEL_CPU=x86-64-v3
 LABEL org.opencontainers.image.title="entropyd" \

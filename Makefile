@@ -52,6 +52,10 @@ fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole 
 soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says whether anything grew.
 	$(BIN)/python -m tests.soak.run --minutes $(SOAK_MINUTES) $(if $(SOAK_PLOT),--plot $(SOAK_PLOT))
 
+.PHONY: matrix
+matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the oldest grpcio too, and runs client and coding suites there.
+	$(BIN)/python -m tests.matrix.run
+
 .PHONY: draws
 draws: $(READY) ## Builds 300 ordinary priors as TFC does, and 500 hard ones in 10 s each (takes half an hour).
 	$(BIN)/python -m tests.draws.run
@@ -73,13 +77,13 @@ proto: $(READY) ## Regenerates the stubs in client/entropyd/v1.
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
 
 .PHONY: manifests
-manifests: $(READY) ## Rewrites what manifests and docs/operations.md repeat: rules, dashboard, flags.
+manifests: $(READY) ## Rewrites what manifests and docs/operations.md repeat: rules and flags.
 	$(BIN)/python -m tests.deploy.write_monitoring
 	$(BIN)/python -m tests.deploy.write_flags
 
 .PHONY: lock
-lock: ## Resolves the newest versions that fit into constraints.txt (needs uv).
-	uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --quiet \
+lock: $(READY) ## Resolves the newest versions that fit into constraints.txt.
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --quiet \
 	  --custom-compile-command 'make lock' --output-file constraints.txt
 
 .PHONY: clean

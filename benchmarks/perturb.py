@@ -27,7 +27,7 @@ from rich.table import Table
 
 import entropyd
 from benchmarks.service import benchmark_config
-from entropyd._modeling_calls import perturb_request
+from entropyd import _messages
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.local import LocalServer
@@ -62,7 +62,7 @@ def main() -> None:
         model = client.create_model(benchmark_config())
         x = np.random.default_rng(0).normal(0, 3, SHAPE).astype(np.float32)
         for name, mode in MODES.items():
-            request = perturb_request(model.info, x, **mode).SerializeToString()
+            request = _messages.perturb(model.info, x, **mode).request.SerializeToString()
             rounds = [
                 [
                     asyncio.run(calls_per_second(target, request, options.seconds, options.concurrency))

@@ -30,8 +30,9 @@ from rich.progress import track
 import entropyd
 from benchmarks.page import REPLICAS, rewrite
 from benchmarks.service import METHODS, benchmark_config
-from entropyd import _calls, _channel
-from entropyd._pieces import Compression
+from entropyd import _channel
+from entropyd._compression import Compression
+from entropyd._decompression import decompress_request
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
@@ -78,7 +79,7 @@ def prepare(model: entropyd.Model, latents: str) -> dict[str, Any]:
     compress = next(Compression(model.info, x).requests())[0]
     return {
         "Compress": compress,
-        "Decompress": _calls.decompress_request(model.info, model.compress(x), None),
+        "Decompress": decompress_request(model.info, model.compress(x), None),
     }
 
 

@@ -35,8 +35,9 @@ from benchmarks.machine import machine
 from benchmarks.offered_load import draw, sweep
 from benchmarks.page import PERFORMANCE, PLOTS, rewrite
 from benchmarks.peers import UNLIMITED
-from entropyd import _calls, priors
-from entropyd._pieces import Compression
+from entropyd import priors
+from entropyd._compression import Compression
+from entropyd._decompression import decompress_request
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from entropyd_server.transport.polling import read_where_asked
@@ -220,7 +221,7 @@ def prepare(model: entropyd.Model, target: str, shape: tuple[int, ...]) -> dict[
     """Requests for one array of `shape` that the model's prior fits, with the real answers."""
     scale = np.asarray(model.prior.parameters["scale"])
     x = (np.random.default_rng(0).normal(size=(1, *shape)) * scale).astype(np.float32)
-    decompress = _calls.decompress_request(model.info, model.compress(x), None)
+    decompress = decompress_request(model.info, model.compress(x), None)
     requests = {
         "Compress": next(Compression(model.info, x).requests())[0],
         "Decompress": decompress,

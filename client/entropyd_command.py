@@ -1,6 +1,6 @@
 """Entry point of the `entropyd` command.
 
-It stands outside of the package because gRPC reads its settings when it is imported, which the package does.
+It is outside the package, because importing the package imports gRPC, which reads its settings then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 def main() -> None:
     """Runs the command."""
-    # gRPC logs each failed handshake to standard error, beside the sentence in which the command says it.
+    # gRPC logs each failed handshake to standard error; the command prints its own message.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from entropyd.cli.__main__ import main as run  # noqa: PLC0415 - see above
 

@@ -2,14 +2,13 @@
 
     python examples/encoder.py [--server HOST:PORT] [--steps 300]
 
-Vectors of 8 correlated numbers are mapped by a matrix to a bottleneck, whose bits entropyd estimates, and
-back by another matrix. What is minimised is bits + 12 * squared error, per vector. The gradient of the bits
-with respect to the bottleneck comes from the server (`gradient=True`); the chain rule through the matrices is
-done here. No TensorFlow and no automatic differentiation on this side.
+A matrix maps vectors of 8 correlated numbers to a bottleneck, whose bits entropyd estimates, and another matrix maps
+it back. Training minimises bits + 12 * squared error, per vector. The server returns the gradient of the bits with
+respect to the bottleneck (`gradient=True`); this program applies the chain rule through the matrices. It needs no
+TensorFlow and no automatic differentiation.
 
-Every 100 steps the prior is fitted again to what the encoder sends by now, as a pair that is trained together
-would do. At the end held-out vectors are really coded, and the bits of the strings are compared with those
-that the training counted on.
+Every 100 steps the prior is fitted again to the encoder's current output. At the end held-out vectors are coded, and
+the lengths of their bit strings are compared with the estimated bits.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ RATE = 0.01
 
 
 def main() -> None:
-    """Trains, prints how loss, bits and error fall, and codes what was held out."""
+    """Trains, prints loss, bits and error, and codes held-out vectors."""
     arguments = argparse.ArgumentParser(description="an encoder trained against a remote rate term")
     arguments.add_argument("--server", help="server to use; by default one is started")
     arguments.add_argument("--steps", type=int, default=300, help="steps of training")
@@ -71,7 +70,7 @@ class Pair:
 
 
 def train(client: entropyd.Client, steps: int) -> None:
-    """Trains a pair and shows what it costs."""
+    """Trains a pair and prints its cost."""
     rng = np.random.default_rng(0)
     mixing = rng.normal(0, 1, (SIZE, SIZE)) * np.geomspace(3, 0.05, SIZE)
 
@@ -99,14 +98,14 @@ def train(client: entropyd.Client, steps: int) -> None:
 
 
 def fitted(client: entropyd.Client, bottleneck: npt.NDArray[np.float32]) -> Any:
-    """A model whose prior fits what the encoder sends."""
+    """A model whose prior fits the encoder's output."""
     prior = starting_prior(bottleneck, "NoisyNormal")
     config = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1, expected_grads=True)
     return client.fit_model(config, bottleneck, max_steps=100)
 
 
 def report(model: Any, pair: Pair, held_out: npt.NDArray[np.float32]) -> None:
-    """Codes vectors that training has not seen, as one coding unit each."""
+    """Codes vectors that training has not seen, one coding unit each."""
     bottleneck = held_out @ pair.encoder
     _, bits = model(bottleneck, training=False)
     compressed = model.compress(bottleneck)

@@ -1,13 +1,12 @@
-"""Transform coding of photos through an entropyd server: the main job, end to end.
-
-Each photo is split into 8x8 blocks, transformed (DCT of Y, Cb and Cr: 192 coefficients per block) and divided
-by a step. That array is the bottleneck; the server quantizes it, codes it with a Laplace prior per
-coefficient that was fitted on three of the photos, and restores it. The rest are new to the model. What comes
-back is the bottleneck plus noise of known variance, which the decoder damps before it inverts the transform.
+"""Transform coding of photos through an entropyd server, end to end.
 
     python examples/photos.py --output demo-output [--server HOST:PORT] [--step 16]
 
-Without --server it starts one of its own on a Unix socket, with a store in a temporary folder.
+Each photo is split into 8x8 blocks, transformed (DCT of Y, Cb and Cr: 192 coefficients per block) and divided by a
+step. That array is the bottleneck. The server quantizes it, codes it with a Laplace prior per coefficient, fitted on
+three of the photos, and restores it with noise of known variance. The decoder damps that noise and inverts the transform.
+
+Without --server it starts a server of its own on a Unix socket, with a store in a temporary folder.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ LEVEL = np.array([128, 0, 0])
 
 @dataclass
 class Result:
-    """What coding one photo gave."""
+    """The result of coding one photo."""
 
     name: str
     original: Photo
@@ -71,7 +70,7 @@ class Result:
 
 
 def main() -> None:
-    """Runs the demo and fails if anything it promises does not hold."""
+    """Runs the demo and fails if a promise does not hold."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for the picture")
     arguments.add_argument("--server", help="server to use; default: one of its own")
@@ -93,7 +92,7 @@ def main() -> None:
 
 
 def own_server() -> LocalServer:
-    """A server for this run alone."""
+    """A server for this run only."""
     print("starting a server (TensorFlow takes some seconds to load) ...", flush=True)
     return LocalServer()
 

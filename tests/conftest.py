@@ -12,9 +12,10 @@ from entropyd_server.transport.polling import read_where_asked
 
 # The first example of a test may have to compile a kernel, and machines are shared.
 settings.register_profile("entropyd", deadline=None)
+settings.register_profile("brief", deadline=None, max_examples=5)
 settings.load_profile("entropyd")
 
-# As in a server's process. Those that tests start have to see to it themselves.
+# As in a server's process; processes that tests start set it themselves.
 with mock.patch.dict(os.environ):
     read_where_asked()
     importlib.import_module("grpc")

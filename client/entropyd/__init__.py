@@ -11,11 +11,11 @@ with entropyd.Client("localhost:7070") as client:
     restored = model.decompress(compressed)
 """
 
-from entropyd._calls import ModelInfo, ServerInfo
 from entropyd._client import Client
 from entropyd._credentials import tls_credentials
+from entropyd._info import ModelInfo, ServerInfo
+from entropyd._messages import FitProgress, Perturbed
 from entropyd._model import Model
-from entropyd._modeling_calls import FitProgress, Perturbed
 from entropyd.archive import (
     Archive,
     ArchiveWriter,

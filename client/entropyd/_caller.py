@@ -1,6 +1,6 @@
-"""What surrounds every call of a client, blocking or asynchronous: token, time limit, spans and errors.
+"""Token, deadline, span and errors of every call, blocking or asynchronous.
 
-Invariant: a gRPC failure leaves a call as an entropyd error, and the call's span sees that one.
+Invariant: a call raises an entropyd error for a gRPC failure, and its span records that error.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from entropyd._credentials import Token
 
-# gRPC counts the nanoseconds of a deadline in 64 bits, which hold 292 years; 95 years are no limit.
+# gRPC counts the nanoseconds of a deadline in 64 bits, which is 292 years; 95 years are as good as no limit.
 _UNLIMITED_S = 3e9
 
 
 class Caller:
-    """What a client shows and allows in each of its calls.
+    """Gives each call its metadata and its deadline, and translates its errors.
 
     Args:
-      target: Where the calls go, for messages.
-      token: Bearer token, or a function that gives the one to show in a call; None without one.
+      target: Target of the calls, for messages.
+      token: Bearer token, or a function that returns the one for a call; None for no token.
       timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
       tracing: Whether each call is a span; see `entropyd.Client`.
 
     Raises:
-      ValueError: If `timeout_s` is no time.
+      ValueError: If `timeout_s` is not a number from 0 up.
     """
 
     def __init__(self, target: str, token: Token, timeout_s: float | None, *, tracing: bool) -> None:
@@ -47,26 +47,26 @@ class Caller:
         self._closed = False
 
     def close(self) -> None:
-        """Has every further call end with CancelledError."""
+        """Makes further calls raise CancelledError."""
         self._closed = True
 
     @contextmanager
     def call(
         self, method: str, model_id: str | None, timeout_s: float | None
     ) -> Iterator[Callable[[], dict[str, Any]]]:
-        """A context for one call, however many messages it takes.
+        """A context for one call of a client, which may take several gRPC calls.
 
         Args:
           method: As in `Compress`.
-          model_id: Model that it is about, for proxies that route by it.
+          model_id: Model of the call, for proxies that route by it.
           timeout_s: Longest time for all of it, in seconds; infinity for no limit, None for the client's own.
 
         Yields:
-          A function that gives the options to send a message with: `metadata`, and the time that is left as
-          `timeout`, None where there is no limit.
+          A function that returns the options of a gRPC call: `metadata`, and `timeout`, the seconds that are
+          left or None for no limit.
 
         Raises:
-          OSError, ValueError: If the token cannot be read or sent, or `timeout_s` is no time.
+          OSError, ValueError: If the token cannot be read or sent, or `timeout_s` is not a number from 0 up.
           CancelledError: If the client was closed.
         """
         limit_s = self._timeout_s if timeout_s is None else _time_limit(timeout_s)
@@ -74,9 +74,9 @@ class Caller:
         if self._closed:
             raise closed()
         token = current(self._token)
-        shown = [] if token is None else [("authorization", f"Bearer {token}")]
+        credentials = [] if token is None else [("authorization", f"Bearer {token}")]
         routing = [] if model_id is None else [("entropyd-model", model_id)]
-        with self._spans.around(method, shown + routing) as metadata:
+        with self._spans.around(method, credentials + routing) as metadata:
             try:
                 yield lambda: {
                     "timeout": None if until is None else until - time.monotonic(),
@@ -85,7 +85,7 @@ class Caller:
             except grpc.RpcError as failure:
                 raise to_error(failure, self._target, limit_s) from None
             except (ValueError, grpc.aio.UsageError):
-                if self._closed:  # by another thread or task, after it was asked above
+                if self._closed:  # by another thread or task, since the check above
                     raise closed() from None
                 raise
 
@@ -99,7 +99,7 @@ def _time_limit(timeout_s: float | None) -> float | None:
     """Seconds, or None for no limit.
 
     Raises:
-      ValueError: If it is no time.
+      ValueError: If it is not a number from 0 up.
     """
     if timeout_s is None:
         return None

@@ -1,4 +1,4 @@
-"""How channels are opened, and which entropyd error a gRPC failure is."""
+"""Options of channels, and the entropyd error of a gRPC failure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     import grpc
 
-# A call that every server answers at once, to everybody. gRPC does not repeat it, so it says at once why
-# there is no connection.
+# Every server answers this call at once and without a token. gRPC does not retry it, so where there is no
+# connection, it fails at once and says why.
 PROBE = "/grpc.health.v1.Health/Check"
 # Probes after a call without an answer. gRPC sends them to the addresses of a target in turn.
 PROBES = 8
-# Probes that are as recent as this serve for other calls too.
+# Other calls use the outcome of probes that are as recent as this.
 PROBE_AGE_S = 1.0
 
 _DETAILS_KEY = "grpc-status-details-bin"
-# What gRPC says of a connection that fails, and what it means.
+# Part of gRPC's message of a connection that fails -> what it means.
 _CAUSES = (
     ("WRONG_VERSION_NUMBER", "it does not speak TLS; connect without TLS"),
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
@@ -35,11 +35,10 @@ _CAUSES = (
     ("Socket closed", "it closed the connection; if it speaks TLS, connect with TLS"),
     ("Domain name not found", "its name cannot be resolved"),
 )
-# What stands before the cause: code and address.
+# Code and address, which stand before the cause.
 _BEFORE_CAUSE = re.compile(r".*last error: (?:[A-Z_]+: )?(?:(?:ipv[46]|unix):\S+: )?", re.DOTALL)
 
-# Calls of these services change nothing, or the same thing however often they are made. A stream is not made
-# again once an answer has come.
+# Idempotent calls. gRPC does not retry a stream after its first response.
 _RETRIED = [
     {"service": "entropyd.v1.CodingService"},
     {"service": "entropyd.v1.InfoService"},
@@ -57,44 +56,44 @@ _RETRIED = [
     ),
 ]
 _SERVICE_CONFIG = {
-    # Every address of the target takes its turn, unless its health says NOT_SERVING.
+    # Calls go to all addresses of the target in turn, but for those whose health says NOT_SERVING.
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
             "name": _RETRIED,
-            # About four seconds in all, within the call's own time. A server that is overloaded says itself
-            # when to come again, and gRPC heeds it.
+            # About four seconds in all, within the call's own time. An overloaded server says when to retry,
+            # and gRPC obeys.
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.05s",
                 "maxBackoff": "3s",
                 "backoffMultiplier": 4,
-                # gRPC's servers cancel the calls that reach them in the moment in which they stop.
+                # gRPC's servers cancel the calls that arrive while they stop.
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
     ],
 }
-# A path may forget a connection without a word, as load balancers and NAT do. What has been silent for
-# _KEEPALIVE_S is asked for an answer, also where no call is in flight, and dropped if none comes within
-# _ANSWER_S; calls go out on a new connection then. Servers answer and permit it.
+# Load balancers and NAT forget idle connections without telling either end. gRPC pings a connection that has
+# been silent for _KEEPALIVE_S, with or without calls in flight, and drops it if there is no answer within
+# _ANSWER_S. Servers permit these pings.
 _KEEPALIVE_S, _ANSWER_S = 10, 8
 # Least time between two channels of a client. gRPC itself drops a silent connection in this time.
 RENEWAL_S = _KEEPALIVE_S + _ANSWER_S
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S),
-    # Both: the first alone ends nothing in gRPC 1.85, where the second is 60 s by default.
+    # Both: gRPC 1.85 also waits for the second, which is 60 s by default.
     ("grpc.keepalive_timeout_ms", 1000 * _ANSWER_S),
     ("grpc.http2.ping_timeout_ms", 1000 * _ANSWER_S),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Without a limit: by default, two pings without data have to do.
+    # No limit: by default, gRPC sends two pings without data and no more.
     ("grpc.http2.max_pings_without_data", 0),
-    # Limits on messages are the server's to publish and to hold; the transport adds none of its own.
+    # The server limits messages and publishes the limits; gRPC adds none of its own.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # A message above this is not kept for another attempt; by default, none above 256 KiB is.
+    # Larger messages are not retried; the default is 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", 256 * 1024 * 1024),
 ]
 
@@ -103,12 +102,12 @@ def options(target: str, *, new_connections: bool = False) -> list[tuple[str, An
     """The options to open a channel to a target with.
 
     Args:
-      target: Where the channel leads.
-      new_connections: Whether to leave alone the connections that other channels of this process have.
+      target: Target of the channel.
+      new_connections: Whether not to share the connections of other channels of this process.
     """
     options = list(_OPTIONS)
     if stays_on_this_machine(target):
-        options.append(("grpc.enable_http_proxy", 0))  # proxies in the environment are for what leads out
+        options.append(("grpc.enable_http_proxy", 0))  # proxies of the environment are for remote servers
     if new_connections:
         options.append(("grpc.use_local_subchannel_pool", 1))
     return options
@@ -117,13 +116,13 @@ def options(target: str, *, new_connections: bool = False) -> list[tuple[str, An
 def probe_timeout_s(waited_s: float) -> float:
     """How long to wait for an answer to a probe, in seconds, after a call that had none for `waited_s`.
 
-    More than a round trip takes, and little beside the time that the caller allowed.
+    It is longer than a round trip, and short compared with the time that the caller allowed.
     """
     return min(max(waited_s / 5, 0.2), 1.0)
 
 
 def unanswered(failure: grpc.RpcError) -> bool:
-    """Whether a call ran out of time without a word from the server."""
+    """Whether a call passed its deadline, and it was not the server that said so."""
     call: Any = failure
     return status_code(failure) == "DEADLINE_EXCEEDED" and _details(call.trailing_metadata() or ()) is None
 
@@ -141,8 +140,8 @@ def to_error(
 
     Args:
       failure: What gRPC raised.
-      target: Where the call was to go.
-      timeout_s: The time that it had, in seconds; None for no limit.
+      target: Target of the call.
+      timeout_s: Time limit of the call, in seconds; None for no limit.
     """
     call: Any = failure
     code, message = status_code(failure), call.details() or ""

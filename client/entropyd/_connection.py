@@ -1,7 +1,4 @@
-"""A client from plain settings, for those who have no code to write: the command line and Zarr.
-
-Owns how files and names become a connection. It must not know who read them from where.
-"""
+"""A client from plain settings, as the command line and Zarr have them."""
 
 from __future__ import annotations
 
@@ -17,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a server is and what it is to be shown.
+    """Where a server is, and the credentials for it.
 
     Attributes:
       server: Target, as for Client.
       tls: Whether to use TLS; any of the files below means so too.
       tls_ca: Root certificates to trust in PEM; None for the public ones.
       tls_cert, tls_key: The client's own certificate chain and key in PEM.
-      token_file: File that holds nothing but a token.
-      token: The token itself; `token_file` wins over it.
+      token_file: File whose only content is a token.
+      token: The token itself; ignored if there is a `token_file`.
     """
 
     server: str
@@ -37,11 +34,11 @@ class Connection:
     token: str | None = field(default=None, repr=False)
 
     def client(self, timeout_s: float = 60.0) -> Client:
-        """A client of that server; it connects when it is first used.
+        """A client of that server; its first call connects.
 
         Raises:
           OSError: If a file cannot be read.
-          ValueError: If settings contradict one another, or a token would go out in plain text.
+          ValueError: If settings contradict one another, or a token would be sent in plain text.
         """
         tls = self.tls or not (self.tls_ca is self.tls_cert is self.tls_key is None)
         credentials = tls_credentials(self.tls_ca, self.tls_cert, self.tls_key) if tls else None

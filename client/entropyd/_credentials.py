@@ -1,7 +1,7 @@
-"""What a client shows to a server, and where it may: TLS credentials and tokens.
+"""TLS credentials and tokens.
 
-Invariant: a token goes nowhere in plain text but to this very machine, and no error repeats it. What was
-given as the path of a file is pickled as that path, never as what stands in the file.
+Invariants: a token is sent in plain text to this machine only, and no error repeats it; what was given as the
+path of a file is pickled as that path, never as the content of the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TlsCredentials(grpc.ChannelCredentials):
         return type(self), self._paths
 
     @cached_property
-    def _credentials(self) -> Any:  # where gRPC looks for what its core takes
+    def _credentials(self) -> Any:  # the attribute that gRPC reads
         ca, cert, key = self._paths
         before = self.state()
         roots, chain, private = (None if path is None else path.read_bytes() for path in self._paths)
@@ -59,21 +59,21 @@ class TlsCredentials(grpc.ChannelCredentials):
         return made._credentials  # noqa: SLF001
 
     def state(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """Inode, size and time of each file, which change with it; None for one that is not there."""
+        """Inode, size and time of each file, which change when it does; None for a missing one."""
         return tuple(None if path is None else _file_state(path) for path in self._paths)
 
     def read_again(self) -> TlsCredentials:
-        """Credentials of what the files hold now; errors as `check`."""
+        """Credentials with the present content of the files; errors as `check`."""
         credentials = type(self)(*self._paths)
         credentials.check()
         return credentials
 
     def check(self) -> None:
-        """Makes sure of the files.
+        """Refuses files that are not what they should be.
 
         Raises:
           OSError: If one cannot be read.
-          ValueError: If one holds something else, or the key is another certificate's.
+          ValueError: If one holds something else, or the key belongs to another certificate.
         """
         _ = self._credentials
 
@@ -83,9 +83,9 @@ def tls_credentials(
     cert: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
 ) -> TlsCredentials:
-    """Credentials for a server with TLS, to be given to a client; gRPC's own channels take them too.
+    """Credentials for a server with TLS, for a client or for gRPC's own channels.
 
-    They are pickled as the paths of their files, which have to be there where they arrive.
+    They are pickled as the paths of their files, which must exist where they are unpickled.
 
     Args:
       ca: File with the root certificates to trust, in PEM; None for the public ones that gRPC brings.
@@ -94,8 +94,8 @@ def tls_credentials(
 
     Raises:
       OSError: If a file cannot be read.
-      ValueError: If only one of `cert` and `key` is given, one holds something else, or the key is another
-        certificate's.
+      ValueError: If only one of `cert` and `key` is given, one holds something else, or the key belongs to
+        another certificate.
     """
     if (cert is None) != (key is None):
         raise ValueError("a client's certificate and its key need one another")
@@ -109,13 +109,13 @@ def _file_state(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:
-        return None  # as for a moment while it is replaced
+        return None  # as during its replacement
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
 class TokenFile:
-    """A token by the path of the file that holds nothing else; it is read for every call."""
+    """The token that is the only content of a file, which is read for every call."""
 
     path: Path
 
@@ -129,7 +129,7 @@ class TokenFile:
 
 
 def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
-    """The token that a client's arguments mean.
+    """The token of a client's arguments.
 
     Raises:
       ValueError: If both are given.
@@ -142,13 +142,13 @@ def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
 
 
 def current(token: Token) -> str | None:
-    """The token to show in a call, None for none.
+    """The token to send with a call; None for none.
 
     Raises:
       ValueError: If it cannot be sent.
     """
     text = token() if callable(token) else token
-    # gRPC's own refusal would show the token.
+    # gRPC's own error would show the token.
     if text is not None and not (text and all("!" <= character <= "~" for character in text)):
         raise ValueError("the token is not one of printable ASCII characters without spaces")
     return text
@@ -157,11 +157,11 @@ def current(token: Token) -> str | None:
 def check_token(target: str, credentials: grpc.ChannelCredentials | None, token: Token) -> None:
     """Refuses a token that cannot be sent, or would be sent in plain text over a network.
 
-    A function is not asked for its token before the first call.
+    A function is not called before the first call of the client.
 
     Raises:
       OSError: If it is in a file that cannot be read.
-      ValueError: Saying which.
+      ValueError: Saying which of the two.
     """
     if token is None:
         return

@@ -1,8 +1,6 @@
-"""From TensorFlow's distributions to priors as data.
+"""Reads priors from distribution objects of TensorFlow, without importing it: classes are recognised by name.
 
-Owns the reading of their parameters. It must not import TensorFlow: whoever has such an object has imported
-it, and its classes are told by name. Invariant: the prior that comes out makes the same density again, with
-variables as they are now.
+Invariant: the prior makes the same density again, with the present values of variables.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
 
 _SOURCES = ("tensorflow_compression.", "tensorflow_probability.")
-# Not in TFC's public namespace, and nothing but these two together.
+# Not in TFC's public namespace; each is a UniformNoiseAdapter of its base.
 _NOISY_ADAPTERS = ("NoisyRoundAdapter", "NoisySoftRoundAdapter")
 
 
@@ -27,7 +25,7 @@ def prior_of(distribution: Any) -> Prior:
       distribution: Of a family that docs/priors.md lists.
 
     Raises:
-      InvalidConfigError: If it is of no such family, or of a subclass of one.
+      InvalidConfigError: If it is of another family, or of a subclass of one.
     """
     kind = type(distribution)
     family = kind.__name__
@@ -55,7 +53,7 @@ def _parameters(family: str, distribution: Any) -> dict[str, Any]:
             parameters[name] = variable.numpy()
         return {**parameters, "batch_shape": tuple(network.batch_shape)}
     if "weight" in known.arrays:
-        # TFC's mixtures hold their components with noise, and the mixture without as `base`.
+        # TFC's mixtures have components with noise; `base` is the mixture without.
         mixture = getattr(distribution, "base", distribution)
         parameters["weight"] = _weights(mixture)
         if known.nested:

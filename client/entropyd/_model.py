@@ -1,17 +1,14 @@
-"""A stored model, as the blocking client gives it.
-
-Owns the public class `Model`: TFC's calling conventions, and what its methods answer. It must not know how a
-call is made: its client does that.
-"""
+"""A stored model with blocking calls."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from entropyd import _calls, _modeling_calls
-from entropyd._attributes import ModelAttributes
-from entropyd.contract.errors import CorruptStringError
+from entropyd import _messages
+from entropyd._compression import Compression
+from entropyd._decompression import Decompression
+from entropyd._model_base import ModelBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,24 +16,19 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd._calls import ModelInfo
-    from entropyd._client import Client
-    from entropyd._modeling_calls import Perturbed
+    from entropyd._messages import Perturbed
+    from entropyd._session import Session
     from entropyd.archive import CompressedTensor, MeasuredTensor
     from entropyd.contract.tables import RawTables
 
 
-class Model(ModelAttributes):
+class Model(ModelBase):
     """A stored entropy model, with the attributes and methods of TFC's UniversalBatchedEntropyModel.
 
     Made by `Client.create_model` and `Client.model`. It never changes.
     """
 
-    _client: Client
-
-    def __init__(self, client: Client, info: ModelInfo) -> None:
-        super().__init__(info)
-        self._client = client
+    _session: Session
 
     def compress(
         self,
@@ -47,13 +39,13 @@ class Model(ModelAttributes):
     ) -> MeasuredTensor:
         """Compresses an array; each coding unit becomes one bit string.
 
-        An array larger than one message is cut on coding units and sent in pieces, several at a time.
+        An array larger than one message is cut on coding units and sent in chunks, several at a time.
 
         Args:
           bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
             repeated); an array of bottleneck_dtype, also another library's, or nested lists of numbers.
           timeout_s: Longest time for the call, in seconds.
-          progress: Called with the coding units that are done, and with all there are.
+          progress: Called with the coding units that are done, and the number of all.
 
         Returns:
           The bit strings, in `.strings`, what is needed to decode them, and what was spent, in `.rate`.
@@ -64,7 +56,7 @@ class Model(ModelAttributes):
           ModelStateError: If the model was made without compression.
           LimitExceededError: If the array exceeds a limit of the server.
         """
-        return self._client.compress(self.info, bottleneck, timeout_s, progress)
+        return self._session.run(lambda: Compression(self.info, bottleneck), timeout_s, progress)
 
     @overload
     def decompress(
@@ -105,7 +97,7 @@ class Model(ModelAttributes):
           broadcast_shape: With bare strings, the axes between the batch and prior_shape.
           on_error: `skip` restores what can be decoded.
           timeout_s: Longest time for the call, in seconds.
-          progress: Called with the coding units that are done, and with all there are.
+          progress: Called with the coding units that are done, and the number of all.
 
         Returns:
           Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only. With
@@ -118,13 +110,10 @@ class Model(ModelAttributes):
           InvalidRequestError: If the arguments do not fit together or to the model.
           LimitExceededError: If the array would exceed a limit of the server.
         """
-        try:
-            array = self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
-        except CorruptStringError as error:
-            if on_error == "raise" or error.partial is None:
-                raise
-            return error.partial, _calls.damaged_mask(self.info, error.partial, error.units)
-        return array if on_error == "raise" else (array, _calls.damaged_mask(self.info, array))
+        restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = self._session.run(
+            lambda: Decompression(self.info, strings, broadcast_shape, on_error), timeout_s, progress
+        )
+        return restored
 
     def __call__(
         self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
@@ -154,27 +143,26 @@ class Model(ModelAttributes):
         gradient: bool = False,
         timeout_s: float | None = None,
     ) -> Perturbed:
-        """As calling the model, and on request with the gradient of the summed bits.
+        """Does what calling the model does, and on request returns the gradient of the summed bits.
 
-        The gradient is of the very noise that was drawn, or expected over it where the model was made with
-        `expected_grads`; without `training` it is 0, as rounding is flat.
+        The gradient is that for the noise that was drawn, or its expectation over the noise where the model
+        was made with `expected_grads`; without `training` it is 0, as rounding is flat.
 
         Raises:
           InvalidTensorError, LimitExceededError: As calling the model.
         """
-        return self._client.perturb(
-            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
-        )
+        call = _messages.perturb(self.info, bottleneck, training=training, gradient=gradient)
+        return self._session.call(call, timeout_s)
 
     def get_weights(self) -> list[npt.NDArray[Any]]:
         """The variables in TFC's order: cdf, cdf_offset, then the prior's own, if it has any.
 
-        Tables of a stateless model are no variables, so they are left out.
+        The tables of a stateless model are no variables, and are left out.
         """
-        return self._client.weights(self.info)
+        return self._session.call(_messages.get_weights(self.info))
 
     def set_weights(self, weights: Sequence[Any]) -> Model:
-        """The model that has other variables; this one stays as it is.
+        """Makes the model that has other variables; this one stays as it is.
 
         Args:
           weights: One array per variable, as `get_weights` returns them. The tables may have another length.
@@ -182,14 +170,14 @@ class Model(ModelAttributes):
         Raises:
           InvalidTensorError: If their number, or the shape or dtype of one, is wrong; names it.
         """
-        return self._client.set_weights(self.info, weights)
+        return Model(self._session, self._session.call(_messages.set_weights(self.info, weights)))
 
     def export(self) -> bytes:
         """The model as one file for another store: configuration, tables and digests.
 
-        `Client.import_model` brings it there, under the same id.
+        `Client.import_model` stores it there, under the same id.
         """
-        return self._client.export_model(self.info)
+        return self._session.call(_messages.export_model(self.info))
 
     @property
     def cdf(self) -> npt.NDArray[np.int32]:
@@ -218,8 +206,8 @@ class Model(ModelAttributes):
         Raises:
           ModelStateError: If the model was made without compression.
         """
-        return _modeling_calls.quantization_offset(self.info, self._tables)
+        return self._offset_of(self._tables)
 
     @cached_property
     def _tables(self) -> RawTables:
-        return self._client.tables(self.id)
+        return self._session.call(_messages.get_tables(self.info))

@@ -1,4 +1,4 @@
-"""Modes of new files and folders, which are never open to more people than what they are made of."""
+"""Modes of new files and folders: nobody may read them who may not read what they are made of."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 class Limit(NamedTuple):
-    """Whom something is open to: its mode and its group."""
+    """Who may use a file: its mode and its group."""
 
     mode: int
     gid: int
 
     @classmethod
     def of(cls, found: os.stat_result) -> Self:
-        """That of a file or folder."""
+        """The mode and group of a file or folder."""
         return cls(found.st_mode, found.st_gid)
 
 
 def make_folders(folder: Path, like: Path) -> None:
-    """Makes a folder and those above it that are missing.
+    """Makes a folder and its missing parents.
 
     Args:
-      folder: What is made. It is open to nobody whom `like` is not open to, and so are those above it and the
-        folders above `like`, one by one.
+      folder: The folder. Nobody may read it who may not read `like`; the same holds for each of its parents
+        and the parent of `like` at the same level.
       like: A folder, or a file that becomes a folder.
     """
     if folder.is_dir():
@@ -49,12 +49,12 @@ def make_folders(folder: Path, like: Path) -> None:
 
 
 def create(path: Path, limits: Sequence[Limit]) -> int:
-    """A new file, open for writing, as open to others as umask and limits allow."""
+    """Opens a new file for writing, with the widest mode that umask and limits allow."""
     mode = _narrowed(0o666, limits)
     descriptor = _exclusively(path, mode)
     narrower = _narrowed(mode, limits, os.fstat(descriptor).st_gid)
     if narrower != mode:
-        # Its group is another one. What was opened already stays empty.
+        # Its group is another one. A file that others may have opened meanwhile stays empty.
         os.close(descriptor)
         path.unlink()
         descriptor = _exclusively(path, narrower)
@@ -62,7 +62,7 @@ def create(path: Path, limits: Sequence[Limit]) -> int:
 
 
 def create_like(path: Path, replaced: os.stat_result, limits: Sequence[Limit]) -> int:
-    """A new file, open for writing, with mode and owner of the one that it will replace, within limits."""
+    """Opens a new file for writing, with mode and owner of the one that it will replace, within limits."""
     descriptor = _exclusively(path, 0o600)
     with suppress(PermissionError):
         os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
@@ -77,12 +77,12 @@ def _exclusively(path: Path, mode: int) -> int:
 
 
 def _narrowed(mode: int, limits: Sequence[Limit], gid: int | None = None) -> int:
-    """A mode, without what limits do not allow; the owner's part stays.
+    """A mode without the permissions that limits do not have; the owner's stay.
 
     Args:
-      mode: What is asked for.
-      limits: What it must not exceed.
-      gid: Group of what has the mode. The members of another group may do what everybody may.
+      mode: The mode that is asked for.
+      limits: The limits.
+      gid: Group of the file. If a limit has another group, the group gets the permissions of everybody.
     """
     for limit in limits:
         group, others = limit.mode >> 3 & 7, limit.mode & 7

@@ -1,7 +1,7 @@
-"""Files that results are written to.
+"""Output files.
 
-Invariant: a regular file appears under its name when it is complete and on the disk, or not at all, and never
-open to more people than its sources are. Devices, pipes and sockets stay what they are and are written to.
+Invariant: a regular file appears under its name when it is complete and on the disk, or not at all, and
+nobody may read it who may not read its sources. Devices, pipes and sockets are written to as they are.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
-# Bytes of a name that leave room for what a temporary file's name has besides, within the usual 255.
+# Bytes of a name; a temporary file's name is longer, and 255 is the usual limit.
 _NAME_BYTES = 200
 
 
 class Writable(Protocol):
-    """What bytes can be written to."""
+    """A binary stream for writing."""
 
     def write(self, content: bytes, /) -> Any:
         """Writes all of it."""
 
     def flush(self) -> Any:
-        """Hands on what was written."""
+        """Passes on what is buffered."""
 
 
 class Target:
-    """A stream that is being written, left open at its end.
+    """Output to a stream, which stays open.
 
-    In a `with` statement, leaving it without an error finishes it, and leaving it with one discards it.
+    At the end of a `with` statement it is finished, or discarded if there was an error.
 
     Args:
-      stream: What is written to.
-      name: What errors call it; None leaves them as they are.
+      stream: The stream.
+      name: Name of the output in errors; None leaves errors as they are.
     """
 
     def __init__(self, stream: Writable, name: str | None = None) -> None:
@@ -60,16 +60,16 @@ class Target:
             self._stream.write(content)
 
     def flush(self) -> None:
-        """Hands on what was written."""
+        """Passes on what is buffered."""
         with _naming(self._name):
             self._stream.flush()
 
     def finish(self) -> None:
-        """Ends a result that is complete."""
+        """Ends the output, which is complete."""
         self.flush()
 
     def discard(self) -> None:
-        """Gives up a result; what went down a stream cannot be taken back."""
+        """Gives up the output; what a stream has taken stays there."""
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Target:
 
 
 class _Opened(Target):
-    """A device, pipe or socket that was opened here."""
+    """Output to a device, pipe or socket that was opened here."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(file, name)
@@ -107,7 +107,7 @@ class _Opened(Target):
 
 
 class _NewFile(Target):
-    """A regular file that takes its name, and the place of one that has it, when it is finished."""
+    """Output to a regular file, which gets its name when it is finished, and replaces a file of that name."""
 
     def __init__(
         self, path: Path, replaced: os.stat_result | None, limits: Sequence[Limit], *, replace: bool
@@ -135,12 +135,12 @@ class _NewFile(Target):
             self._temporary.replace(self._resolved)
             folder = os.open(self._resolved.parent, os.O_RDONLY)
             try:
-                os.fsync(folder)  # the name, too, must outlive a power cut
+                os.fsync(folder)  # so that the name survives a power cut, too
             finally:
                 os.close(folder)
 
     def discard(self) -> None:
-        with suppress(OSError):  # of a full disk, once more
+        with suppress(OSError):  # a full disk fails once more
             self._file.close()
         self._temporary.unlink(missing_ok=True)
 
@@ -152,21 +152,21 @@ def open_target(
     replace: bool = True,
     private: bool = False,
 ) -> Target:
-    """Opens what a result is written to.
+    """Opens an output file.
 
-    A regular file is written beside the one that `path` leads to and replaces that when it is finished, with
-    its mode and, where the process may set it, its owner. A new file has the mode that the umask leaves. Both
-    are open to nobody whom one of the sources is not open to.
+    A regular file is written as a temporary file beside it. That replaces an existing file when it is
+    finished, with its mode and, where the process may set it, its owner. A new file has the mode that the
+    umask leaves. Nobody may read either who may not read all of the sources.
 
     Args:
-      path: A file, or none yet; or a device, pipe or socket, or an open descriptor (/dev/stdout, /dev/fd/3),
-        which is written to as it is.
-      sources: What the result is made of, as `os.stat` describes it.
-      replace: Whether a regular file that is there may be replaced.
+      path: An existing or new file; or a device, pipe or socket, or an open descriptor (/dev/stdout,
+        /dev/fd/3), which is written to as it is.
+      sources: `os.stat` of the files that the output is made of.
+      replace: Whether an existing regular file may be replaced.
       private: Whether only the owner may read the file.
 
     Raises:
-      FileExistsError: If it is a regular file that may not be replaced.
+      FileExistsError: If it is an existing regular file that may not be replaced.
       IsADirectoryError: If it is a folder.
       OSError: If it is one of the sources, or cannot be written. All of them say `path`.
     """
@@ -184,7 +184,7 @@ def open_target(
 
 
 def check_is_no_source(found: os.stat_result, sources: Sequence[os.stat_result], name: str) -> None:
-    """Makes sure that a result does not overwrite what it is made of.
+    """Refuses an output that would overwrite one of its sources.
 
     Raises:
       OSError: If it would; says `name`.
@@ -195,7 +195,7 @@ def check_is_no_source(found: os.stat_result, sources: Sequence[os.stat_result],
 
 
 def open_descriptor(path: str | os.PathLike[str]) -> int | None:
-    """The open descriptor that a name such as /dev/stdout or /dev/fd/3 stands for; None for other names."""
+    """The open descriptor of a name such as /dev/stdout or /dev/fd/3; None for other names."""
     found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)", os.fspath(path))
     if found is None:
         return None
@@ -203,7 +203,7 @@ def open_descriptor(path: str | os.PathLike[str]) -> int | None:
 
 
 def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:
-    """What is at the path of a target, links followed, if it may be written to; None if there is nothing."""
+    """`os.stat` of an output's path, which may be written to; None if there is nothing yet."""
     name = str(path)
     descriptor = open_descriptor(path)
     try:
@@ -233,7 +233,7 @@ def _connected(path: Path, mode: int) -> int:
 
 @contextmanager
 def _naming(name: str | None) -> Iterator[None]:
-    """Lets errors say the name that a caller knows, and not that of a temporary file, or none."""
+    """Makes errors name the file that the caller knows, in place of a temporary file or none."""
     try:
         yield
     except OSError as error:

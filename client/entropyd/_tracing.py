@@ -1,8 +1,7 @@
-"""Spans of a client's calls, for applications that trace.
+"""OpenTelemetry spans of a client's calls, and the W3C headers that carry them to the server.
 
-Owns the span around each call and the W3C headers that carry it to the server. It must not know channels or
-messages. Invariant: without `tracing=True` nothing of OpenTelemetry is imported and no header is sent; with
-it, every span ends, also when its call is cancelled.
+Invariant: without `tracing=True` nothing of OpenTelemetry is imported and no header is sent; with it, every
+span ends, also when its call is cancelled.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ Entries = list[tuple[str, str]]
 
 
 class Spans(Protocol):
-    """What surrounds each call."""
+    """Makes the span of each call."""
 
     def around(self, method: str, entries: Entries) -> AbstractContextManager[Entries]:
-        """A context for one call, however many messages it takes; gives its request metadata.
+        """A context for one call of a client, which may take several gRPC calls; gives its request metadata.
 
         Args:
           method: As in `Compress`.
@@ -34,7 +33,7 @@ class Spans(Protocol):
 
 
 def spans(*, tracing: bool) -> Spans:
-    """What surrounds the calls of a client.
+    """The spans of a client's calls.
 
     Raises:
       ImportError: To trace without the opentelemetry-api package.
@@ -54,10 +53,10 @@ class _NoSpans:
 
 
 class _Spans:
-    """Spans of the application's own tracer provider, under whatever span is current."""
+    """Spans of the application's own tracer provider, children of the current span."""
 
     def __init__(self, tracer: Tracer) -> None:
-        # Here, because only who traces has them.
+        # Optional dependencies.
         from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
             TraceContextTextMapPropagator,
@@ -79,7 +78,7 @@ class _Spans:
         ) as span:
             headers: dict[str, str] = {}
             self._headers.inject(headers)
-            code, reason = "CANCELLED", "CANCELLED"  # unless it ends otherwise: cancellation is no Exception
+            code, reason = "CANCELLED", "CANCELLED"  # until known otherwise: cancellation is no Exception
             try:
                 yield [*entries, *headers.items()]
                 code = "OK"

@@ -1,8 +1,7 @@
-"""Starting values for fits, from the samples themselves.
+"""Starting values for fits, computed from the samples.
 
-Owns where a fit begins. It must not know how the server goes on from there. Invariant: the prior that comes
-out has density where the samples are, in every element of prior_shape, so that a fit does not have to find
-them.
+Invariant: the prior has density where the samples are, in every element of prior_shape, so that a fit need
+not search for them.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd import priors
-from entropyd._calls import check_finite
+from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
-from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,18 +24,18 @@ if TYPE_CHECKING:
     from entropyd.contract.prior import Prior
 
 _COMPONENTS = 3
-# Values of an element up to which each gets a component of its own.
+# An element with at most this many values gets a component for each.
 _MOST_VALUES = 16
-# Narrower than this, a density is a point to uniform noise of width 1.
+# Uniform noise of width 1 makes a narrower density look like a point.
 _LEAST_SCALE = 0.02
-# Where a component is a point: Cauchy's tails leave 1.3 times this to other integers.
+# Of a component that stands for a point: Cauchy's tails leave 1.3 times this to other integers.
 _POINT_SCALE = 0.005
-# softplus(x) is x to float32's precision from here on.
+# From here on, softplus(x) is x to float32's precision.
 _LINEAR = 20.0
 
 
 def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1) -> Prior:
-    """A prior of a family that is centred on samples and about as wide.
+    """A prior that is centred on samples and about as wide as they are.
 
     Args:
       samples: Finite floats, an array or nested lists; any leading axes, then prior_shape.
@@ -46,18 +45,17 @@ def starting_prior(samples: Any, family: str | None = None, prior_rank: int = 1)
 
     Raises:
       InvalidConfigError: If the family is not one of them.
-      InvalidTensorError: If the samples are of another kind, or have too few axes, none of them, or numbers
-        that are not finite.
+      InvalidTensorError: If the samples are no floats, are empty or not finite, or have too few axes.
     """
     if family is not None and family not in FITTED_FAMILIES:
         found = f"is {family!s:.80}; expected one of: {', '.join(FITTED_FAMILIES)}"
-        raise InvalidConfigError.of([Violation("prior.family", found)])
+        raise InvalidConfigError.at("prior.family", found)
     array = array_of("samples", samples, *BOTTLENECK_DTYPES, numbers="float64")
     if array.dtype.name != "float64":
         array = array.astype(np.float32)
     if array.ndim < prior_rank or not array.size:
         found = f"has shape {array.shape}; expected numbers with at least {prior_rank} axes"
-        raise InvalidTensorError.of([Violation("samples", found)])
+        raise InvalidTensorError.at("samples", found)
     check_finite(array, "samples")
     rows = array.reshape(-1, *array.shape[array.ndim - prior_rank :])
     return FITTED_FAMILIES[family or _suited(rows)](rows)
@@ -70,7 +68,7 @@ def _suited(rows: npt.NDArray[Any]) -> str:
 
 
 def _deep_factorized(family: Callable[..., Prior]) -> Callable[[npt.NDArray[Any]], Prior]:
-    """The initial network of TFC, moved and stretched in its first layer."""
+    """TFC's initial network, shifted and scaled in its first layer."""
 
     def start(rows: npt.NDArray[Any]) -> Prior:
         variables = _network(rows)
@@ -86,7 +84,7 @@ def _network(rows: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     matrix, bias = plain.variables["matrix_0"], plain.variables["bias_0"]
     slope = np.logaddexp(0, matrix.astype(np.float64)) / width[:, None, None]
     steep = np.where(slope > _LINEAR, slope, np.log(np.expm1(np.minimum(slope, _LINEAR))))
-    # The other layers lie between 0 and their biases, which are within 1/2.
+    # The other layers add biases within 1/2.
     moved = bias / 4 - slope * centre[:, None, None]
     return {"matrix_0": steep.astype(dtype), "bias_0": moved.astype(dtype)}
 
@@ -118,14 +116,14 @@ def _points(rows: npt.NDArray[Any]) -> Prior:
     """A narrow component at each value of an element, or components over its quantiles if these are many.
 
     Cauchy's tails reach into the gaps between values, where TFC's search for the tails of the mixture needs a
-    slope: in a plain process it would stand still.
+    slope: without one it does not move.
     """
     values = _values(rows)
     if values is None:
         loc, scale, weight = _spread(rows, 1.0)
     else:
         most = max(len(found) for found in values)
-        # An element with fewer values has components of no weight besides.
+        # An element with fewer values also has components of weight 0.
         loc = np.stack([np.pad(found, (0, most - len(found)), mode="edge") for found in values])
         scale = np.full_like(loc, _POINT_SCALE)
         columns = rows.reshape(len(rows), -1).T
@@ -142,7 +140,7 @@ def _values(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
     """The values of each element, rising; None if one has more than `_MOST_VALUES`."""
     values = []
     for column in rows.reshape(len(rows), -1).T:
-        # The first rows mostly tell, which saves sorting all of them.
+        # The first rows suffice in most cases, which saves sorting all of them.
         for part in (column[: 4 * _MOST_VALUES], column):
             found = np.unique(part)
             if len(found) > _MOST_VALUES:
@@ -152,7 +150,7 @@ def _values(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
 
 
 def _width(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Standard deviation of each element, in float64, or what is wide enough for noise."""
+    """Standard deviation of each element, in float64, at least _LEAST_SCALE."""
     width: npt.NDArray[Any] = np.maximum(rows.std(axis=0, dtype=np.float64), _LEAST_SCALE)
     return width
 

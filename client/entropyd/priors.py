@@ -1,9 +1,9 @@
 """One constructor per prior, named as in TensorFlow Compression.
 
-Each makes a density over the noise-perturbed bottleneck for `entropyd.UniversalBatchedConfig`, or a
-distribution that an adapter makes one of. Parameters are numbers or arrays; arrays keep their dtype (float32
-or float64), numbers and lists take it from the arrays, and are float32 where there are none, as in TensorFlow
-Probability. A parameter that cannot be is refused with InvalidConfigError here, before anything is sent.
+Each makes a density over the noise-perturbed bottleneck for `entropyd.UniversalBatchedConfig`, or the base of
+an adapter. Parameters are numbers or arrays. Arrays keep their dtype (float32 or float64); numbers and lists
+take the dtype of the arrays, or float32 if there are none, as in TensorFlow Probability. A wrong parameter
+raises InvalidConfigError here, before anything is sent.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ def NoisyDeepFactorized(
     """Density whose cumulative is a small neural network, with uniform noise added.
 
     From appendix 6.1 of "Variational image compression with a scale hyperprior" (Ballé et al., 2018). The
-    variables are part of the model's identity. TFC draws the initial biases at random, so two such models
-    never agree; here they come from a fixed stream, so that the same arguments always make the same model.
+    variables are part of the model's identity. TFC draws the initial biases at random; here they come from a
+    fixed stream, so that the same arguments always make the same model.
 
     Args:
       batch_shape: The prior_shape.
@@ -239,9 +239,7 @@ def tfp(name: str, **parameters: npt.ArrayLike | Prior) -> Prior:
     """
     if f"tfp.{name}" not in FAMILIES:
         known = ", ".join(family.removeprefix("tfp.") for family in FAMILIES if family.startswith("tfp."))
-        raise InvalidConfigError.of(
-            [Violation("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")]
-        )
+        raise InvalidConfigError.at("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")
     return Prior(f"tfp.{name}", parameters)
 
 
@@ -252,7 +250,7 @@ def _network(
     dtype: Any,
     variables: Mapping[str, npt.ArrayLike] | None,
 ) -> dict[str, Any]:
-    """Parameters of a DeepFactorized: initial variables, but for those that are given."""
+    """Parameters of a DeepFactorized: the given variables, and initial values of the others."""
     shape, violations = integers("prior.batch_shape", batch_shape)
     hidden, problems = integers("prior.num_filters", num_filters)
     violations += problems
@@ -269,7 +267,7 @@ def _network(
 def _initial(
     shape: tuple[int, ...], hidden: tuple[int, ...], init_scale: float, dtype: str
 ) -> dict[str, npt.NDArray[Any]]:
-    """Initial variables of a DeepFactorized: deep_factorized.py, _make_variables."""
+    """Initial variables of a DeepFactorized, as in TFC's deep_factorized.py, _make_variables."""
     channels, filters = prod(shape), [1, *hidden, 1]
     scale = init_scale ** (1 / (len(hidden) + 1))
     # Uniform on [-1/2, 1/2), from the upper 53 bits of Philox4x64-10 with key 0.

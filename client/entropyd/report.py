@@ -1,7 +1,6 @@
 """A picture of a fitted model: histogram of samples against density, and a table of rates.
 
-What is drawn as density are the model's own integer tables, at the noise level nearest to no offset. Needs
-matplotlib.
+The density is that of the model's integer tables, at the noise level nearest to offset 0. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,23 +27,23 @@ _COLUMNS = ("element", "samples' bits", "model's bits", "excess")
 
 
 class FitReport:
-    """A report that a file will hold.
+    """Draws a report.
 
     Args:
-      path: The file, whose name tells the format.
+      path: The file that it is for, whose name tells the format.
 
     Raises:
-      InvalidRequestError: If the file's name ends in neither .html nor .png, or its folder is none.
+      InvalidRequestError: If the name ends in neither .html nor .png, or there is no such folder.
       ImportError: Without matplotlib.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in _FORMATS:
             found = f"is {path.name}; expected a name that ends in {' or '.join(_FORMATS)}"
-            raise InvalidRequestError.of([Violation("report", found)])
+            raise InvalidRequestError.at("report", found)
         if not path.parent.is_dir():
             found = f"would be in {path.parent}, which is no folder"
-            raise InvalidRequestError.of([Violation("report", found)])
+            raise InvalidRequestError.at("report", found)
         try:
             import matplotlib as mpl  # noqa: PLC0415 - an optional dependency
         except ImportError as error:
@@ -98,28 +97,28 @@ class FitReport:
 
 
 def _row(model: Model, element: int) -> tuple[int, npt.NDArray[np.float64]]:
-    """First integer, and probabilities of it and those after it; last the escape."""
+    """The first integer of a row, and the probabilities from it on; the last is the escape's."""
     size = max(int(np.prod(model.prior_shape)), 1)
     levels = len(model.cdf_offset) // size
     row = levels // 2 * size + element
-    heads = np.append(np.flatnonzero(model.cdf < 0), len(model.cdf))
-    values = model.cdf[heads[row] + 1 : heads[row + 1]]
+    begins = np.append(np.flatnonzero(model.cdf < 0), len(model.cdf))
+    values = model.cdf[begins[row] + 1 : begins[row + 1]]
     return int(model.cdf_offset[row]), np.diff(values) / 2.0**model.range_coder_precision
 
 
 def _histogram(
     column: npt.NDArray[np.float64], first: int, probabilities: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Shares of the samples, rounded, over the same integers; what is outside counts as escape."""
+    """Shares of the rounded samples over the same integers; others count as escapes."""
     escape = len(probabilities) - 1
-    # One draw of the noise per sample would blur the histogram; rounding is what the middle level does.
+    # Rounded as at the middle noise level: noise would blur the histogram.
     places = np.round(column).astype(np.int64) - first
     places = np.where((places < 0) | (places > escape), escape, places)
     return np.bincount(places, minlength=escape + 1) / len(column)
 
 
 def _rate(shares: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Bits per sample: the entropy of the shares, and what the model pays for them."""
+    """Bits per sample: the entropy of the shares, and the model's cost."""
     used = shares > 0
     entropy = -float(np.sum(shares[used] * np.log2(shares[used])))
     return entropy, -float(np.sum(shares[used] * np.log2(probabilities[used])))
@@ -130,7 +129,7 @@ def _page(model: Model, picture: bytes, rates: list[tuple[float, float]]) -> str
         f"<tr><td>{element}</td><td>{entropy:.3f}</td><td>{paid:.3f}</td><td>{paid - entropy:+.3f}</td></tr>"
         for element, (entropy, paid) in enumerate(rates)
     ]
-    heads = "".join(f"<th>{html.escape(column)}</th>" for column in _COLUMNS)
+    header = "".join(f"<th>{html.escape(column)}</th>" for column in _COLUMNS)
     image = base64.b64encode(picture).decode("ascii")
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Fit</title>
@@ -139,5 +138,5 @@ def _page(model: Model, picture: bytes, rates: list[tuple[float, float]]) -> str
 <p>Model <code>{model.id}</code>, prior_shape {model.prior_shape}.</p>
 <p>Rounded samples, and the model's table at its middle noise level; bits per element.</p>
 <img alt="Histograms of samples against the model" src="data:image/png;base64,{image}">
-<table><tr>{heads}</tr>{"".join(cells)}</table></html>
+<table><tr>{header}</tr>{"".join(cells)}</table></html>
 """

@@ -1,10 +1,9 @@
 #!/bin/sh
 # Installs entropyd at the versions of ./constraints.txt and compiles its kernels: install.sh PREFIX EXTRAS WHEEL
 #
-# The environment gets no pip, and everything in it comes from wheels, so there is no compiler to remove.
-# Machine code is for the processor of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES. Both have to be set, here and when the
-# server starts: by itself, Numba takes the features of the machine at hand even where the name is given, and then
-# the code compiled here would fit no other machine.
+# The environment has no pip, and everything in it comes from wheels, so there is no compiler to remove.
+# Kernels are compiled for the processor of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES. Set both, here and when the server
+# starts: if only the name is set, Numba uses the features of the building machine, and the code fits no other.
 set -eu
 prefix=$1 extras=$2 wheel=$3
 : "${NUMBA_CPU_NAME?}" "${NUMBA_CPU_FEATURES?}"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Starts the server of an image, which nobody may write to.
+# Starts the server of a read-only image.
 #
-# Numba uses a cache folder only if it can write there, so a start works on a copy, of less than a megabyte, of the
-# kernels that were compiled when the image was built. What it cannot use, on a processor of another kind, it compiles
-# anew into the copy, which takes some seconds.
+# Numba uses a cache folder only if it can write there. So each start copies the kernels that were compiled when the
+# image was built, less than a megabyte. On a processor that cannot use them, Numba compiles them again into the copy,
+# in some seconds.
 set -eu
 mkdir -p "$NUMBA_CACHE_DIR"
 cp -R "$(dirname "$0")/../kernels/." "$NUMBA_CACHE_DIR"

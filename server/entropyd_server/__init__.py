@@ -1,1 +1,1 @@
-"""The entropyd server: a coding plane without TensorFlow and a modeling plane behind worker processes."""
+"""The entropyd server: a coding role without TensorFlow, and a modeling role with worker processes."""

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs the command, or says what this interpreter or installation lacks for it."""
+    """Runs the command; exits with a message if this interpreter or installation cannot."""
     if sys.version_info < (3, 11):
         sys.exit(
             f"entropyd-server needs Python 3.11 or newer, and this is Python {_version()}; "
             "the client and the entropyd command run here"
         )
     try:
-        from entropyd_server import settings as flags  # noqa: PLC0415 - its packages are an extra
+        from entropyd_server.settings import command  # noqa: PLC0415 - its packages are an extra
     except ImportError as error:
         sys.exit(f"entropyd-server needs more packages ({error}): pip install 'entropyd[coding]'")
-    flags.command(_serve)()
+    command(_serve)()
 
 
 def _serve(settings: Settings) -> None:
@@ -33,13 +33,14 @@ def _serve(settings: Settings) -> None:
 
     from entropyd_server.observe import logs  # noqa: PLC0415
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for files to be read again, and none has been read
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asks to reload files, and none is loaded yet
     logs.configure(settings.log_format, settings.log_level)
     if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
         raise click.ClickException(_no_tensorflow())
+    # Nothing above may import gRPC, which reads this from the environment when it is imported.
     read_where_asked()
     keep_strangers_out_of_the_log()
-    # Here, not above: `--help` should not wait for gRPC and Numba.
+    # Imported here, so that `--help` does not wait for gRPC and Numba.
     from entropyd_server.app import ServerFailedError, serve  # noqa: PLC0415
     from entropyd_server.assembly import StartError  # noqa: PLC0415
 
@@ -48,7 +49,7 @@ def _serve(settings: Settings) -> None:
     except StartError as error:
         raise click.ClickException(str(error)) from error
     except ServerFailedError:
-        # The log has said why. What is left of the process may not get to an end of its own.
+        # The log says why. The rest of the process might never end by itself.
         os._exit(1)
 
 

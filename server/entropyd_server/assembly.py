@@ -10,7 +10,6 @@ from grpc_health.v1 import health as health_service
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from entropyd.v1 import info_pb2, info_pb2_grpc
-from entropyd_server.limits import Limits
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.roles.base import Shared
 from entropyd_server.roles.coding import CodingRole
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.observe.call_log import CallLog
     from entropyd_server.observe.tracing import Tracing
@@ -73,7 +73,7 @@ class Assembly:
 
 
 async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vital: Vital) -> Assembly:
-    """Builds a server that listens; nothing of it is started.
+    """Builds a server and binds its address; starts nothing.
 
     Raises:
       StartError: If a file, the store or the address cannot be used, or OpenTelemetry is missing.
@@ -83,7 +83,7 @@ async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vita
     except FilesError as error:
         raise StartError(str(error)) from error
     tracing = _tracing(settings)
-    limits = _limits(settings)
+    limits = settings.limits
     store = _store(settings, limits)
     metrics.store_operations = store.operations
     models = ModelCache(store, settings.max_cache_bytes, metrics)
@@ -112,7 +112,7 @@ async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vita
 
 
 async def probe_server(address: str, health: Health, vital: Vital) -> Server | None:
-    """A started server of health alone, on an address of its own; None without an address.
+    """Starts a server for health checks only; returns None without an address.
 
     Raises:
       StartError: If the address cannot be used.
@@ -140,16 +140,6 @@ def _tracing(settings: Settings) -> Tracing | None:
             "tracing needs OpenTelemetry: pip install 'entropyd[tracing]', or --no-tracing"
         ) from error
     return Tracing(version("entropyd"))
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_message_bytes=settings.max_message_bytes,
-        max_model_bytes=settings.max_model_bytes,
-        max_build_seconds=settings.max_build_seconds,
-        max_concurrent_calls=settings.max_concurrent_calls,
-        max_models_per_caller=settings.max_models_per_caller,
-    )
 
 
 def _store(settings: Settings, limits: Limits) -> ModelStore:

@@ -1,4 +1,4 @@
-"""How many files and connections the process may have open."""
+"""The limit on open files and connections of the process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import resource
 
 log = logging.getLogger(__name__)
 
-# Where the hard limit is higher, or there is none: some libraries go through all descriptors that may be.
+# Above this, some libraries are slow: they loop over all possible descriptors.
 _MOST = 1 << 20
-# Each connection takes one, and each worker and the store some more.
+# Each connection takes one descriptor; workers and the store take a few.
 _FEW = 4096
 
 
 def raise_limit() -> None:
-    """Raises the limit to the hard one, and warns where that is low."""
+    """Raises the soft limit to the hard one, and warns if that is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -22,7 +22,7 @@ def raise_limit() -> None:
         soft = most
     if soft != resource.RLIM_INFINITY and soft < _FEW:
         log.warning(
-            "this process may open %d files and connections, which is few: past them no caller is let in "
-            "(ulimit -n, LimitNOFILE)",
+            "this process may open only %d files and connections, and further clients cannot connect: raise "
+            "LimitNOFILE or ulimit -n",
             soft,
         )

@@ -1,7 +1,4 @@
-"""Limits that a caller can hit, one value for all services.
-
-Owns their names and fixed values; `InfoService` publishes them, the parsers hold to them.
-"""
+"""The limits that a caller can hit."""
 
 from __future__ import annotations
 
@@ -9,13 +6,13 @@ from dataclasses import dataclass
 
 # A call may select 2^20 coding units, each by a field of its own; blocks of checksums are far fewer.
 MAX_FIELDS = 5 << 18
-# Above twice the largest message, so that a configuration fits that came in one with its envelope.
+# Room for the tables' layout and the envelope of the message that brought a configuration.
 _OBJECT_MARGIN_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Every limit; field by field the Limits message of info.proto."""
+    """Every limit; the Limits message of info.proto has the same fields."""
 
     max_message_bytes: int
     max_model_bytes: int
@@ -30,5 +27,5 @@ class Limits:
 
     @property
     def max_object_bytes(self) -> int:
-        """Most bytes of a stored model: its tables, and in base64 what a message can say of it."""
+        """Most bytes of a stored model: its tables, and in base64 what a message can hold of it."""
         return self.max_model_bytes + 2 * self.max_message_bytes + _OBJECT_MARGIN_BYTES

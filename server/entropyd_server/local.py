@@ -1,7 +1,6 @@
-"""A server of one's own, in a process beside this one: for examples, notebooks, tests and benchmarks.
+"""Runs a server in a process of its own: for examples, notebooks, tests and benchmarks.
 
-Owns the process and its temporary folder. It must not know how a server is built. Invariant: leaving the
-`with` block ends the process, however the block ended.
+Invariant: leaving the `with` block ends the process, even after an exception.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ class LocalServer:
     Args:
       flags: Flags of the command, as in `"--role", "coding"`.
       listen: Address to listen on, HOST:PORT; None for a Unix socket.
-      store: URL of the store; None for a folder that lasts as long as the server.
-      credentials: What a client shows a server that its flags give TLS; None for plain text.
+      store: URL of the store; None for a folder that is deleted with the server.
+      credentials: Channel credentials for a server with TLS; None for plain text.
       wait: Whether entering the `with` block waits for the server to be SERVING.
 
     Attributes:
-      target: What a client connects to.
+      target: The address for clients.
       process: The running process.
-      log_path: File with what the server logs.
+      log_path: The server's log.
     """
 
     _program: tuple[str, ...] = (sys.executable, "-m", "entropyd_server")
@@ -64,7 +63,7 @@ class LocalServer:
         self.target = self._listen or f"unix:{folder}/socket"
         self.log_path = folder / "log"
         command = [*self._program, "--listen", self.target]
-        # Ahead of the caller's flags, which may say otherwise.
+        # Before the caller's flags, which override these.
         command += ["--metrics-listen", "", "--drain-seconds", "0"]
         command += ["--store", self._store or (folder / "store").as_uri(), *self._flags]
         with self.log_path.open("w") as log:
@@ -87,20 +86,20 @@ class LocalServer:
         self._folder.cleanup()
 
     def wait_until_serving(self, service: str = "", timeout_s: float = 120.0) -> None:
-        """Watches the health of a service, all of them by default, until it is SERVING.
+        """Waits until a service is SERVING; by default, until all are.
 
         Raises:
-          RuntimeError: If the process ends first, or the time does; with the server's log.
+          RuntimeError: If the process ends or the time is up first; the message has the server's log.
         """
         until = time.monotonic() + timeout_s
         request = health_pb2.HealthCheckRequest(service=service)
         with self._channel() as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             while self.process.poll() is None and time.monotonic() < until:
-                # A watch of its own for each few seconds, so that a process that ends is noticed.
+                # A new watch every few seconds, to notice that the process has ended.
                 with contextlib.suppress(grpc.RpcError):
-                    for answer in health.Watch(request, timeout=2, wait_for_ready=True):
-                        if answer.status == _SERVING:
+                    for response in health.Watch(request, timeout=2, wait_for_ready=True):
+                        if response.status == _SERVING:
                             return
         status = self.process.poll()
         what = f"is not SERVING after {timeout_s:g} s" if status is None else f"ended with status {status}"
@@ -112,7 +111,7 @@ class LocalServer:
         return grpc.secure_channel(self.target, self._credentials)
 
     def stop(self) -> int:
-        """Tells the server to drain and end, unless it has ended, and gives its exit status."""
+        """Makes the server drain and end, unless it has ended, and returns its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait()

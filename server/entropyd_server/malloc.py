@@ -1,4 +1,4 @@
-"""How much memory there is, and what becomes of memory that is freed."""
+"""The machine's memory, and what the allocator does with freed memory."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 
 import psutil
 
-# malloc.h of glibc.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-# glibc takes no larger one on 64 bits.
+# The largest that glibc accepts on 64 bits.
 _MMAP_THRESHOLD_BYTES = 32 * 2**20
 _TRIM_THRESHOLD_BYTES = 64 * 2**20
 
-# The limit of this process's control group, as a container sees it: version 2, and version 1.
+# Memory limit of a container's control group: version 2, and version 1.
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def machine_bytes() -> int:
-    """Memory of the machine, or of the container if that is less."""
+    """Returns the memory of the machine, or of the container if that is less."""
     limits = [psutil.virtual_memory().total]
     for path in _GROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # `max` stands for none
+        with contextlib.suppress(OSError, ValueError):  # "max" means no limit
             limits.append(int(Path(path).read_text()))
     return min(limits)
 
 
 def keep_freed_memory() -> None:
-    """Keeps up to 64 MiB per arena of what is freed from now on, and gives back what was freed before.
+    """Returns freed memory to the system once, and keeps up to 64 MiB per arena of what is freed later.
 
     By default glibc maps each large array anew, and the kernel clears it page by page: for arrays of 1 MiB
-    that was half of the system time of a call. To be called once starting has freed what it used. Other C
-    libraries are left as they are.
+    that was half of the system time of a call. Call it when the start has freed its memory. It does nothing
+    with other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

@@ -1,10 +1,10 @@
 """Every metric of the server, with its unit and labels.
 
-Owns the figures and their names. It must not know how they come about. Invariants: no label holds a value
-that a caller chooses; figures change in turns of the event loop only, and a scrape only reads them.
+Invariants: no label holds a value that a caller chooses; metrics change on the event loop only, and a scrape
+only reads them.
 
-The figures are plain numbers, rendered when they are scraped: prometheus_client's own counters take a lock
-and several calls for each increment, which a small request feels (docs/adr/0006-batching.md).
+Metrics are plain numbers until they are scraped: prometheus_client's counters take a lock and several
+function calls for each increment, which slows small requests (docs/adr/0006-batching.md).
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ _BITS = (
 
 
 class Distribution:
-    """A histogram: how many observations fell below each bound, and their sum."""
+    """A histogram.
+
+    Attributes:
+      bounds: Upper bounds of all buckets but the last.
+      counts: Observations in each bucket.
+      total: Sum of all observations.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -71,16 +77,16 @@ class Distribution:
 
 
 @dataclass(eq=False)
-class MethodFigures:
-    """What the calls of one method show."""
+class MethodMetrics:
+    """Metrics of the calls of one method."""
 
     duration_seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
     calls_by_code: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 @dataclass(eq=False)
-class OperationFigures:
-    """What one coding operation shows."""
+class OperationMetrics:
+    """Metrics of one coding operation."""
 
     symbols: int = 0
     uncompressed_bytes: int = 0
@@ -92,41 +98,41 @@ class OperationFigures:
 
 
 class Metrics(Collector):
-    """The server's figures.
+    """All metrics of a server.
 
     Attributes:
       methods: By method name.
       operations: By operation: `compress`, `decompress` or `perturb`.
       stream_messages: Messages of streams that were answered, by method and code.
-      inflight_requests: Calls that are being worked on.
+      inflight_requests: Calls in flight.
       escaped_symbols: Symbols coded outside their row.
       undecodable_units: Coding units whose bit string could not be decoded.
-      excess_bits: Of each Compress, actual less modelled bits per symbol.
-      shed: Calls refused or dropped before coding, by reason.
+      excess_bits: Actual minus modelled bits per symbol of each Compress call.
+      shed: Calls that were refused or dropped before coding, by reason.
       models_loaded: Models in memory.
-      model_cache_bytes: What they hold.
+      model_cache_bytes: Memory of these models.
       model_cache: Look-ups of a model in memory, by result.
-      model_load_seconds: Times to read and check a model of the store.
+      model_load_seconds: Times to load a model from the store.
       store_operations: Operations on the store that ended, by operation and result.
       table_build_seconds: Times to build the tables of a model.
-      worker_restarts: Starts of a worker after its first, by device and reason.
-      worker_up: By device, what tells whether its worker answers.
-      reloads: Certificates and tokens read anew, by what and result.
-      certificate_expiry: When certificates end, in seconds since 1970, by the flag that names their file.
-      queue_symbols: Tells how many symbols wait.
-      batching_stalled_seconds: Tells how long no batch has ended while there is work.
+      worker_restarts: Restarts of workers, by device and reason.
+      worker_up: By device, returns whether its worker can take requests.
+      reloads: Reloads of certificates and tokens, by files and result.
+      certificate_expiry: When certificates expire, in seconds since 1970, by the flag that names their file.
+      queue_symbols: Returns the number of queued symbols.
+      batching_stalled_seconds: Returns the time since a batch last ended, while work is queued.
     """
 
     def __init__(self, version: str) -> None:
         self._version = version
-        self.methods: defaultdict[str, MethodFigures] = defaultdict(MethodFigures)
-        self.operations = {name: OperationFigures() for name in ("compress", "decompress", "perturb")}
+        self.methods: defaultdict[str, MethodMetrics] = defaultdict(MethodMetrics)
+        self.operations = {name: OperationMetrics() for name in ("compress", "decompress", "perturb")}
         self.stream_messages: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.inflight_requests = 0
         self.escaped_symbols = 0
         self.undecodable_units = 0
         self.excess_bits = Distribution(_BITS)
-        # Shown before they happen: nobody sees a first increment of what was not there.
+        # At 0 from the start: Prometheus misses the first increment of a counter that did not exist.
         self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0, stalled=0)
         self.models_loaded = 0
         self.model_cache_bytes = 0
@@ -142,32 +148,30 @@ class Metrics(Collector):
         self.batching_stalled_seconds: Callable[[], float] = lambda: 0
 
     def count_stalled(self) -> None:
-        """Counts a call that is ended because it waited for its caller."""
+        """Counts a call that was ended because its caller stalled it."""
         self.shed["stalled"] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """See base class. Copies before it renders: the server goes on counting."""
+        """See base class. Copies first, because the event loop goes on counting."""
         methods, operations = dict(self.methods), self.operations
         calls = CounterMetricFamily("entropyd_requests", "Calls that ended.", labels=["method", "code"])
-        for method, figures in methods.items():
-            for code, count in dict(figures.calls_by_code).items():
+        for method, of_method in methods.items():
+            for code, count in dict(of_method.calls_by_code).items():
                 calls.add_metric([method, code], count)
         yield calls
         messages = CounterMetricFamily(
-            "entropyd_stream_messages", "Messages of streams that were answered.", labels=["method", "code"]
+            "entropyd_stream_messages", "Stream messages that were answered.", labels=["method", "code"]
         )
         for labels, count in dict(self.stream_messages).items():
             messages.add_metric(list(labels), count)
         yield messages
         yield _histograms(
             "entropyd_request_duration_seconds",
-            "Time from the parsed request to the answer.",
+            "Time from the parsed request to the response.",
             "method",
-            {method: figures.duration_seconds for method, figures in methods.items()},
+            {method: of_method.duration_seconds for method, of_method in methods.items()},
         )
-        yield GaugeMetricFamily(
-            "entropyd_inflight_requests", "Calls that are being worked on.", self.inflight_requests
-        )
+        yield GaugeMetricFamily("entropyd_inflight_requests", "Calls in flight.", self.inflight_requests)
         for name, text in (
             ("symbols", "Symbols coded."),
             ("uncompressed_bytes", "Bytes of arrays."),
@@ -178,39 +182,39 @@ class Metrics(Collector):
                 counters.add_metric([operation], getattr(coded, name))
             yield counters
         for name, text in (
-            ("queue_wait_seconds", "Time from a call's arrival in the queue to its first coding."),
-            ("batch_symbols", "Symbols coded together."),
-            ("batch_units", "Coding units coded together."),
+            ("queue_wait_seconds", "Time from a call's arrival in the queue to its first batch."),
+            ("batch_symbols", "Symbols of a batch."),
+            ("batch_units", "Coding units of a batch."),
             ("kernel_seconds", "Time to code a batch."),
         ):
             by_operation = {operation: getattr(coded, name) for operation, coded in operations.items()}
             yield _histograms(f"entropyd_{name}", text, "operation", by_operation)
         yield CounterMetricFamily(
-            "entropyd_escaped_symbols", "Symbols coded outside their row.", self.escaped_symbols
+            "entropyd_escaped_symbols", "Symbols outside their row, coded as escapes.", self.escaped_symbols
         )
         yield CounterMetricFamily(
             "entropyd_undecodable_units",
-            "Coding units whose bit string could not be decoded, or whose checksum failed.",
+            "Coding units whose bit string could not be decoded or whose checksum did not match.",
             self.undecodable_units,
         )
         yield _histograms(
             "entropyd_excess_bits",
-            "Bits per symbol of a Compress call, less what the tables expect of data that their prior "
-            "describes; below 0 where the data vary less. Lasting distance from 0 is drift.",
+            "Bits per symbol of a Compress call, minus what the tables expect for data of their prior. "
+            "Data that vary less give values below 0. A lasting distance from 0 means drift.",
             None,
             {"": self.excess_bits},
         )
         yield from self._collect_queue()
         yield from self._collect_models()
         reloads = CounterMetricFamily(
-            "entropyd_reloads", "Files that changed and were read anew.", labels=["files", "result"]
+            "entropyd_reloads", "Reloads of files that changed.", labels=["files", "result"]
         )
         for labels, count in dict(self.reloads).items():
             reloads.add_metric(list(labels), count)
         yield reloads
         expiry = GaugeMetricFamily(
             "entropyd_certificate_expiry_timestamp_seconds",
-            "When certificates end, in seconds since 1970.",
+            "When certificates expire, in seconds since 1970.",
             labels=["file"],
         )
         for name, seconds in self.certificate_expiry.items():
@@ -219,10 +223,10 @@ class Metrics(Collector):
         yield InfoMetricFamily("entropyd_build", "Version of the server.", {"version": self._version})
 
     def _collect_queue(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("entropyd_queue_symbols", "Symbols that wait.", self.queue_symbols())
+        yield GaugeMetricFamily("entropyd_queue_symbols", "Queued symbols.", self.queue_symbols())
         yield GaugeMetricFamily(
             "entropyd_batching_stalled_seconds",
-            "Time since a batch ended while there is work; 0 without any.",
+            "Time since a batch last ended, while work is queued; 0 without queued work.",
             self.batching_stalled_seconds(),
         )
         shed = CounterMetricFamily(
@@ -236,18 +240,18 @@ class Metrics(Collector):
         yield GaugeMetricFamily("entropyd_models_loaded", "Models in memory.", self.models_loaded)
         yield GaugeMetricFamily(
             "entropyd_model_cache_bytes",
-            "Memory of all models that are in it: configurations, tables, plans.",
+            "Memory of the cached models: configurations, tables, plans.",
             self.model_cache_bytes,
         )
         cache = CounterMetricFamily(
-            "entropyd_model_cache", "Look-ups of a model in memory.", labels=["result"]
+            "entropyd_model_cache", "Look-ups of a model in the cache.", labels=["result"]
         )
         for result, count in self.model_cache.items():
             cache.add_metric([result], count)
         yield cache
         yield _histograms(
             "entropyd_model_load_seconds",
-            "Time to read and check a model of the store.",
+            "Time to load a model from the store and check it.",
             None,
             {"": self.model_load_seconds},
         )
@@ -264,13 +268,13 @@ class Metrics(Collector):
             {"": self.table_build_seconds},
         )
         up = GaugeMetricFamily(
-            "entropyd_worker_up", "Whether the device's worker answers.", labels=["device"]
+            "entropyd_worker_up", "Whether the device's worker can take requests.", labels=["device"]
         )
-        for device, answers in self.worker_up.items():
-            up.add_metric([device], float(answers()))
+        for device, is_up in self.worker_up.items():
+            up.add_metric([device], float(is_up()))
         yield up
         restarts = CounterMetricFamily(
-            "entropyd_worker_restarts", "Starts of a worker after its first.", labels=["device", "reason"]
+            "entropyd_worker_restarts", "Restarts of a worker.", labels=["device", "reason"]
         )
         for labels, count in dict(self.worker_restarts).items():
             restarts.add_metric(list(labels), count)

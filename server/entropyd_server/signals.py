@@ -14,7 +14,7 @@ class Signals:
     Attributes:
       stop: Set by the first SIGTERM or SIGINT.
       hurry: Set by the second.
-      reload: Set by SIGHUP; whoever waits for it clears it.
+      reload: Set by SIGHUP; cleared by the task that reloads.
 
     Args:
       end_seconds: After the first signal to stop, the kernel ends the process in so many seconds, even if the

@@ -1,7 +1,6 @@
 """The Dockerfile as data, and its build stages run without a container engine.
 
-Owns the reading of instructions and what stands for an image's root folder. It must not know what entropyd
-does. Invariant: commands run as the file has them; only folders that a build makes lie under another root.
+Invariant: commands run as the file has them; only folders that a build makes lie under another root.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The server's flags, as its own command knows them.
-
-Owns nothing but the look-up. It must not repeat a name or a default.
-"""
+"""The server's flags, read from its own command."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Overlays as `kubectl kustomize` renders them.
-
-Owns the rendering and the look-up in what comes out. It must not know what is right. Invariant: each overlay
-is rendered once in a run.
-"""
+"""Overlays as `kubectl kustomize` renders them, each once in a run."""
 
 from __future__ import annotations
 
@@ -56,7 +52,7 @@ def container(deployment: Manifest) -> Manifest:
 
 
 def settings_of(overlay: str, deployment: Manifest) -> dict[str, str]:
-    """What a deployment's container finds in its environment, as far as the manifests say."""
+    """The environment variables that the manifests give a deployment's container."""
     maps = {name_of(found): found["data"] for found in manifests(overlay, "ConfigMap")}
     found: dict[str, str] = {}
     for source in container(deployment)["envFrom"]:

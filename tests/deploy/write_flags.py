@@ -1,6 +1,6 @@
 """Writes the table of flags in docs/operations.md: `python -m tests.deploy.write_flags`.
 
-Owns how the table looks. Invariant: it says what `entropyd-server --help` says, of every flag.
+Invariant: it has every flag, with the text of `entropyd-server --help`.
 """
 
 from __future__ import annotations

@@ -1,27 +1,19 @@
-"""Writes what the manifests repeat of Prometheus and Grafana: `python -m tests.deploy.write_monitoring`.
-
-Owns the copies in the component `monitoring`, which kustomize needs within its own folder. Invariant: they
-hold what the originals hold and nothing else.
-"""
+"""Writes Prometheus's rules as its operator takes them: `python -m tests.deploy.write_monitoring`."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import yaml
 
 from tests.deploy.dockerfile import REPOSITORY
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 DEPLOY = REPOSITORY / "deploy"
 COMPONENT = DEPLOY / "kubernetes" / "components" / "monitoring"
+MANIFEST = COMPONENT / "rules.yaml"
 RULES = ("rules.yml", "alerts.yml")
 
 
-def copies() -> dict[Path, str]:
-    """What each copy should hold."""
+def written() -> str:
+    """What the manifest should hold."""
     groups = [
         group
         for name in RULES
@@ -38,12 +30,8 @@ def copies() -> dict[Path, str]:
         "spec": {"groups": groups},
     }
     head = "# Written by `make manifests` from deploy/prometheus; change it there.\n"
-    return {
-        COMPONENT / "rules.yaml": head + yaml.safe_dump(rule, sort_keys=False, width=110),
-        COMPONENT / "entropyd.json": (DEPLOY / "grafana" / "entropyd.json").read_text(),
-    }
+    return head + yaml.safe_dump(rule, sort_keys=False, width=110)
 
 
 if __name__ == "__main__":
-    for path, text in copies().items():
-        path.write_text(text)
+    MANIFEST.write_text(written())

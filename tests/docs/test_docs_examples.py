@@ -44,7 +44,6 @@ ELSEWHERE = {
 }
 NOT_RUN = {
     ("README.md", "git clone"): "fetches the project",
-    ("README.md", "make serve"): "the port of another server",
     ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "a collector elsewhere",
     ("operations.md", "docker build"): "a container engine",
     ("operations.md", "docker exec"): "a container engine",

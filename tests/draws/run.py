@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.contract.errors import EntropydError, InvalidConfigError
+from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.builder_pool import BuilderPool
-from entropyd_server.modeling.building import BuiltTables, TableBuilder
 from entropyd_server.modeling.devices import BUILDER
+from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.supervisor import WorkerSupervisor
-from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.modeling.table_builder import TableBuilder
 from entropyd_server.modeling.worker.table_shape import BuildLimits
 from entropyd_server.vital import Vital
 from tests.draws.configs import hard_config, ordinary_config

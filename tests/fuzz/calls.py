@@ -1,8 +1,7 @@
-"""Hostile calls of every method of a server, and what each of them may be answered.
+"""Hostile calls of every method of a server, and the responses that each may get.
 
-Owns how messages are made: mutated from good ones, drawn from the descriptors, or no messages at all. It must
-not know the server's code. What must hold of every answer is in `judge`: it is a message of its type, or an
-error of the catalog that is no defect, or one that gRPC itself gives.
+Messages are mutated from good ones, drawn from the descriptors, or are random bytes. `judge` accepts a
+message of the right type, an error of the catalog that is no defect, or one that gRPC itself gives.
 """
 
 from __future__ import annotations

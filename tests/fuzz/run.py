@@ -1,8 +1,7 @@
 """The long form of fuzzing: `python -m tests.fuzz.run TARGET --seconds N`, guided by coverage.
 
-Owns the loop around a target. It must not know what a target demands. Invariant: the corpus is read, never
-written; inputs that reach new code go to `.fuzz/TARGET`, and one that breaks the invariant is left there as
-`crash-...`. Whoever repairs what it shows puts it into the corpus.
+Inputs that reach new code go to `.fuzz/TARGET`, and one that breaks the invariant is written there as
+`crash-...`: whoever repairs what it shows adds it to the corpus, which this program never writes.
 
 Needs atheris. Kernels run as Python under it, so that their branches guide it and their indexes are checked.
 """

@@ -1,7 +1,4 @@
-"""Writes the first inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them.
-
-Owns well-formed inputs for each target, from which mutation starts. It must not be imported by a test.
-"""
+"""Writes the first, well-formed inputs of the corpus: `python -m tests.fuzz.seed`. Fuzzing adds to them."""
 
 from __future__ import annotations
 

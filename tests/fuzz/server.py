@@ -1,8 +1,7 @@
 """Fuzzes a whole server over gRPC: `python -m tests.fuzz.server --seconds N`.
 
-Owns the loop around hostile calls, and a neighbour that must not notice. It must not know what calls are made
-of. What must hold: every answer is one that a caller may get, the neighbour's are right to the bit, the
-process goes on, and its memory stays within a bound.
+Every response is one that a caller may get, a neighbour's responses are right to the bit, the process goes
+on, and its memory stays within a bound.
 """
 
 from __future__ import annotations
@@ -70,7 +69,8 @@ async def fuzz(
     options = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
     made = 0
     async with entropyd.aio.Client(server.target) as client:
-        good = seeds(model, await client.compress(model, _array(model)), exported)
+        same = entropyd.aio.Model(client._session, model)
+        good = seeds(model, await same.compress(_array(model)), exported)
         async with grpc.aio.insecure_channel(server.target, options) as channel:
 
             async def caller() -> None:
@@ -82,7 +82,7 @@ async def fuzz(
                     ends[await judge(channel, call)] += 1
 
             done = asyncio.Event()
-            working = asyncio.create_task(_neighbour(client, model, done))
+            working = asyncio.create_task(_neighbour(same, done))
             try:
                 await asyncio.gather(*(caller() for _ in range(_CALLERS)))
             finally:
@@ -100,15 +100,15 @@ def _array(model: entropyd.ModelInfo) -> npt.NDArray[np.float32]:
     return np.random.default_rng(1).normal(0, 2, shape).astype(np.float32)
 
 
-async def _neighbour(client: entropyd.aio.Client, model: entropyd.ModelInfo, done: asyncio.Event) -> int:
+async def _neighbour(model: entropyd.aio.Model, done: asyncio.Event) -> int:
     """Somebody whose answers must be right all the time; counts them."""
-    x = _array(model)
-    expected = await client.compress(model, x, timeout_s=CALL_SECONDS)
+    x = _array(model.info)
+    expected = await model.compress(x, timeout_s=CALL_SECONDS)
     visits = 0
     while not (done.is_set() and visits):
-        compressed = await client.compress(model, x, timeout_s=CALL_SECONDS)
+        compressed = await model.compress(x, timeout_s=CALL_SECONDS)
         assert compressed.payload == expected.payload
-        restored = await client.decompress(model, compressed, timeout_s=CALL_SECONDS)
+        restored = await model.decompress(compressed, timeout_s=CALL_SECONDS)
         assert np.abs(restored - x).max() <= 0.5 + 1e-5
         visits += 1
     return visits
@@ -131,7 +131,7 @@ def main() -> None:
                 model.info,
                 seed=arguments.seed,
                 goes_on=lambda _: time.monotonic() < until,
-                exported=client.export_model(model.info),
+                exported=model.export(),
             )
         )
         assert "Traceback" not in server.log_path.read_text(), server.log_path.read_text()

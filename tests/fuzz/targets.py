@@ -9,7 +9,6 @@
 - model: any object is a model that is rendered as what was parsed, or is refused.
 
 Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
-Owns the reading of structured cases from bytes. It must not know who makes the bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from entropyd.archive import Archive, CompressedTensor
-from entropyd.archive.heads import BlockHead
+from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source
@@ -176,7 +175,7 @@ def archive(data: bytes) -> None:
         ends = list(accumulate(read.lengths.tolist(), initial=0))
         assert ends[-1] == len(read.payload)
         assert b"".join(read.strings.reshape(-1)) == read.payload
-        assert sum(len(head.lengths) for head in opened.block_heads(on_error="skip")) <= report.units
+        assert sum(len(head.lengths) for head in opened.block_headers(on_error="skip")) <= report.units
         with contextlib.suppress(EntropydError):
             exact = opened.exact(on_error="skip")
             assert not len(exact.starts) or exact.starts[-1] + exact.counts[-1] <= exact.elements
@@ -213,7 +212,7 @@ def with_checksums(content: bytes) -> bytes:
             break
         data = bytes(file[head_end + 4 : end])
         try:
-            lengths = BlockHead.parse(kind, bytes(file[offset + 20 : head_end])).lengths
+            lengths = BlockHeader.parse(kind, bytes(file[offset + 20 : head_end])).lengths
             put(offset + 16, checksum(data, lengths))
         except LayoutError:
             put(offset + 16, int(google_crc32c.value(data)))

@@ -1,7 +1,7 @@
-"""Writes the golden corpus: `python -m tests.golden.write`. Nothing else ever does.
+"""Writes the golden corpus: `python -m tests.golden.write`. Nothing else ever does, and no test imports it.
 
-Owns the choice of cases. It must not be imported by a test. Invariant: a file is written only if TensorFlow
-Compression (or, for what TFC cannot code, the reference coder) made its strings and the kernels agree.
+Invariant: a file is written only if TensorFlow Compression (or, for what TFC cannot code, the reference
+coder) made its strings and the kernels agree.
 """
 
 from __future__ import annotations

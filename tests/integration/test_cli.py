@@ -22,8 +22,8 @@ import pytest
 from click.testing import CliRunner
 
 from entropyd import Archive
+from entropyd.cli.creating import create
 from entropyd.cli.main import entropyd
-from entropyd.cli.models import create
 from entropyd.cli.session import DEFAULT_SERVER
 from entropyd.contract.families import FAMILIES
 
@@ -174,7 +174,7 @@ def test_a_configuration_and_other_options_do_not_go_together(cli: Cli, model_id
         ["--coding-rank", "2"],
     ):
         refused = cli.run("models", "create", "--config", "config.json", *options, status=2)
-        assert "--config says everything" in refused.stderr
+        assert "--config has everything" in refused.stderr
 
 
 def test_a_deleted_model_is_gone(cli: Cli) -> None:
@@ -222,13 +222,13 @@ def test_every_shape_of_batch_makes_the_round_trip(cli: Cli, model_id: str, shap
     cli.run("inspect", "x.entropyd")
 
 
-def test_a_large_array_goes_through_in_pieces(
+def test_a_large_array_goes_through_in_parts(
     cli: Cli, model_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.random.default_rng(2).normal(0, 3, (1000, 9, 3)).astype(np.float32)
     np.save("x.npy", x)
     cli.run("compress", "--model", model_id, "x.npy", "whole.entropyd")
-    monkeypatch.setattr("entropyd.cli.work._PIECE_BYTES", 10_000)
+    monkeypatch.setattr("entropyd.cli.compressing._PART_BYTES", 10_000)
     cli.run("compress", "--model", model_id, "x.npy", "x.entropyd")
     assert (cli.folder / "x.entropyd").read_bytes() == (cli.folder / "whole.entropyd").read_bytes()
     cli.run("decompress", "x.entropyd", "restored.npy")
@@ -303,7 +303,7 @@ def test_named_missing_values_and_nan_come_back_exactly(
     monkeypatch: pytest.MonkeyPatch,
     piece_bytes: int,
 ) -> None:
-    monkeypatch.setattr("entropyd.cli.work._PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("entropyd.cli.compressing._PART_BYTES", piece_bytes)
     named = ["--max-error", "0.01", "--missing", "-9999", "--missing", "1e20"]
     cli.run("compress", "--model", row_model_id, *named, "gaps.npy", "gaps.entropyd")
     cli.run("decompress", "gaps.entropyd", "restored.npy")
@@ -489,7 +489,7 @@ def test_what_a_folder_links_to_is_never_left_out_without_a_word(
         assert f"{done} done, 0 skipped, 3 failed" in ran.stdout
         assert "in/linked: is a link to a folder, which is not followed" in ran.stderr
         assert "No such file" in ran.stderr
-        assert "is no regular file" in ran.stderr
+        assert "is not a regular file" in ran.stderr
 
 
 def test_names_inside_a_file_cannot_leave_the_folder(
@@ -497,7 +497,7 @@ def test_names_inside_a_file_cannot_leave_the_folder(
 ) -> None:
     np.savez("evil.npz", **{"../escaped": x})
     ran = cli.run("compress", "--model", model_id, "evil.npz", "out/in", status=1)
-    assert "is no name for a file" in ran.stderr
+    assert "which cannot name a file" in ran.stderr
     assert not (cli.folder / "out").exists()
 
 
@@ -701,14 +701,14 @@ def test_a_bar_is_drawn_for_a_person_and_not_for_a_pipe(
         ([*CREATE[:4], "-p", "loc=0", "-p", "scale=-1", "--coding-rank", "1"], 1, "prior.scale is -1.0"),
         (["models", "create", "--config", "missing.json"], 1, "missing.json cannot be read"),
         (["compress", "--model", "0" * 64, "missing.npy", "x"], 1, "`entropyd models list` shows"),
-        (["compress", "--model", "0" * 64, "-r", "missing", "x"], 1, "missing is no folder"),
+        (["compress", "--model", "0" * 64, "-r", "missing", "x"], 1, "missing is not a folder"),
         (["compress", "--model", "0" * 64, "-m", "x", "x.npy", "x"], 2, "NAME=VALUE"),
-        (["compress", "--model", "0" * 64, "-m", "entropyd.x=1", "x.npy", "x"], 2, "are taken"),
+        (["compress", "--model", "0" * 64, "-m", "entropyd.x=1", "x.npy", "x"], 2, "are reserved"),
         (["decompress", "missing.entropyd", "x.npy"], 1, "missing.entropyd: No such file"),
         (["decompress", "--units", "a:b", "missing.entropyd", "x.npy"], 2, "is not A:B"),
         (["inspect", "missing.entropyd"], 1, "missing.entropyd: No such file"),
         (["verify", "missing.entropyd"], 1, "missing.entropyd: No such file"),
-        (["bench", "--shape", "a"], 2, "is no list of axes"),
+        (["bench", "--shape", "a"], 2, "is not a list of axes"),
     ],
 )
 def test_mistakes_are_answered_with_a_sentence(

@@ -435,7 +435,7 @@ def test_a_source_that_changes_is_an_error_and_leaves_nothing(
 def test_a_source_that_changes_is_an_error_where_the_target_is_a_pipe(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entropyd.cli.work._PIECE_BYTES", 100_000)
+    monkeypatch.setattr("entropyd.cli.compressing._PART_BYTES", 100_000)
     rng = np.random.default_rng(1)
     np.save("large.npy", rng.normal(0, 2, (200_000, 4, 3)).astype(np.float32))
     os.mkfifo(TARGET)
@@ -547,7 +547,7 @@ def test_several_files_need_a_folder(cli: Cli, target: str) -> None:
         ["compress", "--model", cli.model.id, "pair.npz", target],
         ["decompress", "-r", "in", target],
     ):
-        assert f"{target} is no folder" in cli.run(*arguments, status=1, server=NOWHERE).stderr
+        assert f"{target} is not a folder" in cli.run(*arguments, status=1, server=NOWHERE).stderr
     assert names() == {"in", "in/x.npy", "pair.npz"}
 
 

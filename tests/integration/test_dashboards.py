@@ -15,7 +15,7 @@ import pytest
 
 import entropyd
 from entropyd import priors
-from entropyd._pieces import Compression
+from entropyd._compression import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore

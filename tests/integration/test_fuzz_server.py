@@ -18,7 +18,7 @@ def test_hostile_calls_are_answered_and_neighbours_do_not_notice(
     server: LocalServer, client: entropyd.Client, model: entropyd.Model
 ) -> None:
     said = len(server.log_path.read_text())
-    exported = client.export_model(model.info)
+    exported = model.export()
     ends = asyncio.run(fuzz(server, model.info, seed=5, goes_on=lambda made: made < CALLS, exported=exported))
     assert sum(ends.values()) - ends["neighbour"] == CALLS
     # The calls are good enough to get somewhere, and bad enough to be refused in many ways.

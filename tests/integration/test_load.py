@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import entropyd
 import entropyd.aio
-from entropyd import _calls, priors
+from entropyd import priors
+from entropyd._decompression import decompress_request
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
@@ -144,7 +145,7 @@ def test_of_thousands_of_small_calls_at_once_none_is_lost(
     async def main() -> None:
         async with entropyd.aio.Client(server.target) as setup:
             model = await setup.create_model(configs[0])
-            request = _calls.decompress_request(model.info, await model.compress(x), None)
+            request = decompress_request(model.info, await model.compress(x), None)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         async with AsyncExitStack() as stack:
             stubs: list[Any] = []
@@ -240,7 +241,7 @@ def test_of_four_times_too_much_a_server_does_what_it_can_and_refuses_the_rest_a
     async def main() -> list[Overload]:
         async with entropyd.aio.Client(small_queue.target) as setup:
             model = await setup.create_model(config)
-            request = _calls.decompress_request(model.info, await model.compress(x), None)
+            request = decompress_request(model.info, await model.compress(x), None)
         # Without the client's retries, so that refusals are seen.
         options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
         async with grpc.aio.insecure_channel(small_queue.target, options) as channel:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import entropyd
-from entropyd._pieces import Compression
+from entropyd._compression import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
@@ -35,9 +35,10 @@ def test_each_line_is_an_object_and_a_failure_is_found_by_its_request_id(
     logging_server: LocalServer, model: entropyd.Model
 ) -> None:
     with entropyd.Client(logging_server.target, token="hunter2") as client:  # noqa: S106 - no real token
-        client.compress(model.info, np.zeros((4, 3), np.float32))
+        logged = entropyd.Model(client._session, model.info)
+        logged.compress(np.zeros((4, 3), np.float32))
         with pytest.raises(entropyd.InvalidTensorError) as caught:
-            client.compress(model.info, np.full((4, 3), 1e30, np.float32))
+            logged.compress(np.full((4, 3), 1e30, np.float32))
     (failure,) = [
         line
         for line in lines(logging_server)

@@ -16,7 +16,7 @@ import pytest
 
 import entropyd
 from entropyd import priors
-from entropyd._pieces import Compression
+from entropyd._compression import Compression
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 

@@ -16,18 +16,18 @@ from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, UnavailableError
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.modeling.builder_pool import BuilderPool
-from entropyd_server.modeling.building import TableBuilder
 from entropyd_server.modeling.fit_frames import FITTING, FitState, advance_frame
+from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.protocol import LENGTH, Frame
 from entropyd_server.modeling.supervisor import WorkerSupervisor
-from entropyd_server.modeling.work import WorkLimits
+from entropyd_server.modeling.table_builder import TableBuilder
 from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from entropyd.contract.prior import Prior
-    from entropyd_server.modeling.building import BuiltTables
+    from entropyd_server.modeling.build_frames import BuiltTables
 
 pytest.importorskip("tensorflow_compression", reason="the modeling plane needs TensorFlow 2.14")
 
@@ -301,7 +301,7 @@ def test_a_turn_that_cannot_wait_is_refused_while_there_is_no_worker() -> None:
     rig = Rig()  # whose worker is never started
 
     async def take_turn() -> None:
-        async with rig.supervisor.turn(only_if_ready=True):
+        async with rig.supervisor.lease(only_if_ready=True):
             raise AssertionError("there is no worker")
 
     with pytest.raises(UnavailableError, match="was lost") as caught:
@@ -312,7 +312,7 @@ def test_a_turn_that_cannot_wait_is_refused_while_there_is_no_worker() -> None:
 
 def test_a_fit_that_a_worker_does_not_know_was_lost_with_the_one_before(rig: Rig) -> None:
     async def advance() -> Frame:
-        async with rig.supervisor.turn() as exchange:
+        async with rig.supervisor.lease() as exchange:
             return await exchange(advance_frame("begun elsewhere", 0.1), FITTING)
 
     with pytest.raises(UnavailableError, match="the fit with it") as caught:

@@ -33,8 +33,9 @@ def test_a_second_server_decodes_what_the_first_encoded(replica: LocalServer, mo
     x = np.random.default_rng(0).normal(0, 4, (10, 7, 3)).astype(np.float32)
     compressed = model.compress(x)
     with entropyd.Client(replica.target) as other:
-        restored = other.decompress(model.info, compressed)
-        assert other.compress(model.info, x).strings.tolist() == compressed.strings.tolist()
+        same = entropyd.Model(other._session, model.info)
+        restored = same.decompress(compressed)
+        assert same.compress(x).strings.tolist() == compressed.strings.tolist()
     np.testing.assert_array_equal(restored, model.decompress(compressed))
 
 
@@ -63,7 +64,7 @@ def test_a_damaged_model_is_data_loss_and_never_garbage(
     with LocalServer("--role", "coding", store=tmp_path.as_uri()) as running:
         with entropyd.Client(running.target) as client:
             with pytest.raises(entropyd.DataLossError, match="does not match its digests"):
-                client.compress(model.info, np.zeros((1, 3), np.float32))
+                entropyd.Model(client._session, model.info).compress(np.zeros((1, 3), np.float32))
 
 
 def test_a_signal_ends_the_server_and_its_worker(store_url: str) -> None:

@@ -50,16 +50,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: tuple[str, ModelInf
 def blocking(target: str, model: ModelInfo, **arguments: Any) -> Iterator[Callable[..., Any]]:
     """A call of a client that lives on between calls."""
     with entropyd.Client(target, **arguments) as client:
-        yield lambda bottleneck=X, progress=None: client.compress(model, bottleneck, progress=progress)
+        served = entropyd.Model(client._session, model)
+        yield lambda bottleneck=X, progress=None: served.compress(bottleneck, progress=progress)
 
 
 @contextmanager
 def asynchronous(target: str, model: ModelInfo, **arguments: Any) -> Iterator[Callable[..., Any]]:
     with asyncio.Runner() as runner:
         client = entropyd.aio.Client(target, **arguments)
+        served = entropyd.aio.Model(client._session, model)
 
         def compress(bottleneck: Any = X, progress: Any = None) -> Any:
-            return runner.get_loop().run_until_complete(client.compress(model, bottleneck, progress=progress))
+            return runner.get_loop().run_until_complete(served.compress(bottleneck, progress=progress))
 
         yield compress
         runner.run(client.close())

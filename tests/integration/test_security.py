@@ -201,20 +201,21 @@ def test_the_client_sends_its_token_and_raises_what_the_server_says(
     ):
         with entropyd.Client(server.target, credentials=files.trust, token=token) as client:
             with pytest.raises(error) as caught:
-                client.decompress(files.model, [b"x"], (1,))
+                entropyd.Model(client._session, files.model).decompress([b"x"], (1,))
         assert caught.value.reason == reason
         assert token is None or token not in str(caught.value)
     with entropyd.Client(server.target, credentials=files.trust, token=TOKENS[Scope.CODE]) as client:
         assert client.server_info().max_concurrent_calls == 1024
-        restored = client.decompress(files.model, client.compress(files.model, X))
+        model = entropyd.Model(client._session, files.model)
+        restored = model.decompress(model.compress(X))
     assert np.abs(restored - X).max() <= 0.5 + 1e-6
 
     async def asynchronously() -> None:
         async with entropyd.aio.Client(
             server.target, credentials=files.trust, token=TOKENS[Scope.CODE]
         ) as client:
-            compressed = await client.compress(files.model, X)
-            np.testing.assert_array_equal(await client.decompress(files.model, compressed), restored)
+            model = entropyd.aio.Model(client._session, files.model)
+            np.testing.assert_array_equal(await model.decompress(await model.compress(X)), restored)
 
     asyncio.run(asynchronously())
 
@@ -233,7 +234,7 @@ def test_a_client_takes_its_files_to_another_process_by_their_paths(
         entropyd.Client(server.target, credentials=files.trust, token_file=token_file) as client,
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere,
     ):
-        model = entropyd.Model(client, files.model)
+        model = entropyd.Model(client._session, files.model)
         assert elsewhere.submit(payload_of, model).result(60) == payload_of(model)
 
 
@@ -249,7 +250,7 @@ def test_a_token_is_asked_for_before_every_call(guarded: tuple[LocalServer, File
     ways: tuple[dict[str, Any], ...] = ({"token_file": token_file}, {"token": token_file.read_text})
     for way in ways:
         with entropyd.Client(server.target, credentials=files.trust, **way) as client:
-            model = entropyd.Model(client, files.model)
+            model = entropyd.Model(client._session, files.model)
             give("entropyd_wrong")
             with pytest.raises(entropyd.UnauthenticatedError):
                 model.compress(X)
@@ -259,7 +260,7 @@ def test_a_token_is_asked_for_before_every_call(guarded: tuple[LocalServer, File
     async def main() -> None:
         for way in ways:
             async with entropyd.aio.Client(server.target, credentials=files.trust, **way) as client:
-                model = entropyd.aio.Model(client, files.model)
+                model = entropyd.aio.Model(client._session, files.model)
                 give("entropyd_wrong")
                 with pytest.raises(entropyd.UnauthenticatedError):
                     await model.compress(X)

@@ -49,7 +49,7 @@ def coding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tuple[str
 def blocking(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
     """A client's calls, which are begun by a function that takes their timeout_s."""
     with entropyd.Client(target) as client, ThreadPoolExecutor() as threads:
-        model = entropyd.Model(client, info)
+        model = entropyd.Model(client._session, info)
         yield lambda timeout_s: threads.submit(model.compress, X, timeout_s=timeout_s)
 
 
@@ -60,7 +60,7 @@ def asynchronous(target: str, info: entropyd.ModelInfo) -> Iterator[Begin]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     client = entropyd.aio.Client(target)
-    model = entropyd.aio.Model(client, info)
+    model = entropyd.aio.Model(client._session, info)
     yield lambda timeout_s: asyncio.run_coroutine_threadsafe(model.compress(X, timeout_s=timeout_s), loop)
     asyncio.run_coroutine_threadsafe(client.close(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
@@ -115,6 +115,38 @@ def test_calls_go_on_over_a_connection_that_was_taken_for_silent_and_the_next_is
             until(lambda: gate.connections == 1, "the connection that was replaced stays open")
 
 
+class Busy(grpc.GenericRpcHandler):
+    """Answers health checks, and no other calls until it is done."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def service(self, details: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
+        def answer(*_: Any) -> bytes:
+            if details.method != "/grpc.health.v1.Health/Check":
+                self.done.wait(60)
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@both_clients
+def test_a_server_that_is_slow_keeps_its_connection(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], client: Callable[..., AbstractContextManager[Begin]]
+) -> None:
+    _, info = coding
+    busy = Busy()
+    server = grpc.server(ThreadPoolExecutor(8), handlers=[busy])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Gate(("127.0.0.1", port)) as gate, client("{}:{}".format(*gate.address), info) as begin:
+        for _ in range(2):
+            assert isinstance(begin(2).exception(), entropyd.DeadlineExceededError)
+        assert gate.connections == 1
+    busy.done.set()
+    server.stop(None)
+
+
 def streaming(server: LocalServer) -> bool:
     """Whether the server has a stream in hand."""
     with urlopen(f"{status_page_of(server)}metrics", timeout=30) as answer:  # noqa: S310 - our own server
@@ -145,7 +177,7 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place_and_one_that_
 
     async def by_aio() -> None:
         async with entropyd.aio.Client(target) as client:
-            model = entropyd.aio.Model(client, info)
+            model = entropyd.aio.Model(client._session, info)
             await model.compress(X)
             await asyncio.to_thread(ready.wait, 60)
             await asyncio.to_thread(forgotten.wait, 60)
@@ -176,7 +208,7 @@ def test_a_connection_that_is_forgotten_costs_no_call_and_no_place_and_one_that_
             stream = stub.CompressStream(sent())
             messages.put(coding_pb2.CompressStreamRequest(request_id="held"))
             assert next(stream).request_id == "held"
-            model = entropyd.Model(client, info)
+            model = entropyd.Model(client._session, info)
             model.compress(X)
             ready.wait(60)
             assert streaming(server)

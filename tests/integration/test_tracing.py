@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 import entropyd
 import entropyd.aio
 from entropyd import priors
-from entropyd._pieces import Compression
+from entropyd._compression import Compression
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.support.collector import Collector, Span
@@ -116,7 +116,7 @@ def test_a_trace_leads_from_the_client_to_the_kernel(
 ) -> None:
     with entropyd.Client(traced.target, tracing=True) as client:
         x = np.zeros((1, 20_000, 3), np.float32)  # too large to be coded where it arrives
-        spans = traced_call(collector, lambda: client.compress(model.info, x), 4)
+        spans = traced_call(collector, lambda: entropyd.Model(client._session, model.info).compress(x), 4)
     (call,), (served,) = spans["entropyd.Compress"], spans[COMPRESS]
     (queue,), (kernel,) = spans["queue"], spans["kernel"]
     assert (call.kind, served.kind, call.failed, served.failed) == (CLIENT, SERVER, False, False)
@@ -131,13 +131,15 @@ def test_a_trace_leads_from_the_client_to_the_kernel(
     assert kernel.attributes == {"entropyd.operation": "compress", "entropyd.units": 1, "entropyd.callers": 1}
 
 
-def test_an_array_in_pieces_is_one_span_of_the_client(
+def test_an_array_in_chunks_is_one_span_of_the_client(
     collector: Collector, traced: LocalServer, model: entropyd.Model
 ) -> None:
     x = np.zeros((3, 100_000, 3), np.float32)
     with entropyd.Client(traced.target, tracing=True) as client:
         client.server_info()
-        spans = traced_call(collector, lambda: client.compress(model.info, x), 1 + 3 * 3)
+        spans = traced_call(
+            collector, lambda: entropyd.Model(client._session, model.info).compress(x), 1 + 3 * 3
+        )
     (call,) = spans["entropyd.Compress"]
     assert {served.parent_id for served in spans[COMPRESS]} == {call.span_id}
     assert len(spans[COMPRESS]) == len(spans["queue"]) == len(spans["kernel"]) == 3
@@ -150,7 +152,7 @@ def test_a_refusal_is_told_by_both_ends_and_blamed_on_the_caller(
 
     def call() -> None:
         with pytest.raises(entropyd.InvalidTensorError) as caught:
-            client.compress(model.info, np.full((4, 3), np.nan, np.float32))
+            entropyd.Model(client._session, model.info).compress(np.full((4, 3), np.nan, np.float32))
         refused.append(caught.value)
 
     with entropyd.Client(traced.target, tracing=True) as client:
@@ -279,7 +281,9 @@ def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(
 ) -> None:
     async def main() -> None:
         async with entropyd.aio.Client(patient.target, tracing=True) as client:
-            call = asyncio.ensure_future(client.compress(model.info, np.zeros((4, 3), np.float32)))
+            call = asyncio.ensure_future(
+                entropyd.aio.Model(client._session, model.info).compress(np.zeros((4, 3), np.float32))
+            )
             await asyncio.to_thread(until, lambda: symbols_wait(patient, 12), "symbols wait")
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -359,7 +363,7 @@ def test_a_collector_that_is_away_costs_no_call(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     with LocalServer("--role", "coding", store=store_url) as running:
         with entropyd.Client(running.target) as client:
-            client.compress(model.info, np.zeros((4, 3), np.float32))
+            entropyd.Model(client._session, model.info).compress(np.zeros((4, 3), np.float32))
         assert running.stop() == 0
 
 

@@ -53,7 +53,7 @@ def large_call(server: FaultyServer) -> None:
 
 def call(server: FaultyServer, array: Any) -> None:
     with entropyd.Client(server.target, timeout_s=5) as client, contextlib.suppress(entropyd.EntropydError):
-        entropyd.Model(client, server.model).compress(array)
+        entropyd.Model(client._session, server.model).compress(array)
 
 
 HEALTH = "entropyd_server.rpc.health:Health.alive"
@@ -61,7 +61,7 @@ HEALTH = "entropyd_server.rpc.health:Health.alive"
 LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
     "entropyd_server.transport.server:Server._wait": (small_call, False),
     "entropyd_server.transport.turns:_Selector.select": (nothing, False),
-    "entropyd_server.batching.batcher:Batcher._hand_out": (large_call, True),
+    "entropyd_server.batching.batcher:Batcher._start_batches": (large_call, True),
     "entropyd_server.batching.batcher:Batcher._settle": (large_call, True),
     "asyncio.selector_events:BaseSelectorEventLoop.sock_accept": (scrape, True),
     "entropyd_server.observe.rates:Minute.add": (nothing, True),
@@ -76,8 +76,8 @@ STARTS = (
 )
 # What runs for one call, and is not told which, where it fails.
 CALLS = (
-    "entropyd_server.batching.batcher:Batcher._code_shares",
-    "entropyd_server.batching.batcher:Batcher._code_at_once",
+    "entropyd_server.batching.batcher:Batcher._run_together",
+    "entropyd_server.batching.batcher:Batcher._run_inline",
     "entropyd_server.batching.batcher:Batcher.submit",
     "entropyd_server.transport.call:Call.__init__",
     "entropyd_server.transport.server:Server._want_call",
@@ -87,8 +87,8 @@ READING, LOGGING = (
     "entropyd_server.modeling.protocol:Frame.from_blob",
     "asyncio.streams:StreamReader.readline",
 )
-WATCHING = "entropyd_server.modeling.work:WorkLimits.exceeded"
-JOINING = "entropyd_server.modeling.perturbation:Perturbed.joined"
+WATCHING = "entropyd_server.modeling.limits:WorkLimits.exceeded"
+JOINING = "entropyd_server.modeling.perturbation:Perturbed.join"
 
 
 class Outcome(NamedTuple):
@@ -212,7 +212,7 @@ def test_what_fails_for_want_of_memory_costs_a_call_alone(tmp_path: Path) -> Non
         FaultyServer(faults, tmp_path / "faults", "--role", "coding", store=store) as server,
         entropyd.Client(server.target) as client,
     ):
-        model = entropyd.Model(client, info)
+        model = entropyd.Model(client._session, info)
         for function in CALLS:
             server.fail(function)
             for _ in range(3):

@@ -79,7 +79,7 @@ def test_another_process_calls_with_a_client_and_a_config_that_were_sent_to_it(
 def test_an_asynchronous_model_connects_in_the_event_loop_that_uses_it(
     pool: ProcessPoolExecutor, server: LocalServer, model: entropyd.Model
 ) -> None:
-    here = entropyd.aio.Model(entropyd.aio.Client(server.target), model.info)
+    here = entropyd.aio.Model(entropyd.aio.Client(server.target)._session, model.info)
     there = pool.submit(aio_payload_of, here, X).result(60)
     assert there == aio_payload_of(here, X) == model.compress(X).payload
 
@@ -98,14 +98,14 @@ def test_a_copy_that_many_threads_use_first_opens_one_channel(
 ) -> None:
     copied: entropyd.Model = pickle.loads(pickle.dumps(model))  # noqa: S301
     opened: list[Any] = []
-    open_channel = type(copied._client)._open
+    open_channel = type(copied._session)._open
 
     @functools.wraps(open_channel)
-    def counted(client: Any, **options: Any) -> Any:
-        opened.append(client)
-        return open_channel(client, **options)
+    def counted(session: Any, **options: Any) -> Any:
+        opened.append(session)
+        return open_channel(session, **options)
 
-    monkeypatch.setattr(type(copied._client), "_open", counted)
+    monkeypatch.setattr(type(copied._session), "_open", counted)
     together = threading.Barrier(8)
 
     def use(_: int) -> bytes:
@@ -114,5 +114,5 @@ def test_a_copy_that_many_threads_use_first_opens_one_channel(
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(use, range(8))) == {model.compress(X).payload}
-    assert opened == [copied._client]
-    copied._client.close()
+    assert opened == [copied._session]
+    copied._session.close()

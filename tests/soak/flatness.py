@@ -1,7 +1,7 @@
 """Whether what processes hold grows.
 
-Owns the samples and the verdict. It must not know what the processes do. Invariant: the verdict compares the
-medians of the second and the last third of the time, so neither a warm-up nor a moment's peak decides it.
+The verdict compares the medians of the second and the last third of the time, so neither a warm-up nor a
+moment's peak decides it.
 """
 
 from __future__ import annotations

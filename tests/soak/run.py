@@ -1,7 +1,7 @@
 """The soak: `python -m tests.soak.run --minutes N`; `make soak` is three of them.
 
-Owns a server, its callers and the killing of its workers, and prints a verdict. Exit status 0 says that every
-visit ended as it must and that nothing grew.
+It starts a server and callers, kills the server's workers, and prints a verdict. Exit status 0 says that
+every call ended as it must and that nothing grew.
 """
 
 from __future__ import annotations

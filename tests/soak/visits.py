@@ -1,8 +1,4 @@
-"""What callers do to a server, rightly and wrongly.
-
-Owns the mix. It must not know how the server is watched. Invariant: every visit knows how it must end; one
-that ends otherwise raises.
-"""
+"""Calls of a server, right and wrong ones; each visit raises if it does not end as it must."""
 
 from __future__ import annotations
 
@@ -197,12 +193,13 @@ class Visitor:
         """A model that nobody made."""
         info = replace(model.info, id=f"{self._chance.getrandbits(256):064x}")
         with pytest.raises(entropyd.ModelNotFoundError):
-            await self._client.compress(info, self._array(model))
+            await entropyd.aio.Model(self._client._session, info).compress(self._array(model))
 
     async def damaged(self, model: entropyd.aio.Model) -> None:
         """A model whose object is damaged."""
+        info = replace(model.info, id=self._damaged)
         with pytest.raises(entropyd.DataLossError):
-            await self._client.compress(replace(model.info, id=self._damaged), self._array(model))
+            await entropyd.aio.Model(self._client._session, info).compress(self._array(model))
 
     async def cancelled(self, model: entropyd.aio.Model) -> None:
         """A call that its caller leaves."""

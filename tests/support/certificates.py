@@ -1,7 +1,4 @@
-"""Certificates for tests: an authority, and what it signs.
-
-Owns keys that live as long as a test. It must not know who shows them to whom.
-"""
+"""Certificates for tests: an authority, and what it signs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A real browser, without a window.
-
-Owns how Chromium is started: alone, with a profile of its own, asking nothing of the network by itself.
-"""
+"""A real browser without a window, with a profile of its own and no requests of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Random coding tables and integers, and the kernels called on plain integers.
 
-Owns what the tests of the coding plane draw from. It must not know what any of them proves. Invariant:
-tables are legal, escapes and empty intervals included, and integers reach the last one that can be coded.
+Invariant: tables are legal, escapes and empty intervals included, and integers reach the last one that can be
+coded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""An OpenTelemetry collector: what exporters send to its socket, it keeps.
-
-Owns the socket and the spans. It must not know who sends.
-"""
+"""An OpenTelemetry collector that keeps the spans that exporters send to it."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
@@ -62,12 +57,7 @@ class Collector:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

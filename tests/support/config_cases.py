@@ -1,6 +1,5 @@
 """Random configurations of models, as constructor arguments.
 
-Owns what the tests of identity and of the wire draw from. It must not know what any of them proves.
 Invariant: every configuration that is drawn is legal; every family, dtype and optional argument occurs.
 """
 

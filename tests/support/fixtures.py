@@ -9,12 +9,15 @@ import pytest
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
+from tests.support.interpreters import SERVER
 from tests.support.operations import status_page_of
 from tests.support.replicas import Replica, start_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LocalServer._program = SERVER
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""Callers that keep servers busy, and count right answers.
+"""Callers that keep servers busy, and count right responses.
 
-Owns the load that tests of replicas put on while they kill, stop and restart. It must not know any server.
-Invariant: an answer that is wrong, or a call that fails, ends the load with an error.
+A wrong response or a failed call ends the load with an error.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ def free_ports(count: int) -> list[int]:
 
 
 class Load:
-    """What the callers have done so far: `right` compressions and decompressions with the right answer."""
+    """Counts the callers' compressions and decompressions with the right result, `right`."""
 
     def __init__(self) -> None:
         self.right = 0
         self._changed = asyncio.Condition()
 
     async def count(self) -> None:
-        """One more."""
+        """Adds one."""
         async with self._changed:
             self.right += 1
             self._changed.notify_all()
 
     async def answers(self, more: int) -> None:
-        """Waits for that many right answers from now on."""
+        """Waits for that many more right results."""
         enough = self.right + more
         async with self._changed:
             await self._changed.wait_for(lambda: self.right >= enough)
@@ -57,14 +56,15 @@ async def under_load(models: Sequence[entropyd.Model], target: str) -> AsyncIter
         ending = asyncio.Event()
 
         async def caller(number: int) -> None:
-            model = models[number % len(models)].info
+            info = models[number % len(models)].info
+            model = entropyd.aio.Model(client._session, info)
             shape = (3, 40, *model.config.prior_shape)
             x = np.random.default_rng(number).normal(0, 3, shape).astype(model.config.bottleneck_dtype)
-            expected = (await client.compress(model, x)).payload
+            expected = (await model.compress(x)).payload
             while not ending.is_set():
-                compressed = await client.compress(model, x)
+                compressed = await model.compress(x)
                 assert compressed.payload == expected
-                values = await client.decompress(model, compressed)
+                values = await model.decompress(compressed)
                 assert np.abs(values - x).max() <= 0.5 + 1e-6
                 await load.count()
 

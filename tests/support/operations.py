@@ -1,7 +1,4 @@
-"""What tests of operations have in common.
-
-Owns where a running server's pages are found, and waiting that ends.
-"""
+"""Finds a running server's pages, and waits for conditions with a limit."""
 
 from __future__ import annotations
 

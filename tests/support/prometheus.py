@@ -1,7 +1,4 @@
-"""A real Prometheus server that scrapes one entropyd.
-
-Owns its process, folder and port. It must not know what is asked of it.
-"""
+"""A real Prometheus server that scrapes one entropyd."""
 
 from __future__ import annotations
 
@@ -21,8 +18,6 @@ from tests.support.machine import program
 from tests.support.operations import until
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -63,12 +58,7 @@ class Prometheus:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
         self._log.close()

@@ -1,11 +1,10 @@
 """A range coder to read, in plain Python integers, against which the kernels are tested.
 
-Owns the bit stream a second time, written as arithmetic on one unbounded integer rather than on machine
-words: there is no carry, no delayed word and no renormalised base. It must not share code with the kernels
-or import numpy. Invariant: where it is slow or wasteful it is clearer for it.
+It computes the bit stream on one unbounded integer: there is no carry, no delayed word and no renormalised
+base. It shares no code with the kernels and imports no numpy. Where a slow way is clearer, it takes that.
 
-A table row is (cumulative, cdf_offset): a list 0, ..., 2^precision that does not fall, and the integer
-that its first interval stands for. The last interval is the escape symbol.
+A table row is (cumulative, cdf_offset): a list 0, ..., 2^precision that does not fall, and the integer that
+its first interval stands for. The last interval is the escape symbol.
 """
 
 from __future__ import annotations

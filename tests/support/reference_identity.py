@@ -1,7 +1,7 @@
 """Model ids and tables digests as docs/identity.md describes them, by the standard library alone.
 
-Owns a second implementation, written from that page as a client in another language would be. It must not
-import entropyd or NumPy, nor be fast.
+A second implementation, written from that page as a client in another language would be: without entropyd or
+NumPy, and slow.
 """
 
 from __future__ import annotations

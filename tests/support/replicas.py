@@ -1,6 +1,6 @@
 """Servers with the coding role on one store, each at an address that outlives its process.
 
-Owns their processes. It must not know who calls them. Invariant: leaving `start_replicas` ends every process.
+Leaving `start_replicas` ends every process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from entropyd_server.local import LocalServer
+from tests.support.interpreters import CODING_SERVER
 from tests.support.load import free_ports
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 _CALLS_WITHIN_S = 60.0
 
 
+class _CodingServer(LocalServer):
+    _program = CODING_SERVER
+
+
 class Replica:
-    """One of them.
+    """A server with the coding role.
 
     Args:
       port: Where it listens.
@@ -45,7 +50,7 @@ class Replica:
     def start(self) -> None:
         """Starts a process, with an empty cache; `wait` says when it serves."""
         flags = ["--role", "coding", "--drain-seconds", "1", "--metrics-listen", self._metrics]
-        server = LocalServer(*flags, listen=self.address, store=self._store_url, wait=False)
+        server = _CodingServer(*flags, listen=self.address, store=self._store_url, wait=False)
         self._server = self._stack.enter_context(server)
 
     def wait(self) -> None:
@@ -58,7 +63,7 @@ class Replica:
         return self._server.process.poll() is not None
 
     def kill(self) -> None:
-        """Ends its process without a word."""
+        """Kills its process."""
         self._server.process.send_signal(signal.SIGKILL)
         self._server.process.wait()
 
@@ -84,7 +89,7 @@ class Replica:
         )
 
     def wait_for_calls(self) -> None:
-        """Waits until it has answered one."""
+        """Waits until it has answered a call."""
         until = time.monotonic() + _CALLS_WITHIN_S
         while not self.sample("entropyd_requests_total", code="OK"):
             assert time.monotonic() < until, f"{self.address} was not called"

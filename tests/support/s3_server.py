@@ -1,7 +1,7 @@
-"""An S3 server over HTTP in a process of its own: moto's, on a port of its own choice.
+"""An S3 server over HTTP in a process of its own: moto's, on a free port.
 
-Owns the process, and what moto lacks of AWS for the tests: AWS decides `If-None-Match` and stores in one
-step, moto in two, so writes take turns here. docs/replicas.md names what else differs.
+AWS decides `If-None-Match` and stores in one step, moto in two, so writes are serialised here.
+docs/replicas.md names what else differs.
 
 `python -m tests.support.s3_server` prints its port and serves until it is told to stop.
 """
@@ -17,7 +17,6 @@ from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -46,12 +45,7 @@ class S3Server:
             self.put(bucket)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def put(self, path: str, body: bytes = b"") -> None:

@@ -1,7 +1,4 @@
-"""A model put into a store without a modeling plane, for servers that only code.
-
-Owns a small model with supplied tables. It must not know what a test does with it.
-"""
+"""A small model with supplied tables, put into a store without a modeling plane."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A TCP proxy that can be slow, stop answering, or forget its connections, as networks do.
+"""A TCP proxy that can be slow, stop passing bytes on, or forget its connections, as networks do.
 
-Invariant: bytes keep their order, and none is lost but those of connections that were forgotten.
+Invariant: bytes keep their order, and only those of forgotten connections are lost.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
@@ -24,7 +22,7 @@ class Gate:
 
     Attributes:
       address: Host and port that it listens on.
-      delay_s: How long every piece of an answer is held back.
+      delay_s: How long every part of a response is held back, in seconds.
       answered_bytes: Bytes that went back to those who connected.
     """
 
@@ -40,12 +38,7 @@ class Gate:
         self.address: tuple[str, int] = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -1,16 +1,13 @@
-"""A stored model, as the asynchronous client gives it.
-
-Owns the public class `entropyd.aio.Model`, the twin of `entropyd.Model`. It must not know how a call is made:
-its client does that.
-"""
+"""A stored model with awaitable calls."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from entropyd import _calls, _modeling_calls
-from entropyd._attributes import ModelAttributes
-from entropyd.contract.errors import CorruptStringError
+from entropyd import _messages
+from entropyd._compression import Compression
+from entropyd._decompression import Decompression
+from entropyd._model_base import ModelBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,20 +15,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd._calls import ModelInfo
-    from entropyd._modeling_calls import Perturbed
-    from entropyd.aio._client import Client
+    from entropyd._messages import Perturbed
+    from entropyd.aio._session import Session
     from entropyd.archive import CompressedTensor, MeasuredTensor
 
 
-class Model(ModelAttributes):
-    """`entropyd.Model` with awaitables; `tables` stands for its `cdf` and `cdf_offset`."""
+class Model(ModelBase):
+    """`entropyd.Model` with awaitables; `tables` takes the place of its `cdf` and `cdf_offset`."""
 
-    _client: Client
-
-    def __init__(self, client: Client, info: ModelInfo) -> None:
-        super().__init__(info)
-        self._client = client
+    _session: Session
 
     async def compress(
         self,
@@ -41,7 +33,7 @@ class Model(ModelAttributes):
         progress: Callable[[int, int], None] | None = None,
     ) -> MeasuredTensor:
         """See entropyd.Model.compress."""
-        return await self._client.compress(self.info, bottleneck, timeout_s, progress)
+        return await self._session.run(lambda: Compression(self.info, bottleneck), timeout_s, progress)
 
     @overload
     async def decompress(
@@ -75,13 +67,10 @@ class Model(ModelAttributes):
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """See entropyd.Model.decompress."""
-        try:
-            array = await self._client.decompress(self.info, strings, broadcast_shape, timeout_s, progress)
-        except CorruptStringError as error:
-            if on_error == "raise" or error.partial is None:
-                raise
-            return error.partial, _calls.damaged_mask(self.info, error.partial, error.units)
-        return array if on_error == "raise" else (array, _calls.damaged_mask(self.info, array))
+        restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = await self._session.run(
+            lambda: Decompression(self.info, strings, broadcast_shape, on_error), timeout_s, progress
+        )
+        return restored
 
     async def __call__(
         self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
@@ -99,26 +88,26 @@ class Model(ModelAttributes):
         timeout_s: float | None = None,
     ) -> Perturbed:
         """See entropyd.Model.perturb."""
-        return await self._client.perturb(
-            self.info, bottleneck, training=training, gradient=gradient, timeout_s=timeout_s
-        )
+        call = _messages.perturb(self.info, bottleneck, training=training, gradient=gradient)
+        return await self._session.call(call, timeout_s)
 
     async def get_weights(self) -> list[npt.NDArray[Any]]:
         """See entropyd.Model.get_weights."""
-        return await self._client.weights(self.info)
+        return await self._session.call(_messages.get_weights(self.info))
 
     async def set_weights(self, weights: Sequence[Any]) -> Model:
         """See entropyd.Model.set_weights."""
-        return await self._client.set_weights(self.info, weights)
+        info = await self._session.call(_messages.set_weights(self.info, weights))
+        return Model(self._session, info)
 
     async def export(self) -> bytes:
         """See entropyd.Model.export."""
-        return await self._client.export_model(self.info)
+        return await self._session.call(_messages.export_model(self.info))
 
     async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
-        return (await self._client.tables(self.id))[:2]
+        return (await self._session.call(_messages.get_tables(self.info)))[:2]
 
     async def quantization_offset(self) -> npt.NDArray[Any] | None:
         """See entropyd.Model.quantization_offset."""
-        return _modeling_calls.quantization_offset(self.info, await self._client.tables(self.id))
+        return self._offset_of(await self._session.call(_messages.get_tables(self.info)))

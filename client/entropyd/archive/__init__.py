@@ -1,15 +1,19 @@
 """Compressed tensors, in memory and in files: `CompressedTensor`, `Archive`, `ArchiveWriter`.
 
-docs/archive.md describes the format. tensor: the value; layout, heads and varints: the bytes of a file;
-exact: elements that come back exactly; writer with pending, and reader with structure, blocks and selection:
-files; recovery and verification: files that are damaged; embedded: a model inside a file; source: where bytes
-are.
+docs/archive.md describes the format. The modules, from the bytes up:
+
+- layout, varints, chunk_headers: the bytes of a file; source: where they are
+- units, exact: bit strings and exact elements of coding units; embedded: a model inside a file
+- blocks, stored, structure, selection: reading parts; recovery, verification: damaged files
+- reader, pending, writer: reading and writing whole files
+- tensor, archive: the public values
 """
 
+from entropyd.archive.archive import Archive
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.reader import Archive
-from entropyd.archive.tensor import CompressedTensor, MeasuredTensor, RateReport
+from entropyd.archive.tensor import CompressedTensor, MeasuredTensor
+from entropyd.archive.units import RateReport
 from entropyd.archive.verification import Verification, verify
 from entropyd.archive.writer import ArchiveWriter
 

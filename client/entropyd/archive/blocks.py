@@ -1,7 +1,7 @@
-"""Blocks as they are stored, and the index that finds them.
+"""Stored blocks, and the index that finds them.
 
-Invariant: a block whose bytes do not match their checksums, or cannot be read, is a damaged block and says
-why; it is never other units.
+Invariant: a block that cannot be read, or does not match its checksums, is a damaged block that says why; it
+never holds other units.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -23,22 +23,22 @@ from entropyd.archive.layout import (
     EXACT_BLOCK,
     ChunkFrame,
     LayoutError,
-    parse_chunk_head,
+    parse_chunk_header,
 )
 from entropyd.contract.integrity import checksum
 
 if TYPE_CHECKING:
     from entropyd.archive.source import Source
 
-# Far above any head that is written; a damaged frame cannot make a reader ask for more.
-MAX_HEAD_BYTES = 1 << 24
-# An offset that no block can have.
+# Far more than any header has; a damaged frame must not make a reader allocate more.
+MAX_HEADER_BYTES = 1 << 24
+# Offset of a block that is gone; no block can have it.
 LOST = 0
 
 
 @dataclass(frozen=True, eq=False)
 class StoredBlock:
-    """Some neighbouring coding units of an archive.
+    """Adjacent coding units of an archive.
 
     Attributes:
       first_unit: Number of the first unit.
@@ -56,7 +56,7 @@ class StoredBlock:
 
     @classmethod
     def lost(cls, first_unit: int, end_unit: int, damage: str) -> StoredBlock:
-        """A block of which nothing is known but its units."""
+        """A block whose units are known, and nothing else."""
         return cls(first_unit, np.zeros(end_unit - first_unit, np.uint32), b"", damage=damage)
 
     @property
@@ -87,8 +87,8 @@ class Index:
       entries: `layout.ENTRY` [blocks] in order of their units; LOST for the offset of one that is gone.
       units: Number of coding units.
       items: Length of the first batch axis; 1 without batch axes.
-      torn_units: Coding units that are known to have followed, in a block that is cut off.
-      complete: Whether the file says that nothing followed.
+      torn_units: Coding units of a block after these that is cut off.
+      complete: Whether these are all coding units of the file.
     """
 
     entries: npt.NDArray[Any]
@@ -98,7 +98,7 @@ class Index:
     complete: bool = True
 
     def block_of(self, unit: int) -> int:
-        """The block that holds a unit."""
+        """Number of the block that holds a unit."""
         return bisect_right(self.entries["first_unit"], unit) - 1
 
     def place(self, block: int) -> tuple[int, int, int]:
@@ -109,22 +109,22 @@ class Index:
         return offset, first_unit, self.units
 
 
-def read_chunk_head(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
-    """Frame and head of the chunk at `offset`, whose data are not read, and may end behind the source.
+def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
+    """Reads frame and header of the chunk at `offset`; its data may reach beyond the end of the source.
 
     Raises:
       LayoutError: If they do not match their checksum.
     """
     start = source.read_at(offset, CHUNK.size)
     frame = ChunkFrame.unpack(start)
-    if frame.head_bytes > MAX_HEAD_BYTES:
-        raise LayoutError(f"has a chunk head of {frame.head_bytes} bytes")
-    rest = source.read_at(offset + CHUNK.size, frame.head_bytes + CHECKSUM.size)
-    return parse_chunk_head(start + rest)
+    if frame.header_bytes > MAX_HEADER_BYTES:
+        raise LayoutError(f"has a chunk header of {frame.header_bytes} bytes")
+    rest = source.read_at(offset + CHUNK.size, frame.header_bytes + CHECKSUM.size)
+    return parse_chunk_header(start + rest)
 
 
-def read_block_head(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHead]:
-    """Frame and head of the block at a place of the index.
+def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHeader]:
+    """Reads frame and header of the block at a place of the index.
 
     Raises:
       LayoutError: If it is damaged, lost, cut off, or another block.
@@ -132,52 +132,52 @@ def read_block_head(source: Source, place: tuple[int, int, int]) -> tuple[ChunkF
     offset, first_unit, end_unit = place
     if offset == LOST:
         raise LayoutError("is lost")
-    frame, content = read_chunk_head(source, offset)
+    frame, content = read_chunk_header(source, offset)
     if frame.kind not in {BLOCK, EXACT_BLOCK}:
         raise LayoutError("is not where the index says")
-    head = BlockHead.parse(frame.kind, content)
-    if (head.first_unit, len(head.lengths)) != (first_unit, end_unit - first_unit):
+    header = BlockHeader.parse(frame.kind, content)
+    if (header.first_unit, len(header.lengths)) != (first_unit, end_unit - first_unit):
         raise LayoutError("is not the one that the index says")
     if offset + frame.chunk_bytes > source.size:
         raise LayoutError("is cut off")
-    exact_bytes = frame.data_bytes - head.payload_bytes
+    exact_bytes = frame.data_bytes - header.payload_bytes
     if exact_bytes < 0 or (exact_bytes > 0) != (frame.kind == EXACT_BLOCK):
         raise LayoutError("has lengths that do not add up to its data")
-    return frame, head
+    return frame, header
 
 
 def read_block(source: Source, place: tuple[int, int, int], exact_dtype: str | None) -> StoredBlock:
-    """The block at a place of the index, checked.
+    """Reads and checks the block at a place of the index.
 
     Args:
-      source: Where it is.
+      source: The archive.
       place: Offset, first unit, and unit after the last one.
-      exact_dtype: The archive's.
+      exact_dtype: That of the archive.
     """
     offset, first_unit, end_unit = place
     try:
-        frame, head = read_block_head(source, place)
+        frame, header = read_block_header(source, place)
         data = source.read_at(offset + frame.data_offset, frame.data_bytes)
-        payload, exact_content = data[: head.payload_bytes], data[head.payload_bytes :]
-        if checksum(data, head.lengths) != frame.data_crc32c:
+        payload, exact_content = data[: header.payload_bytes], data[header.payload_bytes :]
+        if checksum(data, header.lengths) != frame.data_crc32c:
             damage = "the bit strings do not match their checksum"
             return StoredBlock(
-                first_unit, head.lengths, payload.ljust(head.payload_bytes, b"\0"), damage=damage
+                first_unit, header.lengths, payload.ljust(header.payload_bytes, b"\0"), damage=damage
             )
-        exact = _exact(head, exact_content, exact_dtype)
+        exact = _exact(header, exact_content, exact_dtype)
     except LayoutError as error:
         return StoredBlock.lost(first_unit, end_unit, f"the block {error}")
     except OSError as error:
         return StoredBlock.lost(first_unit, end_unit, f"the block cannot be read: {error.strerror}")
-    return StoredBlock(first_unit, head.lengths, payload, exact)
+    return StoredBlock(first_unit, header.lengths, payload, exact)
 
 
-def _exact(head: BlockHead, content: bytes, dtype: str | None) -> ExactElements | None:
-    if not head.exact_elements:
+def _exact(header: BlockHeader, content: bytes, dtype: str | None) -> ExactElements | None:
+    if not header.exact_elements:
         return None
     if dtype is None:
-        raise LayoutError("has exact elements in a file that says nothing of their dtype")
-    exact = ExactElements.unpack(content, dtype, head.elements_per_unit * len(head.lengths))
-    if len(exact) != head.exact_elements:
-        raise LayoutError(f"has {len(exact)} exact elements; its head says {head.exact_elements}")
+        raise LayoutError("has exact elements in a file without their dtype")
+    exact = ExactElements.unpack(content, dtype, header.elements_per_unit * len(header.lengths))
+    if len(exact) != header.exact_elements:
+        raise LayoutError(f"has {len(exact)} exact elements; its header says {header.exact_elements}")
     return exact

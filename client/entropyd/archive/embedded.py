@@ -1,8 +1,7 @@
 """A model inside an archive: the configuration and the coding tables themselves.
 
-Owns the bytes of the MODL chunk, and the digest that ties tables to what was coded with them. It must not
-know a server. Invariant: an EmbeddedModel's id and digest follow from what it holds, so one that says it
-belongs to an archive does.
+Invariant: id and digest are computed from the content, so a model whose id and digest are those of an archive
+decodes it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from entropyd.archive.layout import LayoutError
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.by_value import ByValue
 from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
@@ -27,8 +27,9 @@ from entropyd.contract.tables import RawTables
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.archive.tensor import CompressedTensor
     from entropyd.contract.config import ModelConfig
+
+_Units = TypeVar("_Units", bound=CompressedUnits)
 
 _HEAD = struct.Struct("<IQI")
 # Follows where there is a quantization offset: how many numbers it has.
@@ -37,7 +38,7 @@ _OFFSETS = struct.Struct("<I")
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedModel(ByValue):
-    """All that decoding needs.
+    """Everything that decoding needs.
 
     Attributes:
       config: The configuration, whose hash is the model id.
@@ -73,19 +74,18 @@ class EmbeddedModel(ByValue):
 
     @cached_property
     def standalone_config(self) -> ModelConfig:
-        """A configuration that brings its tables along, for a server that does not have this model.
+        """A configuration that includes the tables, for a server that does not have this model.
 
-        Its id is another one, because tables that are supplied are part of the identity; its tables_digest
-        is the same.
+        Its id differs, because supplied tables are part of the identity; its tables_digest is the same.
         """
         return self.config.with_tables(self._tables)
 
-    def standalone(self, tensor: CompressedTensor) -> CompressedTensor:
+    def standalone(self, tensor: _Units) -> _Units:
         """A tensor of this model, as one of the model that `standalone_config` makes."""
         return dataclasses.replace(tensor, model_id=self.standalone_config.model_id)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """Renders head and data of a MODL chunk."""
+        """Renders header and data of a MODL chunk."""
         document = self.config.canonical_json
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         head = _HEAD.pack(len(document), len(self.cdf), len(self.cdf_offset))
@@ -96,11 +96,11 @@ class EmbeddedModel(ByValue):
         return head, deflate.compress(raw) + deflate.flush()
 
     @classmethod
-    def parse(cls, head: bytes, data: bytes) -> EmbeddedModel:
+    def parse(cls, header: bytes, data: bytes) -> EmbeddedModel:
         """Reads a MODL chunk."""
         try:
-            config_bytes, cdf_length, rows = _HEAD.unpack(head[: _HEAD.size])
-            (offsets,) = _OFFSETS.unpack(head[_HEAD.size :]) if len(head) > _HEAD.size else (0,)
+            config_bytes, cdf_length, rows = _HEAD.unpack(header[: _HEAD.size])
+            (offsets,) = _OFFSETS.unpack(header[_HEAD.size :]) if len(header) > _HEAD.size else (0,)
             first_offset = config_bytes + 4 * (cdf_length + rows)
             raw_bytes = first_offset + 8 * offsets
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)

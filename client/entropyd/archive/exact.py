@@ -1,10 +1,10 @@
-"""Elements of an array that come back exactly as they were, whatever the bit strings say.
+"""Elements of an array that are restored exactly, in place of what the bit strings decode to.
 
 Missing values (NaN, fill values) and the few elements that rounding would carry beyond an error bound are
 stored beside the bit strings. docs/archive.md describes the bytes.
 
-Invariant: memory is that of the runs of equal neighbours, however long they are, and `unpack(pack())` gives
-the same elements, bit for bit.
+Invariant: memory grows with the number of runs of equal neighbours, not with their length, and
+`unpack(pack())` gives the same elements, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
 from entropyd.contract.arrays import read_array
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-# dtype's name -> bit patterns of its elements, as they are stored.
+# Name of a dtype -> dtype of the stored bit patterns.
 BIT_PATTERNS: dict[str, np.dtype[Any]] = {
     "float16": np.dtype("<u2"),
     "bfloat16": np.dtype("<u2"),
     "float32": np.dtype("<u4"),
     "float64": np.dtype("<u8"),
 }
-# Of what is packed, before deflating: a few bytes of a hostile file must not take all of the memory.
+# Before deflating: a few bytes of a hostile file must not take all memory.
 MAX_PACKED_BYTES = 1 << 26
 
 
 def exact_dtype_name(dtype: npt.DTypeLike) -> str:
-    """Name of a dtype that exact elements can have.
+    """Name of a dtype of exact elements.
 
     Raises:
-      InvalidTensorError: If they cannot.
+      InvalidTensorError: If exact elements cannot have it.
     """
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in BIT_PATTERNS:
         found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
-        raise InvalidTensorError.of([Violation("the array", found)])
+        raise InvalidTensorError.at("the array", found)
     return name
 
 
@@ -56,8 +56,8 @@ class ExactElements:
 
     Attributes:
       dtype: Name of the array's dtype: float16, bfloat16, float32 or float64.
-      elements: Size of the array; 0 will do where there are no exact elements.
-      starts: int64 [runs], position of each run's first element in row-major order, rising.
+      elements: Size of the array; may be 0 where there are no exact elements.
+      starts: int64 [runs], position of each run's first element in row-major order, ascending.
       counts: int64 [runs], elements of each run, at least 1.
       bits: uint16, uint32 or uint64 [runs], the bit pattern of each run's elements.
     """
@@ -84,13 +84,14 @@ class ExactElements:
           mask: Boolean, of the same shape.
 
         Raises:
-          InvalidTensorError: If the array has another dtype or is masked itself, or the mask is no such one.
+          InvalidTensorError: If the array has another dtype or is a masked array, or the mask has another
+            dtype or shape.
         """
         array, _ = read_array("the array", array)
         name, chosen = exact_dtype_name(array.dtype), read_array("the mask", mask)[0]
         if chosen.dtype != np.bool_ or chosen.shape != array.shape:
             found = f"has dtype {chosen.dtype} and shape {chosen.shape}; expected bool and {array.shape}"
-            raise InvalidTensorError.of([Violation("the mask", found)])
+            raise InvalidTensorError.at("the mask", found)
         positions = np.flatnonzero(chosen)
         if not len(positions):
             return cls.none(name, array.size)
@@ -99,11 +100,11 @@ class ExactElements:
 
     @classmethod
     def joined(cls, parts: Sequence[tuple[int, ExactElements]], dtype: npt.DTypeLike, elements: int) -> Self:
-        """The elements of an array that consists of several ones.
+        """The elements of several arrays, one after the other, as those of one array.
 
         Args:
-          parts: Position where each part's array begins, rising, and its exact elements.
-          dtype: Of all of them.
+          parts: Position where each array begins, ascending, and its exact elements.
+          dtype: The dtype of all.
           elements: Size of the whole array.
         """
         parts = [(begin, part) for begin, part in parts if len(part.starts)]
@@ -126,7 +127,7 @@ class ExactElements:
         counts: npt.NDArray[np.int64],
         bits: npt.NDArray[Any],
     ) -> Self:
-        """Joins runs that touch and are equal, so that the same elements always are the same runs."""
+        """Joins adjacent runs of equal bits, so that equal elements have equal runs."""
         apart = (starts[1:] != starts[:-1] + counts[:-1]) | (bits[1:] != bits[:-1])
         first = np.concatenate(([0], np.flatnonzero(apart) + 1))
         return cls(dtype, elements, starts[first], np.add.reduceat(counts, first), bits[first])
@@ -136,7 +137,7 @@ class ExactElements:
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
-        """int64 [n], where the elements are in the array's row-major order, rising."""
+        """int64 [n], positions of the elements in the array's row-major order, ascending."""
         ends = np.cumsum(self.counts)
         positions: npt.NDArray[np.int64] = np.repeat(self.starts - (ends - self.counts), self.counts)
         positions += np.arange(len(positions))
@@ -149,7 +150,7 @@ class ExactElements:
         return bits if self.dtype == "bfloat16" else bits.view(np.dtype(self.dtype).newbyteorder("<"))
 
     def part(self, first: int, last: int) -> Self:
-        """Those at positions from `first` to `last`, not included, of an array that begins at `first`."""
+        """The elements of the part of the array from position `first` to `last`, not included."""
         if first >= last:
             return self.none(self.dtype)
         a = int(np.searchsorted(self.starts + self.counts, first, "right"))
@@ -159,10 +160,10 @@ class ExactElements:
         return type(self)(self.dtype, last - first, starts - first, counts, self.bits[a:b])
 
     def applied(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The array with these elements in their places: a copy, or itself where there are none.
+        """A copy of the array with these elements in their places; the array itself where there are none.
 
         Args:
-          array: Any shape of as many elements, in the same dtype; also uint16 bit patterns for bfloat16.
+          array: Any shape of that size, in the same dtype; uint16 bit patterns will do for bfloat16.
 
         Raises:
           ValueError: If it has another dtype or size.
@@ -177,10 +178,10 @@ class ExactElements:
         return whole
 
     def pack(self) -> bytes:
-        """Renders them: a raw deflate stream of the distinct values and of the runs; nothing where none are.
+        """Renders a raw deflate stream of the distinct values and of the runs; nothing where there are none.
 
         Raises:
-          InvalidTensorError: If they are in too many runs; takes some 10 million of them.
+          InvalidTensorError: If there are too many runs: about 10 million.
         """
         if not len(self.starts):
             return b""
@@ -192,21 +193,21 @@ class ExactElements:
         if len(raw) > MAX_PACKED_BYTES:
             found = f"has exact elements in {len(self.starts)} runs, which take {len(raw)} bytes"
             what = f"{found}; expected at most {MAX_PACKED_BYTES}"
-            raise InvalidTensorError.of([Violation("the array", what)])
+            raise InvalidTensorError.at("the array", what)
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         return deflate.compress(raw) + deflate.flush()
 
     @classmethod
     def unpack(cls, content: bytes, dtype: npt.DTypeLike, elements: int) -> Self:
-        """Reads what `pack` made, in bounded memory whatever it is.
+        """Reads packed elements, in bounded memory whatever the content.
 
         Args:
-          content: The bytes.
-          dtype: Of the array.
+          content: What `pack` returned.
+          dtype: dtype of the array.
           elements: Size of the array.
 
         Raises:
-          LayoutError: If it is anything else, or leaves the array.
+          LayoutError: If it is anything else, or an element lies beyond the array.
         """
         name = exact_dtype_name(dtype)
         if not content:
@@ -217,10 +218,10 @@ class ExactElements:
         if len(numbers) % 3 or not len(numbers):
             raise LayoutError("has exact elements that do not end where they should")
         gaps, counts, number = numbers.reshape(-1, 3).T
-        # Each step is below 2^63, so that a sum that overflows is less than the one before.
+        # Each step is below 2^63: a sum that overflows is less than the one before.
         ends = np.cumsum(np.stack([gaps, counts], axis=1).reshape(-1))
-        leaves = int(ends[-1]) > elements or bool((ends[1:] < ends[:-1]).any())
-        if leaves or not counts.all() or int(number.max()) >= len(table):
+        beyond = int(ends[-1]) > elements or bool((ends[1:] < ends[:-1]).any())
+        if beyond or not counts.all() or int(number.max()) >= len(table):
             raise LayoutError("has exact elements where none can be")
         starts = ends[::2].astype(np.int64)
         return cls._of_runs(name, elements, starts, counts.astype(np.int64), table[number.astype(np.int64)])
@@ -245,7 +246,7 @@ def _inflated(content: bytes) -> bytes:
 
 
 def _table(raw: bytes, pattern: np.dtype[Any]) -> tuple[npt.NDArray[Any], bytes]:
-    """The distinct values, and the bytes behind them."""
+    """The distinct values, and the bytes after them."""
     start = next((place + 1 for place, byte in enumerate(raw[:MAX_GROUPS]) if byte < 0x80), 0)
     count = int(unpacked_varints(raw[:start])[0]) if start else 0
     end = start + count * pattern.itemsize
@@ -253,5 +254,5 @@ def _table(raw: bytes, pattern: np.dtype[Any]) -> tuple[npt.NDArray[Any], bytes]
         raise LayoutError("has exact elements without their values")
     table = np.frombuffer(raw, pattern, count, start)
     if not (table[1:] > table[:-1]).all():
-        raise LayoutError("has exact elements whose values do not rise")
+        raise LayoutError("has exact elements whose values are not ascending")
     return table, raw[end:]

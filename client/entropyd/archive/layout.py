@@ -1,12 +1,12 @@
 """The bytes of an archive: prefix, chunks, footer, as docs/archive.md describes them.
 
-Invariant: every structural byte is under a checksum, so parsing what packing made gives it back, and parsing
-anything else is a LayoutError that says what is wrong. `heads` has what is in a chunk.
+Invariant: a checksum covers every structural byte; parsing inverts packing, and parsing anything else is a
+LayoutError that says what is wrong. `chunk_headers` has the headers of each kind of chunk.
 
 Integers are little-endian and unsigned. An archive is a prefix, chunks, and a footer:
 
     prefix  magic 8 | version u32 | CRC32C of both u32
-    chunk   kind 4 | head bytes u32 | data bytes u64 | data CRC32C u32 | head | CRC32C so far u32 | data
+    chunk   kind 4 | header bytes u32 | data bytes u64 | data CRC32C u32 | header | CRC32C so far u32 | data
     footer  index offset u64 | file bytes u64 | CRC32C of both u32 | end magic 8
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-# Version 2 has blocks with exact elements, which a reader of version 1 must not skip.
+# Version 2 adds blocks with exact elements, which a reader of version 1 must not skip.
 PLAIN_VERSION, EXACT_VERSION = 1, 2
 
 MAGIC = b"\x89ENTR\r\n\x1a"
@@ -34,11 +34,11 @@ ENTRY = np.dtype([("offset", "<u8"), ("first_unit", "<u8")])
 
 
 class LayoutError(ValueError):
-    """Bytes that are not what the layout has in their place."""
+    """Bytes that are not of this format."""
 
 
 class NewerVersionError(LayoutError):
-    """A whole prefix that names a version from the future."""
+    """An intact prefix with a version that this code does not know."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +47,27 @@ class ChunkFrame:
 
     Attributes:
       kind: Four ASCII letters.
-      head_bytes: Length of the head.
+      header_bytes: Length of the header.
       data_bytes: Length of the data.
       data_crc32c: Checksum of the data; in a block, of the units' lengths followed by the data.
     """
 
     kind: bytes
-    head_bytes: int
+    header_bytes: int
     data_bytes: int
     data_crc32c: int
 
     @classmethod
     def unpack(cls, content: bytes) -> ChunkFrame:
-        """Reads a frame; only `parse_chunk_head` tells whether to believe it."""
+        """Reads a frame; `parse_chunk_header` checks it."""
         if len(content) < CHUNK.size:
             raise LayoutError("ends inside a chunk")
         return cls(*CHUNK.unpack_from(content))
 
     @property
     def data_offset(self) -> int:
-        """Bytes from the begin of the chunk to its data."""
-        return CHUNK.size + self.head_bytes + CHECKSUM.size
+        """Bytes from the beginning of the chunk to its data."""
+        return CHUNK.size + self.header_bytes + CHECKSUM.size
 
     @property
     def chunk_bytes(self) -> int:
@@ -82,7 +82,7 @@ def pack_prefix(version: int) -> bytes:
 
 
 def parse_prefix(content: bytes) -> int:
-    """Reads the first 16 bytes of a file; gives its format version.
+    """Reads the first 16 bytes of a file; returns its format version.
 
     Raises:
       NewerVersionError: If a later version of the format wrote it.
@@ -101,25 +101,25 @@ def parse_prefix(content: bytes) -> int:
     return int(version)
 
 
-def pack_chunk(kind: bytes, head: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:
-    """Renders a chunk; without `data_crc32c`, the data's own checksum is computed."""
+def pack_chunk(kind: bytes, header: bytes, data: bytes = b"", data_crc32c: int | None = None) -> bytes:
+    """Renders a chunk; without `data_crc32c`, the checksum is that of the data."""
     crc32c = google_crc32c.value(data) if data_crc32c is None else data_crc32c
-    start = CHUNK.pack(kind, len(head), len(data), crc32c) + head
+    start = CHUNK.pack(kind, len(header), len(data), crc32c) + header
     return b"".join((start, CHECKSUM.pack(google_crc32c.value(start)), data))
 
 
-def parse_chunk_head(content: bytes) -> tuple[ChunkFrame, bytes]:
+def parse_chunk_header(content: bytes) -> tuple[ChunkFrame, bytes]:
     """Reads a chunk up to its data.
 
     Returns:
-      The frame, and the head.
+      The frame, and the header.
     """
     frame = ChunkFrame.unpack(content)
-    end = CHUNK.size + frame.head_bytes
+    end = CHUNK.size + frame.header_bytes
     if len(content) < end + CHECKSUM.size:
         raise LayoutError("ends inside a chunk")
     if CHECKSUM.unpack_from(content, end) != (google_crc32c.value(content[:end]),):
-        raise LayoutError("has a chunk head that does not match its checksum")
+        raise LayoutError("has a chunk header that does not match its checksum")
     return frame, content[CHUNK.size : end]
 
 
@@ -130,7 +130,7 @@ def pack_footer(index_offset: int, file_bytes: int) -> bytes:
 
 
 def parse_footer(content: bytes, file_bytes: int) -> int:
-    """Reads the last 28 bytes of a file of `file_bytes`; gives the offset of the index."""
+    """Reads the last 28 bytes of a file of `file_bytes`; returns the offset of the index."""
     if len(content) != FOOTER.size or not content.endswith(END_MAGIC):
         raise LayoutError("is not complete: it has no footer")
     index_offset, stated_bytes, crc32c, _ = FOOTER.unpack(content)

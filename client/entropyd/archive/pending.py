@@ -1,6 +1,6 @@
-"""Coding units that are to be written, cut into blocks.
+"""Cuts the coding units that are to be written into blocks.
 
-Invariant: blocks are the same in however many parts their units came.
+Invariant: the blocks do not depend on how the units were divided into tensors.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.heads import BlockHead
 from entropyd.archive.layout import pack_chunk
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entropyd.archive.tensor import CompressedTensor
+    from entropyd.archive.units import CompressedUnits
 
-# Keeps what the exact elements of a block take bounded where bit strings are short.
+# Bounds the memory of a block's exact elements where bit strings are short.
 MAX_EXACT_BLOCK_ELEMENTS = 1 << 22
 
 
 class PendingUnits:
-    """Coding units of tensors that came one after the other, and their exact elements.
+    """The coding units that are not written yet, and their exact elements.
 
     Args:
       exact_dtype: Name of the dtype of exact elements; None where there can be none.
@@ -36,20 +36,20 @@ class PendingUnits:
         self._first_unit = 0
         self._payload = b""
         self._lengths = np.empty(0, np.uint32)
-        # Counted from the first pending unit; None where those have none.
+        # Positions count from the first pending unit; None where there are none.
         self._exact: ExactElements | None = None
-        self._elements_per_unit = 0  # known from the first exact elements on
+        self._elements_per_unit = 0  # 0 until the first exact elements
 
     @property
     def fill_a_block(self) -> bool:
-        """Whether there are more of them than one block takes."""
+        """Whether there are more than fit into one block."""
         return len(self._payload) > BLOCK_BYTES or len(self._lengths) > MAX_BLOCK_UNITS
 
-    def append(self, tensor: CompressedTensor, exact: ExactElements | None) -> None:
-        """Adds a tensor and exact elements of the array that it was made of.
+    def append(self, tensor: CompressedUnits, exact: ExactElements | None) -> None:
+        """Adds a tensor and the exact elements of its array.
 
         Raises:
-          InvalidRequestError: If these are of another dtype, or of an array of another size.
+          InvalidRequestError: If the elements have another dtype, or are those of an array of another size.
         """
         if exact is not None and len(exact):
             self._check(exact, len(tensor.lengths))
@@ -60,7 +60,7 @@ class PendingUnits:
         self._lengths = np.concatenate((self._lengths, tensor.lengths))
 
     def take_blocks(self, *, keep_last: bool) -> Iterator[tuple[int, bytes]]:
-        """Renders them block by block; the last one may be kept, as it may still grow.
+        """Removes and renders them block by block; the last block may stay, as it may still grow.
 
         Yields:
           First unit and chunk of each block.
@@ -80,7 +80,7 @@ class PendingUnits:
         self._first_unit += taken
 
     def _split(self, first: int, last: int) -> list[slice]:
-        """Runs of units that stay within MAX_EXACT_BLOCK_ELEMENTS, if they have exact elements at all."""
+        """Runs of units within MAX_EXACT_BLOCK_ELEMENTS; one run if they have no exact elements."""
         step = last - first
         if self._exact_of(slice(first, last)) is not None:
             step = max(1, MAX_EXACT_BLOCK_ELEMENTS // self._elements_per_unit)
@@ -90,14 +90,14 @@ class PendingUnits:
         first_unit, lengths = self._first_unit + units.start, self._lengths[units]
         exact = self._exact_of(units)
         if exact is None:
-            head, data = BlockHead(first_unit, lengths), payload
+            header, data = BlockHeader(first_unit, lengths), payload
         else:
-            head = BlockHead(first_unit, lengths, self._elements_per_unit, len(exact))
+            header = BlockHeader(first_unit, lengths, self._elements_per_unit, len(exact))
             data = payload + exact.pack()
-        return pack_chunk(head.kind, head.pack(), data, checksum(data, lengths))
+        return pack_chunk(header.kind, header.pack(), data, checksum(data, lengths))
 
     def _exact_of(self, units: slice) -> ExactElements | None:
-        """Exact elements of pending units, None where they have none."""
+        """Exact elements of some pending units; None if they have none."""
         if self._exact is None:
             return None
         part = self._exact.part(units.start * self._elements_per_unit, units.stop * self._elements_per_unit)
@@ -108,15 +108,14 @@ class PendingUnits:
             expected = (
                 "none, as the archive has no exact_dtype" if self._exact_dtype is None else self._exact_dtype
             )
-            raise _invalid(f"are of dtype {exact.dtype}; expected {expected}")
+            raise InvalidRequestError.at(
+                "the exact elements", f"are of dtype {exact.dtype}; expected {expected}"
+            )
         per_unit = self._elements_per_unit or (exact.elements // units if units else 0)
         if not per_unit or exact.elements != per_unit * units:
             expected = f"{per_unit} in each" if per_unit else "as many in each"
-            raise _invalid(
-                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}"
+            raise InvalidRequestError.at(
+                "the exact elements",
+                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}",
             )
         self._elements_per_unit = per_unit
-
-
-def _invalid(description: str) -> InvalidRequestError:
-    return InvalidRequestError.of([Violation("the exact elements", description)])

@@ -1,6 +1,6 @@
-"""Finding the blocks of a file whose end or index is gone.
+"""Finds the blocks of a file whose end or index is gone.
 
-Invariant: the walk ends whatever the bytes are, and the head of a block that it finds matched its checksum.
+Invariant: the search ends whatever the bytes are, and the headers of found blocks match their checksums.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd.archive.blocks import LOST, Index, read_chunk_head
-from entropyd.archive.heads import BlockHead, IndexHead
+from entropyd.archive.blocks import LOST, Index, read_chunk_header
+from entropyd.archive.chunk_headers import BlockHeader, IndexHeader
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -27,7 +27,7 @@ from entropyd.contract.integrity import MAX_BLOCK_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import ArchiveHeader
     from entropyd.archive.layout import ChunkFrame
     from entropyd.archive.source import Source
 
@@ -38,44 +38,44 @@ _LEAST_BLOCK_BYTES = CHUNK.size + CHECKSUM.size
 
 @dataclass(frozen=True)
 class Chunk:
-    """What stands where a chunk should.
+    """A chunk, or what is found in its place.
 
     Attributes:
       offset: Where it begins.
-      frame: Its frame; None where its head cannot be read.
-      head: Its head.
-      problem: What is wrong, None where nothing is: its head cannot be read, or its data end too early.
+      frame: Its frame; None where its header cannot be read.
+      header: Its header.
+      problem: None, or what is wrong: its header cannot be read, or its data end too early.
     """
 
     offset: int
     frame: ChunkFrame | None
-    head: bytes = b""
+    header: bytes = b""
     problem: str | None = None
 
 
 def walk(source: Source, end: int) -> Iterator[Chunk]:
-    """The chunks from the begin of a file, in order.
+    """The chunks of a file, in order.
 
-    After damage it goes on at the next block whose head matches its checksum.
+    After damage, the next one is the next block whose header matches its checksum.
     """
     offset = PREFIX.size
     while offset < end:
         try:
-            frame, head = read_chunk_head(source, offset)
+            frame, chunk_header = read_chunk_header(source, offset)
         except (LayoutError, OSError) as error:
             yield Chunk(offset, None, problem=str(error))
             offset = _next_block(source, offset + 1, end)
             continue
         if offset + frame.chunk_bytes > end:
-            yield Chunk(offset, frame, head, "ends inside a chunk")
+            yield Chunk(offset, frame, chunk_header, "ends inside a chunk")
             offset = _next_block(source, offset + 1, end)
             continue
-        yield Chunk(offset, frame, head)
+        yield Chunk(offset, frame, chunk_header)
         offset += frame.chunk_bytes
 
 
-def recovered_index(source: Source, header: Header) -> Index:
-    """An index of the blocks that can be found, with LOST ones where units between them are missing.
+def recovered_index(source: Source, header: ArchiveHeader) -> Index:
+    """An index of the blocks that can be found, with LOST ones in place of missing units between them.
 
     Raises:
       LayoutError: If there are more coding units than the header says.
@@ -88,22 +88,22 @@ def recovered_index(source: Source, header: Header) -> Index:
         lost_bytes = chunk.offset - found_bytes
         try:
             if chunk.frame.kind == INDEX:
-                index = IndexHead.parse(chunk.head, header)
+                index = IndexHeader.parse(chunk.header, header)
                 entries += _lost(units, index.units, lost_bytes)
                 return Index(np.array(entries, ENTRY), index.units, index.items)
             if chunk.frame.kind in {BLOCK, EXACT_BLOCK}:
-                block = BlockHead.parse(chunk.frame.kind, chunk.head)
+                block = BlockHeader.parse(chunk.frame.kind, chunk.header)
                 lost = _lost(units, block.first_unit, lost_bytes)
                 known_units = block.first_unit + len(block.lengths)
                 if chunk.problem is not None:
-                    continue  # where whole blocks follow, its units are missed there
+                    continue  # its units are LOST if whole blocks follow
                 entries += [*lost, (chunk.offset, block.first_unit)]
                 units = known_units
         except LayoutError:
-            continue  # not of this archive, or of no archive: its units are missed where others follow
+            continue  # of another archive, or no block: LOST if others follow
         if chunk.problem is None:
             found_bytes = chunk.offset + chunk.frame.chunk_bytes
-    if header.item_shape is None:  # the header says how many there were
+    if header.item_shape is None:  # so the archive has one coding unit
         if units > 1:
             raise LayoutError(f"has {units} coding units; its header says one")
         return Index(np.array(entries or [(LOST, 0)], ENTRY), 1, 1)
@@ -113,7 +113,7 @@ def recovered_index(source: Source, header: Header) -> Index:
 
 
 def _lost(units: int, first_unit: int, lost_bytes: int) -> list[tuple[int, int]]:
-    """Entries for the units from `units` to `first_unit`, which stood in `lost_bytes`."""
+    """Entries for the units from `units` to `first_unit`, which were in `lost_bytes`."""
     most = lost_bytes // _LEAST_BLOCK_BYTES * MAX_BLOCK_UNITS
     if not 0 <= first_unit - units <= most:
         raise LayoutError("has a block in a place where it cannot be")
@@ -124,14 +124,14 @@ def _next_block(source: Source, offset: int, end: int) -> int:
     """Offset of the next chunk that is whole, of a kind that can follow damage; `end` if there is none."""
     while offset < end:
         try:
-            # Overlapping by a kind's four letters less one, so that none is missed between windows.
+            # Windows overlap by the four letters of a kind less one, so that none is missed.
             window = source.read_at(offset, _WINDOW_BYTES + len(BLOCK) - 1)
         except OSError:
             offset += _WINDOW_BYTES
             continue
         for place in sorted(place for kind in _AFTER_DAMAGE for place in _places(window, kind)):
             try:
-                read_chunk_head(source, offset + place)
+                read_chunk_header(source, offset + place)
             except (LayoutError, OSError):
                 continue
             return offset + place

@@ -1,7 +1,7 @@
-"""Which coding units a key of an archive means.
+"""The coding units that an index into an archive selects.
 
-Invariant: memory is that of the selected units, however many the archive has, and the units and their shape
-are those that NumPy selects from an array of all.
+Invariant: memory grows with the selected units, not with all, and the units and their shape are those that
+NumPy selects from an array of all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def selected_units(key: Any, items: int, item_shape: tuple[int, ...] | None) -> 
       item_shape: The other batch axes; None for a single coding unit without batch axes.
 
     Raises:
-      IndexError: If the key is anything else, has too many axes, or leaves the batch.
+      IndexError: If the key is anything else, has too many axes, or is out of bounds.
     """
     parts = key if isinstance(key, tuple) else (key,)
     axes = 0 if item_shape is None else 1 + len(item_shape)
@@ -32,7 +32,7 @@ def selected_units(key: Any, items: int, item_shape: tuple[int, ...] | None) -> 
         return np.zeros((), np.int64)
     others = np.arange(prod(item_shape)).reshape(item_shape)[parts[1:]]
     if not others.size and isinstance(parts[0], slice):
-        # Items without units: nothing bounds their number.
+        # Items without units may be of any number.
         return np.empty((len(_range(parts[0], items)), *others.shape), np.int64)
     chosen = _along_first_axis(parts[0], items)
     starts = chosen * prod(item_shape)

@@ -1,10 +1,9 @@
-"""Where the bytes of an archive are.
+"""The bytes of an archive: a file, or memory.
 
-Invariant: readers share nothing but the bytes, so any number of threads may read from one source; and a file
-that somebody writes to while it is open is an error, never other bytes.
+Invariant: any number of threads may read from one source; and a file that is written to while it is open is
+an error, never other bytes.
 
-Everything is read, nothing mapped: a sector that a disk cannot read is then an error of one block, and a file
-that is cut short an error of that archive, where a mapping would end the process.
+Files are read, not mapped: with a mapping, a bad sector or a file that is cut short would end the process.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Bytes that can be read anywhere."""
+    """Bytes with random access."""
 
     name: str
     size: int
@@ -32,23 +31,23 @@ class Source(Protocol):
         """The `count` bytes at `offset`, fewer where the source ends.
 
         Raises:
-          DataLossError: If the bytes are not those that were there when it was opened.
+          DataLossError: If the bytes have changed since it was opened.
           OSError: If they cannot be read.
         """
 
     def close(self) -> None:
-        """Lets go of the bytes."""
+        """Closes it."""
 
 
 class FileSource:
-    """A regular file. What happens to its name later, as when another archive replaces it, changes nothing.
+    """A regular file, which may be renamed, replaced or removed while it is open.
 
     Args:
       file: Unbuffered; closed with the source.
       name: For messages.
 
     Raises:
-      OSError: If it is no regular file.
+      OSError: If it is not a regular file.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -57,7 +56,7 @@ class FileSource:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             file.close()
-            raise OSError(errno.ESPIPE, "is not a regular file; an archive is read here and there", name)
+            raise OSError(errno.ESPIPE, "is not a regular file; reading an archive needs random access", name)
         self.size = state.st_size
         self._changed_ns = state.st_mtime_ns
 
@@ -66,24 +65,24 @@ class FileSource:
         """Opens a file.
 
         Raises:
-          OSError: If it cannot be opened, or is no regular file.
+          OSError: If it cannot be opened, or is not a regular file.
         """
         return cls(path.open("rb", buffering=0), str(path))
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """The `count` bytes at `offset`, fewer where the file ends; errors as of `Source`."""
-        pieces = []
+        """See Source.read_at."""
+        parts = []
         count = min(count, self.size - offset)  # a damaged file may ask for more than there is memory
-        while count > 0 and (piece := os.pread(self._file.fileno(), count, offset)):
-            pieces.append(piece)
-            offset += len(piece)
-            count -= len(piece)
-        # Afterwards, so that it holds for what was read. Checksums alone would not tell: a block of another
-        # archive is whole, too.
+        while count > 0 and (part := os.pread(self._file.fileno(), count, offset)):
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        # After reading, so that it covers what was read. Checksums do not suffice: a block of another archive
+        # matches its own.
         state = os.fstat(self._file.fileno())
         if (state.st_size, state.st_mtime_ns) != (self.size, self._changed_ns):
             raise DataLossError(f"{self.name} was changed while it was open", reason="ARCHIVE_CHANGED")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         """Closes the file."""
@@ -99,8 +98,8 @@ class BytesSource:
         self._content = content
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """The `count` bytes at `offset`, fewer where the content ends."""
+        """See Source.read_at."""
         return self._content[offset : offset + count]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""

@@ -1,7 +1,7 @@
-"""All of an archive but its blocks: header, embedded model, index.
+"""Reads all of an archive but its blocks: header, embedded model, index.
 
-Invariant: an index that is returned leads from every coding unit to one place, blocks in order, so nothing
-behind it checks again.
+Invariant: an index that is returned has exactly one block for every coding unit, in order, so its users need
+no checks.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import google_crc32c
 import numpy as np
 
-from entropyd.archive.blocks import Index, read_chunk_head
+from entropyd.archive.blocks import Index, read_chunk_header
+from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
 from entropyd.archive.embedded import EmbeddedModel
-from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import (
     BLOCK,
     ENTRY,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from entropyd.archive.source import Source
 
 
-def read_header(source: Source) -> Header:
+def read_header(source: Source) -> ArchiveHeader:
     """Reads the prefix and the HEAD chunk.
 
     Raises:
@@ -41,29 +41,29 @@ def read_header(source: Source) -> Header:
       LayoutError: If it is no archive, or they are damaged.
     """
     version = parse_prefix(source.read_at(0, PREFIX.size))
-    frame, head = read_chunk_head(source, PREFIX.size)
+    frame, content = read_chunk_header(source, PREFIX.size)
     if frame.kind != HEAD:
         raise LayoutError("does not begin with a header")
-    header = Header.parse(head)
+    header = ArchiveHeader.parse(content)
     if header.version != version:
         raise LayoutError(f"has format version {version} and a header of version {header.version}")
     return header
 
 
-def read_model(source: Source, header: Header) -> EmbeddedModel | None:
-    """Reads the MODL chunk, None where there is none.
+def read_model(source: Source, header: ArchiveHeader) -> EmbeddedModel | None:
+    """Reads the MODL chunk; None if there is none.
 
     Raises:
       LayoutError: If it is damaged, or not the model of the header.
     """
-    offset = PREFIX.size + read_chunk_head(source, PREFIX.size)[0].chunk_bytes
+    offset = PREFIX.size + read_chunk_header(source, PREFIX.size)[0].chunk_bytes
     while offset < source.size - FOOTER.size:
-        frame, head = read_chunk_head(source, offset)
+        frame, content = read_chunk_header(source, offset)
         if frame.kind == MODEL:
             data = source.read_at(offset + frame.data_offset, frame.data_bytes)
             if google_crc32c.value(data) != frame.data_crc32c:
                 raise LayoutError("has an embedded model that does not match its checksum")
-            model = EmbeddedModel.parse(head, data)
+            model = EmbeddedModel.parse(content, data)
             if (model.model_id, model.tables_digest) != (header.model_id, header.tables_digest):
                 raise LayoutError("embeds another model than it was written with")
             return model
@@ -73,26 +73,26 @@ def read_model(source: Source, header: Header) -> EmbeddedModel | None:
     return None
 
 
-def read_index(source: Source, header: Header) -> Index:
+def read_index(source: Source, header: ArchiveHeader) -> Index:
     """Reads footer and index.
 
     Raises:
-      LayoutError: If the file is not complete, or they are damaged.
+      LayoutError: If the file is cut short, or they are damaged.
     """
     end = source.size - FOOTER.size
     offset = parse_footer(source.read_at(max(end, 0), FOOTER.size), source.size)
-    frame, content = read_chunk_head(source, offset)
+    frame, content = read_chunk_header(source, offset)
     if frame.kind != INDEX or offset + frame.chunk_bytes != end or frame.data_bytes % ENTRY.itemsize:
-        raise LayoutError("has no index where its footer says")
-    head = IndexHead.parse(content, header)
-    # In memory, 16 bytes for a block of 64 KiB, so that what was checked here cannot change.
+        raise LayoutError("has no index at the place that its footer names")
+    stated = IndexHeader.parse(content, header)
+    # Kept in memory (16 bytes for a block of 64 KiB), so that it cannot change after the checks.
     content = source.read_at(offset + frame.data_offset, frame.data_bytes)
     if google_crc32c.value(content) != frame.data_crc32c:
         raise LayoutError("has an index that does not match its checksum")
     entries = np.frombuffer(content, ENTRY)
-    first_units = np.append(entries["first_unit"], np.uint64(head.units))
+    first_units = np.append(entries["first_unit"], np.uint64(stated.units))
     units = np.diff(first_units)
     rising = bool((np.diff(entries["offset"], prepend=np.uint64(0)) - np.uint64(1) < source.size).all())
     if int(first_units[0]) != 0 or not rising or not (units - np.uint64(1) < MAX_BLOCK_UNITS).all():
         raise LayoutError("has an index whose blocks do not follow one another")
-    return Index(entries, head.units, head.items)
+    return Index(entries, stated.units, stated.items)

@@ -1,12 +1,10 @@
-"""Compressed tensors in memory: `CompressedTensor`, which is one thing on the wire and in files.
+"""Compressed tensors in memory, from the wire and from files.
 
-Invariant: what a CompressedTensor holds is self-describing, and neither loading nor slicing hides damage: a
-block that does not match its checksum is an error.
+Invariant: a block that does not match its checksum is an error, also of a slice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,21 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.archive.reader import ArchiveReader
+from entropyd.archive.units import CompressedUnits, RateReport, few
 from entropyd.archive.writer import ArchiveWriter
-from entropyd.contract.by_value import ByValue
-from entropyd.contract.errors import (
-    CorruptStringError,
-    InvalidRequestError,
-    InvalidTensorError,
-    Violation,
-)
+from entropyd.contract.errors import CorruptStringError, InvalidRequestError, InvalidTensorError
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, dtype_number, shape_from_message
 from entropyd.v1 import types_pb2
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from typing_extensions import Self
 
@@ -36,30 +30,7 @@ if TYPE_CHECKING:
     from entropyd.v1 import coding_pb2
 
 
-@dataclass(frozen=True)
-class RateReport:
-    """What one `compress` call spent.
-
-    Attributes:
-      symbols: Symbols coded.
-      escaped_symbols: Symbols outside their row; many of them mean that the prior has drifted from the data.
-      uncompressed_bytes: Bytes of the bottleneck.
-      compressed_bytes: Bytes of all bit strings.
-    """
-
-    symbols: int
-    escaped_symbols: int
-    uncompressed_bytes: int
-    compressed_bytes: int
-
-    @property
-    def bits_per_symbol(self) -> float:
-        """Bits of the bit strings per symbol; 0 without symbols."""
-        return 8 * self.compressed_bytes / self.symbols if self.symbols else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class CompressedTensor(ByValue):
+class CompressedTensor(CompressedUnits):
     """The bit strings of an array's coding units, and all that is needed to decode them.
 
     Index it like the batch to select coding units: `compressed[3:7]`, `compressed[0, 2]`.
@@ -73,18 +44,8 @@ class CompressedTensor(ByValue):
       payload: All bit strings, one after the other in row-major order of the batch.
       lengths: uint32 [units], the length of each in bytes.
       blocks: Checksums of runs of coding units.
-      rate: What compressing spent; None for a tensor that was loaded or sliced.
+      rate: Symbols and bytes of the `compress` call; None for a tensor that was loaded or sliced.
     """
-
-    model_id: str
-    tables_digest: bytes
-    dtype: str
-    batch_shape: tuple[int, ...]
-    broadcast_shape: tuple[int, ...]
-    payload: bytes = field(repr=False)
-    lengths: npt.NDArray[np.uint32] = field(repr=False)
-    blocks: Sequence[types_pb2.Block] = field(repr=False)
-    rate: RateReport | None = None
 
     @cached_property
     def strings(self) -> npt.NDArray[np.object_]:
@@ -150,17 +111,17 @@ class CompressedTensor(ByValue):
         """Reads the wire form.
 
         Raises:
-          InvalidRequestError: If it is of another format version, or its fields contradict one another.
+          InvalidRequestError: If it has another format version, or its fields contradict one another.
         """
         if message.format_version != FORMAT_VERSION:
             found = f"is {message.format_version}; this version of entropyd knows {FORMAT_VERSION}"
-            raise InvalidRequestError.of([Violation("format_version", found)])
+            raise InvalidRequestError.at("format_version", found)
         lengths = np.fromiter(message.lengths, np.uint32, len(message.lengths))
         dtype = dtype_name(message.dtype)
         try:
             batch_shape = shape_from_message(message.batch_shape, "batch_shape")
             broadcast_shape = shape_from_message(message.broadcast_shape, "broadcast_shape")
-        except InvalidTensorError as error:  # here a shape belongs to the message, not to a tensor
+        except InvalidTensorError as error:  # the shape is a field of the message here, not of a tensor
             raise InvalidRequestError.of(error.violations) from error
         consistent = (
             dtype is not None
@@ -170,7 +131,7 @@ class CompressedTensor(ByValue):
         )
         if dtype is None or not consistent:
             found = "has lengths, payload, blocks and batch_shape that do not fit together"
-            raise InvalidRequestError.of([Violation("compressed", found)])
+            raise InvalidRequestError.at("compressed", found)
         return cls(
             message.model_id,
             message.tables_digest,
@@ -194,12 +155,12 @@ class CompressedTensor(ByValue):
         metadata: Mapping[str, Any] | None = None,
         model: EmbeddedModel | None = None,
     ) -> None:
-        """Writes an archive, whole or not at all: it appears under its name when it is complete.
+        """Writes an archive, which appears under its name when it is complete.
 
         Args:
-          path: The file; one that is there is replaced, without being asked for. See ArchiveWriter.
-          metadata: JSON values by name, to be kept with the data.
-          model: The model, to be embedded.
+          path: The file; an existing one is replaced. See ArchiveWriter.
+          metadata: JSON values by name, to store with the data.
+          model: A model to embed.
 
         Raises:
           CorruptStringError: If a block does not match its checksum.
@@ -212,27 +173,19 @@ class CompressedTensor(ByValue):
         """Reads a whole archive; `Archive.open` reads parts of one.
 
         Raises:
-          DataLossError: If it is no archive, is cut short, or its header or index is damaged.
+          DataLossError: If it is not an archive, is cut short, or its header or index is damaged.
           CorruptStringError: If a block is damaged; `.units` names its coding units.
           InvalidRequestError: If a newer version of the format wrote it, or it has exact elements, which a
             CompressedTensor would lose.
         """
-        from entropyd.archive.reader import Archive  # noqa: PLC0415 - it makes CompressedTensors
-
-        with Archive.open(path) as archive:
+        with ArchiveReader.open(path) as archive:
             if exact := len(archive.exact()):
                 found = f"has {exact} exact elements beside its bit strings; read it as an Archive"
-                raise InvalidRequestError.of([Violation(archive.name, found)])
-            return archive.read()
+                raise InvalidRequestError.at(archive.name, found)
+            return archive.read_as(CompressedTensor)
 
 
 class MeasuredTensor(CompressedTensor):
-    """A CompressedTensor as `compress` returns it, whose `rate` is known."""
+    """A CompressedTensor with its `rate`, as `compress` returns it."""
 
     rate: RateReport
-
-
-def few(units: Sequence[int]) -> str:
-    """The first units of a list, for a message."""
-    shown = ", ".join(str(unit) for unit in units[:8])
-    return shown if len(units) <= 8 else f"{shown} and {len(units) - 8} more"

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from entropyd.archive.layout import LayoutError
 
-# Of a number below 2^63, which the sums of two such numbers do not overflow in uint64.
+# Of a number below 2^63: the sum of two does not overflow uint64.
 MAX_GROUPS = 9
 _WINDOW_BYTES = 1 << 20
 
@@ -36,7 +36,7 @@ def packed_varints(numbers: npt.NDArray[np.uint64]) -> bytes:
 def unpacked_varints(content: bytes, max_groups: int = MAX_GROUPS) -> npt.NDArray[np.uint64]:
     """Reads numbers of at most `max_groups` groups until the end of the content.
 
-    Temporary memory is that of 1 MiB of content, however much there is.
+    Temporary memory is bounded by what 1 MiB of content takes.
 
     Returns:
       uint64 [n].

@@ -1,6 +1,6 @@
-"""Whether a file is what its writer wrote, and if not, which coding units are damaged or missing.
+"""Checks whole files, and finds the coding units that are damaged or missing.
 
-Invariant: every byte of the file is read and under a checksum, so any changed bit is a problem in the report.
+Invariant: every byte is read, and a checksum covers it, so any changed bit is a problem in the report.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entropyd.archive.blocks import Index
-    from entropyd.archive.heads import Header
+    from entropyd.archive.chunk_headers import ArchiveHeader
     from entropyd.archive.source import Source
 
 _READ_BYTES = 1 << 20
@@ -35,11 +35,10 @@ class Verification:
 
     Attributes:
       file_bytes: Size of the file.
-      units: Coding units of which the file has a place, damaged ones included.
+      units: Coding units that the file has, damaged ones included.
       damaged: Runs of damaged coding units, `(first, last, why)` with `last` included.
-      missing_units: Coding units that are known to be missing behind those: the block that held them is cut
-        off.
-      complete: Whether the file says that it had no more coding units.
+      missing_units: Coding units that are known to be missing after those: their block is cut off.
+      complete: Whether `units` are all coding units of the file.
       problems: What is wrong with the rest of the file, one sentence each.
     """
 
@@ -52,7 +51,7 @@ class Verification:
 
     @classmethod
     def of_nothing(cls, file_bytes: int, *problems: str) -> Verification:
-        """Of a file in which not even a header was found."""
+        """The result for a file without a readable header."""
         return cls(file_bytes, 0, (), 0, complete=False, problems=problems)
 
     @property
@@ -67,11 +66,11 @@ class Verification:
 
 
 def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] | None = None) -> Verification:
-    """Reads a whole file and checks every byte of it.
+    """Reads a file and checks every byte of it.
 
     Args:
       path: The file.
-      progress: Is told, now and then, how many bytes of bit strings were checked since.
+      progress: Called now and then with the bytes of bit strings that were checked since the last call.
 
     Raises:
       OSError: If it cannot be opened.
@@ -87,7 +86,7 @@ def verify_source(source: Source, progress: Callable[[int], None] | None = None)
     """See `verify`."""
     try:
         return _verified(source, progress)
-    except DataLossError as error:  # it was changed meanwhile, so that all of what was found is void
+    except DataLossError as error:  # it changed meanwhile, which voids all results
         return Verification.of_nothing(source.size, str(error))
 
 
@@ -118,7 +117,7 @@ def _verified(source: Source, progress: Callable[[int], None] | None) -> Verific
 
 
 def _damaged(
-    source: Source, header: Header, index: Index, progress: Callable[[int], None] | None
+    source: Source, header: ArchiveHeader, index: Index, progress: Callable[[int], None] | None
 ) -> tuple[tuple[int, int, str], ...]:
     damaged: list[tuple[int, int, str]] = []
     for number in range(len(index.entries)):
@@ -136,7 +135,7 @@ def _damaged(
 
 
 def _other_problems(source: Source, index: Index) -> list[str]:
-    """Problems of the chunks that are no blocks, and of what stands where no chunk should be."""
+    """Problems of the chunks that are not blocks, and of bytes between chunks."""
     has_footer = source.read_at(max(source.size - FOOTER.size, 0), FOOTER.size).endswith(END_MAGIC)
     blocks = (offset for offset in map(int, index.entries["offset"]) if offset != LOST)
     block = next(blocks, None)
@@ -145,7 +144,7 @@ def _other_problems(source: Source, index: Index) -> list[str]:
         while block is not None and block < chunk.offset:
             block = next(blocks, None)
         if chunk.offset == block:
-            continue  # whether it is good or damaged, it is reported by its units
+            continue  # a damaged block is reported by its units
         frame = chunk.frame
         if frame is None or chunk.problem is not None:
             problems.append(f"at byte {chunk.offset}, the file {chunk.problem}")

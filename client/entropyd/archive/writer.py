@@ -1,7 +1,7 @@
-"""Writing archives.
+"""Writes archives.
 
-Invariant: memory is that of one tensor and one block, however many are appended; nothing is ever written
-twice; and a file appears under its name when it is complete and on the disk, or not at all.
+Invariant: memory is that of one tensor and one block, however many are appended; nothing is written twice;
+and a file appears under its name when it is complete and on the disk, or not at all.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd._target import Target, open_target
+from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
 from entropyd.archive.exact import exact_dtype_name
-from entropyd.archive.heads import Header, IndexHead
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
 from entropyd.archive.pending import PendingUnits
-from entropyd.contract.errors import CorruptStringError, InvalidRequestError, Violation
+from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units
 
 if TYPE_CHECKING:
@@ -29,30 +29,27 @@ if TYPE_CHECKING:
     from entropyd._target import Writable
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.archive.exact import ExactElements
-    from entropyd.archive.tensor import CompressedTensor
+    from entropyd.archive.units import CompressedUnits
 
 MAX_METADATA_BYTES = 8 * 2**20
 
 
 class ArchiveWriter:
-    """Writes an archive from compressed tensors that come one after the other.
+    """Writes an archive of compressed tensors, one after the other.
 
-    Use it in a `with` statement: leaving it without an error finishes the archive, leaving it with one takes
-    back what was written. What a process leaves behind that is killed in between is a hidden file
-    `.NAME.*.part`, which `Archive.recover` reads.
+    Use it in a `with` statement: its end finishes the archive, or removes it if there was an error. A process
+    that is killed leaves a hidden file `.NAME.*.part`, which `Archive.recover` reads.
 
     Args:
-      target: The file. A regular file that is there is replaced when the archive is complete, without being
-        asked for, and keeps its mode; a device, a pipe or a socket is written to. Or a binary stream, which
-        is left open.
-      metadata: JSON values by name, to be kept with the data. Names that begin with `entropyd.` are ours.
-      model: The model, to be embedded, so that the archive decodes without the store that it came from.
-      exact_dtype: dtype of exact elements, that of the array which is restored in the end: float16, bfloat16,
-        float32 or float64. Such an archive is of format version 2; None makes one of version 1, which cannot
-        have exact elements.
+      target: The file, or a binary stream, which stays open. An existing regular file is replaced when the
+        archive is complete, and keeps its mode; a device, a pipe or a socket is written to.
+      metadata: JSON values by name, to store with the data. Names that begin with `entropyd.` are reserved.
+      model: A model to embed, so that the archive can be decoded without the store that it came from.
+      exact_dtype: dtype of exact elements, which is that of the restored array: float16, bfloat16, float32 or
+        float64. The archive then has format version 2; with None it has version 1 and no exact elements.
 
     Raises:
-      InvalidRequestError: If the metadata are no JSON, or more than 8 MiB of it; at the end, if nothing was
+      InvalidRequestError: If the metadata are not JSON, or take more than 8 MiB; at the end, if nothing was
         appended, not even a tensor without items.
       InvalidTensorError: If exact elements can have no such dtype.
       OSError: If the file cannot be written.
@@ -71,7 +68,7 @@ class ArchiveWriter:
         _check_metadata(self._metadata)
         self._exact_dtype = None if exact_dtype is None else exact_dtype_name(exact_dtype)
         self._file = open_target(target) if isinstance(target, (str, os.PathLike)) else Target(target)
-        self._header: Header | None = None
+        self._header: ArchiveHeader | None = None
         self._entries: list[npt.NDArray[Any]] = []
         self._recent: list[tuple[int, int]] = []
         self._offset = 0
@@ -104,19 +101,18 @@ class ArchiveWriter:
         """Bytes written so far; after the `with` statement, those of the whole archive."""
         return self._offset
 
-    def append(self, tensor: CompressedTensor, exact: ExactElements | None = None) -> None:
+    def append(self, tensor: CompressedUnits, exact: ExactElements | None = None) -> None:
         """Adds a tensor along the first batch axis. One without batch axes is an archive of its own.
 
         Args:
           tensor: The bit strings.
-          exact: Elements of the array that is restored from them which are to come back exactly as they were,
-            whatever the bit strings say.
+          exact: Elements of the array to restore exactly, in place of what the bit strings decode to.
 
         Raises:
           CorruptStringError: If a block of it does not match its checksum.
-          InvalidRequestError: If it is of another model, dtype or shape than the ones before, or the exact
-            elements are of another dtype or size.
-          InvalidTensorError: If the exact elements of one coding unit are in some 10 million runs or more.
+          InvalidRequestError: If it has another model, dtype or shape than the tensors before, or the exact
+            elements have another dtype or size.
+          InvalidTensorError: If the exact elements of one coding unit are in about 10 million runs or more.
         """
         header = self._header_for(tensor)
         damaged = damaged_units(tensor.payload, tensor.lengths, tensor.blocks)
@@ -134,12 +130,14 @@ class ArchiveWriter:
     def _finish(self) -> None:
         try:
             if self._header is None:
-                raise _invalid("is empty; append at least one tensor, which may have no items")
+                raise InvalidRequestError.at(
+                    "archive", "is empty; append at least one tensor, which may have no items"
+                )
             self._write_blocks(keep_last=False)
             self._fold_entries()
             index_offset = self._offset
             index = np.concatenate([np.empty(0, ENTRY), *self._entries])
-            self._write(pack_chunk(INDEX, IndexHead(self._units, self._items).pack(), index.tobytes()))
+            self._write(pack_chunk(INDEX, IndexHeader(self._units, self._items).pack(), index.tobytes()))
             footer_bytes = len(pack_footer(0, 0))
             self._write(pack_footer(index_offset, self._offset + footer_bytes))
             self._file.finish()
@@ -147,11 +145,11 @@ class ArchiveWriter:
             self._file.discard()
             raise
 
-    def _header_for(self, tensor: CompressedTensor) -> Header:
-        """The header that the tensor asks for; it must be the one that is written."""
+    def _header_for(self, tensor: CompressedUnits) -> ArchiveHeader:
+        """The header of an archive of that tensor, which must equal the one that is written."""
         symbols = tensor.rate.symbols if tensor.rate is not None else 0
         known = bool(symbols) and len(tensor.lengths) > 0
-        header = Header(
+        header = ArchiveHeader(
             tensor.model_id,
             tensor.tables_digest,
             tensor.dtype,
@@ -168,17 +166,19 @@ class ArchiveWriter:
                 tensor.model_id,
                 tensor.tables_digest,
             ):
-                raise _invalid(f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}")
+                raise InvalidRequestError.at(
+                    "archive", f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}"
+                )
             return header
         if first.item_shape is None:
-            raise _invalid("holds a tensor without batch axes, which takes no other")
+            raise InvalidRequestError.at("archive", "holds a tensor without batch axes, which takes no other")
         for field in ("model_id", "tables_digest", "dtype", "item_shape", "broadcast_shape"):
             found, expected = getattr(header, field), getattr(first, field)
             if found != expected:
-                raise _invalid(f"has {field} {expected}; the tensor has {found}")
+                raise InvalidRequestError.at("archive", f"has {field} {expected}; the tensor has {found}")
         return first
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: ArchiveHeader) -> None:
         self._header = header
         self._write(pack_prefix(header.version))
         self._write(pack_chunk(HEAD, header.pack()))
@@ -186,7 +186,7 @@ class ArchiveWriter:
             self._write(pack_chunk(MODEL, *self._model.pack()))
 
     def _write_blocks(self, *, keep_last: bool) -> None:
-        """Writes the pending units; the last block may still grow, and stays."""
+        """Writes pending units; the last block may stay, as it may still grow."""
         for first_unit, chunk in self._pending.take_blocks(keep_last=keep_last):
             self._recent.append((self._offset, first_unit))
             self._write(chunk)
@@ -205,13 +205,9 @@ class ArchiveWriter:
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
     try:
-        document = Header("", b"", "float32", (), (), None, metadata).pack()
+        document = ArchiveHeader("", b"", "float32", (), (), None, metadata).pack()
     except (ValueError, TypeError) as error:
-        raise InvalidRequestError.of([Violation("metadata", f"are no JSON: {error}")]) from error
+        raise InvalidRequestError.at("metadata", f"are no JSON: {error}") from error
     if len(document) > MAX_METADATA_BYTES:
         found = f"take {len(document)} bytes of JSON; expected at most {MAX_METADATA_BYTES}"
-        raise InvalidRequestError.of([Violation("metadata", found)])
-
-
-def _invalid(description: str) -> InvalidRequestError:
-    return InvalidRequestError.of([Violation("archive", description)])
+        raise InvalidRequestError.at("metadata", found)

@@ -1,15 +1,14 @@
-"""Compression of data that are no latents, with a bound on the error of every element.
+"""Compression of measured data with a bound on the error of every element.
 
-Universal quantization keeps a bottleneck within 1/2 of itself. Data that are divided by a step of almost
-2 * max_error, and multiplied by it again, therefore keep within max_error. What rounding would carry beyond
-it, and missing values, are stored beside the bit strings and come back bit for bit.
+Universal quantization restores a bottleneck within 1/2. Data that are divided by a step of almost
+2 * max_error before, and multiplied by it afterwards, are therefore restored within max_error. Elements that
+rounding would carry beyond it, and missing values, are stored beside the bit strings and restored exactly.
 
-Invariants: |x - restored| <= max_error for every element that is not missing; and compressing what was
-restored gives that very array again, bit for bit, so that an array may be rewritten in parts any number of
-times.
+Invariants: |x - restored| <= max_error for every element that is not missing; and compressing a restored
+array restores the same array, bit for bit, so that an array may be rewritten in parts any number of times.
 
-bound: the step, and what floating point does to it; missing: values that stand for no datum; filler: what is
-coded in their place; coding: all of it together; tensor: the result.
+bound: the step, and the effect of rounding on it; missing: missing values; filler: the values that are coded
+in their place; coding: all of it together; tensor: the result.
 """
 
 from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound, max_error_problem

@@ -1,4 +1,4 @@
-"""The step that keeps an error bound, and what floating point does to it."""
+"""The step of an error bound, and the effect of floating-point rounding on it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 METADATA_NAME = "entropyd.bounded"
 DTYPES = ("float16", "float32", "float64")
-# Half the distance between neighbours of 1: the largest relative error of rounding to the dtype.
+# Largest relative error of rounding to the dtype.
 _ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
-# Share of the bound that is left to rounding.
+# Share of the bound that is reserved for rounding.
 _MARGIN = 2.0**-8
 _LARGEST_ERROR = 2.0**1022
-_PIECE_ELEMENTS = 1 << 22
+_BUFFER_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)
 class ErrorBound:
-    """How data become a bottleneck and come back.
+    """How data become a bottleneck, and restored data again.
 
     Attributes:
       max_error: Largest distance of a restored element from the original, above 0.
-      step: What data are divided by.
-      dtype: Type of the data, and of what is restored: `float16`, `float32` or `float64`.
+      step: Divisor of the data.
+      dtype: dtype of the data and of restored data: `float16`, `float32` or `float64`.
     """
 
     max_error: float
@@ -50,36 +50,37 @@ class ErrorBound:
         bottleneck_dtype: str,
         missing: Sequence[float] = (),
     ) -> Self:
-        """The bound for some data, if their precision can hold it.
+        """The bound for some data, if their precision suffices.
 
-        The step follows from max_error alone, never from the data: 2 * max_error * (1 - 2^-8). So what was
-        restored lies on the very grid on which it is compressed again. Quantization then takes 1 - 2^-8 of
-        the bound and leaves the rest to rounding. That costs log2(1 / (1 - 2^-8)) = 0.006 bits a symbol, and
-        an element that rounding carries beyond the bound, and has to be stored exactly, some ten to forty
-        bits; so the margin pays from one such element in a few thousand. There is none, whatever the data,
-        while the roundings of `reach` come to less than 2^-8 max_error: with float32 data and bottleneck, up
-        to magnitudes of 13,000 max_error.
+        The step depends on max_error alone, not on the data: 2 * max_error * (1 - 2^-8). Restored data lie
+        on its grid, so compressing them again does not change them. Quantization uses 1 - 2^-8 of the bound,
+        which leaves the rest for rounding. This margin costs log2(1 / (1 - 2^-8)) = 0.006 bits a symbol. An
+        element that rounding carries beyond the bound is stored exactly, in ten to forty bits, so the margin
+        pays if it avoids one such element in a few thousand. There are none while the roundings of `reach`
+        are less than 2^-8 max_error: with float32 data and bottleneck, up to magnitudes of 13,000 max_error.
 
         Args:
           max_error: Largest error of an element.
-          data: Any shape; float16, float32 or float64. May be memory-mapped: it is read in pieces.
+          data: Any shape; float16, float32 or float64. May be memory-mapped: it is read in parts.
           bottleneck_dtype: The model's.
-          missing: Values that do not count; NaN does not in any case.
+          missing: Values that do not count; NaN never counts.
 
         Raises:
-          InvalidTensorError: If data are no floats or infinite, or max_error is no number above 0 or less
-            than their precision allows; says what it allows.
+          InvalidTensorError: If data are no floats or infinite, or max_error is not a number above 0 or is
+            less than their precision allows; says the least that it allows.
         """
         problem = max_error_problem(max_error)
         if problem is not None:
             raise InvalidTensorError.of([problem])
         if data.dtype.name not in DTYPES:
-            raise _invalid("data", f"have dtype {data.dtype.name}; expected float16, float32 or float64")
+            raise InvalidTensorError.at(
+                "data", f"have dtype {data.dtype.name}; expected float16, float32 or float64"
+            )
         max_error = float(max_error)
         bound = cls(max_error, 2 * max_error * (1 - _MARGIN), data.dtype.name)
         largest = _largest_magnitude(data, missing)
         if math.isinf(largest):
-            raise _invalid(
+            raise InvalidTensorError.at(
                 "data", "have infinities, which no finite error bounds and `missing` does not name"
             )
         if largest > bound.reach(bottleneck_dtype):
@@ -88,7 +89,7 @@ class ErrorBound:
             found = f"is {max_error:g}; expected at least {least:.2g} for values up to {largest:g} "
             found += f"as {data.dtype.name} through a model of {bottleneck_dtype}; "
             found += "values that `missing` names do not count"
-            raise _invalid("max_error", found)
+            raise InvalidTensorError.at("max_error", found)
         return bound
 
     def reach(self, bottleneck_dtype: str) -> float:
@@ -124,24 +125,24 @@ class ErrorBound:
             bound = cls(float(found["max_error"]), float(found["step"]), str(found["dtype"]))
         except (KeyError, TypeError, ValueError) as error:
             what = f"is {found!r:.80}; expected max_error, step and dtype"
-            raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", what)]) from error
+            raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", what) from error
         if bound.dtype not in DTYPES or not 0 < bound.step < math.inf:
             what = f"is {found!r:.80}; expected a float's dtype and a finite step"
-            raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", what)])
+            raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", what)
         return bound
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What an archive has to carry."""
+        """The metadata of an archive with this bound."""
         return {METADATA_NAME: asdict(self)}
 
     def bottleneck(self, data: npt.NDArray[Any], bottleneck_dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Data as the model takes them."""
+        """The bottleneck of some data."""
         return (data.astype(np.float64) / self.step).astype(bottleneck_dtype)
 
     def data(self, bottleneck: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What the model restored, as data."""
-        with np.errstate(over="ignore"):  # an infinity is beyond the bound, and so replaced
+        """The data of a restored bottleneck."""
+        with np.errstate(over="ignore"):  # infinities are beyond the bound, and stored exactly
             return (bottleneck.astype(np.float64) * self.step).astype(self.dtype)
 
     def exact(
@@ -151,15 +152,15 @@ class ErrorBound:
         bottleneck_dtype: str,
         missing: Sequence[float],
     ) -> ExactElements:
-        """The elements that come back as other values than the bit strings restore.
+        """The elements to store beside the bit strings.
 
-        Missing ones and those beyond the bound come back as they are. So do those that would be restored
-        beyond `reach`, where compressing them again would be refused. One that would come back as a missing
-        value comes back as the neighbour of that value in its direction.
+        Missing elements and those beyond the bound are restored exactly. So are those that would be restored
+        beyond `reach`, where compressing them again would be refused. An element that would be restored as a
+        missing value is restored as the neighbour of that value on its side.
 
         Args:
           data: The original, in the bound's dtype.
-          restored: What `data` gives for it, of the same shape.
+          restored: What the bit strings restore, of the same shape.
           bottleneck_dtype: The model's.
           missing: As in `missing_mask`.
         """
@@ -178,26 +179,22 @@ class ErrorBound:
 
 
 def max_error_problem(found: Any) -> Violation | None:
-    """What is wrong with a bound on the error; None if nothing is."""
+    """The problem of a bound on the error; None if it has none."""
     if is_number(found) and 0 < found <= _LARGEST_ERROR:
         return None
     return Violation("max_error", f"is {found!r:.80}; expected a finite number above 0")
 
 
 def _largest_magnitude(data: npt.NDArray[Any], missing: Sequence[float]) -> float:
-    """Largest absolute value of what is not missing, in memory of a piece."""
+    """Largest absolute value of elements that are not missing, in bounded memory."""
     largest = 0.0
-    # NumPy types the iterator by its yielding tuples; over one operand it yields that operand's pieces.
-    pieces: Any = np.nditer(
-        data, ["external_loop", "buffered", "zerosize_ok"], order="K", buffersize=_PIECE_ELEMENTS
+    # NumPy's type of the iterator yields tuples; with one operand it yields parts of that operand.
+    parts: Any = np.nditer(
+        data, ["external_loop", "buffered", "zerosize_ok"], order="K", buffersize=_BUFFER_ELEMENTS
     )
-    for piece in pieces:
-        absent = missing_mask(piece, missing)
-        present = piece[~absent] if absent.any() else piece
+    for part in parts:
+        absent = missing_mask(part, missing)
+        present = part[~absent] if absent.any() else part
         if present.size:
             largest = max(largest, float(present.max()), -float(present.min()))
     return largest
-
-
-def _invalid(field: str, description: str) -> InvalidTensorError:
-    return InvalidTensorError.of([Violation(field, description)])

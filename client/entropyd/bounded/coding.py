@@ -1,4 +1,4 @@
-"""Coding of arrays of which some elements are to come back exactly."""
+"""Compression of arrays with elements that are stored exactly."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 def compress_elements(
     model: Model, data: npt.NDArray[Any], bound: ErrorBound | None, missing: Sequence[float]
 ) -> tuple[CompressedTensor, ExactElements]:
-    """Compresses an array, and tells which of its elements have to be stored beside the bit strings.
+    """Compresses an array, and finds the elements to store beside the bit strings.
 
     Args:
       model: Any; with a bound, one for such data divided by its step.
-      data: Shaped as `Model.compress` takes it. With a bound, of the dtype that this was made for; without
-        one, of bottleneck_dtype.
-      bound: What was compressed is restored once and compared with the data, so that the promise does not
-        rest on arithmetic alone; None compresses the array as it is.
-      missing: Values that come back bit for bit, as `missing_values` gives them; NaN does in any case.
+      data: Shaped as `Model.compress` takes it. With a bound, of the bound's dtype; without one, of
+        bottleneck_dtype.
+      bound: With a bound, the bit strings are decompressed and compared with the data, so that the bound does
+        not rest on arithmetic alone; None compresses the array as it is.
+      missing: Values to restore exactly, as `missing_values` gives them; NaN always is.
 
     Returns:
-      The bit strings, and the exact elements of the array that they restore.
+      The bit strings, and the exact elements of the restored array.
 
     Raises:
       InvalidTensorError, LimitExceededError: As `Model.compress`.

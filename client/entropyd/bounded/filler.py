@@ -1,4 +1,4 @@
-"""What is coded in the place of elements whose bit strings do not count: the cheapest value of each row."""
+"""The values that are coded in place of missing ones: the cheapest of each row."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """A bottleneck with other values where a mask holds, which the model codes in the fewest bits.
+    """A bottleneck in which masked elements have the value that the model codes in the fewest bits.
 
     Args:
-      model: Asked for its tables, once, if the mask holds anywhere.
+      model: Its tables are fetched once, if any element is masked.
       bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
         repeated); of bottleneck_dtype.
       mask: Boolean, of the same shape.
 
     Returns:
-      Array of the same dtype; of the same shape but for axes that are repeated.
+      Array of the same dtype and shape, repeated axes aside.
     """
     if not mask.any():
         return bottleneck
@@ -31,7 +31,7 @@ def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool
     fits = len(axes) == len(model.prior_shape) and all(
         found in {1, expected} for found, expected in zip(axes, model.prior_shape, strict=True)
     )
-    # A shape that the model does not take is the server's to refuse, in its words.
+    # The server refuses a wrong shape.
     values = _likeliest(model) if fits else np.zeros((), bottleneck.dtype)
     return np.where(mask, values, bottleneck)
 
@@ -59,6 +59,6 @@ def _likeliest(model: Model) -> npt.NDArray[Any]:
 
 
 def _mode(row: npt.NDArray[np.int32]) -> int:
-    """The widest interval of a row `-precision, 0, ..., 2^precision`, but for its last, the escape."""
+    """Number of the widest interval of a row `-precision, 0, ..., 2^precision`, the escape aside."""
     begins = row[1:][row[1:] < 1 << -int(row[0])]
     return int(np.diff(begins).argmax()) if len(begins) > 1 else 0

@@ -1,6 +1,6 @@
-"""Missing values: numbers that stand for no datum, as NaN and the fill values of many file formats.
+"""Missing values: numbers that mark missing data, such as NaN and the fill values of many file formats.
 
-Elements that equal one come back bit for bit. NaN always counts, whatever its bits.
+Elements that equal one are restored exactly. NaN is always one, whatever its bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BY_NAME = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def missing_values(found: Any) -> tuple[float, ...]:
-    """The values that are named as missing, rising, each once; NaN, which always counts, is left out.
+    """Missing values, ascending, without duplicates and without NaN, which always is one.
 
     Args:
       found: A sequence of numbers.
@@ -36,7 +36,7 @@ def missing_values(found: Any) -> tuple[float, ...]:
 
 
 def missing_problem(found: Any) -> Violation | None:
-    """What is wrong with values that are named as missing; None if nothing is."""
+    """The problem of a list of missing values; None if it has none."""
     listed = isinstance(found, (list, tuple, set, frozenset)) or np.ndim(found) == 1
     if listed and all(is_number(value) for value in found):
         return None
@@ -44,7 +44,7 @@ def missing_problem(found: Any) -> Violation | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number in float64's range, of Python or NumPy; a bool is none."""
+    """Whether it is a real number in float64's range, of Python or NumPy, and no bool."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     try:
@@ -55,13 +55,13 @@ def is_number(value: Any) -> bool:
 
 
 def missing_to_json(missing: Sequence[float]) -> list[float | str]:
-    """Missing values for a JSON document, which holds no infinities: those by name, as in Zarr."""
+    """Missing values for a JSON document; infinities by name, as in Zarr, as JSON has none."""
     names = {value: name for name, value in _BY_NAME.items()}
     return [names.get(value, value) for value in missing]
 
 
 def missing_from_json(found: Any) -> Any:
-    """Missing values of a JSON document; what is not in the form of one is left as it is."""
+    """Missing values of a JSON document; anything of another form is returned as it is."""
     if not isinstance(found, list):
         return found
     return tuple(_BY_NAME.get(value, value) if isinstance(value, str) else value for value in found)
@@ -73,6 +73,6 @@ def missing_mask(data: npt.NDArray[Any], missing: Sequence[float]) -> npt.NDArra
     for value in missing:
         with np.errstate(over="ignore"):
             of_dtype = np.asarray(value).astype(data.dtype)
-        if np.isfinite(of_dtype) or math.isinf(value):  # what is beyond the dtype equals no element
+        if np.isfinite(of_dtype) or math.isinf(value):  # a value beyond the dtype's range equals no element
             mask |= data == of_dtype
     return mask

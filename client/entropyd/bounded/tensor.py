@@ -1,4 +1,4 @@
-"""`compress`, `decompress`, and what they give and take."""
+"""`compress`, `decompress` and BoundedTensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
 from entropyd.bounded.coding import compress_elements
 from entropyd.bounded.missing import missing_values
 from entropyd.contract.arrays import array_of
-from entropyd.contract.errors import InvalidRequestError, Violation
+from entropyd.contract.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     import os
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoundedTensor:
-    """Compressed data and the bound that they keep.
+    """Compressed data with a bound on their error.
 
     Attributes:
       compressed: The bit strings, of the data divided by the step.
-      bound: The step, and what it promises.
-      exact: The elements that come back bit for bit: missing ones, and those that rounding would carry beyond
+      bound: The bound.
+      exact: The elements that are restored exactly: missing ones, and those that rounding would carry beyond
         the bound.
     """
 
@@ -38,44 +38,44 @@ class BoundedTensor:
     exact: ExactElements
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes an archive that carries the bound; see CompressedTensor.save."""
+        """Writes an archive with the bound; see CompressedTensor.save."""
         dtype = self.bound.dtype if len(self.exact) else None
         with ArchiveWriter(path, metadata=self.bound.metadata, exact_dtype=dtype) as writer:
             writer.append(self.compressed, self.exact)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads an archive that carries a bound; errors as CompressedTensor.load.
+        """Reads an archive with a bound; errors as CompressedTensor.load.
 
         Raises:
-          InvalidRequestError: If it carries none.
+          InvalidRequestError: If it has none.
         """
         with Archive.open(path) as archive:
             bound = ErrorBound.of(archive.metadata)
             if bound is None:
                 found = f"is missing in {path}: its values were compressed as they are"
-                raise InvalidRequestError.of([Violation(f"metadata.{METADATA_NAME}", found)])
+                raise InvalidRequestError.at(f"metadata.{METADATA_NAME}", found)
             return cls(archive.read(), bound, archive.exact())
 
 
 def compress(
     model: Model, data: npt.NDArray[Any], max_error: float, missing: Sequence[float] = ()
 ) -> BoundedTensor:
-    """Compresses data so that every element comes back within `max_error`.
+    """Compresses data so that every element is restored within `max_error`.
 
-    Compressing what was restored gives that very array, bit for bit. NaN, and elements that equal a value of
-    `missing`, come back bit for bit, and no other element comes back as one of those values.
+    Compressing a restored array restores the same array, bit for bit. NaN, and elements that equal a value of
+    `missing`, are restored exactly, and no other element is restored as one of those values.
 
     Args:
       model: Fitted to such data divided by 2 * max_error.
       data: Shaped as `Model.compress` takes it; float16, float32 or float64, or nested lists of numbers,
         which are float64.
       max_error: Largest error of an element that is not missing.
-      missing: Values that stand for no datum, as -9999. Infinities are refused unless they are named here.
+      missing: Values that mark missing data, such as -9999. Other infinities are refused.
 
     Raises:
-      InvalidTensorError: If data are of another kind or not finite, or the bound cannot be held in their
-        precision.
+      InvalidTensorError: If data are no floats or not finite, or their precision does not suffice for the
+        bound.
     """
     data = array_of("data", data, *DTYPES, numbers="float64")
     missing = missing_values(missing)

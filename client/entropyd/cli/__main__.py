@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command, or says which extra it needs."""
+    """Runs the command; exits with a message if the extra `cli` is not installed."""
     try:
         from entropyd.cli.main import entropyd  # noqa: PLC0415 - click and rich are an extra
     except ImportError as error:

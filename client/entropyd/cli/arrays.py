@@ -1,7 +1,7 @@
 """Arrays in `.npy` and `.npz` files, and in pipes.
 
-Invariant: an array is the whole of its file, and the file did not change while it was read; otherwise reading
-it is an error. Files are read, never mapped: where a file shrinks, a mapping ends the process.
+Invariant: a file that holds anything besides its array, or changes while it is read, is an error. Files are
+read, not mapped: with a mapping, a file that shrinks ends the process.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_array(path: Path) -> Iterator[npt.NDArray[Any] | NpyFile]:
-    """The array of a `.npy` file, read as it is used; or that of a stream, in memory.
+    """The array of a `.npy` file, of which slices are read; or that of a stream, in memory.
 
-    Leaving the `with` statement without an error makes sure that the file is as it was.
+    The end of the `with` statement checks that the file has not changed.
 
     Raises:
-      click.ClickException: If it cannot be read, is something else, holds less or more than one array, or
+      click.ClickException: If it cannot be read, is something else, does not hold exactly one array, or
         changed meanwhile.
     """
     with open_source(path) as file:
@@ -52,17 +52,17 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def member_names(path: Path) -> list[str]:
-    """Names of the members of a `.npz` file, without the suffix of arrays.
+    """Names of the arrays of a `.npz` file.
 
     Raises:
-      click.ClickException: If there is no such file, it is something else, or a name would leave a folder or
-        is there twice.
+      click.ClickException: If there is no such file, it is something else, or a name leads out of a folder or
+        occurs twice.
     """
     with _opened_archive(path) as members:
         names = [name.removesuffix(".npy") for name in members.namelist() if not name.endswith("/")]
     for name, count in Counter(names).items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise click.ClickException(f"{path} has an array named {name!r}, which is no name for a file")
+            raise click.ClickException(f"{path} has an array named {name!r}, which cannot name a file")
         if count > 1:
             raise click.ClickException(f"{path} has {count} arrays named {name}; expected one")
     return names
@@ -70,19 +70,19 @@ def member_names(path: Path) -> list[str]:
 
 @contextmanager
 def open_member(path: Path, name: str) -> Iterator[npt.NDArray[Any]]:
-    """One array of a `.npz` file, in memory; leaving it makes sure that the file is as it was.
+    """One array of a `.npz` file, in memory; the end of the `with` statement checks as in open_array.
 
     Raises:
-      click.ClickException: If the file or the array is damaged, or it is no array or more than one.
+      click.ClickException: If the file or the array is damaged, or the member is not exactly one array.
     """
     what = f"array {name} of {path}"
     with _opened_archive(path) as members:
         if f"{name}.npy" not in members.namelist():
-            raise click.ClickException(f"{name} of {path} is no array: its name does not end in .npy")
+            raise click.ClickException(f"{name} of {path} is not an array: its name does not end in .npy")
         try:
             with members.open(f"{name}.npy") as member:
                 array = read_stream(member, what)
-        # zipfile says RuntimeError for what is encrypted, and NotImplementedError for unknown compression.
+        # RuntimeError: encrypted; NotImplementedError, a RuntimeError: unknown compression.
         except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise click.ClickException(f"{what} cannot be read: {error}") from error
         yield array
@@ -101,7 +101,7 @@ def _opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def _unchanged(file: BinaryIO, path: Path) -> Iterator[None]:
-    """Makes sure that a file that was read is as it was before."""
+    """Checks that a file has not changed while it was read."""
     before = os.fstat(file.fileno())
     yield
     after = os.fstat(file.fileno())
@@ -112,7 +112,7 @@ def _unchanged(file: BinaryIO, path: Path) -> Iterator[None]:
 
 def _is_regular(file: BinaryIO, path: Path) -> bool:
     try:
-        # Standard input may be at any place of a file, and is read from there.
+        # Standard input may be a file at any position, and is read from there.
         return path != STREAM and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):
         return False

@@ -1,7 +1,6 @@
-"""`entropyd bench`: a running server, measured from the client's side.
+"""`entropyd bench`: measures a running server from the client's side.
 
-Owns the load and the figures. It must not know how the server works. Invariant: every answer is counted and
-compared with what was sent, so a fast wrong server does not look good.
+Invariant: every result is compared with the first one, so a server that is fast and wrong is an error.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class Measurement:
 
     Attributes:
       operation: `compress` or `decompress`.
-      calls_per_s: Answers per second, all callers together.
+      calls_per_s: Calls per second, of all callers together.
       megabytes_per_s: Bytes of arrays, in units of 10^6, per second.
-      p50_ms, p90_ms, p99_ms: Percentiles of the time from a call to its answer.
+      p50_ms, p90_ms, p99_ms: Percentiles of the latency.
     """
 
     operation: str
@@ -78,13 +77,13 @@ def bench(
 ) -> None:
     """Measure a running server: calls per second, latency, megabytes per second.
 
-    Without --model it creates one, or finds it; `entropyd models delete` removes it.
+    Without --model it creates one; `entropyd models delete` removes it.
 
     \b
     Examples:
       entropyd bench
       entropyd --json bench --model MODEL_ID --shape 1,48,32,192 --concurrency 4
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     axes = _shape(shape)
     if model_id is None:
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
@@ -111,10 +110,10 @@ def bench(
 
 
 def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: float) -> list[Measurement]:
-    """Compresses one array over and over, then decompresses it over and over.
+    """Compresses one array again and again, then decompresses it again and again.
 
     Raises:
-      click.ClickException: If an answer is not what the first one was.
+      click.ClickException: If a result differs from the first one.
     """
     array = np.random.default_rng(0).normal(0, 2, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(array)
@@ -143,7 +142,7 @@ def _load(
         latencies = []
         while (start := time.perf_counter()) < begin + seconds:
             if not call():
-                raise click.ClickException(f"an answer to {operation} differs from the first one")
+                raise click.ClickException(f"a result of {operation} differs from the first one")
             latencies.append(time.perf_counter() - start)
         return latencies
 
@@ -161,5 +160,5 @@ def _shape(text: str) -> tuple[int, ...]:
     except ValueError:
         axes = (-1,)
     if any(axis < 0 for axis in axes):
-        raise click.UsageError(f"--shape {text!r} is no list of axes, as in 1,4,4,192")
+        raise click.UsageError(f"--shape {text!r} is not a list of axes, as in 1,4,4,192")
     return axes

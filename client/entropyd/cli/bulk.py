@@ -1,14 +1,13 @@
-"""Folders of arrays, and folders of archives.
+"""Compresses folders of arrays, and decompresses folders of archives.
 
-Invariant: one file that fails costs that file; what is skipped was verified, whole, in this run; and nothing
-is replaced unasked that could not be made again.
+Invariant: a file that fails does not stop the others; a file that is skipped was verified in this run; and
+without --force no file is replaced that could not be made again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,31 +17,24 @@ from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
-from entropyd.cli.paths import STREAM, open_output
+from entropyd.cli.compressing import compress_array
+from entropyd.cli.decompressing import decompress_archive
+from entropyd.cli.jobs import Job, Outcome, reason
+from entropyd.cli.paths import open_output
 from entropyd.cli.progress import progress
-from entropyd.cli.session import os_sentence, sentence
-from entropyd.cli.sources import files_under
-from entropyd.cli.work import compress_array, decompress_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from entropyd import Model
+    from entropyd.cli.compressing import Advance, Array, CompressOptions
     from entropyd.cli.session import Session
-    from entropyd.cli.work import Advance, Array, CompressOptions
 
     Load = Callable[[], AbstractContextManager[Array]]
 
 SOURCE_NAME = "entropyd.source"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file that becomes another."""
-
-    source: Path
-    target: Path
 
 
 @dataclass(frozen=True)
@@ -54,64 +46,13 @@ class DecompressOptions:
     recover: bool
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a file.
-
-    Attributes:
-      status: `done`, `skipped` or `failed`.
-      source: The file.
-      target: What it became, or should have become.
-      text: Figures, or what went wrong.
-      details: The figures for a program.
-    """
-
-    status: str
-    source: str
-    target: str
-    text: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[Job], list[Outcome]]:
-    """The `.npy` and `.npz` files under a folder, or one `.npz` file, and where their archives go.
-
-    Returns:
-      The jobs, and what under the folder cannot be one.
-
-    Raises:
-      click.ClickException: If `source` is not what it should be, or `target` is something else than a folder.
-    """
-    _check_folder(target)
-    if not recursive:
-        return [Job(source, target)], []
-    files, failed = _files(source, target, ".npy", ".npz")
-    return [
-        Job(path, (target / path.relative_to(source)).with_suffix(_suffix_of_archive(path))) for path in files
-    ], failed
-
-
-def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome]]:
-    """The archives under a folder, and where their arrays go.
-
-    Returns:
-      The jobs, and what under the folder cannot be one.
-
-    Raises:
-      click.ClickException: If `source` is no folder, or `target` is something else.
-    """
-    _check_folder(target)
-    files, failed = _files(source, target, ".entropyd")
-    return [Job(path, (target / path.relative_to(source)).with_suffix(".npy")) for path in files], failed
-
-
 def compress_all(
     session: Session, model_id: str, jobs: list[Job], options: CompressOptions, *, force: bool
 ) -> Iterator[Outcome]:
-    """Compresses each file, unless that was done before.
+    """Compresses each file that is not done.
 
-    An archive of the source as it is now is made again for another model or other options, and where it is
-    damaged. Any other file may be the only one with what it holds, and is replaced with `force` alone.
+    An existing archive of the same source, unchanged since, is replaced if it is damaged or has another model
+    or other options. Any other file is replaced only with `force`.
     """
     model = session.client.model(model_id)
     total_bytes = sum(job.source.stat().st_size for job in jobs)
@@ -121,34 +62,34 @@ def compress_all(
             try:
                 parts = _parts(job)
             except click.ClickException as error:
-                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+                yield Outcome("failed", str(job.source), str(job.target), reason(error))
                 continue
             for target, load in parts:
                 try:
-                    if target in made:  # x.npz with an array y, and x/y.npy
+                    if target in made:  # as x.npz with an array y and x/y.npy are
                         raise click.ClickException(f"{target} was made of another source in this run")
                     part = Job(job.source, target)
                     yield _compress(session, model, part, load, options, force=force, advance=advance)
                     made.add(target)
                 except (EntropydError, click.ClickException, OSError) as error:
-                    yield Outcome("failed", str(job.source), str(target), _why(error))
+                    yield Outcome("failed", str(job.source), str(target), reason(error))
 
 
 def decompress_all(
     session: Session, jobs: list[Job], options: DecompressOptions, *, force: bool
 ) -> Iterator[Outcome]:
-    """Decompresses each archive; arrays that are there already are replaced with `force` alone."""
+    """Decompresses each archive; existing arrays are replaced only with `force`."""
     total_bytes = sum(job.source.stat().st_size for job in jobs)
     with progress(f"decompressing {len(jobs)} files", total_bytes, quiet=session.as_json) as advance:
         for job in jobs:
             try:
                 yield _decompress(session, job, options, force=force, advance=advance)
             except (EntropydError, click.ClickException, OSError) as error:
-                yield Outcome("failed", str(job.source), str(job.target), _why(error))
+                yield Outcome("failed", str(job.source), str(job.target), reason(error))
 
 
 def _parts(job: Job) -> list[tuple[Path, Load]]:
-    """Archives to be made of a file, and how to get the array of each."""
+    """The archives to make of a file, and what opens the array of each."""
     if job.source.suffix != ".npz":
         return [(job.target, partial(open_array, job.source))]
     return [
@@ -170,14 +111,14 @@ def _compress(
     source, target = job.source, job.target
     state = source.stat()
     fingerprint = {"name": source.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-    kept = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
-    if _is_done(target, model, kept):
+    stored = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
+    if _is_done(target, model, stored):
         advance(state.st_size)
         return Outcome("skipped", str(source), str(target), "done before, and verified")
     make_folders(target.parent, source if source.suffix == ".npz" else source.parent)
     again = _was_made_of(target, fingerprint)
     with open_output(target, sources=[source], force=force or again) as file, load() as array:
-        spent = compress_array(session.client, model, array, file, kept, advance=advance)
+        spent = compress_array(session.client, model, array, file, stored, advance=advance)
     return Outcome("done", str(source), str(target), str(spent), spent.figures)
 
 
@@ -192,13 +133,13 @@ def _decompress(
         restored = decompress_archive(
             session.client, archive, file, options.items, skip_damaged=options.skip_damaged, advance=advance
         )
-    said = ", but ".join([str(restored), *restored.problems])
+    text = ", but ".join([str(restored), *restored.problems])
     status = "failed" if restored.problems else "done"
-    return Outcome(status, str(job.source), str(job.target), said, restored.figures)
+    return Outcome(status, str(job.source), str(job.target), text, restored.figures)
 
 
 def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
-    """Whether a whole archive is there that compressing would make again."""
+    """Whether the target is an undamaged archive, and compressing would make the same."""
     if not target.is_file():
         return False
     try:
@@ -218,7 +159,7 @@ def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:
 
 
 def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
-    """Whether an archive is there, whole or damaged, of a source in this very state."""
+    """Whether the target is an archive, perhaps damaged, of a source in this state."""
     if not target.is_file():
         return False
     try:
@@ -226,32 +167,3 @@ def _was_made_of(target: Path, fingerprint: dict[str, Any]) -> bool:
             return bool(archive.metadata.get(SOURCE_NAME) == fingerprint)
     except EntropydError:
         return False
-
-
-def _check_folder(target: Path) -> None:
-    if target == STREAM or (target.exists() and not target.is_dir()):
-        raise click.ClickException(f"{target} is no folder; several files need one")
-
-
-def _files(folder: Path, target: Path, *suffixes: str) -> tuple[list[Path], list[Outcome]]:
-    if not folder.is_dir():
-        raise click.ClickException(f"{folder} is no folder; --recursive needs one")
-    files, errors = files_under(folder, suffixes)
-    if not files and not errors:
-        raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
-    return files, [
-        Outcome("failed", error.filename, str(target / Path(error.filename).relative_to(folder)), _why(error))
-        for error in errors
-    ]
-
-
-def _suffix_of_archive(path: Path) -> str:
-    return "" if path.suffix == ".npz" else ".entropyd"
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, EntropydError):
-        return sentence(error)
-    if isinstance(error, OSError):
-        return os_sentence(error)
-    return error.message if isinstance(error, click.ClickException) else str(error)

@@ -11,17 +11,20 @@ import click
 from entropyd.bounded import missing_to_json, missing_values
 from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
+from entropyd.cli.compressing import CompressOptions, compress_array
+from entropyd.cli.decompressing import decompress_archive
+from entropyd.cli.jobs import compress_jobs, decompress_jobs
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
 from entropyd.cli.sources import opened_archive
 from entropyd.cli.values import MODEL_ID
-from entropyd.cli.work import CompressOptions, compress_array, decompress_archive
 from entropyd.contract.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from entropyd.cli.jobs import Outcome
     from entropyd.cli.session import Session
 
 MISSING_NAME = "entropyd.missing"
@@ -38,33 +41,33 @@ MISSING_NAME = "entropyd.missing"
 @click.option(
     "--max-error",
     type=float,
-    help="Compress data that are no latents so that every element comes back within this distance. "
-    "The model is one for such data divided by twice the distance.",
+    help="For measured data: largest error of a restored element. The model is one for the data divided by "
+    "twice this.",
 )
 @click.option(
     "--missing",
     multiple=True,
     type=float,
     metavar="VALUE",
-    help="With --max-error: a value that stands for no datum, as -9999, and comes back exactly. Repeatable. "
-    "NaN always does.",
+    help="With --max-error: a value that marks missing data, such as -9999, and is restored exactly, as NaN "
+    "always is. Repeatable.",
 )
 @click.option("--cast", is_flag=True, help="Convert arrays of another dtype to the model's.")
 @click.option(
-    "--embed-model", is_flag=True, help="Put the model into the archive, so that any server decodes it."
+    "--embed-model", is_flag=True, help="Store the model in the archive, so that any server can decode it."
 )
 @click.option(
     "-m",
     "--metadata",
     multiple=True,
     metavar="NAME=VALUE",
-    help="JSON or text to keep with the data. Repeatable.",
+    help="JSON or text to store with the data. Repeatable.",
 )
 @click.option(
     "-r",
     "--recursive",
     is_flag=True,
-    help="Compress all .npy and .npz files under SOURCE; skip what is done.",
+    help="Compress all .npy and .npz files under SOURCE, except those that are done.",
 )
 @force_option
 @click.argument("source", type=FILE)
@@ -87,10 +90,10 @@ def compress(
 ) -> None:
     """Compress the array in SOURCE into the archive TARGET.
 
-    SOURCE is a .npy file of any size, or - for one on standard input; TARGET is a file, or - for standard
-    output. A .npz file makes a folder TARGET with an archive for each of its arrays. With --recursive, SOURCE
-    and TARGET are folders; running it again continues where it was stopped. A file that is there already is
-    replaced with --force alone.
+    SOURCE is a .npy file of any size, or - for standard input; TARGET is a file, or - for standard output.
+    A .npz file becomes a folder TARGET with an archive for each of its arrays. With --recursive, SOURCE and
+    TARGET are folders; run it again to continue after an interruption. Existing files are replaced only with
+    --force.
 
     \b
     Examples:
@@ -99,16 +102,16 @@ def compress(
       entropyd compress --model MODEL_ID --max-error 0.001 --missing -9999 gaps.npy gaps.entropyd
       entropyd compress --model MODEL_ID --recursive arrays/ archives/
       make-latents | entropyd compress --model MODEL_ID - - > latents.entropyd
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     if missing and max_error is None:
-        raise click.UsageError("--missing needs --max-error: arrays of latents have no missing values")
+        raise click.UsageError("--missing needs --max-error: without it, arrays have no missing values")
     named = missing_values(missing)
-    kept = dict(_metadata(item) for item in metadata)
+    stored = dict(_metadata(item) for item in metadata)
     if named:
-        kept[MISSING_NAME] = missing_to_json(named)
-    options = CompressOptions(max_error, named, cast, embed_model, kept)
+        stored[MISSING_NAME] = missing_to_json(named)
+    options = CompressOptions(max_error, named, cast, embed_model, stored)
     if recursive or source.suffix == ".npz":
-        jobs, failed = bulk.compress_jobs(source, target, recursive=recursive)
+        jobs, failed = compress_jobs(source, target, recursive=recursive)
         done = bulk.compress_all(session, model_id, jobs, options, force=force)
         _report(session, chain(failed, done))
         return
@@ -128,16 +131,16 @@ def compress(
 @click.option(
     "--units",
     metavar="A:B",
-    help="Decode only items A to B (not included) of the first batch axis, or item A. Negative numbers count "
-    "from the end.",
+    help="Restore only items A to B (not included) of the first batch axis, or item A. Negative numbers "
+    "count from the end.",
 )
 @click.option(
-    "--skip-damaged", is_flag=True, help="Restore what can be, with NaN in damaged units; still exits with 1."
+    "--skip-damaged", is_flag=True, help="Restore damaged coding units as NaN; exits with 1 if there are any."
 )
 @click.option(
     "--recover",
     is_flag=True,
-    help="Read an archive that lost its end or its index; says what is missing, and then exits with 1.",
+    help="Read an archive that lost its end or its index; exits with 1 and says what is missing.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Decompress all .entropyd files under SOURCE.")
 @force_option
@@ -158,9 +161,9 @@ def decompress(
 ) -> None:
     """Restore the array in the archive SOURCE into TARGET (.npy).
 
-    SOURCE may be a pipe, or - for standard input; - as TARGET is standard output. Only the blocks that hold
-    the selected items are read. An archive that embeds its model needs no more than any server; it is
-    registered there if it is missing. A file that is there already is replaced with --force alone.
+    SOURCE may be a pipe, or - for standard input; - as TARGET is standard output. Only the blocks of the
+    selected items are read. Any server can decode an archive that embeds its model; a missing model is
+    registered there. Existing files are replaced only with --force.
 
     \b
     Examples:
@@ -168,10 +171,10 @@ def decompress(
       entropyd decompress --units 12345 latents.entropyd one.npy
       entropyd decompress --recursive archives/ arrays/
       entropyd decompress --skip-damaged --recover torn.entropyd rest.npy
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     items = None if units is None else _items(units)
     if recursive:
-        jobs, failed = bulk.decompress_jobs(source, target)
+        jobs, failed = decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
         done = bulk.decompress_all(session, jobs, options, force=force)
         _report(session, chain(failed, done))
@@ -191,8 +194,8 @@ def decompress(
         raise click.ClickException("\n".join(restored.problems))
 
 
-def _report(session: Session, outcomes: Iterable[bulk.Outcome]) -> None:
-    """Shows what became of each file, and ends with 1 if one failed."""
+def _report(session: Session, outcomes: Iterable[Outcome]) -> None:
+    """Shows the outcome of each file, and exits with 1 if one failed."""
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     shown = []
     for outcome in outcomes:
@@ -212,7 +215,7 @@ def _metadata(item: str) -> tuple[str, Any]:
     if not equals:
         raise click.UsageError(f"--metadata {item!r} is not NAME=VALUE")
     if name.startswith("entropyd."):
-        raise click.UsageError(f"--metadata {name}: names that begin with entropyd. are taken")
+        raise click.UsageError(f"--metadata {name}: names that begin with entropyd. are reserved")
     try:
         return name, parse_json(value)
     except ValueError:

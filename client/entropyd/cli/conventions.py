@@ -1,4 +1,4 @@
-"""What all commands share: a variable for every option, and `--json` before and after the command."""
+"""Environment variables for all options, and `--json` before or after the command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _PREFIX = "ENTROPYD"
 
 
 def follow_conventions(command: click.Command, prefix: str = _PREFIX) -> None:
-    """Names the variable of each option by its flag, and lets subcommands take `--json` as well.
+    """Names the variable of each option after its flag, and adds `--json` to subcommands.
 
-    As in ENTROPYD_SERVER for `entropyd --server` and ENTROPYD_COMPRESS_MODEL for `entropyd compress --model`.
+    The variable of `entropyd --server` is ENTROPYD_SERVER, that of `entropyd compress --model`
+    ENTROPYD_COMPRESS_MODEL.
     """
     for option in command.params:
         if isinstance(option, click.Option) and option.expose_value:
@@ -27,11 +28,11 @@ def follow_conventions(command: click.Command, prefix: str = _PREFIX) -> None:
 
 
 def _json_option() -> click.Option:
-    # Its variable, ENTROPYD_JSON, is that of the same option before the command.
+    # It has the variable of the same option before the command, ENTROPYD_JSON.
     help_text = "Print JSON, for programs."
     return click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help=help_text)
 
 
 def _as_json(context: click.Context, _: click.Parameter, value: Any) -> None:
-    if value and context.obj is not None:  # there is none while a shell completes words
+    if value and context.obj is not None:  # None during shell completion
         context.obj = replace(context.obj, as_json=True)

@@ -1,4 +1,4 @@
-"""`entropyd models export` and `import`: a model in a file, from one store to another."""
+"""`entropyd models export` and `import`: move a model from one store to another as a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def export_model(session: Session, /, model_id: str, target: Path, *, force: boo
     \b
     Example:
       entropyd models export MODEL_ID model.safetensors
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     refuse_terminal(target)
     with open_output(target, force=force) as file:
         model = session.client.model(model_id)
@@ -57,7 +57,7 @@ def import_model(session: Session, /, source: Path) -> None:
     \b
     Example:
       entropyd models import model.safetensors
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     with open_source(source) as file:
         exported = file.read()
     model = session.client.import_model(exported)

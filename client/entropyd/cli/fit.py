@@ -1,4 +1,4 @@
-"""`entropyd fit`: a model from samples."""
+"""`entropyd fit`: makes a model from samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from entropyd import FitProgress, UniversalBatchedConfig
-from entropyd._calls import check_finite
+from entropyd._arrays import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Innermost axes that have a density each.",
+    help="Number of innermost axes whose elements have a density each.",
 )
-@click.option("--coding-rank", type=int, required=True, help="Innermost axes that make one coding unit.")
+@click.option("--coding-rank", type=int, required=True, help="Number of innermost axes of a coding unit.")
 @click.option(
     "--max-steps",
     default=0,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--report",
     type=FILE,
-    help="Where to draw the fit: .html or .png; needs entropyd[report].",
+    help="File for a picture of the fit, .html or .png; needs entropyd[report].",
 )
 @force_option
 @click.argument("samples", nargs=-1, required=True, type=FILE)
@@ -84,7 +84,7 @@ def fit(
     Examples:
       entropyd fit --coding-rank 3 latents.npy --report fit.html
       entropyd fit --coding-rank 1 --prior NoisyNormal monday.npy tuesday.npy
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     try:
         drawn = None if report is None else FitReport(report)
     except ImportError as error:
@@ -132,7 +132,7 @@ def _rows(samples: tuple[Path, ...], prior_rank: int) -> npt.NDArray[Any]:
 
 
 def _fitted(states: list[FitProgress], run: Callable[[Callable[[FitProgress], None]], Model]) -> Model:
-    """Runs a fit, with a progress bar where a person looks."""
+    """Runs a fit, with a progress bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task: Any = bar.add_task("fitting")

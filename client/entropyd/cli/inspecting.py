@@ -1,4 +1,4 @@
-"""`entropyd inspect`: what an archive holds."""
+"""`entropyd inspect`: shows the content of an archive."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BAR_WIDTH = 40
 
 @dataclass(frozen=True)
 class _Strings:
-    """How long the bit strings of an archive are, in memory of the distinct lengths, and what is beside them.
+    """Lengths of the bit strings of an archive, and the number of its exact elements.
 
     Attributes:
-      values: int64 [distinct], lengths in bytes, rising.
+      values: int64 [distinct], lengths in bytes, ascending.
       units: int64 [distinct], bit strings of each length.
       exact_elements: Number of exact elements.
     """
@@ -43,13 +43,13 @@ class _Strings:
     def of(cls, archive: Archive, *, recover: bool) -> _Strings:
         counts: Counter[int] = Counter()
         exact_elements = 0
-        for head in archive.block_heads(on_error="skip" if recover else "raise"):
-            values, units = np.unique(head.lengths, return_counts=True)
+        for header in archive.block_headers(on_error="skip" if recover else "raise"):
+            values, units = np.unique(header.lengths, return_counts=True)
             counts.update(dict(zip(values.tolist(), units.tolist(), strict=True)))
-            exact_elements += head.exact_elements
-        rising = sorted(counts)
-        of_each = [counts[value] for value in rising]
-        return cls(np.array(rising, np.int64), np.array(of_each, np.int64), exact_elements)
+            exact_elements += header.exact_elements
+        ascending = sorted(counts)
+        of_each = [counts[value] for value in ascending]
+        return cls(np.array(ascending, np.int64), np.array(of_each, np.int64), exact_elements)
 
     @property
     def total_bytes(self) -> int:
@@ -77,10 +77,10 @@ class _Strings:
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--recover", is_flag=True, help="Look into an archive that lost its end, its index or blocks.")
+@click.option("--recover", is_flag=True, help="Read an archive that lost its end, its index or blocks.")
 @click.pass_obj
 def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
-    """Show what the archive FILE holds: model, shapes, rate, and how long its bit strings are.
+    """Show the content of the archive FILE: model, shapes, rate, and lengths of its bit strings.
 
     FILE may be a pipe, or - for standard input. Needs no server, and does not read the bit strings.
 
@@ -88,7 +88,7 @@ def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     Examples:
       entropyd inspect latents.entropyd
       entropyd --json inspect latents.entropyd | jq .bits_per_symbol
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     with opened_archive(file, recover=recover) as archive:
         strings = _Strings.of(archive, recover=recover)
         found = _found(archive, strings, recover=recover)

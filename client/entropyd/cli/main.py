@@ -1,7 +1,4 @@
-"""The root of the `entropyd` command.
-
-Owns the options that all commands share, and the list of commands. It must not know what a command does.
-"""
+"""The `entropyd` command: options that all commands share, and the list of commands."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import click
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
 from entropyd.cli.conventions import follow_conventions
+from entropyd.cli.creating import create
 from entropyd.cli.exchange import export_model, import_model
 from entropyd.cli.fit import fit
 from entropyd.cli.inspecting import inspect
@@ -33,15 +31,15 @@ _FILE = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities.")
 @click.option("--tls-ca", type=_FILE, help="Use TLS, and trust the root certificates in this PEM file.")
-@click.option("--tls-cert", type=_FILE, help="Certificate to show to a server that asks for one, in PEM.")
+@click.option("--tls-cert", type=_FILE, help="Certificate of the client, in PEM, if the server asks for one.")
 @click.option("--tls-key", type=_FILE, help="Key of --tls-cert, in PEM.")
 @click.option("--token-file", type=_FILE, help="File with the token to send, in place of ENTROPYD_TOKEN.")
 @click.version_option(package_name="entropyd", prog_name="entropyd")
 @click.pass_context
 def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **connection: Any) -> None:
-    """Compress float arrays with entropy models that live on an entropyd server.
+    """Compress float arrays with entropy models on an entropyd server.
 
-    Each option can be given in the environment too, in the variable that stands beside it.
+    Each option can also be set by the environment variable that is shown beside it.
 
     \b
     Examples:
@@ -52,7 +50,7 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
       entropyd decompress latents.entropyd restored.npy
       entropyd inspect latents.entropyd
       entropyd verify archives/
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     try:
         client = connect(connection, timeout_s)
     except ValueError as error:
@@ -60,7 +58,7 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
     context.obj = Session(context.with_resource(client), as_json)
 
 
-for command in (export_model, import_model):
+for command in (create, export_model, import_model):
     models.add_command(command)
 
 for command in (models, fit, compress, decompress, inspect, verify, bench, token):

@@ -1,4 +1,4 @@
-"""The `.npy` format: one array, which is read whole or in slices, never mapped, and nothing after it."""
+"""Reads and writes `.npy` files of one array, whole or in slices, without mapping them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from entropyd._target import Target
 
 _READ_BYTES = 2**20
-# Columns shorter than this are read whole where only some rows are asked for: a read costs as much.
+# Shorter columns are read whole even for some rows: the cost of a read is the same.
 _COLUMN_BYTES = 16 * 2**10
 
 
 class NpyFile:
-    """The array of an open `.npy` file, of which slices of the first axis are read into memory.
+    """The array of an open `.npy` file; slices of its first axis are read into memory.
 
-    A slice of a row-major file takes the memory of the slice; of a column-major one, up to 1 MiB more, and a
-    read per column, or, where columns are shorter than 16 KiB, a pass over the whole file.
+    A slice of a row-major file takes the memory of the slice. A slice of a column-major file takes up to
+    1 MiB more, and a read for each column, or of the whole file if columns are shorter than 16 KiB.
 
     Args:
       file: A regular file, at its beginning.
       name: For messages.
 
     Raises:
-      click.ClickException: If it is something else, holds less or more than one array, or objects.
+      click.ClickException: If it is something else, does not hold exactly one array, or holds objects.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -69,7 +69,7 @@ class NpyFile:
         return self.shape[0]
 
     def __getitem__(self, key: slice | EllipsisType) -> npt.NDArray[Any]:
-        """Items of the first axis, one after the other; or all of the array, for `...`.
+        """Reads consecutive items of the first axis; or all of the array, for `...`.
 
         Raises:
           click.ClickException: If the file ends early, or cannot be read.
@@ -78,7 +78,7 @@ class NpyFile:
             return self._elements(0, self.size).reshape(self.shape, order="F" if self._column_major else "C")
         first, stop, step = key.indices(len(self))
         if step != 1:
-            raise IndexError(f"items are read one after the other; the step is {step}")
+            raise IndexError(f"expected consecutive items; the step is {step}")
         if self._column_major:
             return self._rows_of_columns(first, max(first, stop))
         items = max(stop - first, 0)
@@ -107,7 +107,7 @@ class NpyFile:
         return found.reshape(*self.shape[:0:-1], stop - first).T
 
     def _elements(self, first: int, count: int) -> npt.NDArray[Any]:
-        """One axis of elements, in the order of the file."""
+        """Elements in the order of the file, as a vector."""
         try:
             self._file.seek(self._start + first * self.dtype.itemsize)
         except OSError as error:
@@ -116,14 +116,14 @@ class NpyFile:
 
 
 def write_header(target: Target, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Begins a `.npy` file, to which the elements are written in row-major order."""
+    """Writes the header of a `.npy` file, which the elements follow in row-major order."""
     layout: Any = np.lib.format  # NumPy gives its format module no types
     description = {"descr": layout.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     layout.write_array_header_1_0(target, description)
 
 
 def read_stream(stream: Any, name: str) -> npt.NDArray[Any]:
-    """The array that a stream consists of."""
+    """Reads a stream that is one array."""
     shape, column_major, dtype = _read_header(stream, name)
     array = _read_elements(stream, prod(shape), dtype, name)
     following = len(stream.read(_READ_BYTES))
@@ -138,7 +138,7 @@ def _read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
         version = layout.read_magic(file)
         if version not in {(1, 0), (2, 0), (3, 0)}:
             raise ValueError(f"its version is {version}")
-        # Version 3 differs from 2 in names of fields alone.
+        # Versions 2 and 3 differ only in names of fields.
         read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
         shape, column_major, dtype = read(file)
     except OSError as error:
@@ -151,7 +151,7 @@ def _read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
 
 
 def _read_elements(file: Any, count: int, dtype: np.dtype[Any], name: str) -> npt.NDArray[Any]:
-    """One axis of elements."""
+    """A vector of elements."""
     wanted = count * dtype.itemsize
     try:
         content = np.empty(wanted, np.uint8)

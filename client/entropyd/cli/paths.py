@@ -1,4 +1,4 @@
-"""What arguments of commands name: files, folders, and `-` for standard input and output."""
+"""Files and folders on the command line, and `-` for standard input and output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 class _PathOrStream(click.Path):
-    """A path; `-` becomes STREAM and `./-` does not, which pathlib takes for the same."""
+    """A path; `-` becomes STREAM, and `./-` does not, although they are the same to pathlib."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
@@ -32,13 +32,13 @@ class _PathOrStream(click.Path):
 FILE = _PathOrStream(path_type=Path)
 
 force_option = click.option(
-    "-f", "--force", is_flag=True, help="Replace files that are there already; without it they are refused."
+    "-f", "--force", is_flag=True, help="Replace existing files; without it they are an error."
 )
 
 
 @contextmanager
 def open_source(path: Path) -> Iterator[BinaryIO]:
-    """A file, a pipe or a socket under any name, or standard input for `-`, to be read.
+    """Opens a file, a pipe, a socket, or standard input for `-`, for reading.
 
     Raises:
       click.ClickException: If it cannot be opened.
@@ -50,7 +50,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
         return
     descriptor = open_descriptor(path)
     try:
-        # By its name a regular file is read from its beginning, but a socket cannot be opened.
+        # Opening by name reads a regular file from its beginning, but fails for a socket.
         if descriptor is not None and stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             file: BinaryIO = os.fdopen(os.dup(descriptor), "rb")
         else:
@@ -62,10 +62,10 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, private: bool = False) -> Target:
-    """Opens what a command writes to: see open_target; standard output for `-`.
+    """Opens the output of a command, see open_target; standard output for `-`.
 
     Raises:
-      click.ClickException: If it is there and not to be replaced.
+      click.ClickException: If it exists and is not to be replaced.
       OSError: As open_target.
     """
     states = source_states(sources)
@@ -82,25 +82,25 @@ def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, privat
 
 
 def source_states(sources: Sequence[Path]) -> list[os.stat_result]:
-    """What `os.stat` says of sources, without those that are not there."""
+    """`os.stat` of the sources that exist."""
     states = []
     for source in sources:
         try:
             state = _state(sys.stdin) if source == STREAM else source.stat()
         except OSError:
-            continue  # whoever reads it says so
+            continue  # reading it is an error
         if state is not None:
             states.append(state)
     return states
 
 
 def is_standard_output(path: Path) -> bool:
-    """Whether a target is standard output, under any name, so that messages have to go elsewhere."""
+    """Whether a target is standard output, by any name, so that messages go to standard error."""
     return path == STREAM or open_descriptor(path) == 1
 
 
 def refuse_terminal(path: Path) -> None:
-    """Keeps bytes that nobody can read off a terminal.
+    """Refuses to write binary data to a terminal.
 
     Raises:
       click.UsageError: If the target is standard output and that is a terminal.
@@ -110,7 +110,7 @@ def refuse_terminal(path: Path) -> None:
 
 
 def _state(stream: Any) -> os.stat_result | None:
-    """What `os.stat` says of a standard stream; None where it has no descriptor."""
+    """`os.fstat` of a standard stream; None if it has no descriptor."""
     try:
         return os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):

@@ -1,8 +1,4 @@
-"""Progress of long work, for a person who looks.
-
-Owns the bar. It must not know what the work is. Invariant: nothing is drawn where nobody looks, and never on
-standard output.
-"""
+"""Progress bars of long work, drawn on standard error if that is a terminal."""
 
 from __future__ import annotations
 
@@ -19,17 +15,17 @@ def progress(what: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[
     """A bar with rate and time left, on standard error if that is a terminal.
 
     Args:
-      what: What is being done, a word or two.
-      total_bytes: How much there is to do.
+      what: The work, in a word or two.
+      total_bytes: Size of the work.
       quiet: Whether to draw nothing.
 
     Yields:
-      A function that takes the bytes that were done since it was called last.
+      A function that takes the bytes that were done since its last call.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and most runs have nobody to look
+    from rich.console import Console  # noqa: PLC0415 - slow to import
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         DownloadColumn,

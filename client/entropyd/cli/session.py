@@ -1,8 +1,7 @@
-"""What every command works with: the connection, and how results and errors are shown.
+"""The connection of a command, and how its results and errors are shown.
 
-Owns `Session` and the wording of what to do after an error. It must not know any command. Invariant: a
-result is printed once, either as text for a person or as JSON for a program, and an error of entropyd ends
-the command with exit code 1 and a sentence, never a traceback.
+Invariant: a result is printed once, as text or as JSON, and an error of entropyd ends the command with exit
+code 1 and a sentence, never a traceback.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 
-# ErrorInfo.reason -> what to do next.
-_NEXT = {
+# ErrorInfo.reason -> advice.
+_ADVICE = {
     "UNREACHABLE": "start a server with `entropyd-server`, or name one with --server HOST:PORT",
     "MODEL_NOT_FOUND": "`entropyd models list` shows the models of this server",
     "TABLES_MISMATCH": "decode it with a server that has the model that made it, or embed the model",
     "MODEL_NOT_COMPRESSING": "create a model without --no-compression",
     "OVERLOADED": "wait a moment and repeat the command",
-    "DRAINING": "the server is going away; repeat the command when another is there",
+    "DRAINING": "the server is shutting down; repeat the command when it has restarted",
     "WORKER_LOST": "another worker is starting; repeat the command",
     "STARTING": "the server is starting; repeat the command in a few seconds",
     "DEADLINE": "give calls more time with --timeout-s",
@@ -48,36 +47,36 @@ _NEXT = {
 
 @dataclass(frozen=True)
 class Session:
-    """What every command works with.
+    """The connection and the output format of a command.
 
     Attributes:
-      client: Connects when it is first used, so a command that needs no server never does.
-      as_json: Whether a program reads the output.
+      client: Its first call connects, so a command without calls needs no server.
+      as_json: Whether to print JSON.
     """
 
     client: Client
     as_json: bool
 
     def show(self, value: Any, text: Callable[[], None]) -> None:
-        """Prints `value` as JSON for a program, or calls `text` for a person."""
+        """Prints `value` as JSON, or calls `text` to print text."""
         if self.as_json:
             click.echo(json.dumps(value, indent=2))
         else:
             text()
 
     def tell(self, value: Any, text: str, *, err: bool = False) -> None:
-        """Prints `value` as JSON for a program, or `text` for a person.
+        """Prints `value` as JSON, or `text`.
 
         Args:
-          value: What JSON can hold.
-          text: The same, to be read.
-          err: Whether standard output is taken by data, so that this goes to standard error.
+          value: A JSON value.
+          text: The same as text.
+          err: Whether to print on standard error, because data are written to standard output.
         """
         click.echo(json.dumps(value, indent=2) if self.as_json else text, err=err)
 
 
 class ErrorsAsSentences(click.Group):
-    """A group whose entropyd errors are messages, not tracebacks, with exit code 1."""
+    """A group that shows entropyd errors as messages, with exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
@@ -89,35 +88,35 @@ class ErrorsAsSentences(click.Group):
             if error.filename is None and _output_failed():
                 error.filename = STANDARD_OUTPUT
             if isinstance(error, BrokenPipeError) and error.filename in {None, STANDARD_OUTPUT}:
-                raise  # click ends quietly when whoever reads has had enough
+                raise  # the reader of the pipe has ended: click exits quietly
             raise click.ClickException(os_sentence(error)) from error
 
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
-    """The client that the options of `entropyd` ask for; it connects when it is first used.
+    """The client of the options of `entropyd`; its first call connects.
 
     Raises:
       OSError, ValueError: As Connection.client.
     """
     known = {field.name for field in fields(Connection)}
     given = {name: value for name, value in options.items() if name in known}
-    # In the environment and in files only: other users of a machine see the arguments of a command.
+    # No option takes a token: other users of the machine can see the arguments of a command.
     return Connection(**given, token=os.environ.get("ENTROPYD_TOKEN")).client(timeout_s)
 
 
 def os_sentence(error: OSError) -> str:
-    """What is wrong with which file."""
+    """The file, and its error."""
     return f"{error.filename or 'a file'}: {error.strerror or error}"
 
 
 def _output_failed() -> bool:
-    """Whether standard output did not take all that was written to it, which is dropped."""
+    """Whether writing to standard output failed; then the rest is dropped."""
     if sys.stdout is None:
         return False
     try:
         sys.stdout.flush()
     except OSError:
-        # Or the interpreter would try once more, and end with another exit code.
+        # Otherwise the interpreter flushes once more, and exits with another code.
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
@@ -126,7 +125,7 @@ def _output_failed() -> bool:
 
 
 def sentence(error: EntropydError) -> str:
-    """The error, its reason, and what to do next where that is known."""
-    following = _NEXT.get(error.reason)
+    """The error, its reason, and advice where there is some."""
+    advice = _ADVICE.get(error.reason)
     what = f"{error} ({error.reason})"
-    return f"{what}\n{following}" if following else what
+    return f"{what}\n{advice}" if advice else what

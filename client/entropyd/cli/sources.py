@@ -1,4 +1,4 @@
-"""Archives that the command line names: files, pipes under any name, standard input, and folders of them."""
+"""Archives on the command line: files, pipes, standard input, and folders."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 
 @contextmanager
 def archive_source(path: Path) -> Iterator[FileSource]:
-    """The bytes of an archive. What is no regular file is kept in a temporary one meanwhile.
+    """The bytes of an archive; of a pipe or standard input, they are copied to a temporary file.
 
     Raises:
       OSError: If it cannot be read, or there is no room for a temporary file.
     """
     if path == STREAM:
-        with _kept(sys.stdin.buffer, "standard input") as source:
+        with _copied(sys.stdin.buffer, "standard input") as source:
             yield source
         return
     with path.open("rb") as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield FileSource(file, str(path))
         else:
-            with _kept(file, str(path)) as source:
+            with _copied(file, str(path)) as source:
                 yield source
 
 
 @contextmanager
 def opened_archive(path: Path, *, recover: bool) -> Iterator[Archive]:
-    """An archive, opened; errors as of archive_source and Archive.open."""
+    """Opens an archive; errors as of archive_source and Archive.open."""
     with archive_source(path) as source, Archive.of_source(source, recover=recover) as archive:
         yield archive
 
 
 def files_under(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[OSError]]:
-    """The regular files under a folder with one of the suffixes, sorted; and why others are not among them.
+    """The regular files under a folder with one of the suffixes, sorted; and an error for all others.
 
-    Those are links to nothing, devices and pipes with such a name, and folders that cannot be listed or are
-    links, which may lead anywhere.
+    Others are broken links, devices and pipes with such a suffix, and folders that cannot be listed or are
+    links.
     """
     errors: list[OSError] = []
     found = []
@@ -68,21 +68,21 @@ def files_under(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], li
                 if stat.S_ISREG(path.stat().st_mode):
                     found.append(path)
                 else:
-                    errors.append(OSError(errno.EINVAL, "is no regular file", str(path)))
+                    errors.append(OSError(errno.EINVAL, "is not a regular file", str(path)))
             except OSError as error:
                 errors.append(error)
     return sorted(found), sorted(errors, key=lambda error: str(error.filename))
 
 
 def missing(found: Archive | Verification) -> str:
-    """What is missing in an archive that is not complete, in words."""
+    """Says what is missing in an archive that is not complete."""
     if found.missing_units:
         return f"at least {found.missing_units:,} more are missing"
-    return "whether more are missing, the file does not say"
+    return "the file does not say whether more are missing"
 
 
 @contextmanager
-def _kept(stream: BinaryIO, name: str) -> Iterator[FileSource]:
+def _copied(stream: BinaryIO, name: str) -> Iterator[FileSource]:
     with tempfile.TemporaryFile() as file:
         shutil.copyfileobj(stream, file)
         file.flush()

@@ -1,6 +1,6 @@
-"""`entropyd token`: makes tokens for servers that ask for one.
+"""`entropyd token`: makes tokens for servers that require one.
 
-Invariant: a token is shown once, or written once to a file that nobody else can read.
+Invariant: a token is printed once, or written to a file that only its owner can read.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 _SCOPES = ("code", "model", "admin")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# By its beginning, scanners know a token that was published by mistake.
+# Scanners for published secrets recognise tokens by this.
 _PREFIX = "entropyd_"
 _RANDOM_BYTES = 32
 
 
 @click.group()
 def token() -> None:
-    """Make tokens for servers that ask for one.
+    """Make tokens for servers that require one.
 
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
 
 
 @token.command()
@@ -50,8 +50,8 @@ def token() -> None:
     "-o",
     "--output",
     type=FILE,
-    help="File for the token, which only you can read, or - for standard output; then nothing but the line "
-    "is printed.",
+    help="File for the token, readable by you alone, or - for standard output. Then only the line is "
+    "printed.",
 )
 @force_option
 @click.argument("name")
@@ -59,13 +59,13 @@ def token() -> None:
 def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name: str, *, force: bool) -> None:
     """Make a token for NAME, and the line for a server's --tokens-file.
 
-    The line does not give the token away: it holds a hash of it. Whoever will use the token can make it, and
-    send the line to whoever runs the server.
+    The line holds a hash of the token, not the token. So the user of a token can make it and send the line to
+    the operator of the server.
 
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     if not _NAME.fullmatch(name):
         raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
     made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)

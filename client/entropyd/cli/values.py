@@ -15,14 +15,14 @@ _COMPLETION_TIMEOUT_S = 2.0
 
 
 class _ModelId(click.ParamType[str]):
-    """The id of a model or its first digits, which the client completes."""
+    """The id of a model, or its first digits."""
 
     name = "MODEL_ID"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids of the server's models, for the shell to complete; none where no server answers in time."""
+        """Ids of the server's models; none if no server answers in time."""
         del param
         try:
             with connect(ctx.find_root().params, _COMPLETION_TIMEOUT_S) as client:
@@ -37,7 +37,7 @@ MODEL_ID = _ModelId()
 
 
 class FiniteRange(click.FloatRange):
-    """A range without not-a-number, which click lets through every comparison, and without infinity."""
+    """A range of finite numbers: click.FloatRange accepts NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See base class."""

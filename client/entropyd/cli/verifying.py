@@ -1,4 +1,4 @@
-"""`entropyd verify`: whether archives are as they were written."""
+"""`entropyd verify`: checks archives."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _NAMED_RUNS = 20
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.pass_obj
 def verify(session: Session, /, files: tuple[Path, ...]) -> None:
-    """Check every byte of archives, and name the coding units that are damaged.
+    """Check every byte of archives, and list the coding units that are damaged.
 
-    FILES are archives, pipes, - for standard input, or folders, of which all .entropyd files are checked.
-    Needs no server. Exits with 0 only if there is an archive in each, and all of them are good.
+    FILES are archives, pipes, - for standard input, or folders, whose .entropyd files are checked. Needs no
+    server. Exits with 0 only if each has an archive, and all of them are good.
 
     \b
     Examples:
       entropyd verify latents.entropyd
       entropyd --json verify archives/
-    """  # noqa: D301 - \b is click's mark for text to leave as it is
+    """  # noqa: D301 - \b keeps click from wrapping
     named = [(path, why) for file in files for path, why in _archives(file)]
     shown, good = [], True
     for path, report in _verified_one_by_one(named, quiet=session.as_json):
@@ -52,7 +52,7 @@ def verify(session: Session, /, files: tuple[Path, ...]) -> None:
 
 
 def _archives(file: Path) -> list[tuple[Path, str | None]]:
-    """What an argument names, and why it cannot be checked, or None."""
+    """The archives of an argument, and for each an error, or None."""
     if file == STREAM or not file.is_dir():
         return [(file, None)]
     paths, errors = files_under(file, (".entropyd",))
@@ -64,7 +64,7 @@ def _archives(file: Path) -> list[tuple[Path, str | None]]:
 def _verified_one_by_one(
     named: list[tuple[Path, str | None]], *, quiet: bool
 ) -> Iterator[tuple[Path, Verification | str]]:
-    """What was found in each, or why it could not be read."""
+    """The result for each archive, or why it could not be read."""
     total_bytes = sum(path.stat().st_size for path, why in named if why is None and path.is_file())
     with progress("verifying", total_bytes, quiet=quiet) as advance:
         for path, why in named:

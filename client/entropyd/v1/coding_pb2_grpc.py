@@ -42,7 +42,7 @@ class CodingServiceServicer(object):
     """
 
     def Compress(self, request, context):
-        """Compresses one array. All coding units are good or the call fails and names the first bad element.
+        """Compresses one array. If any coding unit is bad, the call fails and names the first bad element.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -56,15 +56,15 @@ class CodingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompressStream(self, request_iterator, context):
-        """Compresses many arrays over one call. Answers may overtake one another; each has its own status, and a
-        bad message does not end the stream. The caller half-closes when it has sent all.
+        """Compresses many arrays over one call. Responses may arrive in another order than requests; each has its own
+        status, and a bad message does not end the stream. The caller half-closes after its last message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecompressStream(self, request_iterator, context):
-        """Decompresses many arrays over one call, likewise.
+        """Decompresses many arrays over one call, in the same way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,7 @@ class InfoServiceServicer(object):
     """
 
     def GetServerInfo(self, request, context):
-        """Version, roles, devices and limits, so that a client cuts or refuses before it sends.
+        """Returns version, roles, devices and limits, so that a client can cut or refuse an array before it sends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

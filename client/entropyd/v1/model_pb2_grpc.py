@@ -77,11 +77,10 @@ class ModelServiceServicer(object):
     """
 
     def CreateModel(self, request, context):
-        """Makes a model and builds its coding tables, or finds the one that has this configuration already: the
-        same configuration always has the same id. A configuration that cannot make a model is refused with
-        INVALID_CONFIG, naming every field that is wrong; one whose tables would exceed a limit, with
-        LIMIT_EXCEEDED. WORKER_LOST means that two processes died while building the tables; the call may be
-        retried.
+        """Creates a model and builds its coding tables, or returns the one that has this configuration already: the same
+        configuration always has the same id. A configuration that cannot make a model is refused with INVALID_CONFIG,
+        naming every wrong field; one whose tables would exceed a limit, with LIMIT_EXCEEDED. WORKER_LOST: two processes
+        died while building the tables; the call may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,68 +101,68 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Removes a model from the store. What was compressed with it can no longer be decoded here; creating the
-        model again restores it only if the same tables come out.
+        """Removes a model from the store. Its compressed arrays can no longer be decoded here; creating the model again
+        helps only if the new tables are the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTables(self, request, context):
-        """The integer coding tables of a model.
+        """Returns the integer coding tables of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWeights(self, request, context):
-        """The variables of a model in TFC's order.
+        """Returns the variables of a model in TFC's order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetWeights(self, request, context):
-        """Makes a new model with other variables, coding tables included: they are used as they are, not built from the
-        prior. Variables equal to the model's own give the model itself.
+        """Creates a model with other variables. These include the coding tables, which are used as given, not built from
+        the prior. Variables equal to the model's own return the model itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportModel(self, request, context):
-        """A model as one object that holds its configuration (prior variables included), its tables and its digests,
-        for another store.
+        """Returns a model as one object for another store: its configuration (prior variables included), tables and
+        digests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request, context):
-        """Stores an exported model under its own id, without building anything. An object that does not match its
-        digests is refused with INVALID_REQUEST; one whose id is there already with other tables, with
-        TABLES_MISMATCH. Where its tables would be built from its prior, so that others who create the model would be
-        given these, a token needs scope `admin`: PERMISSION_DENIED otherwise.
+        """Stores an exported model under its own id, without building anything. An object that does not match its digests
+        is refused with INVALID_REQUEST; one whose id exists already with other tables, with TABLES_MISMATCH. If
+        CreateModel would build the tables of this configuration, everyone who creates the model gets the imported ones,
+        so a token needs scope `admin`: PERMISSION_DENIED otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Perturb(self, request, context):
-        """The class's __call__: perturbs a bottleneck and estimates its bit cost. Without `training` it is the noise
-        of Compress, and the same array always gets the same answer, to the bit. A bottleneck that does not fit the
-        model, or holds NaN or infinities, is refused with INVALID_TENSOR. WORKER_LOST means that two processes
-        died while computing; the call may be retried.
+        """Perturbs a bottleneck and estimates its bit cost, as the class's __call__ does. Without `training` the noise is
+        that of Compress, and the same array always has the same result, to the bit. A bottleneck that does not fit the
+        model, or holds NaN or infinities, is refused with INVALID_TENSOR. WORKER_LOST: two processes died while
+        computing; the call may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FitModel(self, request_iterator, context):
-        """Fits a prior to samples and makes the model: minimises the bits that the class estimates in training, with
-        its laplace_tail_mass and expected_grads. Cancelling the call ends the fit. A fit that diverges is refused
-        with INVALID_CONFIG naming the prior. WORKER_LOST means that the process that fitted died, and the fit with it;
-        a new call begins anew.
+        """Fits a prior to samples and creates the model: minimises the bits that the class estimates in training, with its
+        laplace_tail_mass and expected_grads. Cancelling the call ends the fit. A fit that diverges is refused with
+        INVALID_CONFIG naming the prior. WORKER_LOST: the fitting process died, and the fit with it; a new call starts
+        over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

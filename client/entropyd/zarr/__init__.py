@@ -5,17 +5,16 @@
         store, shape=shape, chunks=chunks, dtype="float32", serializer=serializer, compressors=None
     )
 
-zarr finds the codec by its entry point, so a program that only reads need not import this module. Which
-server to use is not a property of the data: it stands in zarr's configuration, as in
-`zarr.config.set({"entropyd.server": "host:7070"})` or ZARR_ENTROPYD__SERVER in the environment, and is
-127.0.0.1:7070 by default. Beside it stand `entropyd.tls`, `tls_ca`, `tls_cert`, `tls_key` and `token_file`,
-as the options of the `entropyd` command.
+zarr finds the codec by its entry point, so a program that only reads need not import this module. The server
+is set in zarr's configuration, as in `zarr.config.set({"entropyd.server": "host:7070"})` or with
+ZARR_ENTROPYD__SERVER in the environment; the default is 127.0.0.1:7070. `entropyd.tls`, `tls_ca`, `tls_cert`,
+`tls_key` and `token_file` are as the options of the `entropyd` command.
 
 Invariant: a chunk is a whole archive, so `entropyd inspect` and `verify` work on it, and damage is an error
 of that chunk.
 
-codec: what zarr calls; chunks: a chunk's bytes; creation: what is tried when an array is created; server:
-where chunks are coded.
+codec: the codec that zarr calls; chunks: chunks as archives; creation: checks when an array is created;
+server: the server that codes.
 """
 
 from entropyd.zarr.codec import EntropydCodec

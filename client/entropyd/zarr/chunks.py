@@ -10,7 +10,7 @@ import numpy as np
 from entropyd import bounded
 from entropyd.archive import Archive, ArchiveWriter
 from entropyd.contract.arrays import read_array
-from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.errors import InvalidTensorError
 from entropyd.zarr.server import served_model
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def check_dtype(name: str, max_error: float | None) -> None:
-    """Refuses arrays that no model takes.
+    """Refuses a dtype that no model codes.
 
     Args:
-      name: Of the dtype.
-      max_error: The codec's.
+      name: Name of the dtype.
+      max_error: That of the codec.
 
     Raises:
-      InvalidTensorError: If it is none that can be compressed with that.
+      InvalidTensorError: If arrays of the dtype cannot be compressed with that max_error.
     """
     expected = bounded.DTYPES if max_error is not None else (*bounded.DTYPES, "bfloat16")
     if name not in expected:
         found = f"have dtype {name}; expected {', '.join(expected[:-1])} or {expected[-1]}"
-        raise InvalidTensorError.of([Violation("data", found)])
+        raise InvalidTensorError.at("data", found)
 
 
 def compressed_chunk(
@@ -43,15 +43,15 @@ def compressed_chunk(
     """The archive of a chunk.
 
     Args:
-      model: The codec's.
-      chunk: Any shape and memory layout, as zarr hands it over, of a dtype that `check_dtype` takes.
-      max_error: The codec's.
-      missing: As `bounded.missing_values` gives them; the array's fill value is one.
+      model: Model of the codec.
+      chunk: Any shape and memory layout, of a dtype that `check_dtype` accepts.
+      max_error: That of the codec.
+      missing: As `bounded.missing_values` gives them, with the array's fill value.
 
     Raises:
       InvalidTensorError, LimitExceededError, ModelStateError: As `Model.compress` and `bounded.compress`.
     """
-    chunk, _ = read_array("chunk", chunk)  # a masked array that is written to a whole chunk comes as one
+    chunk, _ = read_array("chunk", chunk)  # may be a masked array, if it was written to a whole chunk
     chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))
     bound = None
     if max_error is not None:
@@ -60,7 +60,7 @@ def compressed_chunk(
     shape = compressed.batch_shape + compressed.broadcast_shape + model.prior_shape
     if shape != chunk.shape:
         found = f"have shape {chunk.shape}, which prior_shape {model.prior_shape} makes {shape}"
-        raise InvalidTensorError.of([Violation("chunks", f"{found}; expected chunks that end in it")])
+        raise InvalidTensorError.at("chunks", f"{found}; expected chunks that end in it")
     stream = BytesIO()
     exact_dtype = exact.dtype if len(exact) else None
     metadata = {} if bound is None else bound.metadata
@@ -70,7 +70,7 @@ def compressed_chunk(
 
 
 def restored_chunk(content: bytes) -> npt.NDArray[Any]:
-    """The chunk of an archive; errors as `Archive.from_bytes` and `Model.decompress`."""
+    """Restores the chunk of an archive; errors as `Archive.from_bytes` and `Model.decompress`."""
     with Archive.from_bytes(content, "a chunk") as archive:
         bound = bounded.ErrorBound.of(archive.metadata)
         restored = served_model(archive.model_id).decompress(archive.read())

@@ -18,7 +18,7 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
-from entropyd.zarr.creation import try_coding_unit
+from entropyd.zarr.creation import CodecSettings, try_coding_unit
 from entropyd.zarr.server import configured_server, served_model
 
 if TYPE_CHECKING:
@@ -37,19 +37,19 @@ NAME = "entropyd"
 class EntropydCodec(ArrayBytesCodec):
     """Stores a chunk as an archive.
 
-    NaN, the array's fill value, and so the padding of chunks that reach beyond the array, and the values of
-    `missing` come back bit for bit.
+    NaN, the values of `missing` and the array's fill value are restored exactly. zarr pads chunks that reach
+    beyond the array with the fill value.
 
     Attributes:
       model_id: Config hash of the model. The innermost axes of a chunk are coding units, as in
         `Model.compress`; without `max_error` the array has the model's bottleneck_dtype.
       max_error: Bound on the error of every other element, as in `entropyd.bounded`; None stores chunks as
         universal quantization restores them, within 1/2.
-      missing: More values that stand for no datum, as in `entropyd.bounded`.
+      missing: More values that mark missing data, as in `entropyd.bounded`.
 
     Raises:
-      InvalidConfigError: If model_id is no config hash, max_error no finite number above 0, or missing no
-        sequence of numbers.
+      InvalidConfigError: If model_id is not a config hash, max_error not a finite number above 0, or missing
+        not a sequence of numbers.
     """
 
     is_fixed_size = False
@@ -57,7 +57,7 @@ class EntropydCodec(ArrayBytesCodec):
     model_id: str
     max_error: float | None = None
     missing: Sequence[float] = ()
-    # Not of a codec that was read from an array's metadata: an array is opened where no server is, too.
+    # False for a codec that was read from an array's metadata: opening an array needs no server.
     _asks_server: bool = field(default=True, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -101,14 +101,14 @@ class EntropydCodec(ArrayBytesCodec):
         return {"name": NAME, "configuration": configuration}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """Not known before a chunk is compressed."""
+        """Raises NotImplementedError: the size is not known before a chunk is compressed."""
         raise NotImplementedError
 
     def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
-        """Refuses a new array of which no chunk could be written, as far as its dtype and rank tell.
+        """Refuses a new array if its dtype and rank show that no chunk could be written.
 
-        zarr tells the codec of a shard's chunks no more than this. Where no server answers, the first write
-        tells.
+        zarr gives the codec of a shard's chunks no more than these. If no server answers, the first write
+        fails instead.
 
         Raises:
           InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
@@ -119,7 +119,7 @@ class EntropydCodec(ArrayBytesCodec):
     def validate(
         self, *, shape: tuple[int, ...], dtype: ZDType[TBaseDType, TBaseScalar], chunk_grid: Any
     ) -> None:
-        """Refuses a new array of which no chunk could be written, as far as a coding unit's shape tells.
+        """Refuses a new array if its coding units show that no chunk could be written.
 
         Raises:
           InvalidTensorError, LimitExceededError: As the first write would.
@@ -135,13 +135,14 @@ class EntropydCodec(ArrayBytesCodec):
         rank: int,
         chunk_shape: tuple[int, ...] | None = None,
     ) -> bool:
-        """Compresses one coding unit, as a chunk of a new array; False where no server answers."""
+        """Compresses one coding unit as a chunk of a new array; False if no server answers."""
         if not self._asks_server:
             return True
         name = dtype.to_native_dtype().name
         check_dtype(name, self.max_error)
         try:
-            try_coding_unit(configured_server(), self, name, rank, chunk_shape)
+            codec = CodecSettings(self.model_id, self.max_error, bounded.missing_values(self.missing))
+            try_coding_unit(configured_server(), codec, name, rank, chunk_shape)
         except (UnavailableError, DeadlineExceededError):
             return False
         return True
@@ -157,7 +158,7 @@ class EntropydCodec(ArrayBytesCodec):
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         restored = await asyncio.to_thread(restored_chunk, chunk_data.to_bytes())
-        # A chunk is somebody else's to write to.
+        # zarr may write to the chunk.
         chunk = np.array(restored, chunk_spec.dtype.to_native_dtype()).reshape(chunk_spec.shape)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk)
 
@@ -170,4 +171,4 @@ def _model_id_problem(found: Any) -> Violation | None:
 
 def _no_configuration(found: Any) -> InvalidConfigError:
     what = f"is {found!r:.120}; expected a configuration with model_id and perhaps max_error and missing"
-    return InvalidConfigError.of([Violation("codec", what)])
+    return InvalidConfigError.at("codec", what)

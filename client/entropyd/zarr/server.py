@@ -18,7 +18,7 @@ DEFAULT_SERVER = "127.0.0.1:7070"
 
 
 def configured_server() -> Connection:
-    """The server, and what it is to be shown. zarr's configuration may change from call to call."""
+    """The server and its credentials, read anew from zarr's configuration, which may change between calls."""
     files: dict[str, Any] = {
         name: Path(path)
         for name in ("tls_ca", "tls_cert", "tls_key", "token_file")
@@ -38,7 +38,7 @@ def served_model(model_id: str) -> Model:
 
 @lru_cache(maxsize=8)
 def _client(server: Connection) -> Client:
-    """One connection for all chunks; it closes with the process."""
+    """One connection for all chunks, which the end of the process closes."""
     return server.client()
 
 

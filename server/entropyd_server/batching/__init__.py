@@ -1,1 +1,1 @@
-"""Joining the work of many callers into few kernel calls."""
+"""Queues, and batches of many callers' units."""

@@ -1,13 +1,12 @@
-"""The batch queue: a value with a clock argument.
+"""The batch queue, a value with a clock argument: `append(entry, now)`, `next_batch(now, max_symbols)`.
 
-Owns which coding units are coded next, and together with which. It must not know what coding is, nor time
-but what it is told: `append(entry, now)`, `next_batch(now)`. Invariants:
+Invariants:
 
-- Every unit of every entry is handed out once, unless the entry expires or its caller leaves first; then no
-  further unit of it is handed out, and an expired entry is reported once.
-- Units of one batch have one key. A batch costs at most the symbols asked for, but for one unit that alone
+- Every unit of every entry is in exactly one batch, unless the entry expires or is removed first. Then its
+  remaining units are in none, and an expired entry is returned once.
+- The units of a batch share one key. A batch costs at most `max_symbols`, except for a single unit that alone
   costs more.
-- Keys take turns, so that a busy model delays another by one batch and not by its queue.
+- Keys alternate: a busy model delays another by one batch, not by its queue.
 """
 
 from __future__ import annotations
@@ -15,17 +14,32 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 W = TypeVar("W")
 
 
-class Key(Protocol):
-    """What units must have in common to be coded together; hashable."""
+class Operation(Protocol):
+    """What is done with the units of a batch."""
 
     @property
-    def operation(self) -> str:
-        """What is done with them, as metrics name it."""
+    def name(self) -> str:
+        """The label in metrics and spans."""
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """Takes parts, each (work, start, stop) for units [start, stop); returns one result per part."""
+
+
+class Key(Protocol):
+    """What units must have in common to share a batch; hashable."""
+
+    @property
+    def operation(self) -> Operation:
+        """What is done with them."""
 
     def __hash__(self) -> int: ...
 
@@ -35,14 +49,14 @@ class Entry(Generic[W]):
     """The coding units of one caller.
 
     Attributes:
-      key: What units must have in common to be coded together.
-      work: The caller's own.
+      key: What units must have in common to share a batch.
+      work: What the operation takes; opaque to the queue.
       units: Number of coding units, at least 1.
       unit_cost: Symbols of each, at least 1.
-      deadline: Time after which the caller wants no answer.
-      queued_at: When it was appended.
-      taken: Units that were handed out.
-      left: Whether the caller has left.
+      deadline: Time from which on the entry is not run any more.
+      queued_at: Time at which it was appended.
+      taken: Units that are in a batch.
+      removed: Whether it expired or was removed.
     """
 
     key: Key
@@ -52,11 +66,11 @@ class Entry(Generic[W]):
     deadline: float = math.inf
     queued_at: float = field(default=0.0, init=False)
     taken: int = field(default=0, init=False)
-    left: bool = field(default=False, init=False)
+    removed: bool = field(default=False, init=False)
 
     @property
-    def waiting_symbols(self) -> int:
-        """Symbols that were not handed out."""
+    def queued_symbols(self) -> int:
+        """Symbols that are in no batch yet."""
         return (self.units - self.taken) * self.unit_cost
 
 
@@ -71,7 +85,7 @@ class Share(Generic[W]):
 
 @dataclass(frozen=True)
 class Batch(Generic[W]):
-    """Units to be coded together; `shares` is not empty."""
+    """Units to run together; `shares` is not empty."""
 
     shares: list[Share[W]]
     symbols: int
@@ -84,50 +98,49 @@ class Batch(Generic[W]):
 
 
 class BatchQueue(Generic[W]):
-    """Entries that wait, by key.
+    """Entries in order of arrival, by key.
 
     Args:
-      max_queue_symbols: Symbols that may wait before the queue is full.
+      max_queue_symbols: The queue is full from this many symbols on.
+
+    Attributes:
+      symbols: Queued symbols.
     """
 
     def __init__(self, max_queue_symbols: int) -> None:
         self._max_queue_symbols = max_queue_symbols
-        self._waiting: OrderedDict[Key, deque[Entry[W]]] = OrderedDict()
+        self._entries: OrderedDict[Key, deque[Entry[W]]] = OrderedDict()
         self.symbols = 0
 
     @property
     def filled(self) -> float:
-        """The share of the queue that is full: below 1 anything may be appended, then nothing."""
+        """Queued symbols as a share of the maximum; above 1 where the last entry exceeded it."""
         return self.symbols / self._max_queue_symbols
 
     def append(self, entry: Entry[W], now: float) -> None:
-        """Lets an entry wait behind those of its key."""
+        """Queues an entry behind those of its key."""
         entry.queued_at = now
-        self._waiting.setdefault(entry.key, deque()).append(entry)
-        self.symbols += entry.waiting_symbols
+        self._entries.setdefault(entry.key, deque()).append(entry)
+        self.symbols += entry.queued_symbols
 
-    def leave(self, entry: Entry[W]) -> None:
-        """Takes an entry's waiting units out: its caller is gone. To leave twice changes nothing."""
-        if not entry.left:
-            self.symbols -= entry.waiting_symbols
-            entry.left = True
+    def remove(self, entry: Entry[W]) -> None:
+        """Removes an entry's queued units; removing it again changes nothing."""
+        if not entry.removed:
+            self.symbols -= entry.queued_symbols
+            entry.removed = True
 
     def next_batch(self, now: float, max_symbols: int) -> tuple[Batch[W] | None, list[Entry[W]]]:
-        """Hands out a batch of the key whose turn it is.
-
-        Args:
-          now: The time.
-          max_symbols: Most symbols of the batch.
+        """Takes a batch of the next key.
 
         Returns:
-          The batch, None where nothing waits; and the entries that expired, to be told so.
+          The batch, None if no unit is queued; and the entries that expired.
         """
         expired: list[Entry[W]] = []
-        while self._waiting:
-            key, entries = self._waiting.popitem(last=False)
+        while self._entries:
+            key, entries = self._entries.popitem(last=False)
             batch = self._take(entries, now, max_symbols, expired)
             if entries:
-                self._waiting[key] = entries
+                self._entries[key] = entries
             if batch is not None:
                 return batch, expired
         return None, expired
@@ -139,10 +152,10 @@ class BatchQueue(Generic[W]):
         symbols = units = 0
         while entries:
             entry = entries[0]
-            if not entry.left and entry.deadline <= now:
-                self.leave(entry)
+            if not entry.removed and entry.deadline <= now:
+                self.remove(entry)
                 expired.append(entry)
-            if entry.left:
+            if entry.removed:
                 entries.popleft()
                 continue
             room = (max_symbols - symbols) // entry.unit_cost

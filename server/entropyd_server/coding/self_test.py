@@ -1,7 +1,7 @@
 """The start-up self-test: this machine codes known units as every other one does.
 
-Invariant: the constants never change. `tests/unit/server/coding/test_golden.py` derives the strings from the
-reference coder; the files in tests/golden come from TFC itself.
+Invariant: the constants never change. `tests/unit/server/coding/test_self_test.py` derives the strings from
+the reference coder; the files in tests/golden come from TFC itself.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The modeling plane: floating point, in worker processes that may die.
+"""What needs TensorFlow: the worker processes, and how the server uses them.
 
-The server imports `supervisor` (with `process` and `protocol` below it) and never TensorFlow; what imports
-TensorFlow (`entropy_model`, `priors`, `tails`) runs in `worker` processes only.
+TensorFlow is imported in `worker` only, which runs in those processes.
 """

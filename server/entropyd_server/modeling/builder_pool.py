@@ -1,7 +1,6 @@
-"""The workers that build tables, and which build comes next.
+"""Leases the workers that build tables to builds; the builds of different callers alternate.
 
-Builds of different callers take turns, in the order in which the callers came. Invariant: of several workers,
-one is always left to builds that are not long.
+Invariant: with several workers, one is never leased to a long build.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from entropyd.contract.errors import UnavailableError
-from entropyd_server.modeling.devices import BUILDER
+from entropyd_server.modeling.unavailable import stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Build:
-    """A build that is queued; `worker` is the one that it is given."""
+    """A queued build, and the worker that is assigned to it."""
 
     long: bool
     worker: asyncio.Future[WorkerSupervisor] = field(
@@ -33,34 +31,30 @@ class _Build:
 
 
 class BuilderPool:
-    """Hands out workers to builds, each when it is ready.
-
-    Attributes:
-      device: Names all of them in traces.
+    """Leases each worker to one build at a time.
 
     Args:
-      workers: At least one. The first is started by `start`, each of the others when a build waits.
+      workers: At least one. `start` starts the first; each of the others is started once no worker is idle.
     """
 
     def __init__(self, workers: Sequence[WorkerSupervisor]) -> None:
-        self.device = BUILDER
         self._workers = tuple(workers)
         self._unstarted = deque(workers)
         self._most_long = max(len(workers) - 1, 1)
         self._long = 0
         self._idle: list[WorkerSupervisor] = []
-        # By caller, in the order of their turns.
+        # By caller; the first caller is next.
         self._queued: dict[str, list[_Build]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def start(self, vital: Vital) -> None:
-        """Begins starting the first worker; `wait_ready` waits for it. `vital` guards the supervisors."""
+        """Begins to start the first worker; `wait_ready` waits for it. `vital` guards the supervisors."""
         self._vital = vital
         self._start_another()
 
     async def wait_ready(self) -> None:
-        """Waits until the first worker answers.
+        """Waits until the first worker is ready.
 
         Raises:
           UnavailableError: DRAINING, if the pool is closed instead.
@@ -68,60 +62,60 @@ class BuilderPool:
         await self._workers[0].wait_ready()
 
     async def close(self) -> None:
-        """Ends the workers at once; builds, queued and in flight, fail with DRAINING, as do later ones."""
+        """Ends the workers at once; builds fail with DRAINING: queued, in flight and later ones."""
         self._closed = True
         for build in (build for builds in self._queued.values() for build in builds):
             if not build.worker.done():
-                build.worker.set_exception(_draining())
+                build.worker.set_exception(stopping())
         self._queued.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(worker.close() for worker in self._workers))
 
     @asynccontextmanager
-    async def turn(self, caller: str = "", *, long: bool = False) -> AsyncIterator[Exchange]:
-        """Waits for the caller's turn, and has a worker to itself inside the `async with` block.
+    async def lease(self, caller: str = "", *, long: bool = False) -> AsyncIterator[Exchange]:
+        """Waits for a worker, and gives exclusive use of it inside the `async with` block.
 
         Args:
           caller: Whose build it is.
           long: Whether it may take long.
 
         Yields:
-          See `WorkerSupervisor.turn`.
+          See `WorkerSupervisor.lease`.
 
         Raises:
           UnavailableError: DRAINING, if the pool is closed.
         """
-        worker = await self._worker(caller, _Build(long))
+        worker = await self._assigned(caller, _Build(long))
         try:
-            async with worker.turn() as exchange:
+            async with worker.lease() as exchange:
                 yield exchange
         finally:
             self._long -= long
-            self._put_back(worker)
+            self._return(worker)
 
-    async def _worker(self, caller: str, build: _Build) -> WorkerSupervisor:
+    async def _assigned(self, caller: str, build: _Build) -> WorkerSupervisor:
         if self._closed:
-            raise _draining()
+            raise stopping()
         self._queued.setdefault(caller, []).append(build)
-        self._hand_out()
+        self._assign()
         try:
             return await build.worker
         except asyncio.CancelledError:
             if build.worker.cancelled():
                 self._remove(caller, build)
-            else:  # it came in the same moment
+            else:  # assigned in the same iteration of the event loop
                 self._long -= build.long
-                self._put_back(build.worker.result())
+                self._return(build.worker.result())
             raise
 
-    def _hand_out(self) -> None:
-        """Gives idle workers to the builds that come next, and starts another worker if some are left."""
-        while (coming := self._next()) is not None:
+    def _assign(self) -> None:
+        """Assigns idle workers to the next builds, and starts another worker if builds are left over."""
+        while (upcoming := self._next()) is not None:
             if not self._idle:
                 self._start_another()
                 return
-            caller, build = coming
+            caller, build = upcoming
             self._remove(caller, build)
             if caller in self._queued:
                 self._queued[caller] = self._queued.pop(caller)  # behind the other callers
@@ -131,7 +125,7 @@ class BuilderPool:
     def _next(self) -> tuple[str, _Build] | None:
         for caller, builds in self._queued.items():
             for build in builds:
-                cancelled = build.worker.done()  # and not yet taken out
+                cancelled = build.worker.done()  # and not removed yet
                 if not cancelled and (not build.long or self._long < self._most_long):
                     return caller, build
         return None
@@ -143,11 +137,11 @@ class BuilderPool:
             if not builds:
                 del self._queued[caller]
 
-    def _put_back(self, worker: WorkerSupervisor) -> None:
-        """Takes a worker back: at once, or when its successor is ready if it was ended."""
+    def _return(self, worker: WorkerSupervisor) -> None:
+        """Makes a worker available again: at once, or once its successor is ready if it was killed."""
         if worker.ready:
             self._idle.append(worker)
-            self._hand_out()
+            self._assign()
         elif not self._closed:
             self._spawn(worker, start=False)
 
@@ -161,7 +155,7 @@ class BuilderPool:
                 self._vital.watch("supervisor of a builder", await worker.start())
             await worker.wait_ready()
             self._idle.append(worker)
-            self._hand_out()
+            self._assign()
 
         task = asyncio.create_task(expect())
         self._tasks.add(task)
@@ -170,8 +164,4 @@ class BuilderPool:
     def _expected(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # DRAINING: whoever needed the worker was told
-
-
-def _draining() -> UnavailableError:
-    return UnavailableError("the server is stopping", reason="DRAINING")
+            task.exception()  # DRAINING, which every queued build gets as well

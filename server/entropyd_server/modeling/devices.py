@@ -1,8 +1,7 @@
-"""The devices that modeling workers compute on.
+"""The devices that worker processes compute on: the GPUs of the machine, and the `--devices` flag.
 
-Owns what a `--devices` flag may say and which GPUs a machine has. It must not import TensorFlow, whose first
-look at a GPU takes memory on all of them. Invariant: a `Device` names what one worker process sees, and no
-two of a server have the same name.
+Without TensorFlow, which takes memory on all GPUs as soon as it looks for one. Invariant: no two devices of a
+server have the same name.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 NO_GPU = "-1"
 _NAME = re.compile(r"(cpu)(?::(\d{1,3}))?|gpu:(\d{1,3})")
-# The driver has a folder here for each GPU that this process may use, also inside a container.
+# The driver makes a folder here for each GPU that this process may use, also inside a container.
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -41,14 +40,14 @@ BUILDER = Device("builder")
 
 
 def builder_devices(count: int) -> tuple[Device, ...]:
-    """What `count` workers that build tables are called: `builder`, `builder:1`, and so on."""
+    """The devices of `count` workers that build tables: `builder`, `builder:1`, and so on."""
     return (BUILDER, *(Device(f"{BUILDER.name}:{number}") for number in range(1, count)))
 
 
 def visible_gpus(environment: Mapping[str, str], driver_folder: Path = _DRIVER_FOLDER) -> tuple[str, ...]:
     """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them; `gpu:N` is the Nth.
 
-    Where CUDA_VISIBLE_DEVICES is set, it rules; CUDA ignores what follows a negative number.
+    Where CUDA_VISIBLE_DEVICES is set, it decides; CUDA ignores what follows a negative number.
     """
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
@@ -63,15 +62,15 @@ def visible_gpus(environment: Mapping[str, str], driver_folder: Path = _DRIVER_F
 
 
 def parse_devices(flag: str, gpus: Sequence[str]) -> tuple[Device, ...]:
-    """Reads a `--devices` flag.
+    """Parses a `--devices` flag.
 
     Args:
-      flag: `auto` (all GPUs, or the CPU where there are none), or names with commas between: `cpu`, `gpu:N`,
+      flag: `auto` (all GPUs, or the CPU where there are none), or names separated by commas: `cpu`, `gpu:N`,
         and `cpu:N` for more than one worker on the CPU.
       gpus: What `visible_gpus` found.
 
     Raises:
-      ValueError: Says which name is wrong and what was expected.
+      ValueError: If a name is wrong; says which, and what was expected.
     """
     if flag == AUTO:
         return tuple(Device(f"gpu:{number}", gpu) for number, gpu in enumerate(gpus)) or (CPU,)
@@ -80,7 +79,7 @@ def parse_devices(flag: str, gpus: Sequence[str]) -> tuple[Device, ...]:
     for name in names:
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is no device; expected auto, cpu, cpu:N or gpu:N")
+            raise ValueError(f"{name!r} is not a device; expected auto, cpu, cpu:N or gpu:N")
         if names.count(name) > 1:
             raise ValueError(f"{name} is named twice; a second worker on the CPU is cpu:1")
         if match[3] is None:

@@ -1,8 +1,7 @@
-"""Fitting, as the server asks for it and a worker answers.
+"""The frames for fitting a prior: requests and responses.
 
-Owns the frames. It must not know how a prior is fitted, nor import TensorFlow. Invariant: a fit lives in the
-worker between turns, under an id that the server chose, until it is ended; each turn is short, so that other
-calls go on.
+A fit lives in one worker, under an id that the server chose, from `fit_start` to `fit_end`. It computes only
+during each `fit_advance`, for a short time.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from entropyd_server.modeling.building import config_of
+from entropyd_server.modeling.build_frames import config_of
+from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
-from entropyd_server.modeling.work import Work
 
 if TYPE_CHECKING:
     from entropyd.contract.config import ModelConfig
@@ -25,7 +24,7 @@ FIT_ADVANCE = "fit_advance"
 FIT_END = "fit_end"
 FIT_STATE = "fit_state"
 
-FITTING = Work("fitting the prior", "one step over the samples takes that long; send fewer")
+FITTING = Work("fit", "fitting the prior", "one step over the samples takes that long; send fewer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class FitTask:
       config: The prior's parameters are starting values.
       samples: [rows, *prior_shape], in the bottleneck's dtype, widened to float32 from 16 bits.
       max_steps: Most steps.
-      validation_share: Share of rows held out.
+      validation_share: Share of rows that are held out.
     """
 
     config: ModelConfig
@@ -45,7 +44,7 @@ class FitTask:
     validation_share: float
 
     def to_frame(self, fit_id: str) -> Frame:
-        """The request to begin."""
+        """The request to start."""
         options = {"max_steps": self.max_steps, "validation_share": self.validation_share}
         metadata = {"fit_id": fit_id, "options": json.dumps(options)}
         metadata["config"] = self.config.canonical_json.decode()
@@ -53,7 +52,7 @@ class FitTask:
 
     @classmethod
     def from_frame(cls, frame: Frame) -> FitTask:
-        """What `to_frame` was called on."""
+        """Reads the request."""
         return cls(config_of(frame), frame.tensors["samples"], **json.loads(frame.metadata["options"]))
 
 
@@ -63,8 +62,8 @@ class FitState:
 
     Attributes:
       step: Optimiser steps done.
-      bits_per_element: On the samples held out, by the best prior so far.
-      remaining_seconds: At most, by the pace so far.
+      bits_per_element: On the held-out samples, with the best prior so far.
+      remaining_seconds: At most, at the pace so far.
       done: Whether it has converged or used up its steps.
       prior: The best prior so far.
     """
@@ -76,27 +75,27 @@ class FitState:
     prior: Prior
 
     def to_frame(self, config: ModelConfig) -> Frame:
-        """The worker's answer; `config` is the one that the fit began with."""
-        figures = [self.step, self.bits_per_element, self.remaining_seconds, self.done]
+        """The response; `config` is that of the task."""
+        progress = [self.step, self.bits_per_element, self.remaining_seconds, self.done]
         fitted = config.with_prior(self.prior)
-        metadata = {"figures": json.dumps(figures), "config": fitted.canonical_json.decode()}
+        metadata = {"progress": json.dumps(progress), "config": fitted.canonical_json.decode()}
         return Frame(FIT_STATE, metadata)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> FitState:
-        """Restores the state, or raises the error that the worker answered with.
+        """Reads the response.
 
         Raises:
           EntropydError: What the worker raised.
-          FrameError: If the frame is neither.
+          FrameError: If the frame is neither a state nor an error.
         """
         metadata = expect(frame, FIT_STATE).metadata
-        step, bits_per_element, remaining_seconds, done = json.loads(metadata["figures"])
+        step, bits_per_element, remaining_seconds, done = json.loads(metadata["progress"])
         return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).needed_prior)
 
 
 def advance_frame(fit_id: str, seconds: float) -> Frame:
-    """The request to go on for so long."""
+    """The request to go on for so many seconds."""
     return Frame(FIT_ADVANCE, {"fit_id": fit_id, "seconds": str(seconds)})
 
 

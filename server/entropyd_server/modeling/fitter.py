@@ -1,7 +1,6 @@
-"""Fits on the devices of a plane, in short turns.
+"""Fits priors on the devices of a worker pool, in short steps between which other calls on the device run.
 
-Invariant: a worker forgets a fit when its caller leaves, however it leaves; between turns, other calls on the
-device go on.
+Invariant: a worker forgets a fit when it ends, fails or is cancelled.
 """
 
 from __future__ import annotations
@@ -12,55 +11,57 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from entropyd.contract.errors import EntropydError, OverloadedError, UnavailableError
+from entropyd.contract.errors import EntropydError, OverloadedError
 from entropyd_server.modeling.fit_frames import FITTING, FitState, advance_frame, end_frame
+from entropyd_server.modeling.leases import observed
+from entropyd_server.modeling.unavailable import stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from entropyd_server.modeling.fit_frames import FitTask
+    from entropyd_server.modeling.leases import LeaseObserver
     from entropyd_server.modeling.pool import WorkerPool
     from entropyd_server.modeling.protocol import Frame
-    from entropyd_server.modeling.supervisor import WorkerSupervisor
 
-# Of those that a device has room for, one caller does not take all.
+# Fewer than a device has room for.
 _MOST_FITS_OF_A_CALLER = 4
 _RETRY_AFTER_S = 10.0
-# What another call on the device may have to wait for.
-_TURN_SECONDS = 0.2
+# How long another call on the device may have to wait.
+_STEP_SECONDS = 0.2
 
 
 class Fitter:
-    """Fits priors on the devices of a plane."""
+    """Fits priors on the devices of a pool."""
 
-    def __init__(self, plane: WorkerPool) -> None:
-        self._plane = plane
+    def __init__(self, pool: WorkerPool, on_lease: LeaseObserver | None = None) -> None:
+        self._pool = pool
+        self._on_lease = on_lease
         self._fits_by_caller: Counter[str] = Counter()
 
     async def fit(self, task: FitTask, caller: str = "") -> AsyncGenerator[FitState, None]:
-        """Yields how far the fit has come, a few times a second; last, a state that is done.
+        """Yields the state of the fit a few times a second; the last one is done.
 
         Raises:
           InvalidConfigError: If the fit diverges.
           OverloadedError: If the caller or the device has too many fits.
           UnavailableError: WORKER_LOST, if the worker died, and the fit with it; DRAINING.
-          LimitExceededError: If a turn took too long or too much memory.
+          LimitExceededError: If a step took too long or too much memory.
         """
         fit_id = uuid.uuid4().hex
-        with self._counted(caller), self._plane.placed(task.config.model_id) as device:
-            worker = self._plane.workers[device]
+        with self._counted(caller), self._pool.placed(task.config.model_id) as device:
             try:
-                state = FitState.from_frame(await self._turn(worker, task.to_frame(fit_id)))
+                state = FitState.from_frame(await self._step(device, task.to_frame(fit_id)))
                 yield state
                 while not state.done:
-                    # Another worker would not know this fit: there is nothing to wait for.
-                    request = advance_frame(fit_id, _TURN_SECONDS)
-                    answer = await self._turn(worker, request, only_if_ready=True)
-                    state = FitState.from_frame(answer)
+                    # No use in waiting for the next worker: it does not have this fit.
+                    request = advance_frame(fit_id, _STEP_SECONDS)
+                    response = await self._step(device, request, only_if_ready=True)
+                    state = FitState.from_frame(response)
                     yield state
             finally:
-                with suppress(EntropydError):  # a worker that is gone has forgotten already
-                    await self._turn(worker, end_frame(fit_id), only_if_ready=True)
+                with suppress(EntropydError):  # a worker that is gone has no fits
+                    await self._step(device, end_frame(fit_id), only_if_ready=True)
 
     @contextmanager
     def _counted(self, caller: str) -> Iterator[None]:
@@ -75,27 +76,28 @@ class Fitter:
             if not self._fits_by_caller[caller]:
                 del self._fits_by_caller[caller]
 
-    async def _turn(self, worker: WorkerSupervisor, request: Frame, *, only_if_ready: bool = False) -> Frame:
-        """One exchange, which runs to its end even if its caller leaves or the plane is drained.
+    async def _step(self, device: str, request: Frame, *, only_if_ready: bool = False) -> Frame:
+        """One exchange with a worker; it ends even if its caller is cancelled or the pool is drained.
 
-        Cancelling it would kill the worker, and with it what others have there.
+        Cancelling it would kill the worker, and with it the fits of others.
         """
 
         async def exchanged() -> Frame:
-            async with worker.turn(only_if_ready=only_if_ready) as exchange:
+            lease = self._pool.workers[device].lease(only_if_ready=only_if_ready)
+            async with observed(lease, FITTING, device, self._on_lease) as exchange:
                 return await exchange(request, FITTING)
 
-        drained = self._plane.drained
+        drained = self._pool.drained
         if not drained.done():
-            turn = asyncio.ensure_future(exchanged())
-            # Asked for, whether or not somebody waits for it.
-            turn.add_done_callback(lambda turn: None if turn.cancelled() else turn.exception())
-            either: set[asyncio.Future[Any]] = {turn, drained}
+            step = asyncio.ensure_future(exchanged())
+            # Else asyncio logs the error of a step for which nobody waits any more.
+            step.add_done_callback(lambda step: None if step.cancelled() else step.exception())
+            either: set[asyncio.Future[Any]] = {step, drained}
             try:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 raise
-            if turn.done():
-                return turn.result()
-        raise UnavailableError("the server is stopping", reason="DRAINING")
+            if step.done():
+                return step.result()
+        raise stopping()

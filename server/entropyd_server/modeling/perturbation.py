@@ -1,47 +1,46 @@
-"""Perturbing bottlenecks, as the server asks for it and a worker answers.
+"""Perturbing bottlenecks: the operation, and the frames of its requests and responses.
 
-Owns the values on both sides and their frames. It must not know how bits are estimated, nor import
-TensorFlow.
-Invariant: units with one `PerturbKey` may be computed together, and the answer has one entry per unit, in
-order.
+Invariant: units with one `PerturbKey` can share a request; the response has one entry per unit, in order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from entropyd_server.modeling.building import config_of
+from entropyd_server.modeling.build_frames import config_of
+from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, FrameError, expect
-from entropyd_server.modeling.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from entropyd.contract.config import ModelConfig
+    from entropyd_server.modeling.supervisor import Exchange
 
 Array: TypeAlias = npt.NDArray[Any]
 
 PERTURB = "perturb"
 PERTURBED = "perturbed"
-# The worker's answer where it does not hold the model; the request comes again, with the configuration.
+# The response of a worker without the model; the request is then sent again, with the configuration.
 UNKNOWN_MODEL = "unknown_model"
 
-PERTURBING = Work("estimating bit costs", "the batch is large; send fewer coding units in a call")
+PERTURBING = Work("perturb", "estimating bit costs", "the batch is large; send fewer coding units in a call")
 
 
 @dataclass(frozen=True)
 class PerturbKey:
-    """What units must have in common to be computed together.
+    """What units must have in common to share a batch.
 
     Attributes:
       model_id: Config hash.
       training: Whether noise is continuous.
-      gradient: Whether the gradient of the bits is wanted.
-      coding_shape: Axes of one unit, as they were sent: an axis of prior_shape may have length 1.
+      gradient: Whether to compute the gradient of the bits.
+      coding_shape: Axes of one unit, as sent: an axis of prior_shape may have length 1.
     """
 
     model_id: str
@@ -50,9 +49,51 @@ class PerturbKey:
     coding_shape: tuple[int, ...]
 
     @property
-    def operation(self) -> str:
-        """What metrics call it."""
-        return PERTURB
+    def operation(self) -> Perturb:
+        """See batching.queue.Key."""
+        return _PERTURB
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbCall:
+    """Units to perturb.
+
+    Attributes:
+      config: The model's.
+      key: What is wanted.
+      units: [units, *coding shape], in the bottleneck's dtype; uint16 bit patterns for bfloat16.
+      unit_symbols: Symbols of each, once axes of length 1 are repeated.
+    """
+
+    config: ModelConfig
+    key: PerturbKey
+    units: Array
+    unit_symbols: int
+
+
+class Perturb:
+    """Perturbs the units of a batch on a worker, in one request."""
+
+    name = PERTURB
+
+    async def run(self, parts: Sequence[tuple[PerturbCall, int, int]], exchange: Exchange) -> list[Perturbed]:
+        """Perturbs units [start, stop) of each call, all of one key; returns one result per part.
+
+        Raises:
+          EntropydError: As the worker, or its supervisor.
+        """
+        call, _, _ = parts[0]
+        pieces = [call.units[start:stop] for call, start, stop in parts]
+        units = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        response = await exchange(perturb_frame(call.key, units, None), PERTURBING)
+        if response.kind == UNKNOWN_MODEL:
+            response = await exchange(perturb_frame(call.key, units, call.config), PERTURBING)
+        perturbed = Perturbed.from_frame(response)
+        ends = np.cumsum([len(piece) for piece in pieces]).tolist()
+        return [perturbed[start:stop] for start, stop in pairwise([0, *ends])]
+
+
+_PERTURB = Perturb()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +103,7 @@ class Perturbed:
     Attributes:
       perturbed: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
       bits: [units], of the prior's dtype.
-      gradient: As the units that were sent: of the summed bits with respect to them; None unless asked for.
+      gradient: Of the summed bits with respect to the units as sent; None if it was not asked for.
     """
 
     perturbed: Array
@@ -70,7 +111,7 @@ class Perturbed:
     gradient: Array | None
 
     def to_frame(self) -> Frame:
-        """The worker's answer to `perturb`."""
+        """The response to `perturb`."""
         tensors = {"perturbed": self.perturbed, "bits": self.bits}
         if self.gradient is not None:
             tensors["gradient"] = self.gradient
@@ -78,11 +119,11 @@ class Perturbed:
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Perturbed:
-        """Restores the answer, or raises the error that the worker answered with.
+        """Reads the response.
 
         Raises:
           EntropydError: What the worker raised.
-          FrameError: If the frame is neither.
+          FrameError: If the frame is neither perturbed units nor an error.
         """
         tensors = expect(frame, PERTURBED).tensors
         return cls(tensors["perturbed"], tensors["bits"], tensors.get("gradient"))
@@ -93,8 +134,8 @@ class Perturbed:
         return Perturbed(self.perturbed[units], self.bits[units], gradient)
 
     @classmethod
-    def joined(cls, parts: Sequence[Perturbed]) -> Perturbed:
-        """All units of `parts`, in order."""
+    def join(cls, parts: Sequence[Perturbed]) -> Perturbed:
+        """The units of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
         gradients = [part.gradient for part in parts if part.gradient is not None]
@@ -111,7 +152,7 @@ def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> 
     Args:
       key: What they have in common.
       units: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
-      config: The model's, where the worker does not hold it.
+      config: The model's, for a worker that does not have it.
     """
     metadata = {
         "model_id": key.model_id,
@@ -124,7 +165,7 @@ def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> 
 
 
 def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, ModelConfig | None]:
-    """What `perturb_frame` was given.
+    """Reads the request; see `perturb_frame`.
 
     Raises:
       FrameError: If it is another frame.

@@ -1,11 +1,11 @@
-"""Which device serves a model: consistent hashing with bounded load.
+"""Chooses the device for a call with a model: consistent hashing with bounded loads.
 
-Owns the choice. It must not know what a device does. Invariant: a model keeps its device while calls are few,
-so that it is compiled in one process; no device has more than `_BALANCE` times its share of the calls in
-flight while another that is ready has less; and a device that is added or lost moves no model between others.
+Invariants: a model keeps its device while few calls are in flight, so that one process compiles it; no ready
+device has more than `_BALANCE` times its share of the calls in flight; adding or losing a device moves no
+model between others.
 
 From "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup & Zadimoghaddam, 2018), with calls in flight
-for loads.
+as loads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BALANCE = 1.25
 
 
 class Ring:
-    """Devices on a circle.
+    """Devices on a hash ring.
 
     Args:
       devices: Names, at least one.
@@ -38,17 +38,17 @@ class Ring:
         self._points = sorted(points)
 
     def order(self, model_id: str) -> list[str]:
-        """All devices, the one that the model belongs to first."""
+        """All devices, the one of the model first."""
         start = bisect_left(self._points, (_position(model_id), ""))
         return list(dict.fromkeys(device for _, device in self._points[start:] + self._points[:start]))
 
     def choose(self, model_id: str, loads: Mapping[str, int], ready: Callable[[str], bool]) -> str:
-        """The device for one more call.
+        """The device for one more call: the model's own if none is ready.
 
         Args:
           model_id: Config hash.
           loads: Calls in flight by device.
-          ready: Whether a device answers now. If none does, the model's own is chosen.
+          ready: Whether a device is ready.
         """
         order = self.order(model_id)
         up = [device for device in order if ready(device)]

@@ -1,6 +1,6 @@
-"""The modeling plane: one worker per device, and some that build tables.
+"""The worker processes of a server: one per device, and some that build tables.
 
-Invariant: a call in flight is counted on its device until it ends, however it ends.
+Invariant: a call in flight is counted on its device until it ends.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from entropyd_server.modeling.builder_pool import BuilderPool
-from entropyd_server.modeling.building import TableBuilder
 from entropyd_server.modeling.devices import Device, builder_devices
 from entropyd_server.modeling.placement import Ring
 from entropyd_server.modeling.supervisor import WorkerSupervisor
+from entropyd_server.modeling.table_builder import TableBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from entropyd_server.modeling.work import WorkLimits
+    from entropyd_server.modeling.leases import LeaseObserver
+    from entropyd_server.modeling.limits import WorkLimits
     from entropyd_server.vital import Vital
 
 
@@ -27,9 +28,9 @@ class WorkerPool:
     """The workers of a server.
 
     Attributes:
-      builder: Builds tables.
-      builders: The workers that it builds them on.
-      workers: By name: one for each device, and the builders.
+      builder: Builds tables, on workers of their own, so that builds delay only builds.
+      workers: By name: one for each device, and those that build tables.
+      devices: Names of the devices.
       drained: Done from `drain` on.
 
     Args:
@@ -38,6 +39,7 @@ class WorkerPool:
       limits: What one request to a worker may take.
       max_model_bytes: Most bytes of one model's tables.
       on_restart: Called with the worker's name and the reason at every start after its first.
+      on_lease: Hears of every build.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class WorkerPool:
         limits: WorkLimits,
         max_model_bytes: int,
         on_restart: Callable[[str, str], None],
+        on_lease: LeaseObserver | None = None,
     ) -> None:
         building = builder_devices(builders)
         self.workers = {
@@ -59,33 +62,33 @@ class WorkerPool:
             )
             for device in (*building, *devices)
         }
-        self.builders = BuilderPool([self.workers[device.name] for device in building])
-        self.builder = TableBuilder(self.builders)
+        self._builders = BuilderPool([self.workers[device.name] for device in building])
+        self.builder = TableBuilder(self._builders, on_lease)
         self.drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.devices = tuple(device.name for device in devices)
         self._ring = Ring(self.devices)
         self._loads = dict.fromkeys(self.devices, 0)
 
     async def start(self, vital: Vital) -> None:
-        """Begins starting the workers; `wait_ready` waits for them. `vital` guards their supervisors."""
-        await self.builders.start(vital)
+        """Begins to start the workers; `wait_ready` waits for them. `vital` guards their supervisors."""
+        await self._builders.start(vital)
         for name in self.devices:
             vital.watch(f"supervisor of worker {name}", await self.workers[name].start())
 
     async def wait_ready(self) -> None:
-        """Waits until the devices' workers and a builder answer.
+        """Waits until the devices' workers and one that builds tables are ready.
 
         Raises:
-          UnavailableError: DRAINING, if the plane is closed instead.
+          UnavailableError: DRAINING, if the pool is closed instead.
         """
         waits = (self.workers[name].wait_ready() for name in self.devices)
-        await asyncio.gather(self.builders.wait_ready(), *waits)
+        await asyncio.gather(self._builders.wait_ready(), *waits)
 
     async def drain(self) -> None:
-        """Ends builds at once, and has fits end; their callers are told DRAINING. Bit costs are served on."""
+        """Ends builds and fits with DRAINING; estimates of bit costs go on."""
         if not self.drained.done():
             self.drained.set_result(None)
-        await self.builders.close()
+        await self._builders.close()
 
     async def close(self) -> None:
         """Ends the workers at once, and with them the calls in flight."""
@@ -93,16 +96,12 @@ class WorkerPool:
         await asyncio.gather(*(self.workers[name].close() for name in self.devices))
 
     def ready_besides(self, device: str) -> bool:
-        """Whether another device answers now."""
+        """Whether the worker of another device is ready."""
         return any(self.workers[name].ready for name in self.devices if name != device)
 
     @contextmanager
     def placed(self, model_id: str) -> Iterator[str]:
-        """Chooses a model's device for one call, and counts the call until the block ends.
-
-        Yields:
-          The device's name.
-        """
+        """Chooses the device for one call with a model, by name; counts the call until the block ends."""
         device = self._ring.choose(model_id, self._loads, lambda name: self.workers[name].ready)
         self._loads[device] += 1
         try:

@@ -1,12 +1,8 @@
-"""Frames between the server and a worker process.
+"""The frames between the server and a worker process, and those that every worker sends: `ready` and `error`.
 
-Owns how a message is framed on the two pipes, and the frames that every worker sends: `ready` and `error`. It
-must not know what a worker computes, nor import TensorFlow: both ends import it. Invariant: a frame is data
-only (a safetensors blob, never pickle), so reading one runs nothing that the other end chose, and an error
-that crosses is the same error of the catalog.
-
-A frame is the number of bytes that follow as a little-endian uint64, then one safetensors blob: named
-tensors, and metadata from names to strings, of which `kind` says what the frame is.
+A frame is the number of bytes that follow as a little-endian uint64, then one safetensors blob: tensors by
+name, and strings by name as metadata, of which `kind` tells frames apart. Invariant: a frame is data only,
+never pickle, so that reading one runs no code of the other end's choice.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LENGTH = struct.Struct("<Q")
-# Far above any frame; what is larger is no length but stray bytes.
+# Far above any frame: a larger length is stray bytes.
 MAX_FRAME_BYTES = 2**36
 
 READY = "ready"
@@ -38,7 +34,7 @@ ERROR = "error"
 
 
 class FrameError(Exception):
-    """Bytes that are no frame, or a frame that was not expected there."""
+    """Bytes that are not a frame, or a frame of an unexpected kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +42,7 @@ class Frame:
     """One message.
 
     Attributes:
-      kind: What it says, as in `ready`.
+      kind: What the frame is, as in `ready`.
       metadata: Strings by name.
       tensors: Arrays by name.
     """
@@ -56,33 +52,33 @@ class Frame:
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Renders the frame, its length first."""
+        """The frame, with its length in front."""
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}
         blob = save_tensors(tensors, {**self.metadata, "kind": self.kind})
         return LENGTH.pack(len(blob)) + blob
 
     @classmethod
     def from_blob(cls, blob: bytes) -> Frame:
-        """Parses what follows the length.
+        """Parses a frame without its length.
 
         Raises:
-          FrameError: If it is no frame.
+          FrameError: If it is not a frame.
         """
         try:
             tensors = load_tensors(blob)
-            # safetensors hands out the metadata of files only. The header is its length and then JSON.
+            # safetensors returns the metadata of files only. The header is its length, then JSON.
             (header_bytes,) = LENGTH.unpack_from(blob)
             metadata = json.loads(blob[LENGTH.size : LENGTH.size + header_bytes])["__metadata__"]
             return cls(metadata.pop("kind"), metadata, tensors)
         except (SafetensorError, struct.error, ValueError, KeyError) as error:
-            raise FrameError(f"{len(blob)} bytes are no frame: {error}") from error
+            raise FrameError(f"{len(blob)} bytes are not a frame: {error}") from error
 
 
 def frame_bytes(length: bytes) -> int:
-    """Number of bytes that a frame's first eight announce.
+    """Parses the length of a frame.
 
     Raises:
-      FrameError: If no frame is as long.
+      FrameError: If it is above MAX_FRAME_BYTES.
     """
     (announced,) = LENGTH.unpack(length)
     if announced > MAX_FRAME_BYTES:
@@ -91,10 +87,10 @@ def frame_bytes(length: bytes) -> int:
 
 
 def read_frame(stream: BinaryIO) -> Frame | None:
-    """Reads one frame in a worker; None where the server closed the pipe.
+    """Reads one frame in a worker; None if the server closed the pipe.
 
     Raises:
-      FrameError: If the bytes are no frame.
+      FrameError: If the bytes are not a frame.
     """
     length = stream.read(LENGTH.size)
     if len(length) < LENGTH.size:
@@ -107,24 +103,24 @@ def write_frame(stream: BinaryIO, frame: Frame) -> None:
     """Writes one frame in a worker.
 
     Raises:
-      BrokenPipeError: If the server is gone.
+      BrokenPipeError: If the server closed the pipe.
     """
     stream.write(frame.to_bytes())
     stream.flush()
 
 
 async def read_blob(stream: asyncio.StreamReader) -> bytes:
-    """Reads one frame without its length in the server.
+    """Reads one frame in the server, without its length.
 
     Raises:
       asyncio.IncompleteReadError: If the worker closed the pipe.
-      FrameError: If the bytes are no frame.
+      FrameError: If the length is above MAX_FRAME_BYTES.
     """
     return await stream.readexactly(frame_bytes(await stream.readexactly(LENGTH.size)))
 
 
 def ready_frame(versions: Mapping[str, str]) -> Frame:
-    """A worker's first frame, with the versions that it computes with."""
+    """A worker's first frame, with the versions of its libraries."""
     return Frame(READY, {"versions": json.dumps(dict(versions))})
 
 
@@ -140,23 +136,23 @@ def versions_of(frame: Frame) -> dict[str, str]:
 
 
 def error_frame(error: EntropydError) -> Frame:
-    """The answer to a request that failed."""
+    """The response to a request that failed."""
     status = to_status(error).SerializeToString()
     return Frame(ERROR, {"code": error.code}, {"status": np.frombuffer(status, np.uint8)})
 
 
 def error_of(frame: Frame) -> EntropydError:
-    """The error in an `error` frame."""
+    """The error in an `error` frame: the same one that the worker raised."""
     status = status_pb2.Status.FromString(frame.tensors["status"].tobytes())
     return from_status(frame.metadata["code"], status.message, status)
 
 
 def expect(frame: Frame, kind: str) -> Frame:
-    """A worker's answer, if it is of the kind that was asked for.
+    """Returns a response of the expected kind.
 
     Raises:
       EntropydError: What the worker raised instead.
-      FrameError: If it is something else.
+      FrameError: If it is of another kind.
     """
     if frame.kind == ERROR:
         raise error_of(frame)

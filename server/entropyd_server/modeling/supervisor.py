@@ -1,9 +1,7 @@
-"""Keeps one worker process running, and hands it the work.
+"""Keeps one worker process running, and leases it to callers: start, limits, kill, restart.
 
-Owns the worker's life (start, limits, kill, restart) and whose turn it is. It must not import TensorFlow or
-know what the work is. Invariant: every call settles, with the worker's answer or an error that says
-what became of it; a worker that is lost or killed takes down the call in flight and nothing else, and another
-one is started without anybody asking.
+Invariants: every exchange ends with the worker's response or with an error that says why not; the loss of a
+worker fails the call in flight and no other, and another worker is started.
 """
 
 from __future__ import annotations
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from entropyd.contract.errors import UnavailableError
 from entropyd_server.modeling.devices import BUILDER, Device
+from entropyd_server.modeling.limits import MEMORY_LIMIT, TIME_LIMIT, Work, WorkLimits
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
 from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
-from entropyd_server.modeling.work import MEMORY_LIMIT, TIME_LIMIT, WORKER_LOST, Work, WorkLimits
+from entropyd_server.modeling.unavailable import WORKER_LOST, stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,9 +27,9 @@ Exchange: TypeAlias = Callable[[Frame, Work], Awaitable[Frame]]
 
 log = logging.getLogger("entropyd_server.modeling")
 
-# Importing TensorFlow takes about this long; sooner, a retry would only wait.
+# When to retry: importing TensorFlow takes about this long.
 _RESTART_SECONDS = 5.0
-# Between starts of a worker that ends before it is ready.
+# Pauses between starts of a worker that ends before it is ready.
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 
@@ -41,12 +40,10 @@ RESTART_REASONS = (DIED, START_FAILED, CANCELLED, TIME_LIMIT, MEMORY_LIMIT)
 
 
 class WorkerSupervisor:
-    """One worker process, as the rest of the server sees it.
+    """One worker process, leased to callers in the order in which they came.
 
-    Callers take turns in the order in which they came; they wait while the worker starts, each for as long as
-    its own caller lets it. One that is cancelled while it waits leaves nothing behind. If its work is in
-    flight, the worker is killed and started again: that costs those behind it a few seconds, where work that
-    nobody waits for could cost them `max_seconds`.
+    Callers also wait while the worker starts. Cancelling a caller whose work is in flight kills the worker:
+    its restart delays the next callers by a few seconds, its work could by `max_seconds`.
 
     Attributes:
       device: What the worker computes on.
@@ -76,8 +73,8 @@ class WorkerSupervisor:
             f"--max-model-bytes={max_model_bytes}",
             f"--max-build-memory-bytes={limits.max_memory_bytes}",
         )
-        self._queue = asyncio.Lock()
-        # Set while a worker is ready, and for good when there will be none any more.
+        self._lease = asyncio.Lock()
+        # Set while a worker is ready, and for good once there will be no other.
         self._settled = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._versions: dict[str, str] = {}
@@ -87,26 +84,26 @@ class WorkerSupervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether a worker has imported TensorFlow and waits for work or works."""
+        """Whether a worker runs and has imported TensorFlow."""
         return self._process is not None
 
     @property
     def up(self) -> bool:
-        """Whether it is ready, or was not needed so far."""
+        """Whether it is ready, or was never started."""
         return self.ready or self._life is None
 
     @property
     def versions(self) -> dict[str, str]:
-        """Versions of the worker's libraries, by name; empty until one was ready."""
+        """Versions of the worker's libraries, by name; empty before the first one is ready."""
         return dict(self._versions)
 
     async def start(self) -> asyncio.Task[None]:
-        """Begins starting the worker; `wait_ready` waits for it. The task keeps one running until `close`."""
+        """Begins to start the worker; `wait_ready` waits for it. The task keeps one running until `close`."""
         self._life = asyncio.create_task(self._keep_running())
         return self._life
 
     async def wait_ready(self) -> None:
-        """Waits until the worker answers.
+        """Waits until the worker is ready.
 
         Raises:
           UnavailableError: DRAINING, if the supervisor is closed instead.
@@ -114,21 +111,21 @@ class WorkerSupervisor:
         await self._ready_process()
 
     @asynccontextmanager
-    async def turn(self, *, only_if_ready: bool = False) -> AsyncIterator[Exchange]:
-        """Waits for the worker, and has it to oneself inside the `async with` block.
+    async def lease(self, *, only_if_ready: bool = False) -> AsyncIterator[Exchange]:
+        """Waits for the worker, and gives exclusive use of it inside the `async with` block.
 
         Args:
-          only_if_ready: Whether to raise if there is no worker when the turn comes, not wait for the next.
+          only_if_ready: Whether to raise, instead of waiting, if no worker is ready when the lease begins.
 
         Yields:
-          A function that sends a request and waits for its answer, which may be an `error` frame. It raises
+          A function that sends a request and waits for the response, which may be an `error` frame. It raises
           LimitExceededError if that took too long or too much memory (`metadata` names the limit), and
           UnavailableError with WORKER_LOST if the worker died.
 
         Raises:
           UnavailableError: DRAINING, if the supervisor is closed; WORKER_LOST, with `only_if_ready`.
         """
-        async with self._queue:
+        async with self._lease:
             if only_if_ready and not self.ready:
                 raise self._lost("was lost")
             yield partial(self._exchange, await self._ready_process())
@@ -144,7 +141,7 @@ class WorkerSupervisor:
     async def _ready_process(self) -> WorkerProcess:
         while self._process is None:
             if self._closed:
-                raise UnavailableError("the server is stopping", reason="DRAINING")
+                raise stopping()
             await self._settled.wait()
         return self._process
 
@@ -158,24 +155,24 @@ class WorkerSupervisor:
 
     async def _limited(self, process: WorkerProcess, request: Frame, work: Work) -> Frame:
         """Exchanges frames within the limits of time and memory."""
-        answer = asyncio.create_task(process.exchange(request))
+        response = asyncio.create_task(process.exchange(request))
         excess = asyncio.create_task(self._limits.exceeded(process, work))
         reason = CANCELLED
         try:
-            await asyncio.wait({answer, excess}, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
+            await asyncio.wait({response, excess}, return_when=asyncio.FIRST_COMPLETED)
+            if response.done():
+                return response.result()
             reason, error = excess.result()
             raise error
         finally:
-            if not answer.done():
+            if not response.done():
                 self._discard(process, reason)
-            for task in (answer, excess):
+            for task in (response, excess):
                 task.cancel()
-            await asyncio.wait({answer, excess})
+            await asyncio.wait({response, excess})
 
     def _discard(self, process: WorkerProcess, reason: str) -> None:
-        """Kills a worker and lets no later call have it; `_keep_running` starts the next."""
+        """Kills a worker and leases it no more; `_keep_running` starts the next."""
         process.kill()
         if self._process is process:
             self._process = None
@@ -185,7 +182,7 @@ class WorkerSupervisor:
 
     def _lost(self, how: str) -> UnavailableError:
         if self._closed:
-            return UnavailableError("the server is stopping", reason="DRAINING")
+            return stopping()
         return UnavailableError(
             f"the modeling worker {how}; another one is starting",
             reason=WORKER_LOST,
@@ -208,7 +205,7 @@ class WorkerSupervisor:
                     await asyncio.sleep(backoff_s)
                     self._restarting(START_FAILED)
         finally:
-            # However this ends, no call may wait for a worker that will not come.
+            # However this ends, no caller may wait for a worker that never starts.
             self._closed = True
             self._settled.set()
 
@@ -223,7 +220,7 @@ class WorkerSupervisor:
 
         Raises:
           ProcessEndedError: If it ends before it is ready.
-          FrameError: If it begins with something else.
+          FrameError: If its first frame is another than `ready`.
           OSError: If it cannot be started.
         """
         process = await WorkerProcess.spawn(self._arguments, self.device.name)

@@ -1,1 +1,1 @@
-"""Models as the server holds them: found or built, cached, counted."""
+"""Models: found or built, cached, counted against quotas."""

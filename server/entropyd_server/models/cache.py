@@ -1,7 +1,7 @@
-"""The model cache: models of the store, loaded once and kept while there is room.
+"""The model cache: models of the store, up to a number of bytes.
 
-Invariants: however many callers wait for a model it is read once, and a caller that leaves takes nothing from
-the others; the cache is charged for everything that it keeps alive.
+Invariants: a model that many callers wait for is read once, and cancelling one caller affects no other; the
+cache counts all memory that it keeps alive.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from entropyd_server.metrics import Metrics
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
-# Of Python's objects around the arrays of one model with a plan or two; measured with tracemalloc.
+# Python's objects around the arrays of a model with one or two plans; measured with tracemalloc.
 _OBJECT_BYTES = 6 * 1024
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A stored model and, if it was made with compression, its codec."""
+    """A stored model and its codec; None if it was made without compression."""
 
     stored: StoredModel
     codec: BatchedCodec | None
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory: configuration, tables and what was derived from them so far."""
+        """Bytes in memory: configuration, tables and all that was derived from them so far."""
         config = self.stored.config
         supplied = config.supplied_tables
         held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior)
@@ -47,7 +47,7 @@ class LoadedModel:
 
 
 class ModelCache:
-    """Loads models of a store, at most `max_cache_bytes` of them at a time, but for one larger one."""
+    """Loads models of a store. Holds at most `max_cache_bytes`, or a single larger model."""
 
     def __init__(self, store: ModelStore, max_cache_bytes: int, metrics: Metrics) -> None:
         self._store = store
@@ -57,14 +57,14 @@ class ModelCache:
         self._metrics = metrics
 
     async def codec(self, model_id: str) -> BatchedCodec:
-        """The codec of a model.
+        """Returns the codec of a model.
 
         Raises:
-          InvalidRequestError: If it is no model id.
-          ModelNotFoundError, DataLossError, UnavailableError: As the store.
+          InvalidRequestError: If `model_id` is malformed.
+          ModelNotFoundError, DataLossError, UnavailableError: As `ModelStore.load`.
           ModelStateError: If the model was made without compression.
         """
-        model = self._at_hand(model_id) or await self._from_store(model_id)
+        model = self._cached(model_id) or await self._from_store(model_id)
         if model.codec is None:
             raise ModelStateError(
                 f"model {model_id} was made with compression=False and has no coding tables",
@@ -73,28 +73,28 @@ class ModelCache:
         return model.codec
 
     async def model(self, model_id: str) -> LoadedModel:
-        """A model, from memory or from the store.
+        """Returns a model, from memory or from the store.
 
         Raises:
-          InvalidRequestError: If it is no model id.
-          ModelNotFoundError, DataLossError, UnavailableError: As the store.
+          InvalidRequestError: If `model_id` is malformed.
+          ModelNotFoundError, DataLossError, UnavailableError: As `ModelStore.load`.
         """
-        return self._at_hand(model_id) or await self._from_store(model_id)
+        return self._cached(model_id) or await self._from_store(model_id)
 
     def add(self, stored: StoredModel) -> LoadedModel:
-        """Puts a model that was just read or written at hand."""
+        """Caches a model that was just read or written."""
         model = LoadedModel(stored, _codec(stored))
         self._put(model)
         return model
 
     def recharge(self, codec: BatchedCodec) -> None:
-        """Charges a model, if it is still in memory, for what its codec has come to hold."""
+        """Counts anew the bytes of a codec that has grown, if its model is still cached."""
         model = self._cache.get(codec.model_id)
         if model is not None and model.codec is codec:
             self._put(model)
 
     def forget(self, model_id: str) -> None:
-        """Drops a model from memory."""
+        """Drops a model from the cache."""
         self._forgotten += 1
         self._cache.pop(model_id, None)
         self._measure()
@@ -109,7 +109,7 @@ class ModelCache:
             int(self._cache.currsize),
         )
 
-    def _at_hand(self, model_id: str) -> LoadedModel | None:
+    def _cached(self, model_id: str) -> LoadedModel | None:
         cached = self._cache.get(model_id)
         if cached is not None:
             self._metrics.model_cache["hit"] += 1
@@ -126,7 +126,7 @@ class ModelCache:
         stored = await self._store.load(model_id)
         self._metrics.model_load_seconds.observe(time.perf_counter() - started)
         if forgotten != self._forgotten:
-            # Something was deleted meanwhile, perhaps this model: whoever asks next reads the store again.
+            # A model was deleted meanwhile, perhaps this one: the next caller has to ask the store again.
             return LoadedModel(stored, _codec(stored))
         return self.add(stored)
 

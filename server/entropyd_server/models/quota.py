@@ -1,8 +1,7 @@
-"""How many models each caller may make.
+"""Stores new models, and limits how many each caller may have.
 
-Owns the count. It must not know how models are made. Invariant: a caller of one server never has more than
-its share; the store keeps the count, so that it outlives the server. Replicas that make models for one caller
-at the same moment may each grant the last place.
+Invariant: a caller of one server never exceeds its quota. The store keeps the count, so it survives restarts.
+Replicas that create models for one caller at the same time may each grant the last place.
 """
 
 from __future__ import annotations
@@ -11,19 +10,22 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from entropyd.contract.errors import LimitExceededError
+from entropyd_server.errors import limit_exceeded
+from entropyd_server.models.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
-    from entropyd_server.store.model_store import ModelStore
+    from entropyd.contract.config import ModelConfig
+    from entropyd_server.coding.tables import CodingTables
+    from entropyd_server.store.model_store import ModelStore, StoredModel
 
 
 class ModelQuota:
     """Places for the models of each caller.
 
     Args:
-      store: What keeps the count.
+      store: Where the count is kept.
       max_models: Places of one caller; 0 for any number, and then nothing is counted.
     """
 
@@ -34,7 +36,7 @@ class ModelQuota:
 
     @asynccontextmanager
     async def place(self, caller: str) -> AsyncIterator[None]:
-        """Holds a place while a model is made in the `async with` block.
+        """Reserves a place while a model is made in the `async with` block.
 
         Raises:
           LimitExceededError: If the caller has none left.
@@ -46,16 +48,39 @@ class ModelQuota:
         self._making[caller] += 1
         try:
             if await self._store.count_charged(caller) + self._making[caller] > self._max_models:
-                raise LimitExceededError(
-                    f"this caller has made as many models as the server's max_models_per_caller of "
-                    f"{self._max_models} allows; one has to be deleted first",
-                    metadata={"limit": "max_models_per_caller", "value": str(self._max_models)},
-                )
+                found, advice = "one more model of this caller exceeds", "; delete one first"
+                raise limit_exceeded(found, "max_models_per_caller", self._max_models, advice)
             yield
         finally:
             self._making[caller] -= 1
 
-    async def charge(self, caller: str, model_id: str) -> None:
-        """Counts a model that was made; until it is deleted it takes a place."""
-        if self._max_models:
-            await self._store.charge(caller, model_id)
+    async def check(self, caller: str) -> None:
+        """Checks that a caller has a place left.
+
+        Raises:
+          LimitExceededError, UnavailableError: As `place`.
+        """
+        async with self.place(caller):
+            pass
+
+    async def create(
+        self,
+        caller: str,
+        config: ModelConfig,
+        tables: CodingTables | None,
+        built_with: Mapping[str, str],
+        *,
+        imported: bool = False,
+    ) -> tuple[StoredModel, bool]:
+        """Stores a model as `ModelStore.create` does, and counts a new one until it is deleted.
+
+        A cancellation takes effect after both.
+        """
+
+        async def store_and_count() -> tuple[StoredModel, bool]:
+            stored, created = await self._store.create(config, tables, built_with, imported=imported)
+            if created and self._max_models:
+                await self._store.charge(caller, config.model_id)
+            return stored, created
+
+        return await uninterrupted(store_and_count())

@@ -1,4 +1,4 @@
-"""One computation per key, however many wait for it."""
+"""Shares one computation per key among all callers that wait for it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Shares computations in flight.
+    """Computations in flight, by key.
 
-    Invariant: at most one computation per key is in flight; every waiter gets its result or its exception,
-    and a waiter that is cancelled takes nothing from the others.
+    Invariant: at most one computation per key is in flight; every waiter gets its result or its exception;
+    cancelling one waiter affects no other.
 
     Args:
-      cancel_abandoned: Whether a computation is cancelled when its last waiter is; else it runs to its end.
+      cancel_abandoned: Whether a computation is cancelled with its last waiter; else it runs to its end.
     """
 
     def __init__(self, *, cancel_abandoned: bool = False) -> None:
@@ -51,14 +51,14 @@ class SingleFlight(Generic[K, V]):
         finally:
             flight.waiters -= 1
             if self._cancel_abandoned and not flight.waiters and not flight.task.done():
-                # Whoever comes while it ends begins anew.
+                # Callers that arrive while it ends start a new computation.
                 self._forget(key, flight)
                 flight.task.cancel()
 
     def _landed(self, key: K, flight: _Flight[V]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            # The waiters have it too; but where all have left, asyncio wants it asked for.
+            # Without waiters, asyncio would log an exception that nobody has retrieved.
             flight.task.exception()
 
     def _forget(self, key: K, flight: _Flight[V]) -> None:

@@ -1,4 +1,4 @@
-"""Steps that run to their end even if whoever awaits them is cancelled."""
+"""Shields steps from cancellation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 async def uninterrupted(step: Coroutine[None, None, T]) -> T:
-    """Awaits a step; a cancellation takes effect once it has ended."""
+    """Awaits a step; a cancellation takes effect when the step has ended."""
     task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # nobody is left to be told
+            task.exception()  # marks it as retrieved; else asyncio logs it
         raise

@@ -1,9 +1,9 @@
-"""The variables of a model, in TFC's order, and the model that has other ones.
+"""Reads the variables of a model in TFC's order, and replaces them.
+
+Invariant: a model whose own weights are set has the same configuration, and so the same id.
 
 TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, quantization_offset if there is one, then the
-prior's own. Tables of a stateless model are tensors, not variables, and do not count.
-
-Invariant: the weights of a model set on itself give the same configuration, and so the same id.
+prior's own. Tables of a stateless model are tensors, not variables, and are left out.
 """
 
 from __future__ import annotations
@@ -12,23 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from entropyd.contract.dtypes import are_finite, narrowed, widened
+from entropyd.contract.dtypes import narrowed
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.tables import RawTables
-from entropyd.contract.wire import array_from_message
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
-    from entropyd.v1 import types_pb2
     from entropyd_server.store.model_store import StoredModel
 
 TABLES = RawTables._fields
-# As in TFC, tables may have another length: those of another density usually do.
-_RESIZABLE = ("cdf", "cdf_offset")
 
 
 class Weight(NamedTuple):
@@ -44,7 +38,7 @@ class Weight(NamedTuple):
 
 
 def weights_of(model: StoredModel) -> dict[str, Weight]:
-    """The variables of a model by name, in TFC's order."""
+    """Returns the variables of a model by name, in TFC's order."""
     config, weights = model.config, {}
     if model.tables is not None and not config.stateless:
         for name, array in model.tables.raw.by_name().items():
@@ -59,43 +53,11 @@ def weights_of(model: StoredModel) -> dict[str, Weight]:
     return weights
 
 
-def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> dict[str, Array]:
-    """Reads the weights to set on a model.
-
-    Returns:
-      Arrays by name, in TFC's order; 16-bit ones widened to float32.
-
-    Raises:
-      InvalidTensorError: Naming every weight of wrong dtype or shape; or `weights`, if their number is wrong.
-    """
-    current = weights_of(model)
-    if len(tensors) != len(current):
-        expected = f"expected {len(current)}: {', '.join(current) or 'none'}"
-        raise InvalidTensorError.at("weights", f"has {len(tensors)} tensors; {expected}")
-    problems: list[Violation] = []
-    arrays: dict[str, Array] = {}
-    for number, ((name, known), tensor) in enumerate(zip(current.items(), tensors, strict=True)):
-        field = f"weights[{number}]"
-        dtype, array = array_from_message(tensor, field)
-        shape = known.elements.shape
-        if dtype != known.dtype:
-            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {known.dtype}"))
-        elif array.ndim != 1 if name in _RESIZABLE else array.shape != shape:
-            wanted = "a vector" if name in _RESIZABLE else shape
-            problems.append(Violation(field, f"({name}) has shape {array.shape}; expected {wanted}"))
-        elif not are_finite(array, dtype).all():
-            problems.append(Violation(field, f"({name}) holds NaN or infinities; expected finite numbers"))
-        arrays[name] = widened(array, dtype)
-    if problems:
-        raise InvalidTensorError.of(problems)
-    return arrays
-
-
 def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
-    """The configuration of a model with other weights: its own where they are equal to the bit.
+    """Returns the configuration of a model with other weights; its own if they are equal to the bit.
 
     Raises:
-      InvalidTensorError: If the tables are none; names them as weights.
+      InvalidTensorError: If `cdf` and `cdf_offset` are no tables of the model; names them as weights.
     """
     config = changed = model.config
     if config.prior is not None:

@@ -1,1 +1,1 @@
-"""What people and their tools see of a running server: log lines, the status page, traces."""
+"""Log lines, metrics over HTTP, the status page and traces of a running server."""

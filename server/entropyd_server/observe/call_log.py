@@ -1,8 +1,7 @@
-"""What is told of calls that failed: a line in the log, and the last few of these for people.
+"""Logs failed calls, and remembers the last ones for the status page.
 
-Owns the wording and the fields of such lines. It must not know statuses or how a call is answered. Invariant:
-nothing that a caller sent is written but a request id and the first digits of a model id, both checked; no
-flood of failing calls floods the log, or drives the others out of what is remembered.
+Invariants: of what a caller sent, only a request id and the first digits of a model id are written, both
+checked; many failures of one kind neither flood the log nor displace the others on the status page.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _MODEL_KEY = "entropyd-model"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 _MODEL_DIGITS = 12
-# Lines of one method and reason in a second.
+# Lines per second of one method and reason.
 _BURST = 10
 _REMEMBERED = 20
-# What the server is to blame for, or what it could not do; the others are the caller's mistakes.
+# Failures of the server; the others are mistakes of the caller.
 _SERVER_CODES = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "DATA_LOSS"}
 
 
@@ -45,9 +44,9 @@ class Failure:
       at: When it ended, in seconds since the epoch.
       method: As in `Compress`.
       code: Name of the gRPC status code.
-      reason: Of the error catalog.
-      request_id: The caller's, or made for it.
-      model: First digits of the model id; empty where the caller named none.
+      reason: As in the error catalog.
+      request_id: The caller's, or one made for the call.
+      model: First digits of the model id; empty if the caller named none.
       milliseconds: How long the call took.
     """
 
@@ -61,22 +60,23 @@ class Failure:
 
 
 class CallLog:
-    """Logs failures, and remembers those that it logged.
+    """Logs failures, and remembers the last ones.
 
     Attributes:
-      last: The newest of them, newest first.
+      last: The last failures that were logged, newest first.
+      logs_successes: Whether calls that succeed are logged, too.
     """
 
     def __init__(self) -> None:
         self.last: deque[Failure] = deque(maxlen=_REMEMBERED)
         self._throttle: Throttle[tuple[str, str]] = Throttle(_BURST)
-        # Asked once: a successful call must not pay for a question whose answer is no.
+        # Evaluated once, so that a successful call costs no look-up.
         self.logs_successes = log.isEnabledFor(logging.DEBUG)
 
     def succeeded(self, method: str, milliseconds: float) -> None:
-        """Logs a call that was answered; for where `logs_successes`."""
+        """Logs a call that succeeded; to be called if `logs_successes`."""
         log.debug(
-            "%s answered in %.1f ms",
+            "%s succeeded after %.1f ms",
             method,
             milliseconds,
             extra={"method": method, "code": "OK", "milliseconds": round(milliseconds, 3)},
@@ -90,17 +90,17 @@ class CallLog:
         cause: Exception,
         milliseconds: float,
     ) -> str:
-        """Takes note of a call that ends with an error.
+        """Records a call that ends with an error.
 
         Args:
           method: As in `Compress`.
-          metadata: The caller's, as names and values.
-          error: What the caller is told.
-          cause: What was raised; its traceback is logged where the error is INTERNAL.
+          metadata: The call's request metadata, as names and values.
+          error: The error that the caller gets.
+          cause: The exception behind it; its traceback is logged if the error is INTERNAL.
           milliseconds: How long the call took.
 
         Returns:
-          The request id that the caller is to be told.
+          The request id for the caller.
         """
         sent = [(name, value) for name, value in metadata if isinstance(value, str)]
         request_id = _first(sent, _REQUEST_ID_KEYS, _REQUEST_ID) or _new_request_id()
@@ -116,7 +116,7 @@ class CallLog:
 
 
 def model_id_of(sent: list[tuple[str, str]]) -> str:
-    """The model that the metadata of a call names; empty where they name none."""
+    """Returns the model id in the metadata of a call; empty if there is none."""
     return _first(sent, (_MODEL_KEY,), _MODEL_ID)
 
 
@@ -137,19 +137,19 @@ def _write(failure: Failure, cause: Exception, left_out: int) -> None:
         failure.milliseconds,
         failure.model or "not named",
         failure.request_id,
-        f" ({left_out} more like it were left out)" if left_out else "",
+        f" ({left_out} similar lines left out)" if left_out else "",
         extra=fields,
         exc_info=cause if internal else None,
     )
 
 
 def _new_request_id() -> str:
-    # Nobody gains by guessing one, and the system's randomness was half of what it takes to refuse a call.
+    # Need not be secret; the system's random source would take half of the time of a refused call.
     return f"{random.getrandbits(64):016x}"
 
 
 def _first(sent: list[tuple[str, str]], keys: Iterable[str], well_formed: re.Pattern[str]) -> str:
-    """The first value of these keys that is well-formed; empty without one."""
+    """Returns the first well-formed value of these keys; empty if there is none."""
     for key in keys:
         for name, value in sent:
             if name == key and well_formed.fullmatch(value):

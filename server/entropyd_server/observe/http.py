@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 server for pages without bodies in requests, on a thread of its own.
+"""A small HTTP/1.1 server for requests without bodies, on a thread of its own.
 
-Invariant: its connections are few, and each is closed that does not send a request or take an answer in time;
-a new one takes the place of the one that has said nothing for the longest time.
+Invariant: the number of connections is bounded. A connection that neither sends a request nor takes a
+response in time is closed, and a new one replaces the one that has been idle the longest.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _MOST_CONNECTIONS = 32
-# Of a request, with all of its headers.
+# Of a request line with all headers.
 _MOST_HEAD_BYTES = 8192
-# Until a request has come whole, and until an answer has been taken.
-_PATIENCE_S = 10.0
-# For what the other end still sends after the last answer.
+# Longest time for a request to arrive, and for a response to be taken.
+_TIMEOUT_S = 10.0
+# How long to read what the peer still sends after the last response.
 _LINGER_S = 1.0
-# Where a connection cannot be accepted, as for want of descriptors.
+# Pause after a connection cannot be accepted, as without free descriptors.
 _PAUSE_S = 0.2
 _END = b"\r\n\r\n"
 
 
 class _RefusedError(Exception):
-    """A request that is not passed on to the application."""
+    """A request that does not reach the application."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status)
@@ -47,12 +47,12 @@ class _RefusedError(Exception):
 
 
 def serve(address: str, application: WSGIApplication, vital: Vital) -> str:
-    """Serves an application, which is called on the thread of the server, one request at a time.
+    """Serves an application, which is called on the server's thread, one request at a time.
 
     Args:
-      address: `HOST:PORT`; port 0 for any that is free.
-      application: Answers requests; of the environment it gets method, path, query and headers.
-      vital: Is told if the thread fails.
+      address: `HOST:PORT`; port 0 for any free one.
+      application: A WSGI application; its environment has method, path, query and headers only.
+      vital: Ends the process if the thread fails.
 
     Returns:
       The URL of the application.
@@ -74,7 +74,7 @@ class _Server:
     def __init__(self, listening: socket.socket, application: WSGIApplication) -> None:
         self._listening = listening
         self._application = application
-        # All connections; the one whose last request is the longest ago comes first.
+        # The connection whose last request is the longest ago comes first.
         self._connections: dict[asyncio.Task[None], socket.socket] = {}
         self._failures: Throttle[str] = Throttle(1)
 
@@ -84,12 +84,12 @@ class _Server:
             try:
                 connection, _ = await loop.sock_accept(self._listening)
             except OSError as error:
-                self._log("connections cannot be accepted: %s", error)
+                self._log("cannot accept a connection of the status page: %s", error)
                 await asyncio.sleep(_PAUSE_S)
                 continue
             if len(self._connections) == _MOST_CONNECTIONS:
                 await self._make_room()
-            task = loop.create_task(self._answer_all(connection))
+            task = loop.create_task(self._serve_all(connection))
             self._connections[task] = connection
             task.add_done_callback(self._closed)
 
@@ -101,41 +101,41 @@ class _Server:
     def _closed(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task).close()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log("a request was not answered: %s", error)
+            self._log("a request to the status page failed: %s", error)
 
     def _log(self, what: str, error: BaseException) -> None:
         if self._failures.admit(what, time.monotonic()) is not None:
             log.error(what, error, exc_info=None if isinstance(error, OSError) else error)
 
-    async def _answer_all(self, connection: socket.socket) -> None:
-        """Answers the requests of a connection until either end closes it."""
+    async def _serve_all(self, connection: socket.socket) -> None:
+        """Serves the requests of a connection until either end closes it."""
         connection.settimeout(0)
         received, keep = b"", True
-        with contextlib.suppress(OSError, asyncio.TimeoutError):  # the other end left, or says nothing
+        with contextlib.suppress(OSError, asyncio.TimeoutError):  # the peer closed, or is too slow
             while keep:
-                head, received = await asyncio.wait_for(self._next_head(connection, received), _PATIENCE_S)
+                head, received = await asyncio.wait_for(self._next_head(connection, received), _TIMEOUT_S)
                 if not head:
                     return
-                answer, keep = self._answer(head)
-                sending = asyncio.get_running_loop().sock_sendall(connection, answer)
-                await asyncio.wait_for(sending, _PATIENCE_S)
+                response, keep = self._respond(head)
+                sending = asyncio.get_running_loop().sock_sendall(connection, response)
+                await asyncio.wait_for(sending, _TIMEOUT_S)
                 self._renew()
-            # Closed with something unread, a connection is reset, and the answer may be lost.
+            # Closing with unread bytes would reset the connection, and the peer might lose the response.
             connection.shutdown(socket.SHUT_WR)
             await asyncio.wait_for(self._discard(connection), _LINGER_S)
 
     async def _discard(self, connection: socket.socket) -> None:
-        """Reads to the end of what the other end sends."""
+        """Reads until the peer closes."""
         while await asyncio.get_running_loop().sock_recv(connection, _MOST_HEAD_BYTES):
             pass
 
     def _renew(self) -> None:
-        """Puts this task's connection behind those that have said nothing for longer."""
+        """Moves this task's connection behind those that have been idle for longer."""
         task: Any = asyncio.current_task()
         self._connections[task] = self._connections.pop(task)
 
     async def _next_head(self, connection: socket.socket, received: bytes) -> tuple[bytes, bytes]:
-        """The next request line with its headers, and what came after it; empty at the end."""
+        """Returns the next request line with its headers, and the bytes after it; empty at the end."""
         while _END not in received:
             if len(received) > _MOST_HEAD_BYTES:
                 return received, b""
@@ -146,8 +146,8 @@ class _Server:
         head, _, rest = received.partition(_END)
         return head, rest
 
-    def _answer(self, head: bytes) -> tuple[bytes, bool]:
-        """The answer to a request, and whether the connection may be used for another."""
+    def _respond(self, head: bytes) -> tuple[bytes, bool]:
+        """Returns the response to a request, and whether the connection may carry another."""
         try:
             request = parse(head)
         except _RefusedError as refusal:
@@ -161,8 +161,8 @@ class _Server:
 
         try:
             body = b"".join(self._application(request.environ, start_response))
-        except Exception as error:  # noqa: BLE001 - of one request
-            self._log("a page cannot be made: %s", error)
+        except Exception as error:  # noqa: BLE001 - fails this request only
+            self._log("cannot render a page: %s", error)
             return _refused(HTTPStatus.INTERNAL_SERVER_ERROR), False
         keep, headed = request.keep, request.environ["REQUEST_METHOD"] == "HEAD"
         status, headers = started
@@ -173,8 +173,8 @@ class Request(NamedTuple):
     """A request.
 
     Attributes:
-      environ: As WSGI has it: method, path, query and headers.
-      keep: Whether the connection may be used for another.
+      environ: WSGI's environment: method, path, query and headers.
+      keep: Whether the connection may carry another request.
     """
 
     environ: dict[str, Any]
@@ -186,10 +186,10 @@ def _no_writes(_: bytes) -> None:
 
 
 def parse(head: bytes) -> Request:
-    """Reads a request line with its headers.
+    """Parses a request line with its headers.
 
     Raises:
-      _RefusedError: If it is no HTTP/1, too long, or no ASCII.
+      _RefusedError: If it is not HTTP/1, not ASCII, or too long.
     """
     if len(head) > _MOST_HEAD_BYTES:
         raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -208,7 +208,7 @@ def parse(head: bytes) -> Request:
         headers[f"HTTP_{name.upper().replace('-', '_')}"] = value.strip()
     path, _, query = target.partition("?")
     environ = {**headers, "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}
-    # A body is not read; what follows it would be taken for a request.
+    # Bodies are not read, so the bytes after one would be taken for a request.
     bodiless = headers.get("HTTP_CONTENT_LENGTH", "0") == "0" and "HTTP_TRANSFER_ENCODING" not in headers
     persistent = version == "HTTP/1.1" and headers.get("HTTP_CONNECTION", "").lower() != "close"
     return Request({**environ, "wsgi.input": BytesIO()}, bodiless and persistent)
@@ -222,7 +222,7 @@ def _refused(status: HTTPStatus) -> bytes:
 def _rendered(
     status: str, headers: list[tuple[str, str]], body: bytes, *, keep: bool = False, headed: bool = False
 ) -> bytes:
-    """An answer; without its body where that was not asked for (`headed`)."""
+    """Renders a response; without its body for a HEAD request (`headed`)."""
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
     lines += [f"Content-Length: {len(body)}", f"Connection: {'keep-alive' if keep else 'close'}", "", ""]
     return "\r\n".join(lines).encode("ascii") + (b"" if headed else body)

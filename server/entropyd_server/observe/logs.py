@@ -1,7 +1,6 @@
-"""How log lines look.
+"""Sets up the format of log lines.
 
-Owns the format of every line that the process writes. It must not know what is logged. Invariant: with the
-format `json`, each line is one JSON object, tracebacks and line breaks in messages included.
+Invariant: in the format `json`, each line is one JSON object, even with tracebacks and line breaks.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(log_format: str, level: str) -> None:
-    """Sends the lines of all loggers to standard error, in one of FORMATS, from one of LEVELS on."""
+    """Sends all log lines from a level of LEVELS on to standard error, in a format of FORMATS."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_json() if log_format == "json" else _text())
     logging.basicConfig(level=level.upper(), handlers=[handler])

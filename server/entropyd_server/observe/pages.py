@@ -1,6 +1,6 @@
-"""What operators are shown over HTTP: the metrics for Prometheus, and the status page for people.
+"""Serves the metrics for Prometheus and the status page for people over HTTP.
 
-Invariant: whatever is asked, coding does not wait for it, and nothing can be changed from here.
+Invariant: requests only read, and coding never waits for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PAGE_HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
-    # The page needs nothing but its own style; should anything else get into it, it stays text.
+    # The page needs only its own style; injected markup would stay inert.
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
@@ -35,10 +35,10 @@ def serve(address: str, metrics: Collector, status: Callable[[], Status], vital:
     """Serves the metrics under /metrics and the status page under /, from a thread of its own.
 
     Args:
-      address: `HOST:PORT`; port 0 for any that is free.
-      metrics: What /metrics shows, besides the memory and the processor time of this process.
-      status: What / shows.
-      vital: Is told if the thread fails.
+      address: `HOST:PORT`; port 0 for any free one.
+      metrics: Served under /metrics, together with memory and processor time of this process.
+      status: Returns what the status page shows.
+      vital: Ends the process if the thread fails.
 
     Returns:
       The URL of the status page.
@@ -53,7 +53,7 @@ def serve(address: str, metrics: Collector, status: Callable[[], Status], vital:
 
 
 def _application(metrics: WSGIApplication, status: Callable[[], Status]) -> WSGIApplication:
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             return _refuse(start_response, "405 Method Not Allowed", [("Allow", "GET, HEAD")])
         path = environ["PATH_INFO"]
@@ -64,9 +64,9 @@ def _application(metrics: WSGIApplication, status: Callable[[], Status]) -> WSGI
         start_response("200 OK", list(_PAGE_HEADERS))
         return [render(status()).encode()]
 
-    return answer
+    return respond
 
 
 def _refuse(start_response: StartResponse, what: str, headers: list[tuple[str, str]]) -> Iterable[bytes]:
     start_response(what, [("Content-Type", "text/plain; charset=utf-8"), *headers])
-    return [f"{what}; there are / and /metrics\n".encode()]
+    return [f"{what}; try / or /metrics\n".encode()]

@@ -1,7 +1,6 @@
-"""What the figures did over the last minute.
+"""Rates of the last minute, from readings of the metrics.
 
-Owns readings of the counters and the differences between them. It must not know how they are shown, nor time
-but what it is told. Invariant: a rate covers at most about a minute, and the whole life of a younger server.
+Invariant: rates cover about a minute, or the whole life of a younger server.
 """
 
 from __future__ import annotations
@@ -49,31 +48,31 @@ class Reading:
 
     @classmethod
     def of(cls, metrics: Metrics, now: float) -> Reading:
-        """Reads the figures; from any thread, while they change."""
+        """Reads the metrics; on any thread, while they change."""
         methods = dict(metrics.methods)
-        durations = {name: figures.duration_seconds for name, figures in methods.items()}
+        durations = {name: method.duration_seconds for name, method in methods.items()}
         return cls(
             now,
-            {name: dict(figures.calls_by_code) for name, figures in methods.items()},
+            {name: dict(method.calls_by_code) for name, method in methods.items()},
             {name: tuple(duration.counts) for name, duration in durations.items()},
             next((duration.bounds for duration in durations.values()), ()),
             {
-                name: Coded(figures.symbols, figures.uncompressed_bytes, figures.compressed_bytes)
-                for name, figures in metrics.operations.items()
+                name: Coded(operation.symbols, operation.uncompressed_bytes, operation.compressed_bytes)
+                for name, operation in metrics.operations.items()
             },
         )
 
 
 @dataclass(frozen=True)
 class MethodRates:
-    """What the calls of a method did.
+    """Rates of one method.
 
     Attributes:
       calls_per_second: Calls that ended.
-      failed: How many of them were not OK.
-      median_seconds: Upper half of them took longer; None without calls.
-      p99_seconds: One in a hundred took longer; None without calls.
-      median_beyond, p99_beyond: Whether it lies beyond the last bound, which stands in its place.
+      failed: Number of calls that ended with an error.
+      median_seconds: Median duration; None without calls.
+      p99_seconds: 99th percentile of the duration; None without calls.
+      median_beyond, p99_beyond: Whether the quantile lies above the last bound, which stands in for it.
       total: Calls since the server started.
     """
 
@@ -88,7 +87,7 @@ class MethodRates:
 
 @dataclass(frozen=True)
 class OperationRates:
-    """What a coding operation did; ratios are None where nothing was coded."""
+    """Rates of one coding operation; `ratio` and `bits_per_symbol` are None if nothing was coded."""
 
     symbols_per_second: float
     uncompressed_bytes_per_second: float
@@ -112,13 +111,13 @@ class Minute:
         self._readings = deque([first])
 
     def add(self, reading: Reading) -> None:
-        """Keeps a reading, and forgets those that no rate will need."""
+        """Adds a reading, and drops those that are no longer needed."""
         self._readings.append(reading)
         while reading.at - self._readings[1].at >= _MINUTE_SECONDS:
             self._readings.popleft()
 
     def rates(self, newest: Reading) -> Rates:
-        """Rates from about a minute ago until `newest`."""
+        """Returns the rates from about a minute ago until `newest`."""
         oldest = self._readings[0]
         seconds = max(newest.at - oldest.at, 1e-9)
         return Rates(
@@ -129,10 +128,10 @@ class Minute:
 
 
 def quantile(share: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:
-    """The value below which a share of the observations fell, linear within a bucket, as Prometheus does it.
+    """Returns a quantile; None without observations. Interpolates linearly in a bucket, as Prometheus does.
 
     Args:
-      share: From 0 to 1.
+      share: The share of observations below the quantile, from 0 to 1.
       counts: Observations by bucket.
       bounds: Upper bounds of all buckets but the last.
     """
@@ -149,7 +148,7 @@ def quantile(share: float, counts: Sequence[int], bounds: Sequence[float]) -> fl
 
 
 def lies_beyond(share: float, counts: Sequence[int]) -> bool:
-    """Whether `quantile` lies in the last bucket, of which nobody knows where it ends."""
+    """Whether a quantile lies in the last bucket, which has no upper bound."""
     return sum(counts[:-1]) < share * sum(counts)
 
 

@@ -1,74 +1,98 @@
-"""How long calls waited and how long they were computed, where calls are computed together.
+"""The spans inside a call: how long it was queued, and how long its units ran.
 
-Owns the spans `queue` and `kernel`, children of the call's. It must not know what is computed or who is
-computed with whom. Invariant: the spans of a call end with it, also when it is never computed.
+Invariant: the spans of a call are complete before the call's own span ends, also if its units never run.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping
 
     from opentelemetry.trace import Tracer
 
+    from entropyd_server.batching.queue import Batch, Entry, Key
 
-@dataclass(frozen=True)
-class _Coding:
-    """Units of one call, computed between two times, in nanoseconds since the epoch, among `callers`."""
 
-    begin_ns: int
-    end_ns: int
+class _Run(NamedTuple):
+    """Units of one caller that ran in a batch of `callers`."""
+
+    started_at: float
+    ended_at: float
     units: int
     callers: int
 
 
-@dataclass(eq=False)
-class _Visit:
-    since_ns: int = field(default_factory=time.time_ns)
-    codings: list[_Coding] = field(default_factory=list)
-
-
-class Visits:
-    """Calls that wait or are computed."""
+class BatchSpans:
+    """A BatchObserver that makes a span `queue` and spans `kernel` for each call."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        # By the identity of the work, which its call keeps alive: threads that code know nothing else of it.
-        self._visits: dict[int, _Visit] = {}
+        self._runs: dict[Entry[Any], list[_Run]] = {}
 
-    @contextmanager
-    def of(self, work: object, operation: str) -> Iterator[None]:
-        """The stay of a call, in whose context this is; `work` is its own and nobody else's."""
-        visit = self._visits[id(work)] = _Visit()
-        try:
-            yield
-        finally:
-            del self._visits[id(work)]
-            self._trace(visit, operation)
+    def refused(self, reason: str) -> None:
+        """See BatchObserver."""
 
-    @contextmanager
-    def kernel(self, parts: Sequence[tuple[object, int]]) -> Iterator[None]:
-        """The time in which parts are computed, on any thread: the work of each, and how many units of it."""
-        begin_ns = time.time_ns()
-        try:
-            yield
-        finally:
-            end_ns = time.time_ns()
-            for work, units in parts:
-                if (visit := self._visits.get(id(work))) is not None:  # its caller may have left
-                    visit.codings.append(_Coding(begin_ns, end_ns, units, len(parts)))
+    def ran_inline(
+        self,
+        key: Key,
+        units: int,
+        symbols: int,  # noqa: ARG002 - spans tell units
+        started_at: float,
+        ended_at: float,
+    ) -> None:
+        """See BatchObserver."""
+        self._trace(key, started_at, [_Run(started_at, ended_at, units, callers=1)])
 
-    def _trace(self, visit: _Visit, operation: str) -> None:
-        codings = sorted(visit.codings, key=lambda coding: coding.begin_ns)
-        about: dict[str, str | int] = {"entropyd.operation": operation}
-        queue = self._tracer.start_span("queue", attributes=about, start_time=visit.since_ns)
-        queue.end(codings[0].begin_ns if codings else None)
-        for coding in codings:
-            of_units = {**about, "entropyd.units": coding.units, "entropyd.callers": coding.callers}
-            kernel = self._tracer.start_span("kernel", attributes=of_units, start_time=coding.begin_ns)
-            kernel.end(coding.end_ns)
+    def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
+        """See BatchObserver."""
+        for share in batch.shares:
+            if not share.entry.removed:  # else its caller is gone, and its spans with it
+                run = _Run(started_at, ended_at, share.stop - share.start, len(batch.shares))
+                self._runs.setdefault(share.entry, []).append(run)
+
+    def settled(self, entry: Entry[Any]) -> None:
+        """See BatchObserver."""
+        self._trace(entry.key, entry.queued_at, sorted(self._runs.pop(entry, [])))
+
+    def _trace(self, key: Key, queued_at: float, runs: list[_Run]) -> None:
+        about: dict[str, str | int] = {"entropyd.operation": key.operation.name}
+        spans = _Spans(self._tracer)
+        spans.add("queue", about, queued_at, runs[0].started_at if runs else time.monotonic())
+        for run in runs:
+            of_units = {**about, "entropyd.units": run.units, "entropyd.callers": run.callers}
+            spans.add("kernel", of_units, run.started_at, run.ended_at)
+
+
+class LeaseSpans:
+    """A LeaseObserver that makes a span `queue` and one with the name of the work for each lease."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def __call__(
+        self, work: str, device: str, queued_at: float, started_at: float | None, ended_at: float
+    ) -> None:
+        """See LeaseObserver."""
+        about = {"entropyd.device": device}
+        spans = _Spans(self._tracer)
+        spans.add("queue", about, queued_at, ended_at if started_at is None else started_at)
+        if started_at is not None:
+            spans.add(work, about, started_at, ended_at)
+
+
+class _Spans:
+    """Spans that have ended, children of the current one; their times are those of `time.monotonic`."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+
+    def add(self, name: str, attributes: Mapping[str, str | int], started_at: float, ended_at: float) -> None:
+        span = self._tracer.start_span(name, attributes=attributes, start_time=self._ns(started_at))
+        span.end(self._ns(ended_at))
+
+    def _ns(self, at: float) -> int:
+        return self._epoch_ns + round(at * 1e9)

@@ -1,7 +1,6 @@
-"""What the status page tells, gathered from the parts of a running server.
+"""Gathers what the status page shows from a running server.
 
-Owns which facts those are. It must not know HTML or HTTP. Invariant: to gather them changes nothing and may
-happen on any thread.
+Invariant: gathering changes nothing and may happen on any thread.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """A modeling worker: whether it answers, and how often it was started again, by reason."""
+    """A modeling worker: its name, whether it can take requests, and its restarts by reason."""
 
     name: str
     up: bool
@@ -36,18 +35,18 @@ class Status:
 
     Attributes:
       version: As in `0.1.0`.
-      uptime_seconds: Since the process began to serve.
+      uptime_seconds: Time since the process began to serve.
       services: State of each service, by its full name.
       rates: Over the last minute.
-      inflight_requests: Calls that are being worked on.
-      queue_symbols: Symbols that wait.
-      stalled_seconds: How long no batch has ended while there is work.
+      inflight_requests: Calls in flight.
+      queue_symbols: Queued symbols.
+      stalled_seconds: Time since a batch last ended, while work is queued.
       shed: Calls refused or dropped since the start, by reason.
       undecodable_units: Coding units since the start whose bit string could not be decoded.
       models_loaded: Models in memory.
       model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
-      failures: The last calls that failed of which the log tells, newest first.
+      failures: The last failures that were logged, newest first.
     """
 
     version: str
@@ -69,30 +68,30 @@ class StatusSource:
     """Gathers a server's status.
 
     Args:
-      version: The server's.
-      metrics: Its figures.
-      calls: Its failures.
+      version: Of the server.
+      metrics: Of the server.
+      call_log: Has the last failures.
 
     Attributes:
-      services: Tells the state of each service, by its full name.
+      services: Returns the state of each service, by its full name.
     """
 
-    def __init__(self, version: str, metrics: Metrics, calls: CallLog) -> None:
+    def __init__(self, version: str, metrics: Metrics, call_log: CallLog) -> None:
         self._version = version
         self._metrics = metrics
-        self._calls = calls
+        self._call_log = call_log
         self._started = time.monotonic()
         self._minute = Minute(Reading.of(metrics, self._started))
         self.services: Callable[[], Mapping[str, str]] = dict
 
     async def keep_reading(self) -> None:
-        """Reads the figures every few seconds, for the rates of the last minute."""
+        """Reads the metrics every few seconds, for the rates of the last minute."""
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             self._minute.add(Reading.of(self._metrics, time.monotonic()))
 
     def status(self) -> Status:
-        """The server now."""
+        """Returns the present status."""
         metrics, now = self._metrics, time.monotonic()
         restarts = dict(metrics.worker_restarts)
         return Status(
@@ -111,5 +110,5 @@ class StatusSource:
                 Worker(name, up(), {why: n for (device, why), n in restarts.items() if n and device == name})
                 for name, up in metrics.worker_up.items()
             ],
-            failures=tuple(self._calls.last),
+            failures=tuple(self._call_log.last),
         )

@@ -1,7 +1,6 @@
-"""The status page: a server at a glance, for people without dashboards.
+"""Renders the status page: a server at a glance, for people without dashboards.
 
-Owns its HTML. It must not know where the facts come from. Invariant: whatever text the facts hold is shown as
-text; the page needs no script, no other file and no network.
+Invariant: all text is escaped, and the page needs no script and no other file.
 """
 
 from __future__ import annotations
@@ -42,12 +41,14 @@ Row = tuple[str, ...]
 
 
 def render(status: Status) -> str:
-    """The page as HTML."""
+    """Returns the page as HTML."""
     sections = (
         _tiles(status),
-        _section("Calls", f"over the last {status.rates.seconds:.0f} s", _calls(status)),
-        _section("Coding", f"over the last {status.rates.seconds:.0f} s", _coding(status)),
-        _section("Workers", "", _workers(status)) if status.workers else "",
+        _section("Calls", f"last {status.rates.seconds:.0f} s", _calls(status)),
+        _section("Coding", f"last {status.rates.seconds:.0f} s", _coding(status)),
+        _section("Workers", "processes that run TensorFlow; builders make coding tables", _workers(status))
+        if status.workers
+        else "",
         _section("Last errors", "newest first", _failures(status)),
     )
     return (
@@ -74,19 +75,19 @@ def _header(status: Status) -> str:
 
 def _tiles(status: Status) -> str:
     lookups = sum(status.model_cache.values())
-    hits = f"{status.model_cache['hit'] / lookups:.1%} found in memory" if lookups else "none looked up"
+    hits = f"{status.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
     shed = sum(status.shed.values())
-    stalled = f", no batch for {status.stalled_seconds:.0f} s" if status.stalled_seconds >= 1 else ""
+    stalled = f", no batch ended for {status.stalled_seconds:.0f} s" if status.stalled_seconds >= 1 else ""
     tiles = (
         (
             count_text(sum(rates.calls_per_second for rates in status.rates.methods.values())),
-            "calls a second",
+            "calls per second",
         ),
-        (count_text(status.inflight_requests), "calls in hand"),
-        (count_text(status.queue_symbols), f"symbols wait{stalled}"),
-        (count_text(shed), "calls shed since the start"),
-        (count_text(status.undecodable_units), "coding units undecodable since the start"),
-        (count_text(status.models_loaded), f"models at hand, {hits}"),
+        (count_text(status.inflight_requests), "calls in flight"),
+        (count_text(status.queue_symbols), f"queued symbols{stalled}"),
+        (count_text(shed), "calls refused or dropped since the start"),
+        (count_text(status.undecodable_units), "undecodable coding units since the start"),
+        (count_text(status.models_loaded), f"models in memory, {hits}"),
     )
     shown = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>' for value, text in tiles
@@ -107,7 +108,9 @@ def _calls(status: Status) -> str:
         for name, rates in sorted(status.rates.methods.items())
         if rates.total
     ]
-    return _table(("method", "calls/s", "failed", "median", "p99", "since the start"), rows, "no calls yet")
+    return _table(
+        ("method", "calls/s", "failed", "median", "p99", "calls since the start"), rows, "no calls yet"
+    )
 
 
 def _quantile(seconds: float | None, *, beyond: bool) -> str:
@@ -125,7 +128,7 @@ def _coding(status: Status) -> str:
         )
         for name, rates in status.rates.operations.items()
     ]
-    return _table(("operation", "symbols", "arrays", "ratio", "bits per symbol"), rows, "")
+    return _table(("operation", "symbols", "array bytes", "compression ratio", "bits per symbol"), rows, "")
 
 
 def _workers(status: Status) -> str:
@@ -138,7 +141,7 @@ def _workers(status: Status) -> str:
         )
         for worker in status.workers
     ]
-    return _table(("worker", "state", "started again"), rows, "", text_columns=3)
+    return _table(("worker", "state", "restarts"), rows, "", text_columns=3)
 
 
 def _failures(status: Status) -> str:
@@ -154,7 +157,10 @@ def _failures(status: Status) -> str:
         for failure in status.failures
     ]
     return _table(
-        ("time (UTC)", "method", "error", "after", "model", "request id"), rows, "none", text_columns=6
+        ("time (UTC)", "method", "error", "duration", "model", "request id"),
+        rows,
+        "no errors",
+        text_columns=6,
     )
 
 

@@ -1,7 +1,7 @@
-"""How many of the same line are worth writing.
+"""Limits how many log lines of one kind are written per second.
 
-Owns a budget per kind of line. It must not know lines, nor time but what it is told. Invariant: of one kind,
-at most `burst` are admitted in any second that begins with one, and each that is left out is counted once.
+Invariant: in any second that begins with a line of a kind, at most `burst` lines of it are admitted; each
+line left out is counted once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class _Budget:
 
 
 class Throttle(Generic[K]):
-    """At most `burst` of each kind in a second. There must be few kinds: they are kept."""
+    """Admits at most `burst` lines of each kind per second. Remembers every kind, so there must be few."""
 
     def __init__(self, burst: int) -> None:
         self._burst = burst
         self._budgets: dict[K, _Budget] = {}
 
     def admit(self, kind: K, now: float) -> int | None:
-        """Asks for one more of a kind, at a time in seconds.
+        """Decides on a line of a kind at a time in seconds.
 
         Returns:
-          None to leave it out; else how many were left out since one was admitted.
+          None to leave the line out; otherwise how many were left out since the last one.
         """
         budget = self._budgets.setdefault(kind, _Budget(now))
         if now - budget.since >= 1:

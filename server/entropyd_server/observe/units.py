@@ -1,7 +1,4 @@
-"""Figures as people read them.
-
-Owns how numbers with units look in text. Invariant: at most four significant digits, and the unit is there.
-"""
+"""Numbers with units as text, with at most four significant digits."""
 
 from __future__ import annotations
 
@@ -11,17 +8,17 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def count_text(value: float) -> str:
-    """A number of things: `12`, `3.4`, `56.7 k`, `8.9 M`."""
+    """Renders a count: `12`, `3.4`, `56.7 k`, `8.9 M`."""
     return _scaled(value, 1000, ("", " k", " M", " G", " T"))
 
 
 def bytes_text(value: float) -> str:
-    """A number of bytes: `12 B`, `3.4 KiB`."""
+    """Renders a number of bytes: `12 B`, `3.4 KiB`."""
     return _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
 
 def seconds_text(seconds: float | None) -> str:
-    """How long something took: `250 µs`, `3.4 ms`, `1.20 s`; a dash for None."""
+    """Renders the duration of a call: `250 µs`, `3.4 ms`, `1.20 s`; a dash for None."""
     if seconds is None:
         return "-"
     if seconds < 1e-3:
@@ -30,7 +27,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """How long something has lasted, in its two largest units: `3 d 4 h`, `12 min 5 s`."""
+    """Renders an uptime in its two largest units: `3 d 4 h`, `12 min 5 s`."""
     whole = int(seconds)
     if whole >= _DAY:
         return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
@@ -40,7 +37,7 @@ def duration_text(seconds: float) -> str:
 
 
 def time_text(epoch_seconds: float) -> str:
-    """A time of day with its date, UTC: `2026-01-31 12:34:56`."""
+    """Renders a time, UTC: `2026-01-31 12:34:56`."""
     moment = datetime.datetime.fromtimestamp(epoch_seconds, datetime.timezone.utc)
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 

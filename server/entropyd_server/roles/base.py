@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from entropyd_server.batching.observer import Observers
+from entropyd_server.observe.spans import BatchSpans
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from entropyd_server.batching.observer import BatchObserver
     from entropyd_server.limits import Limits
     from entropyd_server.metrics import Metrics
     from entropyd_server.models.cache import ModelCache
@@ -36,6 +40,10 @@ class Shared:
     access: Access
     store: ModelStore
     models: ModelCache
+
+    def observer(self, metrics: BatchObserver) -> BatchObserver:
+        """The observer of a role's batches: metrics, and spans if tracing is on."""
+        return metrics if self.tracing is None else Observers(metrics, BatchSpans(self.tracing.tracer))
 
 
 class Role(ABC):

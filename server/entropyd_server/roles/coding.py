@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
-from entropyd_server.batching.queue import BatchQueue
 from entropyd_server.coding import self_test
+from entropyd_server.coding.operations import COMPRESS, DECOMPRESS
 from entropyd_server.malloc import keep_freed_memory
+from entropyd_server.observe.batch_metrics import BatchMetrics
 from entropyd_server.roles.base import Role
-from entropyd_server.rpc.coding_service import CodingService, code
+from entropyd_server.rpc.coding_service import CodingService
+from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from entropyd_server.batching.queue import Operation
     from entropyd_server.roles.base import Shared
 
 # Calls of at most this many symbols (some 200 us of work) run on the thread that reads them: handing one to
 # another thread costs about as much. For decoding it is fewer, because units decoded together decode faster.
-_INLINE_SYMBOLS = {"compress": 65536, "decompress": 16384}
+_INLINE_SYMBOLS: dict[Operation, int] = {COMPRESS: 65536, DECOMPRESS: 16384}
 
 
 class CodingRole(Role):
@@ -55,19 +55,14 @@ class CodingRole(Role):
 
 def _batcher(shared: Shared) -> Batcher[Any, Any]:
     settings, metrics = shared.settings, shared.metrics
-    make: Callable[..., Batcher[Any, Any]] = Batcher
-    if shared.tracing is not None:
-        from entropyd_server.observe.traced_batcher import TracedBatcher  # noqa: PLC0415
-
-        make = partial(TracedBatcher, shared.tracing.tracer)
-    batcher = make(
-        BatchQueue(settings.max_queue_symbols),
-        code,
-        threads=settings.codec_threads,
+    batcher: Batcher[Any, Any] = Batcher(
+        max_queue_symbols=settings.max_queue_symbols,
         max_batch_symbols=settings.max_batch_symbols,
-        inline_symbols=_INLINE_SYMBOLS,
         max_batch_delay_s=settings.max_batch_delay_ms / 1000,
-        metrics=metrics,
+        inline_symbols=_INLINE_SYMBOLS,
+        threads=settings.codec_threads,
+        observer=shared.observer(BatchMetrics(metrics)),
+        resume=current_loop().resume,
         vital=shared.vital,
     )
     metrics.queue_symbols = lambda: batcher.queue_symbols

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.modeling.fitter import Fitter
+from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.perturber import Perturber
 from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.supervisor import RESTART_REASONS
-from entropyd_server.modeling.work import WorkLimits
 from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
+from entropyd_server.observe.batch_metrics import PerturbMetrics
+from entropyd_server.observe.spans import LeaseSpans
 from entropyd_server.roles.base import Role
 from entropyd_server.rpc.model_service import ModelCaller, ModelService
 from entropyd_server.security.access import ANYBODY
 from entropyd_server.security.tokens import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from entropyd_server.roles.base import Shared
     from entropyd_server.security.access import Access
     from entropyd_server.transport.call import Call
@@ -33,15 +35,21 @@ class ModelingRole(Role):
 
     def __init__(self, shared: Shared) -> None:
         self._vital = shared.vital
-        self._pool = pool = _worker_pool(shared)
+        on_lease = None if shared.tracing is None else LeaseSpans(shared.tracing.tracer)
+        self._pool = pool = _worker_pool(shared, on_lease)
+        observer = shared.observer(PerturbMetrics(shared.metrics))
         self.devices = pool.devices
+        store, models, limits = shared.store, shared.models, shared.limits
+        quota = ModelQuota(store, limits.max_models_per_caller)
         self.servicer = ModelService(
-            store=shared.store,
-            models=shared.models,
-            creator=ModelCreator(shared.store, shared.models, pool.builder, shared.limits, shared.metrics),
-            perturber=_perturber(pool, shared),
-            fitter=Fitter(pool),
-            limits=shared.limits,
+            store=store,
+            models=models,
+            quota=quota,
+            creator=ModelCreator(models, quota, pool.builder, limits.max_model_bytes, shared.metrics),
+            importer=ModelImporter(store, models, quota, limits.max_model_bytes),
+            perturber=Perturber(pool, shared.settings.max_queue_symbols, observer),
+            fitter=Fitter(pool, on_lease),
+            limits=limits,
             caller_of=partial(_caller, shared.access),
         )
 
@@ -59,8 +67,8 @@ class ModelingRole(Role):
         await self._pool.close()
 
 
-def _worker_pool(shared: Shared) -> WorkerPool:
-    settings, metrics, tracing = shared.settings, shared.metrics, shared.tracing
+def _worker_pool(shared: Shared, on_lease: LeaseSpans | None) -> WorkerPool:
+    settings, metrics = shared.settings, shared.metrics
 
     def restarted(worker: str, reason: str) -> None:
         metrics.worker_restarts[worker, reason] += 1
@@ -71,26 +79,12 @@ def _worker_pool(shared: Shared) -> WorkerPool:
         limits=WorkLimits(settings.max_build_seconds, settings.max_build_memory_bytes),
         max_model_bytes=settings.max_model_bytes,
         on_restart=restarted,
+        on_lease=on_lease,
     )
     for name, worker in pool.workers.items():
         metrics.worker_up[name] = partial(getattr, worker, "up")
         metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
-    if tracing is not None:
-        from entropyd_server.observe.traced_turns import trace_turns  # noqa: PLC0415
-
-        trace_turns(tracing.tracer, pool.builders, "build")
-        for name in pool.devices:
-            trace_turns(tracing.tracer, pool.workers[name], "fit")
     return pool
-
-
-def _perturber(pool: WorkerPool, shared: Shared) -> Perturber:
-    make: Callable[..., Perturber] = Perturber
-    if shared.tracing is not None:
-        from entropyd_server.observe.traced_perturber import TracedPerturber  # noqa: PLC0415
-
-        make = partial(TracedPerturber, shared.tracing.tracer)
-    return make(pool, shared.settings.max_queue_symbols, shared.metrics)
 
 
 def _caller(access: Access, call: Call) -> ModelCaller:

@@ -1,1 +1,1 @@
-"""The gRPC services."""
+"""The gRPC services, and what every call passes on its way to them."""

@@ -1,7 +1,7 @@
 """Where calls come in: what may not or cannot be answered is refused before any of our code sees it.
 
 Owns the count of calls in hand. It must not know which call needs what (`access`), what a message is
-(`reading`) or what any call does. Invariant: a call that is refused costs the server its headers; however
+(`messages`) or what any call does. Invariant: a call that is refused costs the server its headers; however
 large the message behind them is, it is never assembled.
 
 A handler is looked up once for every call, before its message is received: so the gate stands around the
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 
 from entropyd.contract.errors import EntropydError, InvalidRequestError, OverloadedError, Violation
-from entropyd_server.rpc.reading import read_message, write_message
+from entropyd_server.rpc.messages import read_message, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _RETRY_AFTER_S = 0.5
 # What gRPC calls every client of a Unix socket.
 _ANY_PEER = b"unix:"
+_NO_CALLS: dict[Call, None] = {}
 
 
 class Admission:
@@ -71,22 +72,24 @@ class Admission:
                     [Violation("metadata", "must be ASCII text, or bytes of a -bin key")]
                 )
             # Clients wait by themselves for a connection's calls to become fewer, others do not.
-            connection = call.connection
-            calls = len(self._by_connection.get(connection, ()))
-            if calls >= self._share and not connection.startswith(_ANY_PEER):
+            others = self._by_connection.get(call.connection, _NO_CALLS)
+            if len(others) >= self._share and not call.connection.startswith(_ANY_PEER):
                 return OverloadedError(
                     f"{self._share} calls of this connection are in hand", retry_after_s=_RETRY_AFTER_S
                 )
             if (admit := self._admit.get(call.method)) is not None:
                 admit(call.time_remaining())
-            if self.full and not self._make_room(calls):
+            if self._calls >= self._max_calls and not self._make_room(len(others)):
                 return OverloadedError(f"{self._max_calls} calls are in hand", retry_after_s=_RETRY_AFTER_S)
         except EntropydError as error:
             # Whoever holds the error is in its traceback: both would stay until garbage is collected.
             return error.with_traceback(None)
         self._calls += 1
-        self._by_connection.setdefault(connection, {})[call] = None
-        call.add_done_callback(partial(self._give_back, connection))
+        if others:
+            others[call] = None
+        else:
+            self._by_connection[call.connection] = {call: None}
+        call.add_done_callback(self._give_back)
         return None
 
     def _make_room(self, calls: int) -> bool:
@@ -102,32 +105,31 @@ class Admission:
         Returns:
           Whether there was one.
         """
-        holder = b""
         held: list[Call] = []
-        for connection, others in self._by_connection.items():
+        for others in self._by_connection.values():
             if len(others) > max(calls + 1, len(held)):  # or too few of them can be waiting
                 owed = [call for call in others if call.owed]
                 if len(owed) > max(calls + 1, len(held)):
-                    holder, held = connection, owed
+                    held = owed
         if not held:
             return False
         newest = held[-1]  # of its connection's messages, this one has had the least time to come
         # Now, not when its end has reached a caller who may not be reading.
-        self._give_back(holder, newest)
+        self._give_back(newest)
         self._on_evicted()
         newest.break_off(
             grpc.StatusCode.UNAVAILABLE, "no message came through, and other calls need the place"
         )
         return True
 
-    def _give_back(self, connection: bytes, call: Call) -> None:
+    def _give_back(self, call: Call) -> None:
         """Gives a call's place back, unless that was done."""
-        calls = self._by_connection.get(connection, {})
+        calls = self._by_connection.get(call.connection, _NO_CALLS)
         if call in calls:
             self._calls -= 1
             del calls[call]
             if not calls:
-                del self._by_connection[connection]
+                del self._by_connection[call.connection]
 
 
 def connection_share(max_calls: int) -> int:

@@ -1,4 +1,4 @@
-"""InfoService: what this server is and what it refuses."""
+"""InfoService: version, roles, devices and limits of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):
-    """Answers the same description to every call."""
+    """Returns the same description to every call."""
 
     def __init__(self, version: str, roles: Sequence[str], devices: Sequence[str], limits: Limits) -> None:
         self._info = info_pb2.GetServerInfoResponse(

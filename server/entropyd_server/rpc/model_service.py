@@ -1,4 +1,4 @@
-"""ModelService: models by config hash."""
+"""ModelService: creates, describes, perturbs and fits models."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf import timestamp_pb2
-
-from entropyd.contract.errors import DataLossError, InvalidRequestError, ModelNotFoundError, Violation
-from entropyd.contract.kinds import config_from_message, config_to_message
+from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd.contract.kinds import config_from_message
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.models.model_id import checked_model_id
-from entropyd_server.models.weights import parse_weights, weights_of, with_weights
+from entropyd_server.models.weights import weights_of, with_weights
 from entropyd_server.rpc.requests.fit import read_task
 from entropyd_server.rpc.requests.perturb import nothing_perturbed, parse_perturb, render_perturbed
-from entropyd_server.store.model_object import TablesOrigin
+from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
 from entropyd_server.store.model_store import StoredModel
 
 if TYPE_CHECKING:
@@ -27,19 +25,14 @@ if TYPE_CHECKING:
     from entropyd_server.modeling.perturber import Perturber
     from entropyd_server.models.cache import ModelCache
     from entropyd_server.models.creation import ModelCreator
+    from entropyd_server.models.importing import ModelImporter
+    from entropyd_server.models.quota import ModelQuota
     from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.call import Call
 
 
-_DEFAULT_PAGE_SIZE = 50
-# Objects of one page that are read at the same time.
+# Objects of a page that are read concurrently.
 _PAGE_READS = 8
-_ORIGINS = {
-    TablesOrigin.UNKNOWN: model_pb2.TABLES_ORIGIN_UNSPECIFIED,
-    TablesOrigin.BUILT: model_pb2.TABLES_ORIGIN_BUILT,
-    TablesOrigin.SUPPLIED: model_pb2.TABLES_ORIGIN_SUPPLIED,
-    TablesOrigin.IMPORTED: model_pb2.TABLES_ORIGIN_IMPORTED,
-}
 
 
 class ModelCaller(NamedTuple):
@@ -68,7 +61,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         *,
         store: ModelStore,
         models: ModelCache,
+        quota: ModelQuota,
         creator: ModelCreator,
+        importer: ModelImporter,
         perturber: Perturber,
         fitter: Fitter,
         limits: Limits,
@@ -76,7 +71,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> None:
         self._store = store
         self._models = models
+        self._quota = quota
         self._creator = creator
+        self._importer = importer
         self._perturber = perturber
         self._fitter = fitter
         self._limits = limits
@@ -89,22 +86,18 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         config = await asyncio.to_thread(config_from_message, request.config)
         caller = self._caller_of(context)
         model, created = await self._creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.CreateModelResponse(model=_render(model.stored), created=created)
+        return model_pb2.CreateModelResponse(model=render_model(model.stored), created=created)
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
         """See model.proto."""
         model = await self._models.model(request.model_id)
-        return model_pb2.GetModelResponse(model=_render(model.stored))
+        return model_pb2.GetModelResponse(model=render_model(model.stored))
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Call
     ) -> model_pb2.ListModelsResponse:
-        """See model.proto. Models are read past the cache, so that a listing evicts nothing."""
-        page_size = request.page_size or min(_DEFAULT_PAGE_SIZE, self._limits.max_page_size)
-        if not 1 <= page_size <= self._limits.max_page_size:
-            found = f"is {page_size}; expected 1 to {self._limits.max_page_size}"
-            raise InvalidRequestError.of([Violation("page_size", found)])
-        after = checked_model_id(request.page_token) if request.page_token else ""
+        """See model.proto. Bypasses the cache, so that a listing evicts nothing."""
+        page_size, after = parse_page(request, self._limits)
         model_ids = await self._store.list_ids(page_size + 1, after)
         page = model_pb2.ListModelsResponse()
         last = await self._list(model_ids[:page_size], page)
@@ -112,10 +105,10 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return page
 
     async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
-        """Adds models to a page, at least one, until it would be larger than a message may be.
+        """Adds models to a page, at least one, up to max_message_bytes.
 
         Returns:
-          The last of the ids that the page answers for; "" if there are none.
+          The last of the ids that the page covers; "" if there are none.
         """
         page_bytes, last = 0, ""
         for start in range(0, len(model_ids), _PAGE_READS):
@@ -123,14 +116,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             found = await asyncio.gather(*map(self._store.load, reads), return_exceptions=True)
             for model_id, model in zip(reads, found, strict=True):
                 if isinstance(model, StoredModel):
-                    message = _render(model)
+                    message = render_model(model)
                     page_bytes += message.ByteSize()
                     if page.models and page_bytes > self._limits.max_message_bytes:
                         return last
                     page.models.append(message)
                 elif isinstance(model, DataLossError):
                     page.damaged_model_ids.append(model_id)
-                elif not isinstance(model, ModelNotFoundError):  # it was deleted since its name was read
+                elif not isinstance(model, ModelNotFoundError):  # deleted after it was listed
                     raise model
                 last = model_id
         return last
@@ -172,7 +165,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         config = await asyncio.to_thread(with_weights, stored, arrays)
         caller = self._caller_of(context)
         model, _ = await self._creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.SetWeightsResponse(model=_render(model.stored))
+        return model_pb2.SetWeightsResponse(model=render_model(model.stored))
 
     async def ExportModel(
         self, request: model_pb2.ExportModelRequest, context: Call
@@ -187,10 +180,10 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.ImportModelResponse:
         """See model.proto."""
         caller = self._caller_of(context)
-        model, created = await self._creator.add(
+        model, created = await self._importer.add(
             request.object, caller.name, may_choose_tables=caller.is_admin
         )
-        return model_pb2.ImportModelResponse(model=_render(model.stored), created=created)
+        return model_pb2.ImportModelResponse(model=render_model(model.stored), created=created)
 
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
@@ -204,7 +197,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
         """See model.proto."""
         caller = self._caller_of(context)
-        await self._creator.check_place(caller.name)
+        await self._quota.check(caller.name)
         task = await read_task(requests, self._limits)
         fitted = task.config
         async with contextlib.aclosing(self._fitter.fit(task, caller.turn_key)) as states:
@@ -217,21 +210,4 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                 )
                 await context.write(model_pb2.FitModelResponse(progress=progress))
         model, _ = await self._creator.create(fitted, caller.name, caller.turn_key)
-        await context.write(model_pb2.FitModelResponse(model=_render(model.stored)))
-
-
-def _render(model: StoredModel) -> model_pb2.Model:
-    create_time = timestamp_pb2.Timestamp()
-    create_time.FromDatetime(model.created_at)
-    tables = model.tables
-    return model_pb2.Model(
-        model_id=model.config.model_id,
-        config=config_to_message(model.config),
-        tables_digest=b"" if tables is None else tables.digest,
-        prior_shape=model.config.prior_shape,
-        table_rows=0 if tables is None else len(tables.cdf_offset),
-        table_bytes=model.table_bytes,
-        built_with=model.built_with,
-        create_time=create_time,
-        tables_origin=_ORIGINS[model.tables_origin],
-    )
+        await context.write(model_pb2.FitModelResponse(model=render_model(model.stored)))

@@ -1,1 +1,1 @@
-"""Where models live: one immutable object each."""
+"""The model store: one immutable object per model, in a folder or an object store."""

@@ -1,8 +1,6 @@
-"""What a backend does instead of answering, as errors that callers may see, and how often.
+"""Calls of a store's backend, with a time limit, counted, and with errors that callers may see.
 
-Owns the time that a backend gets, the sentences for its failures and the count of them. It must not know what
-is stored. Invariant: no call waits longer than its time, and neither paths nor addresses of the backend reach
-a caller; they go to the log.
+Invariant: no path or address of the backend reaches a caller; they go to the log.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ T = TypeVar("T")
 
 OPERATIONS = ("read", "write", "list", "delete")
 OK = "ok"
-# By result. Those that stay so until somebody acts come without a time after which to try again.
+# Messages by result. Those of _LASTING need somebody to act, so their errors name no time to retry.
 _FAILURES = {
     "silent": "the model store did not answer within {timeout_s:g} s",
     "unreachable": "the model store cannot be reached",
@@ -37,62 +35,62 @@ _FAILURES = {
 }
 _LASTING = {"full", "refused"}
 _RETRY_AFTER_S = 1.0
-# obstore has one exception for all failures of a file system; its text ends as Rust renders an errno.
+# obstore has one exception for all failures of a file system; its text ends with Rust's rendering of errno.
 _ERRNO = re.compile(r"\(os error (\d+)\)")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class GoneError(OSError):
-    """The folder of a backend is not there."""
+    """The folder of a backend is missing."""
 
 
-class Answers:
-    """Awaits a backend.
+class BackendCalls:
+    """Awaits and counts the calls of a backend.
 
     Args:
-      timeout_s: Longest time for one answer, retries included.
+      timeout_s: Longest time for one call, in seconds, retries included.
 
     Attributes:
-      counts: How many operations ended, by operation and result; every pair is there from the start.
+      counts: Number of calls that ended, by operation and result; it has every pair from the start.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self.counts = dict.fromkeys(product(OPERATIONS, (OK, *_FAILURES)), 0)
 
-    async def of(self, asked: Awaitable[T], operation: str, what: str) -> T:
-        """Awaits and counts one operation.
+    async def run(self, call: Awaitable[T], operation: str, what: str) -> T:
+        """Awaits one call.
 
         Args:
-          asked: What was asked of the backend. Exceptions of its that are answers (no such object, it exists)
-            must be caught inside; an entropyd error counts as an answer.
+          call: The call. It must catch the backend's exceptions that are results, as for a missing object; an
+            entropyd error counts as a result.
           operation: One of `OPERATIONS`.
-          what: What it is done to, worded to follow "could not read": "a model".
+          what: What the operation is applied to, as in "could not read a model".
 
         Raises:
-          UnavailableError: STORE_UNAVAILABLE, if the backend fails or takes longer. With a time to come again
-            where that may help.
+          UnavailableError: STORE_UNAVAILABLE, if the backend fails or takes longer; with a time to retry if a
+            retry may help.
         """
         try:
-            answered = await asyncio.wait_for(asked, self._timeout_s)
+            returned = await asyncio.wait_for(call, self._timeout_s)
         except (BaseError, OSError, asyncio.TimeoutError) as error:
             result, doing = _result(error), f"{operation} {what}"
             self.counts[operation, result] += 1
-            # The first line; what follows it is a debug print of the same.
+            # The first line; a debug rendering of the same follows it.
             cause, _, _ = str(error).partition("\n")
-            log.error("model store: could not %s: %s: %s: %s", doing, result, type(error).__name__, cause)
+            log.error("the model store could not %s (%s): %s: %s", doing, result, type(error).__name__, cause)
             message = _FAILURES[result].format(doing=doing, timeout_s=self._timeout_s)
             raise unavailable(message, None if result in _LASTING else _RETRY_AFTER_S) from error
         except EntropydError:
             self.counts[operation, OK] += 1
             raise
         self.counts[operation, OK] += 1
-        return answered
+        return returned
 
 
 def unavailable(message: str, retry_after_s: float | None) -> UnavailableError:
-    """The error for a store that cannot be used."""
+    """Makes the error for a store that cannot be used."""
     return UnavailableError(message, reason="STORE_UNAVAILABLE", retry_after_s=retry_after_s)
 
 

@@ -1,7 +1,7 @@
 """Checks every model of a store against its digests: `python -m entropyd_server.store.check STORE`.
 
-For operators who want to know of damage, in a store or a backup, before a caller does. It changes nothing.
-Invariant: it reads every object in full, and its exit status is 0 only if all are whole.
+Shows operators what is damaged, in a store or a backup, before a caller meets it. It reads every object in
+full and changes nothing. Exit status 0 means that no model is damaged.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PAGE_MODELS = 1000
 
 
 async def check(store: ModelStore) -> tuple[int, list[str]]:
-    """Reads every model; gives how many are whole, and the ids of those that are not.
+    """Reads every model; returns how many are intact, and the ids of those that are damaged.
 
     Raises:
-      UnavailableError: As the store.
+      UnavailableError: As `ModelStore.load`.
     """
     whole, damaged, after = 0, list[str](), ""
     while page := await store.list_ids(_PAGE_MODELS, after):
@@ -32,7 +32,7 @@ async def check(store: ModelStore) -> tuple[int, list[str]]:
             except DataLossError:
                 damaged.append(model_id)
             except ModelNotFoundError:
-                continue  # deleted since it was listed
+                continue  # deleted after it was listed
         after = page[-1]
     return whole, damaged
 

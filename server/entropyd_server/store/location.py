@@ -18,26 +18,26 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class StoreError(Exception):
-    """A store that cannot be opened: its name, or what the environment says of it, is wrong."""
+    """A store that cannot be opened: its name or its settings in the environment are wrong."""
 
 
 def open_backend(name: str, timeout_s: float, *, make_folder: bool) -> ObjectStore:
     """Opens a store.
 
     Args:
-      name: A folder's path, relative to the working directory if it does not begin with a slash; or a URL:
-        `file:///folder`, `memory:///`, or what obstore opens (`s3://`, `gs://`, `az://`). In URLs `%23` and
-        `%3F` stand for `#` and `?`; in paths nothing stands for anything else.
+      name: A folder's path, absolute or relative to the working directory; or a URL: `file:///folder`,
+        `memory:///`, or what obstore opens (`s3://`, `gs://`, `az://`). URLs are percent-encoded, paths are
+        not.
       timeout_s: Longest time for one operation, in seconds, retries included.
-      make_folder: Whether a folder that is missing is made.
+      make_folder: Whether to make a missing folder.
 
     Raises:
-      StoreError: If it cannot be opened; repeats the name.
+      StoreError: If it cannot be opened; names the store.
     """
     try:
         return _open(name, timeout_s, make_folder=make_folder)
     except (BaseError, OSError, ValueError) as error:
-        # The first line; what follows it is a debug print of the same.
+        # The first line; a debug rendering of the same follows it.
         cause, _, _ = str(getattr(error, "strerror", None) or error).partition("\n")
         raise StoreError(f"{name}: {cause}") from error
 
@@ -54,8 +54,8 @@ def _open(name: str, timeout_s: float, *, make_folder: bool) -> ObjectStore:
         return _folder(unquote(url.path), make_folder=make_folder)
     if url.scheme == "memory":
         return MemoryStore()
-    # Few and quick: who waits is a caller. `client_options` are left alone, for they would replace what the
-    # environment says (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT) as of obstore 0.12.
+    # Few and quick, because a caller waits. No `client_options`: as of obstore 0.12 they would replace those
+    # of the environment (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT).
     backoff: BackoffConfig = {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=1),

@@ -1,13 +1,13 @@
-"""Renders and parses one stored model as bytes; import, load and check all use this parser.
+"""Serialises and parses a stored model.
 
-Invariant: what `parse` returns has been checked against its own digests, and every field has its type, so
-that a damaged object is an error and never other tables.
+Invariant: what `parse` returns matches its own digests, so a damaged object is an error and never other
+tables.
 
 Layout: a safetensors file. Its tensors are `cdf` and `cdf_offset` (int32 vectors; absent for a model without
 compression) and `quantization_offset` (float32 or float64 vector, a number for each row; absent without any).
 Its metadata are `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model id),
 `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
-`imported`, where tables are neither supplied nor absent; objects of versions before it have none), and
+`imported`, where tables are neither supplied nor absent; objects of older versions have none), and
 `entropyd.seal`, the SHA-256 of the other metadata in canonical JSON.
 """
 
@@ -40,7 +40,7 @@ _MAX_VERSION_CHARACTERS = 256
 
 
 class ObjectError(Exception):
-    """Bytes that are no model, or do not match their digests."""
+    """Bytes that are no model or do not match their digests."""
 
 
 class TablesOrigin(Enum):
@@ -57,10 +57,10 @@ class ModelObject:
     """A model as its object describes it.
 
     Attributes:
-      config: Its configuration, every default filled in.
+      config: Its configuration, with every default filled in.
       tables: Its coding tables; None without compression.
       built_with: Versions of the libraries that built the tables, by name.
-      tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not tell.
+      tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not say.
     """
 
     config: ModelConfig
@@ -76,7 +76,7 @@ def serialise(
     *,
     imported: bool = False,
 ) -> bytes:
-    """Renders a model whose tables were built, or `imported`, unless its configuration supplies them."""
+    """Serialises a model. `imported` says that its tables come from another store."""
     metadata = {
         "entropyd.format": _FORMAT,
         "entropyd.config": config.canonical_json.decode("ascii"),
@@ -92,14 +92,14 @@ def serialise(
 
 
 def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
-    """Reads a model.
+    """Parses and checks a model.
 
     Args:
       blob: The whole object.
       max_table_bytes: Most bytes of its coding tables.
 
     Raises:
-      ObjectError: If it is none, or does not match its digests.
+      ObjectError: If it is no model or does not match its digests.
       LimitExceededError: If its tables are larger.
     """
     try:
@@ -111,15 +111,15 @@ def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
 
 
 def builds_tables(config: ModelConfig) -> bool:
-    """Whether the tables of a model are built, so that they do not follow from its id alone."""
+    """Whether the tables of a model are built from its prior, so that its id alone does not fix them."""
     return config.compression and config.supplied_tables is None
 
 
 def check_fit(config: ModelConfig, tables: CodingTables) -> None:
-    """Checks that tables have the rows and the precision that the rest of a configuration says.
+    """Checks that tables have the rows and the precision of their configuration.
 
     Raises:
-      InvalidConfigError: Naming the fields that contradict one another.
+      InvalidConfigError: Names the fields that contradict one another.
     """
     violations = []
     rows = len(tables.cdf_offset)
@@ -156,11 +156,11 @@ def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
 
 
 def _metadata(blob: bytes) -> dict[str, str]:
-    """The metadata, whose seal is right."""
+    """Returns the metadata after checking their seal."""
     header_bytes = int.from_bytes(blob[:8], "little")
     metadata = parse_json(blob[8 : 8 + header_bytes])["__metadata__"]
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("metadata are no strings")
+        raise ValueError("metadata are not strings")
     if metadata.pop("entropyd.seal") != _seal(metadata):
         raise ValueError("metadata do not match their seal")
     if metadata["entropyd.format"] != _FORMAT:
@@ -170,11 +170,11 @@ def _metadata(blob: bytes) -> dict[str, str]:
 
 def _built_with(versions: Any) -> Mapping[str, str]:
     if not isinstance(versions, dict) or len(versions) > _MAX_LIBRARIES:
-        raise ValueError(f"built_with is no map of at most {_MAX_LIBRARIES} libraries")
+        raise ValueError(f"built_with is not a map of at most {_MAX_LIBRARIES} libraries")
     for text in (*versions.keys(), *versions.values()):
         if not isinstance(text, str) or len(text) > _MAX_VERSION_CHARACTERS:
             raise ValueError(
-                f"built_with holds what is no text of at most {_MAX_VERSION_CHARACTERS} characters"
+                f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
             )
     return versions
 

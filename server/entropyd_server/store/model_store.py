@@ -1,7 +1,7 @@
-"""The model store: one immutable object per model, named by its id; `model_object` has the layout.
+"""The model store: one immutable object per model, named by its id; see `model_object` for the layout.
 
-Invariant: an object is created atomically and never overwritten, and a model that `load` returns has been
-checked against its own digests, so a damaged object is an error and never other tables.
+Invariant: an object is created atomically and never overwritten, and a model that `load` returns matches its
+digests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from obstore.store import LocalStore
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.store import model_object
-from entropyd_server.store.calls import Answers, GoneError, unavailable
+from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
 from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_object import ModelObject, ObjectError
 
@@ -38,11 +38,11 @@ log = logging.getLogger(__name__)
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
 _KEY = re.compile(rf"{_PREFIX}([0-9a-f]{{64}}){re.escape(_SUFFIX)}")
-# An empty object for each model of a caller whose models are counted: callers/NAME/MODEL_ID.
+# An empty object for each model that counts against a caller's quota: callers/NAME/MODEL_ID.
 _CALLERS = "callers/"
-# More than a server with default limits stores.
+# More than a server with default limits can store.
 DEFAULT_MAX_OBJECT_BYTES = 256 * 2**20
-# A model may be deleted between its creation and its first reading, but hardly again and again.
+# A model may be deleted between its creation and its first read, but hardly several times in a row.
 _CREATE_ATTEMPTS = 3
 
 
@@ -71,16 +71,16 @@ class ModelStore:
     """Models in a folder, in memory, or in an object store.
 
     Args:
-      name: A folder or URL, as `open_backend` takes it, with credentials, endpoint and region of an object
-        store in the environment, under each provider's own names.
+      name: A folder or URL, as for `open_backend`. Credentials, endpoint and region of an object store come
+        from the environment, under each provider's own names.
       timeout_s: Longest time for one operation, in seconds, retries included.
       max_object_bytes: Size above which an object counts as damaged and is not read.
-      make_folder: Whether a folder that is missing is made.
+      make_folder: Whether to make a missing folder.
 
     Raises:
-      StoreError: If it cannot be opened. Whether it answers, `probe` tells.
-      UnavailableError: From every method, STORE_UNAVAILABLE, when the store cannot be used: it is out of
-        reach, too slow, full or read-only. The message says which.
+      StoreError: If it cannot be opened; `probe` tells whether it can be reached.
+      UnavailableError: From every method, STORE_UNAVAILABLE, while the store is out of reach, too slow, full
+        or read-only. The message says which.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class ModelStore:
         make_folder: bool = True,
     ) -> None:
         self._max_object_bytes = max_object_bytes
-        self._answers = Answers(timeout_s)
+        self._calls = BackendCalls(timeout_s)
         self._backend = open_backend(name, timeout_s, make_folder=make_folder)
-        # A thread of its own: a file system that hangs must not take those that others need.
+        # A thread of its own, so that a file system that hangs blocks no other work.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 
     @property
     def operations(self) -> Mapping[tuple[str, str], int]:
-        """How many operations ended, by operation and result; every pair is there from the start."""
-        return self._answers.counts
+        """Number of operations that ended, by operation and result; it has every pair from the start."""
+        return self._calls.counts
 
     async def probe(self) -> None:
-        """Asks the store for one listing, to learn whether it answers."""
-        await self._answers.of(self._list_one(), "list", "models")
+        """Checks with one listing whether the store can be used."""
+        await self._calls.run(self._list_one(), "list", "models")
 
     async def _list_one(self) -> None:
         await self._check_folder()
@@ -119,25 +119,25 @@ class ModelStore:
         *,
         imported: bool = False,
     ) -> tuple[StoredModel, bool]:
-        """Stores a model unless it is there already; `imported` if its tables come from another store.
+        """Stores a model unless the store has it; `imported` says that its tables come from another store.
 
         Returns:
-          The model that is now in the store, and whether this call put it there. Where another call was
-          first, its tables win.
+          The model that is now in the store, and whether this call put it there. If another call was first,
+          the model has that call's tables.
 
         Raises:
-          DataLossError: If the model is there already and damaged.
+          DataLossError: If the store has the model and it is damaged.
         """
         blob = model_object.serialise(config, tables, built_with, imported=imported)
         for _ in range(_CREATE_ATTEMPTS):
-            created = await self._answers.of(self._put(config.model_id, blob), "write", "a model")
-            # It is not there only if somebody deleted it meanwhile; this call then counts as the later one.
+            created = await self._calls.run(self._put(config.model_id, blob), "write", "a model")
+            # It is missing only if it was deleted meanwhile; then this call counts as the later one.
             with contextlib.suppress(ModelNotFoundError):
                 return await self.load(config.model_id), created
-        raise unavailable("the model store does not keep the model that it was given", retry_after_s=1.0)
+        raise unavailable("the model store lost a model that was just stored", retry_after_s=1.0)
 
     async def _put(self, model_id: str, blob: bytes) -> bool:
-        """Whether the object is new."""
+        """Stores an object; returns whether it is new."""
         await self._check_folder()
         try:
             await obstore.put_async(self._backend, _key(model_id), blob, mode="create")
@@ -149,13 +149,13 @@ class ModelStore:
         """Reads a model and checks it against its digests.
 
         Raises:
-          ModelNotFoundError: If there is none of that id.
-          DataLossError: If the object does not match its digests, or is larger than a model can be.
+          ModelNotFoundError: If the store has none of that id.
+          DataLossError: If the object does not match its digests or is larger than a model can be.
         """
         return (await self._read(model_id))[0]
 
     async def read(self, model_id: str) -> bytes:
-        """Reads the object of a model, checked as by `load`.
+        """Reads the object of a model and checks it as `load` does.
 
         Raises:
           ModelNotFoundError, DataLossError: As `load`.
@@ -163,7 +163,7 @@ class ModelStore:
         return (await self._read(model_id))[1]
 
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
-        blob, created_at = await self._answers.of(self._get(model_id), "read", "a model")
+        blob, created_at = await self._calls.run(self._get(model_id), "read", "a model")
         try:
             found = await asyncio.to_thread(model_object.parse, blob)
             if found.config.model_id != model_id:
@@ -181,7 +181,7 @@ class ModelStore:
         except FileNotFoundError:
             raise await self._missing(model_id) from None
         if (size := found.meta["size"]) > self._max_object_bytes:
-            log.error("stored model %s has %d bytes and is not read", model_id, size)
+            log.error("stored model %s is too large to be read: %d bytes", model_id, size)
             raise DataLossError(
                 f"the object of stored model {model_id} has {size} bytes; expected at most "
                 f"{self._max_object_bytes}, which follows from --max-model-bytes and --max-message-bytes",
@@ -190,11 +190,11 @@ class ModelStore:
         return bytes(await found.bytes_async()), found.meta["last_modified"]
 
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
-        """The smallest `page_size` model ids above `after`, in rising order."""
+        """Returns the smallest `page_size` model ids above `after`, in rising order."""
 
         async def list_all() -> list[str]:
             await self._check_folder()
-            # Local folders list in no order, so all names are read; they are short.
+            # Local folders list in no order, so all names, which are short, are read.
             return [
                 named[1]
                 async for page in obstore.list(self._backend, _PREFIX)
@@ -202,14 +202,14 @@ class ModelStore:
                 if (named := _KEY.fullmatch(meta["path"]))
             ]
 
-        names = await self._answers.of(list_all(), "list", "models")
+        names = await self._calls.run(list_all(), "list", "models")
         return heapq.nsmallest(page_size, (name for name in names if name > after))
 
     async def delete(self, model_id: str) -> None:
-        """Removes a model.
+        """Deletes a model.
 
         Raises:
-          ModelNotFoundError: If there is none of that id.
+          ModelNotFoundError: If the store has none of that id.
         """
 
         async def remove() -> None:
@@ -223,34 +223,34 @@ class ModelStore:
                     if meta["path"].endswith(f"/{model_id}"):
                         await obstore.delete_async(self._backend, meta["path"])
 
-        await self._answers.of(remove(), "delete", "a model")
+        await self._calls.run(remove(), "delete", "a model")
 
     async def charge(self, caller: str, model_id: str) -> None:
-        """Notes that a caller made a model, until it is deleted."""
+        """Counts a model against a caller's quota until the model is deleted."""
         put = obstore.put_async(self._backend, f"{_CALLERS}{caller}/{model_id}", b"")
-        await self._answers.of(put, "write", "whose a model is")
+        await self._calls.run(put, "write", "the owner of a model")
 
     async def count_charged(self, caller: str) -> int:
-        """The models that a caller made and that were not deleted."""
+        """Returns the number of models that count against a caller's quota."""
 
         async def count() -> int:
             return sum([len(page) async for page in obstore.list(self._backend, f"{_CALLERS}{caller}")])
 
-        return await self._answers.of(count(), "list", "a caller's models")
+        return await self._calls.run(count(), "list", "a caller's models")
 
     async def _missing(self, model_id: str) -> ModelNotFoundError:
-        """The error for an object that is not there, once the store has shown that it is there itself."""
+        """Makes the error for a missing object, after checking that the store itself is there."""
         await self._list_one()
         return ModelNotFoundError(f"no model {model_id} in the store", metadata={"model_id": model_id})
 
     async def _check_folder(self) -> None:
-        """A folder that is gone, as when its volume is not mounted, is neither empty nor made anew."""
+        """Raises GoneError for a missing folder, as when its volume is not mounted."""
         folder = self._backend.prefix if isinstance(self._backend, LocalStore) else None
         if folder is None:
             return
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._lookups, folder.is_dir):
-            raise GoneError(f"{folder} is gone")
+            raise GoneError(f"{folder} is missing")
 
 
 def _key(model_id: str) -> str:

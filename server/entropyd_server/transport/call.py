@@ -1,7 +1,7 @@
-"""One call: what its caller sent along, and the operations of gRPC's core that receive, answer and end it.
+"""One call: its metadata, and the operations of gRPC's core that receive its messages, answer it and end it.
 
-Invariants: a call is finished once, and begins nothing after that; its done callbacks are called once, also
-where the caller has left or memory ran out on the way.
+Invariants: a call is finished once and starts no operation after that. Its done callbacks are called once,
+also if the caller leaves or memory runs out.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 import grpc
 from grpc._cython import cygrpc
-
-from entropyd_server.transport.tag import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,42 +22,49 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_FLAGS = 0
-# Of an error's text, which is sent in the trailers with up to three times as many.
+# Longest text of an error; percent-encoding in the trailers can triple it.
 _MOST_DETAILS_BYTES = 600
-# Later than any deadline: what a caller without one sends.
+# Deadlines later than this mean that the caller set none.
 _NEVER = 1e15
 
 
 class Call:
     """One call, and the context of its servicer: what entropyd uses of gRPC's `ServicerContext`.
 
+    gRPC's core calls back when an operation has ended. If it cannot read the event of an operation, as when
+    memory runs out, it drops the callback. So each call holds weak references to its callbacks: one that
+    died without being called was dropped.
+
     Attributes:
       method: Path of the method, as in `/package.Service/Method`; "?" if it is not UTF-8.
       connection: Address of the other end of its connection, as gRPC writes it.
-      malformed: Whether a value of its metadata is no text of gRPC's, which is ASCII.
-      events: Number of its messages that were received or sent.
-      write: Sends one of several messages; returns when there is room for another. Only where the method's
-        answer is a stream.
+      malformed: Whether its metadata have a text value that is not ASCII, which gRPC does not allow.
+      events: Number of messages that were received or sent.
+      write: Sends one of several messages; returns when there is room for another. Only where the response
+        is a stream.
       leave: Cancels the work on the call; None before there is any.
-      lost: See `Tag`.
     """
 
     __slots__ = (
         "_call",
         "_callbacks",
+        "_closing",
         "_code",
         "_deadline",
+        "_ending",
         "_finished",
         "_metadata",
         "_open",
         "_receiver",
+        "_receiving",
         "_sender",
+        "_sending",
         "_trailing",
         "_waiting",
         "_watched",
+        "connection",
         "events",
         "leave",
-        "lost",
         "malformed",
         "method",
         "write",
@@ -68,9 +74,9 @@ class Call:
     _receiver: Callable[[bytes | None], None]
     _sender: Callable[[Any], None]
 
-    def __init__(self, event: Any, lost: list[Tag]) -> None:
+    def __init__(self, event: Any) -> None:
         self._call = event.call
-        self.lost = lost
+        self.connection: bytes = event.call.peer()
         self._metadata: Metadata = event.invocation_metadata
         self._deadline: float = event.call_details.deadline
         try:
@@ -79,20 +85,18 @@ class Call:
             self.method = "?"
         self.malformed = False
         for _, value in self._metadata:
-            if not (value.isascii() or isinstance(value, bytes)):  # gRPC takes what is not UTF-8 for Latin-1
+            if not (value.isascii() or isinstance(value, bytes)):  # gRPC reads what is not UTF-8 as Latin-1
                 self.malformed = True
         self._callbacks: list[Callable[[Call], None]] = []
         self._open = self._watched = self._finished = False
         self._code = grpc.StatusCode.OK
         self._trailing: Metadata = ()
         self._waiting = self.events = 0
+        self._receiving: ref[Any] | None = None
+        self._sending: ref[Any] | None = None
+        self._closing: ref[Any] | None = None
+        self._ending: ref[Any] | None = None
         self.leave: Callable[[], object] | None = None
-
-    @property
-    def connection(self) -> bytes:
-        """See the attribute."""
-        address: bytes = self._call.peer()
-        return address
 
     @property
     def waits_for_caller(self) -> bool:
@@ -139,7 +143,9 @@ class Call:
             then(None)
             return
         self._receiver = then
-        self._begin((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), Call._received)
+        callback = self._received
+        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), callback)
+        self._receiving = ref(callback)
         self._waiting += 1
 
     def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
@@ -157,13 +163,17 @@ class Call:
         # Not of the first message: gRPC would keep it back together with the opening, and tell of no end.
         flags = cygrpc.WriteFlag.buffer_hint if more and self._open else _NO_FLAGS
         sending = cygrpc.SendMessageOperation(message, flags)
-        self._begin((*self._opening(), sending), Call._sent)
+        callback = self._sent
+        self._call.start_server_batch((*self._opening(), sending), callback)
+        self._sending = ref(callback)
         self._waiting += 1
 
     def watch(self) -> None:
-        """Has the work on the call cancelled, in a turn, when the caller leaves or its deadline passes."""
+        """Cancels the work on the call, in a turn, when the caller leaves or its deadline passes."""
         self._watched = True
-        self._begin((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), Call._closed)
+        callback = self._closed
+        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), callback)
+        self._closing = ref(callback)
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the call well, with the last message if there is one; unless it has been ended."""
@@ -174,12 +184,13 @@ class Call:
         """Ends the call with an error, unless it has been ended."""
         self._end((), code, details)
 
-    def failed(self, then: Callable[[Any, Any], object], error: BaseException) -> None:
-        """See `Tag`: an error of one operation ends the call, and nothing else."""
-        if then is Call._ended:
+    def end_if_lost(self) -> None:
+        """Ends the call if gRPC has dropped the callback of one of its operations."""
+        if _dropped(self._ending):
             self._ended()
-        else:
-            self.broke(error)
+        elif _dropped(self._receiving) or _dropped(self._sending) or _dropped(self._closing):
+            self._receiving = self._sending = self._closing = None
+            self.broke(MemoryError())
 
     def broke(self, error: BaseException) -> None:
         """Ends the call, and the work on it, for what dealing with it raised."""
@@ -209,7 +220,9 @@ class Call:
                 self._trailing, code.value[0], _shortened(details) if details else b"", _NO_FLAGS
             )
             closing = () if self._watched else (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
-            self._begin((*self._opening(), *sending, status, *closing), Call._ended)
+            callback = self._ended
+            self._call.start_server_batch((*self._opening(), *sending, status, *closing), callback)
+            self._ending = ref(callback)
         except MemoryError:
             self._call.cancel()
             self._ended()
@@ -222,15 +235,8 @@ class Call:
         self._open = True
         return (cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),)
 
-    def _begin(self, operations: tuple[Any, ...], then: Callable[[Any, Any], object]) -> None:
-        tag = Tag(self, then)
-        try:
-            self._call.start_server_batch(operations, tag)
-        except BaseException:
-            tag.drop()
-            raise
-
     def _received(self, event: Any) -> None:
+        self._receiving = None
         self._waiting -= 1
         self.events += 1
         receiver = self._receiver
@@ -238,6 +244,7 @@ class Call:
         receiver(event.batch_operations[0].message())
 
     def _sent(self, event: Any) -> None:
+        self._sending = None
         self._waiting -= 1
         self.events += 1
         sender = self._sender
@@ -245,14 +252,20 @@ class Call:
         sender(event)
 
     def _closed(self, event: Any) -> None:
+        self._closing = None
         if event.batch_operations[0].cancelled() and self.leave is not None:
             self.leave()
 
     def _ended(self, _: object = None) -> None:
+        self._ending = None
         self._waiting = 0
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+
+def _dropped(callback: ref[Any] | None) -> bool:
+    return callback is not None and callback() is None
 
 
 def _shortened(details: str) -> bytes:

@@ -17,13 +17,13 @@ import asyncio
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 import grpc
 from grpc._cython import cygrpc
 
 from entropyd_server.transport.call import Call
 from entropyd_server.transport.stream import Stream
-from entropyd_server.transport.tag import Tag
 from entropyd_server.transport.turns import current_loop
 from entropyd_server.vital import Vital
 
@@ -57,6 +57,8 @@ KEEPALIVE = (
 _WANTED_CALLS = 64
 # Events of a turn, at the most.
 _MOST_EVENTS = 64
+# The name of every call's task: to make one of its own for each takes time.
+_TASK = "call"
 # A time that has passed.
 _NO_WAIT = 0.0
 
@@ -66,7 +68,6 @@ class Server:
 
     Attributes:
       calls: The calls that have begun and not ended.
-      lost: See `Tag`.
 
     Args:
       options: gRPC's channel arguments.
@@ -87,7 +88,10 @@ class Server:
         logging.getLogger(cygrpc.__name__).addFilter(_is_no_decoding_error)
         self._thread = (vital or Vital(_nothing)).thread("transport", self._serve)
         self._stopping = False
-        self.lost: list[Tag] = []
+        # The callbacks of requested calls, which only gRPC keeps, as those of a call (see Call).
+        self._wanted: list[ref[Any]] = []
+        # Calls whose tasks began in this turn.
+        self._begun: list[tuple[Call, asyncio.Task[None]]] = []
         self.calls: set[Call] = set()
         self._all_ended = asyncio.Event()
 
@@ -117,8 +121,7 @@ class Server:
     async def start(self) -> None:
         """Begins to serve."""
         self._core.start()
-        for _ in range(_WANTED_CALLS):
-            self._want_call()
+        self._want_calls()
         self._thread.start()
 
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
@@ -148,58 +151,69 @@ class Server:
         return port
 
     def _serve(self) -> None:
-        """Deals with events until the queue is shut down, in one turn with all that wait.
+        """Handles events until the queue is shut down; all that are there in one turn.
 
-        What they make ready goes on at the end of the turn: calls are answered in a row, for which the
-        processor's caches are warm by then.
+        The tasks that they make ready run at the end of the turn: calls are answered in a row, while the
+        processor's caches are warm.
         """
         kinds = cygrpc.CompletionType
-        event = self._wait()
+        event = self._next(None)
         while event is None or event.completion_type != kinds.queue_shutdown:
             with self._loop.turn:
                 for _ in range(_MOST_EVENTS):
-                    if event is not None:
-                        event.tag(event)
-                    if self.lost:
+                    if event is None:
                         self._end_lost()
-                    try:
-                        event = self._queue.poll(_NO_WAIT)
-                    except MemoryError:
-                        event = None
-                        continue
-                    if event.completion_type != kinds.operation_complete:
+                    else:
+                        try:
+                            event.tag(event)
+                        except Exception as error:  # noqa: BLE001 - others' events are still to be read
+                            self._fail(event.tag, error)
+                            event = None
+                            continue
+                    event = self._next(_NO_WAIT)
+                    if event is not None and event.completion_type != kinds.operation_complete:
                         break
+                self._loop.run_ready()
+                self._watch_begun()
             if event is not None and event.completion_type == kinds.queue_timeout:
-                event = None  # while it is waited for the next one, nothing may keep a call
-                event = self._wait()
+                event = None  # nothing may keep a call while this thread waits
+                event = self._next(None)
 
-    def _wait(self) -> Any:
-        """The next event, once there is one; None if memory did not suffice to read it."""
+    def _next(self, deadline: float | None) -> Any:
+        """The next event; None if there was not enough memory to read it."""
         try:
-            return self._queue.poll()
+            return self._queue.poll(deadline)
         except MemoryError:
             return None
 
+    def _fail(self, callback: Any, error: Exception) -> None:
+        """Ends the call whose callback failed; gRPC cancels one that this server has not seen yet."""
+        owner = callback.__self__
+        if owner is self:
+            log.error("a call was lost", exc_info=error)
+        else:
+            owner.broke(error)
+
     def _end_lost(self) -> None:
-        """Ends the calls whose events were lost."""
-        while self.lost:
-            self.lost.pop().lose()
-
-    def _want_call(self) -> None:
-        self._core.request_call(self._queue, self._queue, Tag(self, Server._called))
-
-    def failed(self, _: object, error: BaseException) -> None:
-        """See `Tag`: goes on after a call that could not even be looked at; gRPC cancels it."""
-        log.error("a call was lost", exc_info=error)
+        """Ends the calls whose callbacks were dropped, and requests calls in the place of those lost."""
+        for call in list(self.calls):
+            call.end_if_lost()
         if not self._stopping:
-            self._want_call()
+            self._want_calls()
+
+    def _want_calls(self) -> None:
+        self._wanted = [wanted for wanted in self._wanted if wanted() is not None]
+        while len(self._wanted) < _WANTED_CALLS:
+            callback = self._called
+            self._core.request_call(self._queue, self._queue, callback)
+            self._wanted.append(ref(callback))
 
     def _called(self, event: Any) -> None:
         if not event.success:
             return  # the server stops
-        call = Call(event, self.lost)
         if not self._stopping:
-            self._want_call()
+            self._core.request_call(self._queue, self._queue, event.tag)
+        call = Call(event)
         self.calls.add(call)
         call.add_done_callback(self._ended)
         try:
@@ -236,15 +250,19 @@ class Server:
             self._begin(handler, call, message)
 
     def _begin(self, handler: Handler, call: Call, message: bytes = b"") -> None:
-        task = self._loop.create_task(_answer(handler, call, message))
+        task = asyncio.Task(_answer(handler, call, message), loop=self._loop, name=_TASK)
         call.leave = task.cancel
-        self._loop.call_soon(_watch, call, task)
+        self._begun.append((call, task))
 
-
-def _watch(call: Call, task: asyncio.Task[None]) -> None:
-    """Ends the task of a call whose caller leaves; after its first step, in which most calls are answered."""
-    if not task.done():
-        call.watch()
+    def _watch_begun(self) -> None:
+        """Cancels tasks whose callers leave, from their second step on; most calls end in their first."""
+        for call, task in self._begun:
+            if not task.done():
+                try:
+                    call.watch()
+                except MemoryError as error:
+                    call.broke(error)
+        self._begun.clear()
 
 
 def _is_no_decoding_error(record: logging.LogRecord) -> bool:

@@ -65,6 +65,11 @@ class TurnLoop(asyncio.SelectorEventLoop):
         if self.turn.taken:
             self.wake()
 
+    def resume(self, callback: Callable[[], None]) -> None:
+        """Runs a callback, and what becomes ready by it, in a turn on this thread."""
+        with self.turn:
+            callback()
+
     def run_ready(self) -> None:
         """Runs what is ready, in another thread's turn."""
         ready: deque[Any] = self._ready  # type: ignore[attr-defined]  # the base class's, in all versions

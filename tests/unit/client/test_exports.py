@@ -10,15 +10,15 @@ from types import ModuleType
 import pytest
 
 import entropyd
-from entropyd import _calls, _client, _model, _modeling_calls, aio, priors
-from entropyd.archive import embedded, reader, tensor, writer
+from entropyd import _client, _info, _messages, _model, aio, priors
+from entropyd.archive import archive, embedded, tensor, writer
 from entropyd.contract import config, errors
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
 # Everything public in these modules is for users.
-PUBLIC_MODULES = (_client, _model, _modeling_calls, config, embedded, errors, reader, tensor, writer)
+PUBLIC_MODULES = (_client, _info, _model, config, archive, embedded, errors, tensor, writer)
 
 
 def own_classes(module: ModuleType) -> set[str]:
@@ -39,8 +39,8 @@ def test_exports_are_sorted_unique_and_exist(module: ModuleType) -> None:
 def test_every_public_class_is_exported() -> None:
     public = set().union(*(own_classes(module) for module in PUBLIC_MODULES))
     kinds = {kind.__name__ for kind in KINDS.values()}
-    replies = {name for name in own_classes(_calls) if name.endswith("Info")}
-    assert set(entropyd.__all__) == public | kinds | replies | {"Prior", "tls_credentials"}
+    results = own_classes(_messages) - {"Call"}
+    assert set(entropyd.__all__) == public | kinds | results | {"Prior", "RateReport", "tls_credentials"}
 
 
 def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:

@@ -165,10 +165,10 @@ def test_clients_and_models_arrive_with_what_they_know_and_no_connection(way: Ca
 
 
 @pytest.mark.parametrize("way", [WAYS["deepcopy"], pickled])
-def test_models_that_travel_together_share_their_client(way: Callable[[Any], Any]) -> None:
+def test_models_that_travel_together_share_their_session(way: Callable[[Any], Any]) -> None:
     for client, model_type in zip(kinds(), (entropyd.Model, aio.Model), strict=True):
-        one, other, same = way((model_type(client, INFO), model_type(client, INFO), client))
-        assert one._client is other._client is same
+        one, other, same = way((model_type(client._session, INFO), model_type(client._session, INFO), client))
+        assert one._session is other._session is same._session
         assert same is not client
 
 
@@ -268,7 +268,7 @@ def test_a_pickled_codec_is_the_same_codec() -> None:
 
 
 def test_unpickling_a_client_imports_no_more_than_the_client(tmp_path: Path) -> None:
-    (tmp_path / "pickle").write_bytes(pickle.dumps(entropyd.Model(entropyd.Client(NOWHERE), INFO)))
+    (tmp_path / "pickle").write_bytes(pickle.dumps(entropyd.Model(entropyd.Client(NOWHERE)._session, INFO)))
     code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))); print(*sys.modules)"
     command = [sys.executable, "-c", code, str(tmp_path / "pickle")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from entropyd_server.settings import MIB, Settings, command, default_store
+from entropyd_server.flags import MIB, default_store
+from entropyd_server.settings import Settings, command
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -50,7 +51,7 @@ def test_a_user_without_a_home_is_told_to_say_where_models_live(
             return Path("~/.local/share/entropyd")
         raise RuntimeError("could not determine the home directory")
 
-    monkeypatch.setattr("entropyd_server.settings.user_data_path", data_path)
+    monkeypatch.setattr("entropyd_server.flags.user_data_path", data_path)
     result, served = invoke()
     assert result.exit_code == 2
     assert "set --store" in result.output

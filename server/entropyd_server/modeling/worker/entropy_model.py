@@ -20,7 +20,7 @@ import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
-from entropyd_server.modeling.building import BuiltTables
+from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization

@@ -21,11 +21,11 @@ from entropyd.contract.errors import (
     UnavailableError,
 )
 from entropyd_server.coding.cache import BytesLRU
-from entropyd_server.modeling.building import BUILD_TABLES, config_of
+from entropyd_server.modeling.build_frames import BUILD_TABLES, config_of
 from entropyd_server.modeling.fit_frames import FIT_ADVANCE, FIT_END, FIT_START, FitTask
 from entropyd_server.modeling.perturbation import PERTURB, UNKNOWN_MODEL, perturb_of
 from entropyd_server.modeling.protocol import Frame, FrameError, error_frame
-from entropyd_server.modeling.work import WORKER_LOST
+from entropyd_server.modeling.unavailable import WORKER_LOST
 from entropyd_server.modeling.worker.entropy_model import build_tables
 from entropyd_server.modeling.worker.fit import Fit
 from entropyd_server.modeling.worker.live_model import LiveModel

@@ -56,7 +56,7 @@ class LiveModel:
         """
         elements = max(prod(units.shape[1:]), prod(self._config.prior_shape))
         if elements > LONE_UNIT_ELEMENTS and len(units) > 1:
-            return Perturbed.joined([self.perturb(key, units[i : i + 1]) for i in range(len(units))])
+            return Perturbed.join([self.perturb(key, units[i : i + 1]) for i in range(len(units))])
         padding = 0
         if not key.training and elements <= LONE_UNIT_ELEMENTS:
             padding = padding_units(len(units), elements)

@@ -1,1 +1,1 @@
-"""Parsing of requests, one module for each service."""
+"""Parses requests into frozen calls that fit their model and the limits."""

@@ -1,7 +1,6 @@
-"""Reading of FitModel's messages.
+"""Parses FitModel's messages.
 
-Owns what a well-formed FitModel call is. It must not know how a prior is fitted. Invariant: a `FitTask` that
-exists has enough finite samples of the prior's shape, within the limits.
+Invariant: a `FitTask` has enough finite samples of the prior's shape, within the limits.
 """
 
 from __future__ import annotations
@@ -13,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entropyd.contract.dtypes import widened
-from entropyd.contract.errors import (
-    InvalidRequestError,
-    InvalidTensorError,
-    LimitExceededError,
-    Violation,
-)
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 from entropyd.contract.kinds import config_from_message
 from entropyd.contract.wire import array_from_message
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.modeling.fit_frames import FitTask
 
 if TYPE_CHECKING:
@@ -34,19 +29,19 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000
-# Fewer say nothing of a density, least of all of its tails.
+# Fewer say too little about a density, and nothing about its tails.
 LEAST_ROWS = 100
-# What a message of samples counts as at least: what is kept of one takes memory even if it is empty.
+# What a message of samples counts as at least, because even an empty one takes memory.
 _LEAST_MESSAGE_BYTES = 256
 
 
 async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: Limits) -> FitTask:
-    """Reads the configuration, and samples until the caller has no more.
+    """Reads the configuration, and samples until the caller sends no more.
 
     Raises:
-      InvalidRequestError: If the messages do not come in order, or an option is out of range.
+      InvalidRequestError: If the messages are out of order, or an option is out of range.
       InvalidConfigError: If the configuration cannot make a model.
-      InvalidTensorError: If samples are of wrong shape or dtype, not finite, too few, or all the same.
+      InvalidTensorError: If samples have a wrong shape or dtype, are not finite, are too few or all equal.
       LimitExceededError: If they are more than max_message_bytes together.
     """
     config: ModelConfig | None = None
@@ -56,25 +51,26 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
     async for request in requests:
         part = request.WhichOneof("part")
         if (part == "configuration") != (config is None):
-            raise _invalid("part", f"is {part or 'missing'}; expected the configuration first, then samples")
+            raise InvalidRequestError.at(
+                "part", f"is {part or 'missing'}; expected the configuration first, then samples"
+            )
         if config is None:
             options = request.configuration
             config = await asyncio.to_thread(config_from_message, options.config)
             continue
         sample_bytes += max(len(request.samples.data), _LEAST_MESSAGE_BYTES)
         if sample_bytes > limits.max_message_bytes:
-            raise LimitExceededError(
-                f"samples exceed the server's max_message_bytes of {limits.max_message_bytes}; send fewer",
-                metadata={"limit": "max_message_bytes", "value": str(limits.max_message_bytes)},
+            raise limit_exceeded(
+                "the samples exceed", "max_message_bytes", limits.max_message_bytes, "; send fewer"
             )
         parts.append(_samples(request.samples, config))
     if config is None:
-        raise _invalid("configuration", "is missing")
+        raise InvalidRequestError.at("configuration", "is missing")
     steps, share = options.max_steps or DEFAULT_MAX_STEPS, options.validation_share
     if steps > MOST_STEPS:
-        raise _invalid("max_steps", f"is {steps}; expected at most {MOST_STEPS}")
+        raise InvalidRequestError.at("max_steps", f"is {steps}; expected at most {MOST_STEPS}")
     if not (isfinite(share) and 0 <= share < 1):
-        raise _invalid("validation_share", f"is {share}; expected 0 <= x < 1")
+        raise InvalidRequestError.at("validation_share", f"is {share}; expected 0 <= x < 1")
     rows = np.concatenate(parts) if parts else np.zeros((0, *config.prior_shape), np.float32)
     _check_enough(rows, share)
     return FitTask(config, rows, steps, share)
@@ -83,17 +79,19 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
 def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:
     dtype, array = array_from_message(tensor, "samples")
     if dtype != config.bottleneck_dtype:
-        raise _wrong("samples.dtype", f"is {dtype}; the configuration's is {config.bottleneck_dtype}")
+        raise InvalidTensorError.at(
+            "samples.dtype", f"is {dtype}; the configuration's is {config.bottleneck_dtype}"
+        )
     shape = config.prior_shape
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
-        raise _wrong(
+        raise InvalidTensorError.at(
             "samples", f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         )
     array = widened(array, dtype)
     finite = np.isfinite(array)
     if not finite.all():
         element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape)]
-        raise _wrong(f"samples{element}", "is NaN or infinite; expected finite numbers")
+        raise InvalidTensorError.at(f"samples{element}", "is NaN or infinite; expected finite numbers")
     rows = array.size // max(prod(shape), 1)
     return array.reshape(rows, *shape)
 
@@ -102,14 +100,8 @@ def _check_enough(rows: npt.NDArray[Any], share: float) -> None:
     training = len(rows) - int(len(rows) * share)
     if training < LEAST_ROWS:
         found = f"has {len(rows)} rows, {training} of them to train on; expected at least {LEAST_ROWS}"
-        raise _wrong("samples", found)
+        raise InvalidTensorError.at("samples", found)
     if (rows == rows.flat[0]).all():
-        raise _wrong("samples", f"is {rows.flat[0]} everywhere; expected something to fit a density to")
-
-
-def _wrong(field: str, description: str) -> InvalidTensorError:
-    return InvalidTensorError.of([Violation(field, description)])
-
-
-def _invalid(field: str, description: str) -> InvalidRequestError:
-    return InvalidRequestError.of([Violation(field, description)])
+        raise InvalidTensorError.at(
+            "samples", f"is {rows.flat[0]} everywhere; expected something to fit a density to"
+        )

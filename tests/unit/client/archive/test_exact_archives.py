@@ -82,7 +82,7 @@ def test_without_exact_elements_only_version_and_header_differ(case: Case) -> No
     plain, able = archive_bytes(tensor), archive_of((tensor, array, np.zeros_like(mask)))
     added = len(b',"exact_dtype":"float32"')
     assert len(able) == len(plain) + added
-    assert not any(head.exact_elements for head in Archive.from_bytes(able).block_heads())
+    assert not any(head.exact_elements for head in Archive.from_bytes(able).block_headers())
     assert len(Archive.from_bytes(able).exact()) == 0
     assert len(Archive.from_bytes(plain).exact()) == 0
     assert Archive.from_bytes(plain).exact_dtype is None
@@ -98,7 +98,7 @@ def large() -> Case:
 def test_only_blocks_with_exact_elements_are_of_their_kind() -> None:
     content = archive_of(large())
     assert (content.count(b"BLCK"), content.count(b"BLKX")) == (2, 2)
-    heads = list(Archive.from_bytes(content).block_heads())
+    heads = list(Archive.from_bytes(content).block_headers())
     assert [head.exact_elements for head in heads] == [0, 2, 0, 2]
     assert [head.elements_per_unit for head in heads] == [0, 6, 0, 6]
 
@@ -157,8 +157,8 @@ def test_blocks_of_large_units_are_split_so_that_exact_elements_stay_few() -> No
     mask[[1, 6], :] = True
     content = archive_bytes(tensor, exact=[ExactElements.of(array, mask)], exact_dtype="float32")
     archive = Archive.from_bytes(content)
-    assert [len(head.lengths) for head in archive.block_heads()] == [3, 3, 2]
-    assert [head.exact_elements for head in archive.block_heads()] == [per_unit, 0, per_unit]
+    assert [len(head.lengths) for head in archive.block_headers()] == [3, 3, 2]
+    assert [head.exact_elements for head in archive.block_headers()] == [per_unit, 0, per_unit]
     assert len(content) < 1000
     assert archive.exact(6).positions.tolist() == list(range(per_unit))
     assert len(archive.exact([2, 3, 4])) == 0

@@ -170,7 +170,7 @@ READS: dict[str, Callable[[Archive], object]] = {
     "read": lambda archive: archive.read(5, on_error="skip"),
     "exact": lambda archive: archive.exact(7, on_error="skip"),
     "lengths": lambda archive: list(archive.lengths()),
-    "heads": lambda archive: list(archive.block_heads(on_error="skip")),
+    "heads": lambda archive: list(archive.block_headers(on_error="skip")),
     "blocks": lambda archive: list(archive.blocks()),
     "model": lambda archive: archive.model,
 }

@@ -57,7 +57,7 @@ def test_verify_tells_how_much_of_a_cut_archive_is_there_and_how_much_is_known_t
     assert "no whole coding units found; at least 3 more" in run("verify", "torn.entropyd", status=1).stdout
     Path("end.entropyd").write_bytes(WHOLE[: WHOLE.index(b"INDX")])
     said = run("verify", "end.entropyd", status=1).stdout
-    assert "12 whole coding units found; whether more are missing, the file does not say" in said
+    assert "12 whole coding units found; the file does not say whether more are missing" in said
     Path("other.entropyd").write_bytes(b"something else")
     assert "is not an entropyd file" in run("verify", "other.entropyd", status=1).stdout
 
@@ -115,7 +115,7 @@ def test_verify_of_a_folder_tells_of_links_to_folders_and_of_pipes(folder: Path)
     Path("top/whole.entropyd").write_bytes(WHOLE)
     ran = run("verify", "top", status=1)
     assert "top/linked: is a link to a folder, which is not followed" in ran.stderr
-    assert "top/pipe.entropyd: is no regular file" in ran.stderr
+    assert "top/pipe.entropyd: is not a regular file" in ran.stderr
     assert "top/whole.entropyd: good" in ran.stdout
 
 

@@ -213,7 +213,7 @@ def test_members_are_arrays_and_each_is_there_once(tmp_path: Path) -> None:
         members.writestr("folder/", b"")
     assert member_names(path) == ["a", "b", "notes.txt"]
     with (
-        pytest.raises(click.ClickException, match=r"notes\.txt of .* is no array"),
+        pytest.raises(click.ClickException, match=r"notes\.txt of .* is not an array"),
         open_member(path, "notes.txt"),
     ):
         pass

@@ -219,11 +219,11 @@ NOWHERE = "unix:/nowhere"
 
 
 def model() -> Model:
-    return Model(Client(NOWHERE), INFO)
+    return Model(Client(NOWHERE)._session, INFO)
 
 
 def aio_model() -> aio.Model:
-    return aio.Model(aio.Client(NOWHERE), INFO)
+    return aio.Model(aio.Client(NOWHERE)._session, INFO)
 
 
 ENTRIES: dict[str, Callable[[Any], Any]] = {
@@ -232,7 +232,7 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "perturb": lambda x: model().perturb(x, gradient=True),
     "fit_model": lambda x: Client(NOWHERE).fit_model(CONFIG, x),
     "set_weights": lambda x: model().set_weights([x]),
-    "bounded": lambda x: bounded.compress(Model(Client(NOWHERE), INFO), x, 0.1),
+    "bounded": lambda x: bounded.compress(Model(Client(NOWHERE)._session, INFO), x, 0.1),
     "starting_prior": starting_prior,
     "prior": lambda x: priors.NoisyNormal(loc=x, scale=1.0),
     "variables of a prior": lambda x: priors.NoisyDeepFactorized((2,), variables={"bias_0": x}),

@@ -11,10 +11,22 @@ from hypothesis import strategies as st
 from entropyd_server.batching.queue import Batch, BatchQueue, Entry
 
 
+class Nothing:
+    """An operation that is never run."""
+
+    name = "compress"
+
+    def run(self) -> None:
+        raise AssertionError
+
+
+NOTHING = Nothing()
+
+
 @dataclass(frozen=True)
 class Model:
     name: str
-    operation: str = "compress"
+    operation: Nothing = NOTHING
 
 
 def entry(key: str = "a", units: int = 1, unit_cost: int = 10, deadline: float = math.inf) -> Entry[str]:
@@ -41,15 +53,15 @@ entries = st.lists(
 
 
 @given(entries, st.integers(1, 100))
-def test_every_unit_is_handed_out_once_in_order(given_entries: list[Entry[str]], max_symbols: int) -> None:
+def test_every_unit_is_in_one_batch_and_in_order(given_entries: list[Entry[str]], max_symbols: int) -> None:
     queue: BatchQueue[str] = BatchQueue(10**9)
     for item in given_entries:
         queue.append(item, 0.0)
-    handed: dict[Entry[str], list[int]] = {item: [] for item in given_entries}
+    taken: dict[Entry[str], list[int]] = {item: [] for item in given_entries}
     for batch in drain(queue, max_symbols):
         for share in batch.shares:
-            handed[share.entry] += range(share.start, share.stop)
-    assert handed == {item: list(range(item.units)) for item in given_entries}
+            taken[share.entry] += range(share.start, share.stop)
+    assert taken == {item: list(range(item.units)) for item in given_entries}
     assert queue.symbols == 0
 
 
@@ -69,32 +81,32 @@ def test_a_batch_has_one_key_and_keeps_to_the_symbols_unless_it_is_one_unit(
 
 
 @given(entries, st.data())
-def test_whoever_left_or_expired_is_handed_out_no_further(
+def test_a_removed_or_expired_entry_is_in_no_further_batch(
     given_entries: list[Entry[str]], data: st.DataObject
 ) -> None:
     queue: BatchQueue[str] = BatchQueue(10**9)
-    waiting, told, now = list(given_entries), [], 0.0
-    while waiting or queue.symbols:
-        action = data.draw(st.sampled_from(["append", "leave", "take", "wait"]))
-        if action == "append" and waiting:
-            queue.append(waiting.pop(), now)
-        elif action == "leave" and given_entries:
-            queue.leave(data.draw(st.sampled_from(given_entries))) if not waiting else None
+    unqueued, told, now = list(given_entries), [], 0.0
+    while unqueued or queue.symbols:
+        action = data.draw(st.sampled_from(["append", "remove", "take", "wait"]))
+        if action == "append" and unqueued:
+            queue.append(unqueued.pop(), now)
+        elif action == "remove" and given_entries:
+            queue.remove(data.draw(st.sampled_from(given_entries))) if not unqueued else None
         elif action == "wait":
             now += 1.0
         else:
             batch, expired = queue.next_batch(now, 30)
             told += expired
             for share in batch.shares if batch else ():
-                assert not share.entry.left
+                assert not share.entry.removed
                 assert share.entry.deadline > now
     assert len(told) == len(set(map(id, told)))
-    assert all(item.left for item in told)
+    assert all(item.removed for item in told)
     assert queue.symbols == 0
     assert queue.next_batch(now, 30)[0] is None
 
 
-def test_keys_take_turns() -> None:
+def test_keys_alternate() -> None:
     queue: BatchQueue[str] = BatchQueue(10**9)
     queue.append(entry("busy", units=100), 0.0)
     queue.append(entry("rare"), 0.0)
@@ -116,7 +128,7 @@ def test_small_entries_are_joined_and_large_ones_split() -> None:
     ]
 
 
-def test_an_expired_entry_is_told_once_and_costs_nothing() -> None:
+def test_an_expired_entry_is_returned_once_and_costs_nothing() -> None:
     queue: BatchQueue[str] = BatchQueue(10**9)
     late, good = entry(deadline=1.0), entry()
     queue.append(late, 0.0)
@@ -128,7 +140,7 @@ def test_an_expired_entry_is_told_once_and_costs_nothing() -> None:
     assert queue.next_batch(3.0, 100) == (None, [])
 
 
-def test_what_waits_fills_the_queue_and_what_leaves_empties_it() -> None:
+def test_queued_units_fill_the_queue_and_removed_ones_empty_it() -> None:
     queue: BatchQueue[str] = BatchQueue(100)
     assert queue.filled == 0
     some, rest = entry(units=9), entry(units=3)
@@ -136,7 +148,7 @@ def test_what_waits_fills_the_queue_and_what_leaves_empties_it() -> None:
     assert queue.filled == 0.9
     queue.append(rest, 0.0)
     assert queue.filled == 1.2
-    queue.leave(rest)
+    queue.remove(rest)
     assert queue.filled == 0.9
     queue.next_batch(0.0, 1000)
     assert queue.filled == 0

@@ -295,7 +295,3 @@ def test_memory_is_counted_with_the_plans() -> None:
     unit_rows = codec.rows((2, 3))
     row_bits_bytes = 8 * len(codec.tables.cdf_offset)
     assert codec.nbytes == codec.tables.nbytes + row_bits_bytes + unit_rows.nbytes
-
-
-def test_warming_up_proves_the_kernels_on_a_known_unit() -> None:
-    warm_up()

@@ -46,7 +46,7 @@ class Worker:
         self.came.clear()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Worker]:
+    async def lease(self) -> AsyncIterator[Worker]:
         assert self.ready
         yield self
 
@@ -66,7 +66,7 @@ class Builds:
         self.ends[name] = asyncio.Event()
 
         async def build() -> None:
-            async with self.pool.turn(caller, long=long) as worker:
+            async with self.pool.lease(caller, long=long) as worker:
                 self.begun.append(name)
                 self.on[name] = cast("Worker", worker)
                 await self.ends[name].wait()

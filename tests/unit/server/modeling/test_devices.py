@@ -25,11 +25,11 @@ def test_each_worker_sees_its_own_gpu_only() -> None:
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("tpu", "'tpu' is no device"),
-        ("", "'' is no device"),
+        ("tpu", "'tpu' is not a device"),
+        ("", "'' is not a device"),
         ("cpu,cpu", "named twice"),
         ("gpu:2", "shows 2 GPUs"),
-        ("gpu", "'gpu' is no device"),
+        ("gpu", "'gpu' is not a device"),
     ],
 )
 def test_a_wrong_name_is_refused_with_what_was_expected(flag: str, message: str) -> None:

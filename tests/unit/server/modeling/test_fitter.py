@@ -18,14 +18,14 @@ from entropyd_server.modeling.protocol import Frame
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from entropyd_server.modeling.limits import Work
     from entropyd_server.modeling.pool import WorkerPool
-    from entropyd_server.modeling.work import Work
 
 CONFIG = UniversalBatchedConfig(prior=priors.NoisyNormal(0.0, 1.0), coding_rank=0)
 TASK = FitTask(CONFIG, np.zeros((1, 1), np.float32), 100, 0.1)
 
 
-class Plane:
+class Pool:
     """A device whose fits begin at once and go on until they are let."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Plane:
         yield "cpu"
 
     @asynccontextmanager
-    async def turn(self, *, only_if_ready: bool = False) -> AsyncIterator[Any]:
+    async def lease(self, *, only_if_ready: bool = False) -> AsyncIterator[Any]:
         yield self.exchange
 
     async def exchange(self, request: Frame, work: Work) -> Frame:
@@ -63,21 +63,21 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-def fits_on(plane: Plane) -> Fitter:
-    return Fitter(cast("WorkerPool", plane))
+def fits_on(pool: Pool) -> Fitter:
+    return Fitter(cast("WorkerPool", pool))
 
 
 def test_a_caller_has_a_bounded_number_of_fits_and_others_have_theirs() -> None:
     async def scenario() -> None:
-        plane = Plane()
-        fits = fits_on(plane)
+        pool = Pool()
+        fits = fits_on(pool)
         running = [asyncio.create_task(ends(fits, "a")) for _ in range(fitter._MOST_FITS_OF_A_CALLER)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError) as caught:
             await ends(fits, "a")
         assert caught.value.retry_after_s
         running.append(asyncio.create_task(ends(fits, "b")))
-        plane.go.set()
+        pool.go.set()
         assert all(state.done for state in await asyncio.gather(*running))
         assert (await ends(fits, "a")).done
 
@@ -86,11 +86,11 @@ def test_a_caller_has_a_bounded_number_of_fits_and_others_have_theirs() -> None:
 
 def test_a_drain_ends_fits_at_once_and_lets_the_turn_in_flight_end() -> None:
     async def scenario() -> None:
-        plane = Plane()
-        fits = fits_on(plane)
+        pool = Pool()
+        fits = fits_on(pool)
         running = asyncio.create_task(ends(fits, "a"))
-        await until(lambda: len(plane.kinds) == 2)
-        plane.drained.set_result(None)
+        await until(lambda: len(pool.kinds) == 2)
+        pool.drained.set_result(None)
         for _ in range(2):  # the one that runs, and one that comes later
             with pytest.raises(UnavailableError) as caught:
                 await running
@@ -98,22 +98,22 @@ def test_a_drain_ends_fits_at_once_and_lets_the_turn_in_flight_end() -> None:
             running = asyncio.create_task(ends(fits, "a"))
         with suppress(UnavailableError):
             await running
-        plane.go.set()
+        pool.go.set()
 
     asyncio.run(scenario())
 
 
 def test_a_fit_whose_caller_leaves_is_forgotten_by_the_worker_after_its_turn() -> None:
     async def scenario() -> None:
-        plane = Plane()
-        running = asyncio.create_task(ends(fits_on(plane), "a"))
-        await until(lambda: len(plane.kinds) == 2)
+        pool = Pool()
+        running = asyncio.create_task(ends(fits_on(pool), "a"))
+        await until(lambda: len(pool.kinds) == 2)
         running.cancel()
         await asyncio.sleep(0)
-        assert plane.kinds[-1] != FIT_END
-        plane.go.set()
+        assert pool.kinds[-1] != FIT_END
+        pool.go.set()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await until(lambda: plane.kinds[-1] == FIT_END)
+        await until(lambda: pool.kinds[-1] == FIT_END)
 
     asyncio.run(scenario())

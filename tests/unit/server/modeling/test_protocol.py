@@ -12,8 +12,8 @@ import pytest
 from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import LimitExceededError
 from entropyd.contract.tables import RawTables
-from entropyd_server.modeling import building, perturbation, protocol
-from entropyd_server.modeling.building import BuiltTables
+from entropyd_server.modeling import build_frames, perturbation, protocol
+from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
 from entropyd_server.modeling.protocol import Frame, FrameError
 
@@ -51,12 +51,12 @@ def test_both_ends_read_the_same_frames() -> None:
     assert [Frame.from_blob(blob).kind for blob in asyncio.run(read())] == ["first", "second"]
 
 
-def test_the_end_of_the_pipe_is_no_frame() -> None:
+def test_the_end_of_the_pipe_is_not_a_frame() -> None:
     assert protocol.read_frame(io.BytesIO()) is None
 
 
 @pytest.mark.parametrize("stray", [b"a line that somebody printed\n", b"\x04" + bytes(7) + b"text"])
-def test_bytes_that_are_no_frame_are_refused(stray: bytes) -> None:
+def test_bytes_that_are_not_a_frame_are_refused(stray: bytes) -> None:
     with pytest.raises(FrameError):
         protocol.read_frame(io.BytesIO(stray))
 
@@ -71,7 +71,7 @@ def test_an_error_crosses_whole() -> None:
 def test_a_configuration_crosses_to_the_bit() -> None:
     prior = priors.NoisyNormal(loc=[0.1, -0.0], scale=[1e-30, 3])
     config = UniversalBatchedConfig(prior=prior, coding_rank=1, tail_mass=1e-7, bottleneck_dtype="bfloat16")
-    assert building.config_of(_received(building.build_tables_frame(config))) == config
+    assert build_frames.config_of(_received(build_frames.build_tables_frame(config))) == config
 
 
 def test_tables_cross_to_the_bit() -> None:
@@ -82,7 +82,7 @@ def test_tables_cross_to_the_bit() -> None:
     assert received.built_with == sent.built_with
 
 
-def test_an_answer_of_another_kind_is_refused() -> None:
+def test_a_response_of_another_kind_is_refused() -> None:
     with pytest.raises(FrameError, match="'ready' frame"):
         BuiltTables.from_frame(protocol.ready_frame({}))
     with pytest.raises(FrameError, match="'other' frame"):
@@ -102,7 +102,7 @@ def test_units_to_perturb_cross_with_what_is_wanted() -> None:
 def test_perturbed_units_can_be_cut_and_joined() -> None:
     whole = Perturbed(np.arange(6).reshape(3, 2), np.arange(3.0), np.ones((3, 2)))
     received = Perturbed.from_frame(_received(whole.to_frame()))
-    again = Perturbed.joined([received[:1], received[1:]])
+    again = Perturbed.join([received[:1], received[1:]])
     np.testing.assert_array_equal(again.perturbed, whole.perturbed)
     np.testing.assert_array_equal(again.bits, whole.bits)
-    assert Perturbed.joined([Perturbed(whole.perturbed, whole.bits, None)] * 2).gradient is None
+    assert Perturbed.join([Perturbed(whole.perturbed, whole.bits, None)] * 2).gradient is None

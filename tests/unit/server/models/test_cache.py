@@ -28,12 +28,12 @@ class Cache:
     def __init__(self, max_bytes: int = MIB) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///")
-        self.library = ModelCache(self.store, max_bytes, self.metrics)
+        self.models = ModelCache(self.store, max_bytes, self.metrics)
 
     def add(self, config: UniversalBatchedConfig) -> LoadedModel:
         tables = TABLES if config.compression else None
         stored, _ = asyncio.run(self.store.create(config, tables, {}))
-        return self.library.add(stored)
+        return self.models.add(stored)
 
     def add_codec(self, coding_rank: int = 1) -> BatchedCodec:
         codec = self.add(two_row_config(coding_rank=coding_rank)).codec
@@ -77,15 +77,15 @@ def test_a_model_that_comes_to_hold_plans_is_charged_for_them() -> None:
     codec, other = cache.add_codec(2), cache.add_codec(3)
     charged = cache.metrics.model_cache_bytes
     rows = codec.rows((1000,))
-    cache.library.recharge(codec)
+    cache.models.recharge(codec)
     assert cache.metrics.model_cache_bytes == charged + rows.nbytes + 8 * len(TABLES.cdf_offset)
     # The budget holds for what has grown: the one used longest ago makes room.
     other.rows((1, 64_000))
-    cache.library.recharge(other)
+    cache.models.recharge(other)
     assert cache.metrics.models_loaded == 1
     assert cache.metrics.model_cache_bytes < MIB
     codec.rows((2000,))
-    cache.library.recharge(codec)  # evicted meanwhile
+    cache.models.recharge(codec)  # evicted meanwhile
     assert cache.metrics.models_loaded == 1
 
 

@@ -30,6 +30,8 @@ from entropyd_server.metrics import Metrics
 from entropyd_server.models import creation
 from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import TablesOrigin
 from entropyd_server.store.model_store import ModelStore
@@ -85,8 +87,11 @@ class Server:
     def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///") if store is None else store
-        self.library = ModelCache(self.store, 1 << 20, self.metrics)
-        self.creator = ModelCreator(self.store, self.library, builder, limits, self.metrics)
+        self.models = ModelCache(self.store, 1 << 20, self.metrics)
+        self.quota = ModelQuota(self.store, limits.max_models_per_caller)
+        most_bytes = limits.max_model_bytes
+        self.creator = ModelCreator(self.models, self.quota, builder, most_bytes, self.metrics)
+        self.importer = ModelImporter(self.store, self.models, self.quota, most_bytes)
 
     def count(self, name: str, **labels: str) -> float:
         registry = CollectorRegistry()
@@ -135,7 +140,7 @@ def test_a_created_model_is_in_the_store_and_at_hand() -> None:
         assert stored.tables is not None
         assert stored.tables.digest == digest(model)
         assert stored.built_with == {"builder": "1"}
-        assert (await server.library.model(config().model_id)) is model
+        assert (await server.models.model(config().model_id)) is model
         assert server.count("entropyd_table_build_seconds_count") == 1
 
     asyncio.run(scenario())
@@ -209,7 +214,7 @@ def test_a_model_that_is_being_stored_is_charged_though_its_caller_leaves() -> N
         caller.cancel()
         await asyncio.wait({caller})
         go.set()
-        await until(lambda: not server.creator._quota._making["alice"])
+        await until(lambda: not server.quota._making["alice"])
         with pytest.raises(LimitExceededError):
             await server.creator.create(numbered(1), "alice")
 
@@ -243,7 +248,7 @@ def test_where_two_servers_build_at_a_time_the_first_tables_win_for_both() -> No
         model, created = await caller
         assert not created
         assert digest(model) == other.digest
-        assert digest(await server.library.model(config().model_id)) == other.digest
+        assert digest(await server.models.model(config().model_id)) == other.digest
 
     asyncio.run(scenario())
 
@@ -317,7 +322,7 @@ def test_a_model_without_compression_has_no_codec_and_is_not_built() -> None:
         assert model.codec is None
         assert builder.builds == []
         with pytest.raises(ModelStateError) as caught:
-            await server.library.codec(bare.model_id)
+            await server.models.codec(bare.model_id)
         assert caught.value.metadata == {"model_id": bare.model_id}
 
     asyncio.run(scenario())
@@ -341,10 +346,10 @@ def test_a_model_is_read_once_however_many_callers_wait_for_it() -> None:
         server = Server(Builder())
         await server.creator.create(config())
         fresh = Server(Builder(), server.store)
-        models = await asyncio.gather(*(fresh.library.model(config().model_id) for _ in range(8)))
+        models = await asyncio.gather(*(fresh.models.model(config().model_id) for _ in range(8)))
         assert all(model is models[0] for model in models)
         assert fresh.count("entropyd_model_load_seconds_count") == 1
-        assert await fresh.library.codec(config().model_id) is models[0].codec
+        assert await fresh.models.codec(config().model_id) is models[0].codec
         assert fresh.count("entropyd_model_cache_total", result="hit") == 1
 
     asyncio.run(scenario())
@@ -355,11 +360,11 @@ def test_a_forgotten_model_is_read_again() -> None:
         server = Server(Builder())
         await server.creator.create(config())
         assert server.count("entropyd_models_loaded") == 1
-        server.library.forget(config().model_id)
+        server.models.forget(config().model_id)
         assert server.count("entropyd_models_loaded") == 0
         await server.store.delete(config().model_id)
         with pytest.raises(ModelNotFoundError):
-            await server.library.model(config().model_id)
+            await server.models.model(config().model_id)
 
     asyncio.run(scenario())
 
@@ -387,9 +392,9 @@ def test_a_caller_makes_as_many_models_as_its_share_and_deleting_one_makes_room(
                 await restarted.creator.create(numbered(3), "alice")
             assert caught.value.metadata == {"limit": "max_models_per_caller", "value": "2"}
             with pytest.raises(LimitExceededError):
-                await restarted.creator.check_place("alice")
+                await restarted.quota.check("alice")
         await store.delete(numbered(0).model_id)
-        await server.creator.check_place("alice")
+        await server.quota.check("alice")
         await server.creator.create(numbered(3), "alice")
         assert await store.list_ids(10) == sorted(numbered(number).model_id for number in (1, 2, 3))
 
@@ -419,10 +424,10 @@ def test_an_imported_model_takes_a_place_unless_it_is_there() -> None:
             await elsewhere.creator.create(numbered(number))
             blobs.append(await elsewhere.store.read(numbered(number).model_id))
         server = Server(Builder(), limits=Limits(**{**vars(LIMITS), "max_models_per_caller": 1}))
-        assert (await server.creator.add(blobs[0], "alice"))[1]
-        assert not (await server.creator.add(blobs[0], "alice"))[1]
+        assert (await server.importer.add(blobs[0], "alice"))[1]
+        assert not (await server.importer.add(blobs[0], "alice"))[1]
         with pytest.raises(LimitExceededError):
-            await server.creator.add(blobs[1], "alice")
+            await server.importer.add(blobs[1], "alice")
 
     asyncio.run(scenario())
 
@@ -439,19 +444,19 @@ def test_tables_that_would_be_built_are_imported_by_those_alone_who_may_choose_t
         server = Server(Builder())
         for blob in (poisoned, await elsewhere.store.read(config().model_id)):
             with pytest.raises(PermissionDeniedError, match="scope admin"):
-                await server.creator.add(blob, may_choose_tables=False)
+                await server.importer.add(blob, may_choose_tables=False)
         # All of these follow from their ids.
         for drawn in (config(compression=False), config(tables=(ROW * 6, [-1] * 6))):
             blob = await elsewhere.store.read(drawn.model_id)
-            assert (await server.creator.add(blob, may_choose_tables=False))[1]
+            assert (await server.importer.add(blob, may_choose_tables=False))[1]
         built, created = await server.creator.create(config())
         assert created
         assert digest(built) != chosen.digest
         with pytest.raises(TablesMismatchError):
-            await server.creator.add(poisoned, may_choose_tables=True)
+            await server.importer.add(poisoned, may_choose_tables=True)
         # What is there already may be imported by anybody.
         blob = await elsewhere.store.read(config().model_id)
-        assert not (await server.creator.add(blob, may_choose_tables=False))[1]
+        assert not (await server.importer.add(blob, may_choose_tables=False))[1]
 
     asyncio.run(scenario())
 
@@ -463,7 +468,7 @@ def test_a_model_tells_where_its_tables_came_from() -> None:
         for drawn, origin in ((config(), TablesOrigin.BUILT), (supplied, TablesOrigin.SUPPLIED)):
             model, _ = await server.creator.create(drawn)
             assert model.stored.tables_origin is origin
-            imported, _ = await elsewhere.creator.add(await server.store.read(drawn.model_id))
+            imported, _ = await elsewhere.importer.add(await server.store.read(drawn.model_id))
             expected = TablesOrigin.IMPORTED if origin is TablesOrigin.BUILT else origin
             assert imported.stored.tables_origin is expected
             assert (await elsewhere.store.load(drawn.model_id)).tables_origin is expected
@@ -478,16 +483,16 @@ def test_models_that_are_being_made_are_bounded_for_each_caller_and_for_all(call
         most = creation._MOST_CREATIONS if callers > 1 else creation._MOST_CREATIONS_OF_A_CALLER
         making = []
         for number in range(most):
-            turns = str(number % callers)
-            making.append(asyncio.create_task(server.creator.create(numbered(number), turns=turns)))
+            turn_key = str(number % callers)
+            making.append(asyncio.create_task(server.creator.create(numbered(number), turn_key=turn_key)))
             await until(lambda number=number: len(builder.builds) > number)  # type: ignore[misc]
         with pytest.raises(OverloadedError) as caught:
-            await server.creator.create(numbered(-1), turns="0")
+            await server.creator.create(numbered(-1), turn_key="0")
         assert caught.value.retry_after_s is not None
         # A model that is being made may be waited for.
-        waiting = asyncio.create_task(server.creator.create(numbered(0), turns="0"))
+        waiting = asyncio.create_task(server.creator.create(numbered(0), turn_key="0"))
         if callers == 1:
-            making.append(asyncio.create_task(server.creator.create(numbered(-1), turns="other")))
+            making.append(asyncio.create_task(server.creator.create(numbered(-1), turn_key="other")))
         builder.go.set()
         assert (await waiting)[0].codec is not None
         await asyncio.gather(*making)

@@ -213,7 +213,7 @@ class TestStatusPage:
     def test_a_server_that_has_done_nothing_yet_has_a_page(self) -> None:
         text = _Text(render(StatusSource("1", Metrics("1"), CallLog()).status())).text
         assert "no calls yet" in text
-        assert "none looked up" in text
+        assert "no look-ups yet" in text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from entropyd import LimitExceededError
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.rpc.model_service import _render
+from entropyd_server.rpc.requests.registry import render_model
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ModelObject, ObjectError, TablesOrigin
 from entropyd_server.store.model_store import StoredModel
@@ -75,7 +75,7 @@ def parsed(blob: bytes) -> ModelObject | None:
     except ObjectError:
         return None
     stored = StoredModel(**vars(found), created_at=datetime.now(timezone.utc))
-    assert _render(stored).SerializeToString()
+    assert render_model(stored).SerializeToString()
     return found
 
 

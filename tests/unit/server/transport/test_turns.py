@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entropyd_server.transport.turns import TurnLoop, current_loop, run
+from entropyd_server.transport.turns import current_loop, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,18 +219,3 @@ def test_run_gives_the_result_and_ends_what_was_begun() -> None:
 
     assert run(main()) == 7
     assert ended == ["task"]
-
-
-def test_an_ordinary_loop_is_refused() -> None:
-    async def main() -> None:
-        with pytest.raises(TypeError, match="TurnLoop"):
-            current_loop()
-
-    asyncio.run(main())
-
-
-def test_a_turn_loop_is_never_in_debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
-    loop = TurnLoop()
-    assert not loop.get_debug()
-    loop.close()

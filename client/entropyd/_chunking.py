@@ -1,0 +1,58 @@
+"""Arrays larger than one message: cut on coding units into chunks, one call for each.
+
+Invariant: the result is what one message would have given, wherever the cuts are, and errors name coding
+units of the whole array.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from entropyd._info import ModelInfo
+
+# Arrays are cut into chunks of about this many bytes: docs/adr/0006-batching.md has the measurement.
+CHUNK_BYTES = 1024 * 1024
+# Calls in flight at a time: enough to keep a few codec threads busy.
+WINDOW = 8
+
+_Result_co = TypeVar("_Result_co", covariant=True)
+
+
+class Work(Protocol[_Result_co]):
+    """Something that takes several calls of one method."""
+
+    method: ClassVar[str]
+    model: ModelInfo
+    units: int
+
+    def requests(self) -> Iterator[tuple[Any, int]]:
+        """Each call's request, and how many coding units it covers."""
+
+    def add(self, response: Any) -> None:
+        """Adds the next response, in the order of the requests."""
+
+    def result(self) -> _Result_co:
+        """The result of all responses."""
+
+
+class Progress:
+    """Tells a callback how many coding units are done.
+
+    Args:
+      callback: Called with the coding units that are done and the number of all; None for no callback.
+      units: The number of all.
+    """
+
+    def __init__(self, callback: Callable[[int, int], None] | None, units: int) -> None:
+        self._callback = callback
+        self._units = units
+        self._done = 0
+
+    def add(self, units: int) -> None:
+        """Counts units as done."""
+        self._done += units
+        if self._callback is not None:
+            self._callback(self._done, self._units)

@@ -1,0 +1,205 @@
+"""Restores arrays by Decompress calls, from a CompressedTensor or from bare bit strings as in TFC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from operator import index
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from entropyd._arrays import tensor_array
+from entropyd._chunking import CHUNK_BYTES
+from entropyd.archive import CompressedTensor
+from entropyd.contract.arrays import bit_strings_of
+from entropyd.contract.dtypes import numpy_dtype
+from entropyd.contract.errors import CorruptStringError, InvalidRequestError
+from entropyd.contract.integrity import damaged_units, make_blocks
+from entropyd.v1 import coding_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from entropyd._info import ModelInfo
+
+_LARGEST_AXIS = 2**63 - 1
+
+
+@dataclass
+class Decompression:
+    """Restores an array from its bit strings, in chunks where it is large; see `_chunking.Work`.
+
+    Attributes:
+      source: A CompressedTensor; or bit strings as `bytes`, nested lists or an object array of them.
+      broadcast_shape: Needed with bare bit strings, and only with them.
+      on_error: Whether coding units that cannot be decoded are an error or left out.
+
+    Raises:
+      InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's, or
+        either is of another kind.
+    """
+
+    method: ClassVar[str] = "Decompress"
+
+    model: ModelInfo
+    source: Any
+    broadcast_shape: Sequence[int] | None
+    on_error: Literal["raise", "skip"] = "raise"
+    units: int = field(init=False)
+    _responses: list[coding_pb2.DecompressResponse] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._whole = decompress_request(self.model, self.source, self.broadcast_shape)
+        strings = self._strings = (
+            self._whole.compressed
+            if self._whole.WhichOneof("source") == "compressed"
+            else self._whole.bit_strings
+        )
+        self.units = len(strings.lengths)
+        symbols = prod(strings.broadcast_shape) * prod(self.model.config.prior_shape)
+        unit_bytes = symbols * numpy_dtype(self.model.config.bottleneck_dtype).itemsize
+        self._payload = strings.payload  # protobuf copies a field of bytes each time that it is read
+        mean_bytes = len(self._payload) // max(self.units, 1)
+        self._step = max(CHUNK_BYTES // max(unit_bytes, mean_bytes, 1), 1)
+        self._damaged: npt.NDArray[np.bool_] = np.zeros(self.units, np.bool_)
+
+    def requests(self) -> Iterator[tuple[coding_pb2.DecompressRequest, int]]:
+        """Decompress requests, one for an array of up to CHUNK_BYTES."""
+        if self.units <= self._step:
+            yield self._whole, self.units
+            return
+        strings = self._strings
+        lengths = np.fromiter(strings.lengths, np.uint32, self.units)
+        if (total := int(lengths.sum(dtype=np.uint64))) != len(self._payload):
+            found = f"has {len(self._payload)} bytes; lengths sum to {total}"
+            raise InvalidRequestError.at("payload", found)
+        if isinstance(strings, type(self._whole.compressed)):
+            # A chunk may end inside a block: blocks are checked here, and chunks get blocks of their own.
+            self._damaged = damaged_units(self._payload, lengths, strings.blocks)
+        ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        for first in range(0, self.units, self._step):
+            last = min(first + self._step, self.units)
+            payload = self._payload[int(ends[first]) : int(ends[last])]
+            yield self._chunk(payload, lengths[first:last]), last - first
+
+    def _chunk(self, payload: bytes, lengths: npt.NDArray[np.uint32]) -> coding_pb2.DecompressRequest:
+        shared: dict[str, Any] = {
+            "model_id": self.model.id,
+            "batch_shape": [len(lengths)],
+            "broadcast_shape": self._strings.broadcast_shape,
+            "payload": payload,
+            "lengths": lengths.tolist(),
+        }
+        policy = self._whole.error_policy
+        if self._whole.WhichOneof("source") == "bit_strings":
+            strings = types_pb2.BitStrings(**shared)
+            return coding_pb2.DecompressRequest(bit_strings=strings, error_policy=policy)
+        whole = self._whole.compressed
+        compressed = types_pb2.CompressedTensor(
+            format_version=whole.format_version,
+            tables_digest=whole.tables_digest,
+            dtype=whole.dtype,
+            blocks=make_blocks(payload, lengths),
+            **shared,
+        )
+        return coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy)
+
+    def add(self, response: coding_pb2.DecompressResponse) -> None:
+        """Adds the next response."""
+        self._responses.append(response)
+
+    def result(self) -> Any:
+        """The restored array, read-only; with `on_error="skip"` also a mask of the damaged coding units.
+
+        Raises:
+          CorruptStringError: If units could not be decoded; `partial` has the others. Not with `skip`.
+        """
+        array, errors = self._joined()
+        if self.on_error == "raise":
+            if errors:
+                raise _corrupt(errors, array)
+            return array
+        mask = np.zeros(array.shape[: array.ndim - self.model.config.coding_rank], np.bool_)
+        mask.reshape(-1)[[error.unit for error in errors]] = True
+        return array, mask
+
+    def _joined(self) -> tuple[npt.NDArray[Any], Sequence[coding_pb2.UnitError]]:
+        """The array, with NaN in the coding units of the errors, which are in the order of their units."""
+        if len(self._responses) == 1:
+            response = self._responses[0]
+            return tensor_array(response.tensor), response.unit_errors
+        chunks: list[npt.NDArray[Any]] = []
+        errors: list[coding_pb2.UnitError] = []
+        first = 0
+        for response in self._responses:
+            chunk = tensor_array(response.tensor)
+            for error in response.unit_errors:
+                error.unit += first
+            errors += response.unit_errors
+            chunks.append(chunk)
+            first += len(chunk)
+        shape = *self._strings.batch_shape, *chunks[0].shape[1:]
+        array: npt.NDArray[Any] = np.concatenate(chunks).reshape(shape)
+        if self._damaged.any():
+            array.reshape(self.units, -1)[self._damaged] = np.nan
+            named = {error.unit for error in errors}
+            cause = coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM
+            damaged = np.flatnonzero(self._damaged).tolist()
+            errors += [coding_pb2.UnitError(unit=unit, cause=cause) for unit in damaged if unit not in named]
+        if not errors:
+            array.setflags(write=False)
+        return array, sorted(errors, key=lambda error: error.unit)
+
+
+def decompress_request(
+    model: ModelInfo, source: Any, broadcast_shape: Sequence[int] | None
+) -> coding_pb2.DecompressRequest:
+    """The Decompress request of one call; arguments and errors as of Decompression."""
+    # Units that cannot be decoded are returned beside the good ones, so that the error can have both.
+    request = coding_pb2.DecompressRequest(error_policy=coding_pb2.ERROR_POLICY_SKIP)
+    if isinstance(source, CompressedTensor):
+        if broadcast_shape is not None:
+            raise InvalidRequestError.at("broadcast_shape", "is given, but a CompressedTensor has its own")
+        if source.model_id != model.id:
+            found = f"is {source.model_id}; this model is {model.id}"
+            raise InvalidRequestError.at("compressed.model_id", found)
+        request.compressed.CopyFrom(source.to_message())
+        return request
+    shape, strings = bit_strings_of("strings", source)
+    if broadcast_shape is None:
+        raise InvalidRequestError.at("broadcast_shape", "is missing; bare bit strings need it")
+    request.bit_strings.CopyFrom(
+        types_pb2.BitStrings(
+            model_id=model.id,
+            batch_shape=shape,
+            broadcast_shape=_axes("broadcast_shape", broadcast_shape),
+            payload=b"".join(strings),
+            lengths=[len(string) for string in strings],
+        )
+    )
+    return request
+
+
+def _axes(field: str, value: Any) -> list[int]:
+    """Axis lengths, which are integers; NumPy's too."""
+    try:
+        axes = [index(axis) for axis in value]
+    except TypeError:
+        raise InvalidRequestError.at(field, f"is {value!r:.80}; expected a list of integers") from None
+    if any(abs(axis) > _LARGEST_AXIS for axis in axes):  # more than a message can hold
+        raise InvalidRequestError.at(field, f"is {value!r:.80}; expected axes of at most {_LARGEST_AXIS}")
+    return axes
+
+
+def _corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:
+    """The error of coding units that cannot be decoded, at least one."""
+    units = [error.unit for error in errors]
+    first = errors[0]
+    cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
+    found = f"coding unit {units[0]} cannot be decoded: {cause} at element {first.element}"
+    if len(units) > 1:
+        found += f"; and {len(units) - 1} more"
+    return CorruptStringError(found, units=units, partial=partial)

@@ -1,0 +1,157 @@
+"""Makes blocking calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import grpc
+
+from entropyd import _channel, _messages
+from entropyd._chunking import WINDOW, Progress
+from entropyd._session_base import Opened, SessionBase
+from entropyd.contract.errors import InternalError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from entropyd._chunking import Work
+    from entropyd._info import ModelInfo, ServerInfo
+    from entropyd._messages import Call, FitProgress
+    from entropyd._settings import Settings
+
+_Result = TypeVar("_Result")
+
+
+class Session(SessionBase):
+    """A connection to a server, opened by the first call. Thread-safe."""
+
+    _grpc: ClassVar[Any] = grpc
+    _new_lock: ClassVar[Any] = threading.Lock
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._server_info_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight end with CancelledError."""
+        for channel in self._shut():
+            channel.close()
+
+    def server_info(self) -> ServerInfo:
+        """The server's version, roles and limits, asked for once."""
+        with self._server_info_lock:
+            if self._server_info is None:
+                self._server_info = self.call(_messages.get_server_info())
+            return self._server_info
+
+    def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
+        """Makes one call and returns its result."""
+        self._check_size(call.request)
+
+        def response() -> Any:
+            with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
+                return opened.methods[call.method](call.request, **options())
+
+        return call.read(self._again(response))
+
+    def run(
+        self,
+        new_work: Callable[[], Work[_Result]],
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> _Result:
+        """Makes the calls of some work, up to WINDOW at a time and under one span, and returns its result."""
+        return self._again(lambda: self._run(new_work(), timeout_s, progress))
+
+    def fit(
+        self,
+        new_requests: Callable[[], Iterable[Any]],
+        timeout_s: float | None,
+        progress: Callable[[FitProgress], None] | None,
+    ) -> ModelInfo:
+        """Makes a FitModel call and returns its model."""
+
+        def fit() -> ModelInfo:
+            requests = new_requests()
+            with self._calling("FitModel", None, timeout_s) as (opened, options):
+                responses = opened.methods["FitModel"](requests, **options())
+                try:
+                    for response in responses:
+                        if (model := _messages.fitted(response, progress)) is not None:
+                            return model
+                finally:
+                    responses.cancel()
+                raise InternalError("the server ended a fit without a model")
+
+        return self._again(fit)
+
+    def _run(
+        self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
+    ) -> _Result:
+        meter = Progress(progress, work.units)
+        in_flight: deque[tuple[Any, int]] = deque()
+
+        def finish_first() -> None:
+            call, units = in_flight.popleft()
+            work.add(call.result())
+            meter.add(units)
+
+        with self._calling(work.method, work.model.id, timeout_s) as (opened, options):
+            method = opened.methods[work.method]
+            try:
+                for request, units in work.requests():
+                    self._check_size(request)
+                    if units == work.units:  # one call needs no pipeline
+                        work.add(method(request, **options()))
+                        meter.add(units)
+                        return work.result()
+                    if len(in_flight) == WINDOW:
+                        finish_first()
+                    in_flight.append((method.future(request, **options()), units))
+                while in_flight:
+                    finish_first()
+            finally:
+                for call, _ in in_flight:
+                    call.cancel()
+        return work.result()
+
+    def _check_size(self, request: Any) -> None:
+        if (size := request.ByteSize()) > _messages.UNCHECKED_BYTES:
+            _messages.check_bytes(size, self.server_info())
+
+    def _again(self, call: Callable[[], _Result]) -> _Result:
+        """Makes a call, and once more if its token was refused and may have changed."""
+        try:
+            return call()
+        except UnauthenticatedError:
+            if not self.settings.token_may_change:
+                raise
+            return call()
+
+    @contextmanager
+    def _calling(
+        self, method: str, model_id: str | None, timeout_s: float | None
+    ) -> Iterator[tuple[Opened, Callable[[], dict[str, Any]]]]:
+        """The channel of one call and its options, see Caller.call; probes after a call without an answer."""
+        opened = self._opened()
+        began = time.monotonic()
+        with opened.caller.call(method, model_id, timeout_s) as options:
+            try:
+                yield opened, options
+            except grpc.RpcError as failure:
+                if not _channel.unanswered(failure):
+                    raise
+                self._probe(opened, time.monotonic() - began)
+                raise opened.unreachable or failure from None
+
+    def _probe(self, opened: Opened, waited_s: float) -> None:
+        """Asks every address of a channel for an answer, after a call that had none for `waited_s`."""
+        with opened.probing:
+            if self._needs_probe(opened):
+                limit_s = _channel.probe_timeout_s(waited_s)
+                calls = [opened.probe.future(b"", timeout=limit_s) for _ in range(_channel.PROBES)]
+                self._judge(opened, [call for call in calls if call.code() is not grpc.StatusCode.OK])

@@ -1,0 +1,81 @@
+"""The arguments of a client.
+
+Invariant: settings that were pickled hold nothing secret, and unpickling them cannot fail: programs that send
+work to other processes often cannot report an error there.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from entropyd._caller import Caller
+from entropyd._credentials import TlsCredentials, TokenFile, check_token
+from entropyd.contract.address import check_target
+
+if TYPE_CHECKING:
+    import grpc
+
+    from entropyd._credentials import Token
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of a client; see `entropyd.Client`."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    token: Token = field(repr=False)
+    timeout_s: float | None
+    tracing: bool
+
+    def check(self) -> None:
+        """Refuses wrong arguments before the first call.
+
+        Raises:
+          OSError, ValueError: As entropyd.Client.
+          ImportError: To trace without the opentelemetry-api package.
+        """
+        check_target(self.target)
+        check_token(self.target, self.credentials, self.token)
+        self.caller()
+
+    def caller(self) -> Caller:
+        """A Caller with these settings; errors as `check`."""
+        return Caller(self.target, self.token, self.timeout_s, tracing=self.tracing)
+
+    def files(self) -> Any:
+        """State of the credentials' files; see TlsCredentials.state."""
+        return self.credentials.state() if isinstance(self.credentials, TlsCredentials) else None
+
+    @property
+    def token_may_change(self) -> bool:
+        """Whether the next call may send another token than the last one."""
+        return callable(self.token)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled.
+
+        Raises:
+          TypeError: For credentials that cannot be pickled, or should not be.
+        """
+        if not isinstance(self.credentials, (TlsCredentials, type(None))):
+            raise TypeError(
+                "cannot pickle a client with gRPC's own credentials, which cannot be read back; "
+                "entropyd.tls_credentials makes some that are pickled as the paths of their files"
+            )
+        if isinstance(self.token, str):
+            raise TypeError(
+                "cannot pickle a client whose token was given as text, which would end up wherever the "
+                "pickle does; give it token_file=PATH, or token=FUNCTION with a function of a module"
+            )
+        if self.token is not None and not isinstance(self.token, TokenFile):
+            try:
+                pickle.dumps(self.token)
+            except Exception as error:  # pickle's errors are of several types
+                raise TypeError(
+                    f"cannot pickle a client whose token is a function that cannot be pickled ({error}); "
+                    "give it token_file=PATH, or a function of a module"
+                ) from error
+        return dict(self.__dict__)

@@ -1,0 +1,148 @@
+"""Makes awaitable calls: the twin of `entropyd._session`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import grpc.aio
+
+from entropyd import _channel, _messages
+from entropyd._chunking import WINDOW, Progress
+from entropyd._session_base import Opened, SessionBase
+from entropyd.contract.errors import InternalError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from entropyd._chunking import Work
+    from entropyd._info import ModelInfo, ServerInfo
+    from entropyd._messages import Call, FitProgress
+
+_Result = TypeVar("_Result")
+
+
+class Session(SessionBase):
+    """A connection to a server, opened by the first call, for the event loop of that call."""
+
+    _grpc: ClassVar[Any] = grpc.aio
+    _new_lock: ClassVar[Any] = asyncio.Lock
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight end with CancelledError."""
+        for channel in self._shut():
+            await channel.close()
+
+    async def server_info(self) -> ServerInfo:
+        """See entropyd._session.Session.server_info."""
+        if self._server_info is None:
+            self._server_info = await self.call(_messages.get_server_info())
+        return self._server_info
+
+    async def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
+        """See entropyd._session.Session.call."""
+        await self._check_size(call.request)
+
+        async def response() -> Any:
+            async with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
+                return await opened.methods[call.method](call.request, **options())
+
+        return call.read(await self._again(response))
+
+    async def run(
+        self,
+        new_work: Callable[[], Work[_Result]],
+        timeout_s: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> _Result:
+        """See entropyd._session.Session.run."""
+        return await self._again(lambda: self._run(new_work(), timeout_s, progress))
+
+    async def fit(
+        self,
+        new_requests: Callable[[], Iterable[Any]],
+        timeout_s: float | None,
+        progress: Callable[[FitProgress], None] | None,
+    ) -> ModelInfo:
+        """See entropyd._session.Session.fit."""
+
+        async def fit() -> ModelInfo:
+            requests = new_requests()
+            async with self._calling("FitModel", None, timeout_s) as (opened, options):
+                responses = opened.methods["FitModel"](requests, **options())
+                try:
+                    async for response in responses:
+                        if (model := _messages.fitted(response, progress)) is not None:
+                            return model
+                finally:
+                    responses.cancel()
+                raise InternalError("the server ended a fit without a model")
+
+        return await self._again(fit)
+
+    async def _run(
+        self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
+    ) -> _Result:
+        meter = Progress(progress, work.units)
+        in_flight: deque[tuple[Any, int]] = deque()
+
+        async def finish_first() -> None:
+            call, units = in_flight.popleft()
+            work.add(await call)
+            meter.add(units)
+
+        async with self._calling(work.method, work.model.id, timeout_s) as (opened, options):
+            method = opened.methods[work.method]
+            try:
+                for request, units in work.requests():
+                    await self._check_size(request)
+                    if len(in_flight) == WINDOW:
+                        await finish_first()
+                    in_flight.append((method(request, **options()), units))
+                while in_flight:
+                    await finish_first()
+            finally:
+                for call, _ in in_flight:
+                    call.cancel()
+        return work.result()
+
+    async def _check_size(self, request: Any) -> None:
+        if (size := request.ByteSize()) > _messages.UNCHECKED_BYTES:
+            _messages.check_bytes(size, await self.server_info())
+
+    async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Makes a call, and once more if its token was refused and may have changed."""
+        try:
+            return await call()
+        except UnauthenticatedError:
+            if not self.settings.token_may_change:
+                raise
+            return await call()
+
+    @asynccontextmanager
+    async def _calling(
+        self, method: str, model_id: str | None, timeout_s: float | None
+    ) -> AsyncIterator[tuple[Opened, Callable[[], dict[str, Any]]]]:
+        """The channel of one call and its options, see Caller.call; probes after a call without an answer."""
+        opened = self._opened()
+        began = time.monotonic()
+        with opened.caller.call(method, model_id, timeout_s) as options:
+            try:
+                yield opened, options
+            except grpc.RpcError as failure:
+                if not _channel.unanswered(failure):
+                    raise
+                await self._probe(opened, time.monotonic() - began)
+                raise opened.unreachable or failure from None
+
+    async def _probe(self, opened: Opened, waited_s: float) -> None:
+        """Asks every address of a channel for an answer, after a call that had none for `waited_s`."""
+        async with opened.probing:
+            if self._needs_probe(opened):
+                limit_s = _channel.probe_timeout_s(waited_s)
+                calls = [opened.probe(b"", timeout=limit_s) for _ in range(_channel.PROBES)]
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                self._judge(opened, [outcome for outcome in outcomes if isinstance(outcome, grpc.RpcError)])

@@ -1,0 +1,218 @@
+"""The headers of chunks: archive, block and index, as docs/archive.md describes them.
+
+Invariant: as in `layout`, parsing inverts packing, in bounded memory whatever is parsed; anything else is a
+LayoutError.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.exact import BIT_PATTERNS
+from entropyd.archive.layout import BLOCK, EXACT_BLOCK, EXACT_VERSION, PLAIN_VERSION, LayoutError
+from entropyd.archive.varints import packed_varints, unpacked_varints
+from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.integrity import MAX_BLOCK_UNITS
+from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BLOCK_HEADER = struct.Struct("<QI")
+_EXACT_COUNTS = struct.Struct("<QQ")
+_INDEX_HEADER = struct.Struct("<QQ")
+# A length is at most 2^32 - 1, five groups of seven bits.
+_MAX_VARINT_BYTES = 5
+
+
+@dataclass(frozen=True)
+class ArchiveHeader:
+    """What all coding units of an archive share.
+
+    Attributes:
+      model_id: Config hash of the model.
+      tables_digest: SHA-256 of the model's coding tables, 32 bytes.
+      dtype: Name of the array's dtype.
+      item_shape: Axes of the batch right of the first; None for a single coding unit without batch axes.
+      broadcast_shape: Axes between the batch and the model's prior_shape.
+      symbols_per_unit: Symbols of each coding unit; None if the writer did not know.
+      metadata: The user's metadata, JSON values by name.
+      exact_dtype: Name of the dtype of exact elements; None for an archive that can have none.
+    """
+
+    model_id: str
+    tables_digest: bytes
+    dtype: str
+    item_shape: tuple[int, ...] | None
+    broadcast_shape: tuple[int, ...]
+    symbols_per_unit: int | None
+    metadata: Mapping[str, Any]
+    exact_dtype: str | None = None
+
+    def pack(self) -> bytes:
+        """Renders the JSON of a HEAD chunk.
+
+        Raises:
+          ValueError, TypeError: If the metadata are not JSON.
+        """
+        document: dict[str, Any] = {
+            "model_id": self.model_id,
+            "tables_digest": self.tables_digest.hex(),
+            "dtype": self.dtype,
+            "batch_shape": [] if self.item_shape is None else [None, *self.item_shape],
+            "broadcast_shape": list(self.broadcast_shape),
+            "symbols_per_unit": self.symbols_per_unit,
+            "metadata": dict(self.metadata),
+        }
+        if self.exact_dtype is not None:
+            document["exact_dtype"] = self.exact_dtype
+        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def parse(cls, content: bytes) -> ArchiveHeader:
+        """Reads the JSON of a HEAD chunk; unknown members are ignored."""
+        try:
+            document = json.loads(content)
+            batch_shape = document["batch_shape"]
+            header = cls(
+                str(document["model_id"]),
+                bytes.fromhex(document["tables_digest"]),
+                str(document["dtype"]),
+                _shape(batch_shape[1:], "batch_shape") if batch_shape else None,
+                _shape(document["broadcast_shape"], "broadcast_shape"),
+                None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
+                dict(document["metadata"]),
+                document.get("exact_dtype"),
+            )
+            dtype_number(header.dtype)
+            if header.exact_dtype is not None:
+                BIT_PATTERNS[header.exact_dtype]
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+            InvalidTensorError,
+        ) as error:
+            raise LayoutError(f"has a header that cannot be read ({error!r:.80})") from error
+        return header
+
+    @property
+    def version(self) -> int:
+        """Version of the format that the archive needs."""
+        return PLAIN_VERSION if self.exact_dtype is None else EXACT_VERSION
+
+    @property
+    def units_per_item(self) -> int:
+        """Coding units of one entry of the first batch axis."""
+        return prod(self.item_shape or ())
+
+
+@dataclass(frozen=True, eq=False)
+class BlockHeader:
+    """The header of a block: its units.
+
+    Attributes:
+      first_unit: Number of the first unit in row-major order of the whole batch.
+      lengths: uint32 [units], the length of each bit string in bytes.
+      elements_per_unit: Elements of each unit; 0 in a block without exact elements.
+      exact_elements: Number of exact elements of all units.
+    """
+
+    first_unit: int
+    lengths: npt.NDArray[np.uint32]
+    elements_per_unit: int = 0
+    exact_elements: int = 0
+
+    @property
+    def kind(self) -> bytes:
+        """Kind of the chunk."""
+        return EXACT_BLOCK if self.exact_elements else BLOCK
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all bit strings."""
+        return int(self.lengths.sum(dtype=np.uint64))
+
+    def pack(self) -> bytes:
+        """Renders the header of a chunk of its kind."""
+        # Lengths vary at random about a mean: there are runs of equal bytes to find, but no longer strings.
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
+        packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
+        counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
+        start = _BLOCK_HEADER.pack(self.first_unit, len(self.lengths))
+        return start + (counts if self.exact_elements else b"") + packed
+
+    @classmethod
+    def parse(cls, kind: bytes, content: bytes) -> BlockHeader:
+        """Reads the header of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
+        try:
+            first_unit, units = _BLOCK_HEADER.unpack_from(content)
+            if not 0 < units <= MAX_BLOCK_UNITS:
+                raise LayoutError(f"has a block of {units} coding units")
+            start, elements_per_unit, exact_elements = _BLOCK_HEADER.size, 0, 0
+            if kind == EXACT_BLOCK:
+                elements_per_unit, exact_elements = _EXACT_COUNTS.unpack_from(content, start)
+                start += _EXACT_COUNTS.size
+                if not 0 < exact_elements <= units * elements_per_unit <= MAX_ELEMENTS:
+                    raise LayoutError(f"has a block of {exact_elements} exact elements")
+            inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+            packed = inflate.decompress(content[start:], _MAX_VARINT_BYTES * units + 1)
+            if not inflate.eof or inflate.unused_data:
+                raise LayoutError("has a block whose lengths do not end where they should")
+        except (struct.error, zlib.error) as error:
+            raise LayoutError(f"has a block whose lengths cannot be unpacked: {error}") from error
+        return cls(first_unit, _lengths(packed, units), elements_per_unit, exact_elements)
+
+
+@dataclass(frozen=True)
+class IndexHeader:
+    """The header of the index: the size of the whole archive.
+
+    Attributes:
+      units: Number of coding units.
+      items: Length of the first batch axis; 1 without batch axes.
+    """
+
+    units: int
+    items: int
+
+    def pack(self) -> bytes:
+        """Renders the header of the INDX chunk."""
+        return _INDEX_HEADER.pack(self.units, self.items)
+
+    @classmethod
+    def parse(cls, content: bytes, header: ArchiveHeader) -> IndexHeader:
+        """Reads the header of the INDX chunk of an archive with that header."""
+        if len(content) != _INDEX_HEADER.size:
+            raise LayoutError("has an index header of another size")
+        units, items = _INDEX_HEADER.unpack(content)
+        try:
+            shape_from_message((items, *(header.item_shape or ())), "batch_shape")
+        except InvalidTensorError as error:
+            raise LayoutError(f"has an index of {items} items") from error
+        if units != items * header.units_per_item or (header.item_shape is None and items != 1):
+            raise LayoutError(f"has an index of {units} coding units in {items} items")
+        return cls(units, items)
+
+
+def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
+    return shape_from_message([int(axis) for axis in axes], field)
+
+
+def _lengths(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
+    values = unpacked_varints(packed, _MAX_VARINT_BYTES)
+    if len(values) != count:
+        raise LayoutError(f"has a block with {len(values)} lengths; expected {count}")
+    if values.max() > 0xFFFFFFFF:
+        raise LayoutError("has a length of more than 32 bits")
+    return values.astype(np.uint32)

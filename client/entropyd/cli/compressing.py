@@ -1,0 +1,162 @@
+"""Compresses an array into an archive, in parts.
+
+Invariant: memory is that of a part, unless one item of the first batch axis is larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entropyd import ArchiveWriter, EmbeddedModel, InvalidTensorError
+from entropyd.bounded import ErrorBound, compress_elements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from entropyd import Client, CompressedTensor, Model
+    from entropyd._target import Target
+    from entropyd.archive import ExactElements
+    from entropyd.cli.npy import NpyFile
+
+    Array = npt.NDArray[Any] | NpyFile
+    Advance = Callable[[int], None]
+
+_PART_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """How an array is compressed.
+
+    Attributes:
+      max_error: Bound on the error of each element that is not missing; None compresses the array as it is.
+      missing: With max_error, the values that are restored exactly, besides NaN.
+      cast: Whether an array of another dtype is converted to the model's.
+      embed_model: Whether the archive embeds the model.
+      metadata: JSON values by name, to store with the data.
+    """
+
+    max_error: float | None = None
+    missing: Sequence[float] = ()
+    cast: bool = False
+    embed_model: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Sizes of a compressed array.
+
+    Attributes:
+      coding_units, symbols, escaped_symbols: Number of each.
+      uncompressed_bytes: Bytes of the array.
+      compressed_bytes: Bytes of all bit strings and exact elements.
+      file_bytes: Bytes of the archive.
+    """
+
+    coding_units: int = 0
+    symbols: int = 0
+    escaped_symbols: int = 0
+    uncompressed_bytes: int = 0
+    compressed_bytes: int = 0
+    file_bytes: int = 0
+
+    @property
+    def bits_per_symbol(self) -> float:
+        """Bits of bit strings and exact elements per symbol; 0 without symbols."""
+        return 8 * self.compressed_bytes / self.symbols if self.symbols else 0.0
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {**asdict(self), "bits_per_symbol": self.bits_per_symbol}
+
+    def __str__(self) -> str:
+        sizes = f"{self.uncompressed_bytes:,} -> {self.file_bytes:,} bytes"
+        return f"{sizes}, {self.bits_per_symbol:.3f} bits per symbol"
+
+
+def compress_array(
+    client: Client,
+    model: Model,
+    array: Array,
+    target: Target,
+    options: CompressOptions,
+    *,
+    advance: Advance,
+) -> Spent:
+    """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
+    bound, metadata = None, dict(options.metadata)
+    array = _with_the_dtype_of(array, model)
+    batch_axes = array.ndim - model.coding_rank
+    elements = part_elements(client, array.dtype, bounded=options.max_error is not None)
+    if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
+        found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
+        raise InvalidTensorError.at("the array", f"{found}: --cast converts it")
+    if options.max_error is not None:
+        dtype = model.config.bottleneck_dtype
+        for part in _parts(array, batch_axes, elements):  # the bound is the same for all parts
+            bound = ErrorBound.holding(options.max_error, part, dtype, options.missing)
+            metadata |= bound.metadata
+    embedded = EmbeddedModel.of(model) if options.embed_model else None
+    spent = Spent()
+    exact_dtype = None if bound is None else bound.dtype
+    with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
+        for part in _parts(array, batch_axes, elements):
+            compressed, exact = _compress_part(model, part, bound, options)
+            writer.append(compressed, exact)
+            spent = _added(spent, compressed, exact, part)
+            advance(part.nbytes)
+    return replace(spent, file_bytes=writer.file_bytes)
+
+
+def part_elements(client: Client, dtype: np.dtype[Any], *, bounded: bool) -> int:
+    """Elements of a part: few enough for one message, even if bit strings are longer than the numbers."""
+    # With a bound, computation is in float64.
+    itemsize = 8 if bounded else dtype.itemsize
+    return min(_PART_BYTES, client.server_info().max_message_bytes // 2) // itemsize
+
+
+def _with_the_dtype_of(array: Array, model: Model) -> Array:
+    # .npy files have no name for bfloat16: its elements are two bytes of any kind.
+    if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
+        return array.view(model.bottleneck_dtype)
+    return array
+
+
+def _parts(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
+    """Runs of items of the first batch axis; the whole array if it has no batch axes."""
+    if batch_axes < 1 or not array.size:
+        yield array[...]
+        return
+    step = max(1, elements // (array.size // len(array)))
+    for first in range(0, len(array), step):
+        yield array[first : first + step]
+
+
+def _compress_part(
+    model: Model, part: npt.NDArray[Any], bound: ErrorBound | None, options: CompressOptions
+) -> tuple[CompressedTensor, ExactElements | None]:
+    if bound is None:
+        return model.compress(part.astype(model.bottleneck_dtype) if options.cast else part), None
+    return compress_elements(model, part, bound, options.missing)
+
+
+def _added(
+    spent: Spent, compressed: CompressedTensor, exact: ExactElements | None, part: npt.NDArray[Any]
+) -> Spent:
+    rate = compressed.rate
+    if rate is None:
+        raise AssertionError("a Compress response has a rate")
+    return Spent(
+        spent.coding_units + len(compressed.lengths),
+        spent.symbols + rate.symbols,
+        spent.escaped_symbols + rate.escaped_symbols,
+        spent.uncompressed_bytes + part.nbytes,
+        spent.compressed_bytes + rate.compressed_bytes + (0 if exact is None else len(exact.pack())),
+    )

@@ -1,0 +1,246 @@
+"""The flags of `entropyd-server`: names, help texts, defaults, units and environment variables."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from platformdirs import user_data_path
+
+from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
+from entropyd_server.observe.logs import FORMATS, LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1024 * 1024
+
+
+def default_store() -> str:
+    """Returns the URL of the store in the user's data folder.
+
+    Raises:
+      UsageError: If the user has no home folder.
+    """
+    try:
+        return (user_data_path("entropyd") / "store").as_uri()
+    except (RuntimeError, ValueError) as error:  # which one depends on the version of platformdirs
+        raise click.UsageError(
+            "this user has no home folder for models: set --store, to memory:/// if models may be lost"
+        ) from error
+
+
+def _option(name: str, help_text: str, **attributes: Any) -> Callable[[Any], Any]:
+    # Not click's prefix for all options, with which ENTROPYD_VERSION would set --version.
+    variable = f"ENTROPYD_{name.partition('/')[0].strip('-').replace('-', '_')}".upper()
+    shown = {"envvar": variable, "show_envvar": True, "show_default": True}
+    return click.option(name, help=help_text, **{**shown, **attributes})
+
+
+class _Number(click.FloatRange):
+    """A range of numbers without NaN, which passes every comparison of click's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See base class."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return seconds
+
+
+class _Devices(click.ParamType[tuple[Device, ...]]):
+    """Names of this machine's devices, separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See base class."""
+        try:
+            return parse_devices(value, visible_gpus(os.environ))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_BYTES = click.IntRange(min=1024)
+_FILE = click.Path(path_type=Path)
+# In the order of the help.
+OPTIONS = [
+    _option("--listen", "Address for gRPC: HOST:PORT or unix:PATH.", default="127.0.0.1:7070"),
+    _option(
+        "--metrics-listen",
+        "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "
+        "none. It asks for no credentials.",
+        default="127.0.0.1:9464",
+    ),
+    _option(
+        "--health-listen",
+        "Second address, HOST:PORT, for gRPC health checks only and without TLS: for probes without "
+        "certificates, such as those of Kubernetes; empty for none.",
+        default="",
+    ),
+    _option(
+        "--store",
+        "Where models are stored: a folder's path, memory:///, s3://bucket/prefix, gs://... or az://... In "
+        "URLs, file:///folder included, write %23 for # and %3F for ?.",
+        default=default_store,
+        show_default="a folder in the user's data folder",
+    ),
+    _option(
+        "--store-timeout-seconds",
+        "Longest time for one operation on the store, in seconds; after it, the call fails with UNAVAILABLE.",
+        type=_Number(min=0, min_open=True),
+        default=20.0,
+    ),
+    _option(
+        "--role",
+        "Roles to serve: coding (Compress, Decompress; without TensorFlow), modeling (models; needs "
+        "TensorFlow), or all.",
+        type=click.Choice(["all", "coding", "modeling"]),
+        default="all",
+    ),
+    _option(
+        "--devices",
+        "Devices of the modeling role, one worker process each: auto (all GPUs; without any, the CPU), or "
+        "names separated by commas: cpu, cpu:1, gpu:0, ...",
+        type=_Devices(),
+        default=AUTO,
+    ),
+    _option(
+        "--builders",
+        "Most worker processes that build tables. All but the first start when builds are queued. If there "
+        "are several, one builds only models of at most 4096 rows.",
+        type=click.IntRange(1, 64),
+        default=None,
+        show_default="2 if memory has room for two builds of the largest size, else 1",
+    ),
+    _option(
+        "--codec-threads",
+        "Number of threads that encode and decode.",
+        type=click.IntRange(1, 1024),
+        default=lambda: os.cpu_count() or 1,
+        show_default="one per core",
+    ),
+    _option(
+        "--max-batch-symbols",
+        "Most symbols in one batch; larger calls are split between coding units.",
+        type=click.IntRange(min=1),
+        default=2 * MIB,
+    ),
+    _option(
+        "--max-batch-delay-ms",
+        "How long a call waits for others to share its batch, in milliseconds; with 0, calls that arrive "
+        "while all threads are busy share one.",
+        type=_Number(0, 3_600_000),
+        default=0.0,
+    ),
+    _option(
+        "--max-queue-symbols",
+        "Most queued symbols. From three quarters of it on, calls are refused with a time to retry.",
+        type=click.IntRange(min=1),
+        default=64 * MIB,
+    ),
+    _option(
+        "--max-message-bytes",
+        "Largest gRPC message and largest decoded array, in bytes.",
+        type=_BYTES,
+        default=64 * MIB,
+    ),
+    _option(
+        "--max-model-bytes", "Largest coding tables of one model, in bytes.", type=_BYTES, default=64 * MIB
+    ),
+    _option(
+        "--max-cache-bytes",
+        "Most memory of cached models, in bytes: configurations, coding tables and plans.",
+        type=_BYTES,
+        default=1024 * MIB,
+    ),
+    _option(
+        "--max-build-seconds",
+        "Longest time to build the tables of one model or to estimate one batch of bit costs, in seconds.",
+        type=_Number(min=0, min_open=True),
+        default=300.0,
+    ),
+    _option(
+        "--max-build-memory-bytes",
+        "Most memory that a worker may take to build the tables of one model or to estimate one batch of bit "
+        "costs, in bytes.",
+        type=_BYTES,
+        default=4096 * MIB,
+    ),
+    _option(
+        "--max-concurrent-calls",
+        "Most calls in flight, streams included; one connection may have seven eighths of them, and its "
+        "further calls wait at the client. Further calls are refused at once with a time to retry.",
+        type=click.IntRange(min=1),
+        default=1024,
+    ),
+    _option(
+        "--receive-timeout-seconds",
+        "Longest time for a call's first message to arrive, or for its response to be received, in seconds; "
+        "after it, the call is ended. Streams may pause between messages, unless --max-concurrent-calls is "
+        "reached.",
+        type=_Number(min=0, min_open=True),
+        default=30.0,
+    ),
+    _option(
+        "--max-models-per-caller",
+        "Most models that one token may create; without tokens, that all callers together may create; 0 for "
+        "any number.",
+        type=click.IntRange(min=0),
+        default=0,
+    ),
+    _option(
+        "--max-connection-age-seconds",
+        "Time after which a client is asked to reconnect, in seconds, so that it finds new replicas and "
+        "presents its certificate again; 0 for never. Calls in flight are finished.",
+        type=_Number(min=0),
+        default=0.0,
+    ),
+    _option(
+        "--drain-seconds",
+        "How long to go on serving after the signal to stop, in seconds; health checks say NOT_SERVING.",
+        type=_Number(min=0),
+        default=5.0,
+    ),
+    _option(
+        "--log-format",
+        "Format of log lines, on standard error: text for people, json for log collectors.",
+        type=click.Choice(FORMATS),
+        default="text",
+    ),
+    _option(
+        "--log-level",
+        "Lowest level that is logged. Failed calls are info or above; with debug, every call is logged.",
+        type=click.Choice(LEVELS),
+        default="info",
+    ),
+    _option(
+        "--tracing/--no-tracing",
+        "Whether to send traces to an OpenTelemetry collector, over OTLP/HTTP, as the OTEL_ variables say. "
+        "Needs entropyd[tracing].",
+        default=lambda: any(os.environ.get(name) for name in _TRACING_VARIABLES),
+        show_default="on if OTEL_EXPORTER_OTLP_ENDPOINT is set",
+    ),
+    _option(
+        "--tls-cert",
+        "Certificate chain of this server in PEM, its own certificate first; turns TLS on. This file and "
+        "those below are reloaded when they change.",
+        type=_FILE,
+    ),
+    _option("--tls-key", "Private key of --tls-cert in PEM, not encrypted.", type=_FILE),
+    _option(
+        "--tls-client-ca",
+        "Root certificates in PEM; only clients with a certificate issued by one of them may connect.",
+        type=_FILE,
+    ),
+    _option(
+        "--tokens-file",
+        "Who may call: a line NAME SCOPES SHA256 for each token, as `entropyd token new` prints it. Without "
+        "this file, everybody who can connect may.",
+        type=_FILE,
+    ),
+]

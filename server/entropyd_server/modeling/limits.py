@@ -1,0 +1,67 @@
+"""How much time and memory one request to a worker may take, and the errors beyond that."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entropyd.contract.errors import LimitExceededError
+
+if TYPE_CHECKING:
+    from entropyd_server.modeling.process import WorkerProcess
+
+TIME_LIMIT = "time_limit"
+MEMORY_LIMIT = "memory_limit"
+_MEMORY_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work, in words.
+
+    Attributes:
+      name: In spans, as in `build`.
+      doing: In messages, as in `building the tables`.
+      slow_because: What usually makes it exceed the time limit.
+    """
+
+    name: str
+    doing: str
+    slow_because: str
+
+
+@dataclass(frozen=True)
+class WorkLimits:
+    """What one request to a worker may take.
+
+    Attributes:
+      max_seconds: Longest time; `max_build_seconds` to callers.
+      max_memory_bytes: Most that it may add to the worker's resident memory; `max_build_memory_bytes`.
+    """
+
+    max_seconds: float
+    max_memory_bytes: int
+
+    async def exceeded(self, process: WorkerProcess, work: Work) -> tuple[str, LimitExceededError]:
+        """Waits until the work that now starts exceeds a limit.
+
+        Returns:
+          `time_limit` or `memory_limit`; and the caller's error, which names the limit, its value and the
+          usual cause.
+        """
+        clock = asyncio.get_running_loop().time
+        end, resident_bytes = clock() + self.max_seconds, process.resident_bytes
+        while clock() < end:
+            if process.resident_bytes - resident_bytes > self.max_memory_bytes:
+                limit = self.max_memory_bytes
+                message = f"{work.doing} took more than the server's max_build_memory_bytes of {limit}"
+                return MEMORY_LIMIT, _limit_exceeded(message, "max_build_memory_bytes", limit)
+            await asyncio.sleep(min(_MEMORY_POLL_SECONDS, max(end - clock(), 0)))
+        limit_s = f"max_build_seconds of {self.max_seconds:g}"
+        message = f"{work.doing} took longer than the server's {limit_s}: {work.slow_because}"
+        return TIME_LIMIT, _limit_exceeded(message, "max_build_seconds", self.max_seconds)
+
+
+def _limit_exceeded(message: str, limit: str, value: float) -> LimitExceededError:
+    return LimitExceededError(message, metadata={"limit": limit, "value": f"{value:.12g}"})

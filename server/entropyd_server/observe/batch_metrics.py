@@ -1,0 +1,51 @@
+"""Counts queues and batches in the server's metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from entropyd_server.batching.queue import Batch, Entry, Key
+    from entropyd_server.metrics import Metrics
+
+
+class BatchMetrics:
+    """A BatchObserver that counts in `metrics`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._shed = metrics.shed
+        self._operations = metrics.operations
+
+    def refused(self, reason: str) -> None:
+        """See BatchObserver."""
+        self._shed[reason] += 1
+
+    def ran_inline(self, key: Key, units: int, symbols: int, started_at: float, ended_at: float) -> None:
+        """See BatchObserver."""
+        metrics = self._operations[key.operation.name]
+        metrics.queue_wait_seconds.observe(0.0)
+        metrics.batch_symbols.observe(symbols)
+        metrics.batch_units.observe(units)
+        metrics.kernel_seconds.observe(ended_at - started_at)
+
+    def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
+        """See BatchObserver."""
+        metrics = self._operations[batch.key.operation.name]
+        for share in batch.shares:
+            if share.start == 0:
+                metrics.queue_wait_seconds.observe(started_at - share.entry.queued_at)
+        metrics.batch_symbols.observe(batch.symbols)
+        metrics.batch_units.observe(batch.units)
+        metrics.kernel_seconds.observe(ended_at - started_at)
+
+    def settled(self, entry: Entry[Any]) -> None:
+        """See BatchObserver."""
+
+
+class PerturbMetrics(BatchMetrics):
+    """As BatchMetrics; counts symbols too, which CodingService counts for its operations."""
+
+    def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
+        """See BatchObserver."""
+        super().ran(batch, started_at, ended_at)
+        self._operations[batch.key.operation.name].symbols += batch.symbols

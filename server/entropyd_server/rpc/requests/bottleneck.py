@@ -1,0 +1,109 @@
+"""Parses the bottleneck of a request: the array that Compress and Perturb are sent.
+
+Invariant: a `Bottleneck` fits its model and the limits, so nothing after it checks again.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.wire import array_from_message
+from entropyd_server.errors import limit_exceeded
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from entropyd.v1 import types_pb2
+    from entropyd_server.limits import Limits
+
+    class Model(Protocol):
+        """A codec or a configuration, as far as it describes bottlenecks."""
+
+        @property
+        def bottleneck_dtype(self) -> str:
+            """Name of the dtype."""
+
+        @property
+        def coding_rank(self) -> int:
+            """Number of innermost dimensions that make one coding unit."""
+
+        @property
+        def prior_shape(self) -> tuple[int, ...]:
+            """Batch shape of the prior, the innermost dimensions."""
+
+
+_DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+class Bottleneck(NamedTuple):
+    """An array that fits its model.
+
+    Attributes:
+      array: [*batch_shape, *broadcast_shape, *prior_shape] as it was sent: a dimension of prior_shape may be
+        1, which stands for the prior's. uint16 bit patterns for bfloat16.
+      batch_shape: Its product is the number of coding units.
+      broadcast_shape: The dimensions between batch_shape and prior_shape.
+      units: Coding units.
+      unit_symbols: Symbols of each, once dimensions of 1 are repeated.
+    """
+
+    array: npt.NDArray[Any]
+    batch_shape: tuple[int, ...]
+    broadcast_shape: tuple[int, ...]
+    units: int
+    unit_symbols: int
+
+
+def parse_bottleneck(tensor: types_pb2.Tensor, model: Model, limits: Limits) -> Bottleneck:
+    """Checks a tensor against its model.
+
+    Raises:
+      InvalidTensorError: If dtype, rank or shape do not fit; names the axis.
+      LimitExceededError: If it has too many units, or too many symbols once dimensions of 1 are repeated.
+    """
+    dtype, array = array_from_message(tensor, "bottleneck")
+    if dtype != model.bottleneck_dtype:
+        raise InvalidTensorError.at(
+            "bottleneck.dtype", f"is {dtype}; the model's is {model.bottleneck_dtype}"
+        )
+    shape, rank, prior_shape = array.shape, model.coding_rank, model.prior_shape
+    if len(shape) < rank:
+        found = f"has rank {len(shape)}; coding_rank {rank} needs at least {rank}"
+        raise InvalidTensorError.at("bottleneck", found)
+    prior_axis = len(shape) - len(prior_shape)
+    batch_shape, broadcast_shape = shape[: len(shape) - rank], shape[len(shape) - rank : prior_axis]
+    if shape[prior_axis:] != prior_shape:
+        _check_repeats(shape, prior_axis, prior_shape)
+    units, unit_symbols = checked_size(batch_shape, broadcast_shape, model, limits)
+    return Bottleneck(array, batch_shape, broadcast_shape, units, unit_symbols)
+
+
+def checked_size(
+    batch_shape: tuple[int, ...], broadcast_shape: tuple[int, ...], model: Model, limits: Limits
+) -> tuple[int, int]:
+    """Returns the number of units and of symbols in each; checks the array's size before it is allocated.
+
+    Raises:
+      LimitExceededError: Names max_units or max_message_bytes.
+    """
+    units, unit_symbols = prod(batch_shape), prod(broadcast_shape) * prod(model.prior_shape)
+    if units > limits.max_units:
+        raise limit_exceeded(f"{units} coding units exceed", "max_units", limits.max_units)
+    # A dimension of 0 counts as 1: the array is empty, but NumPy still multiplies the others.
+    elements = units * unit_symbols or prod(
+        length or 1 for length in (*batch_shape, *broadcast_shape, *model.prior_shape)
+    )
+    array_bytes = elements * _DTYPE_BYTES[model.bottleneck_dtype]
+    if array_bytes > limits.max_message_bytes:
+        found = f"an array of {array_bytes} bytes exceeds"
+        raise limit_exceeded(found, "max_message_bytes", limits.max_message_bytes)
+    return units, unit_symbols
+
+
+def _check_repeats(shape: tuple[int, ...], prior_axis: int, prior_shape: tuple[int, ...]) -> None:
+    for axis, (found, expected) in enumerate(zip(shape[prior_axis:], prior_shape, strict=True), prior_axis):
+        if found not in {1, expected}:
+            description = f"is {found}; expected {expected} (or 1) for prior_shape {prior_shape}"
+            raise InvalidTensorError.at(f"bottleneck.shape[{axis}]", description)

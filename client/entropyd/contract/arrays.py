@@ -1,7 +1,7 @@
-"""What counts as an array: every array that a caller hands in is read here.
+"""Reads the arrays that callers hand in.
 
-Taken are arrays, by the dtype that they have, and lists of numbers, which have none. Invariant: no element
-changes its value, and nothing that a value says beside its elements, as a mask does, is dropped.
+Arrays are taken in the dtype that they have; lists of numbers have none. Invariant: no element changes its
+value, and nothing beside the elements, such as a mask, is dropped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Builds the coding tables of a configuration.
 
-Invariant: tables are those that TFC gives anyone who makes the same model in a plain process, as long as its
-search for the tails ends (`tail_search` says when). Only worker processes import this module: it imports
-TensorFlow.
+Invariant: the tables are those that TFC builds in a plain process, as long as its search for the tails ends
+(`tail_search` says when).
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""One fit of a prior to samples, in steps.
+"""Fits a prior to samples, in steps.
 
-Owns the optimisation: what is minimised, the step size, and when it has converged. It must not know who asks
-or how long a turn is. Invariant: the prior that comes out is the best one that was seen on the samples held
-out.
-
-What is minimised is what the class estimates in training: bits of samples with uniform noise, with its
-laplace_tail_mass and expected_grads. Only worker processes import this module: it imports TensorFlow.
+It minimises what the class estimates in training: the bits of samples with uniform noise, with its
+laplace_tail_mass and expected_grads. Invariant: the result is the best prior that was seen on the samples
+held out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What a worker answers to each kind of request.
+"""Handles the requests of a worker; holds its live models and fits.
 
-Owns the live models and the fits of the process. It must not know pipes or processes. Invariant: live models
-are bounded in bytes; one that was dropped is asked for again, and comes back from its configuration.
-
-Only worker processes import this module: it imports TensorFlow.
+Invariant: live models are bounded in bytes. One that was dropped is asked for again, and rebuilt from its
+configuration.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ _MAX_LIVE_BYTES = 2**30
 _MAX_FITS = 8
 
 
-class Answers:
-    """Answers requests, one at a time.
+class Handlers:
+    """Handles requests, one at a time.
 
     Args:
       limits: What building one model may take.
@@ -62,11 +60,11 @@ class Answers:
             FIT_END: self._fit_end,
         }
 
-    def answer(self, request: Frame) -> Frame:
-        """Answers a request; what goes wrong becomes an `error` frame."""
+    def handle(self, request: Frame) -> Frame:
+        """Returns the response; what goes wrong becomes an `error` frame."""
         try:
             if request.kind not in self._kinds:
-                raise FrameError(f"a worker has no answer to a {request.kind!r} frame")
+                raise FrameError(f"a worker has no handler for a {request.kind!r} frame")
             return self._kinds[request.kind](request)
         except EntropydError as error:
             return error_frame(error)

@@ -1,10 +1,7 @@
-"""A TFC entropy model in memory, compiled for the calls that it gets.
+"""A TFC entropy model in memory, compiled for bit costs.
 
-Owns the compiled functions of one model. It must not know who calls, nor look at coding tables: bit costs
-need none, so a model is rebuilt from its configuration in a moment. Invariant: with training=False, what a
-unit gets depends on the unit alone, to the bit, whatever else is in the batch (see `padding`).
-
-Only worker processes import this module: it imports TensorFlow.
+It needs no coding tables, so it is rebuilt from its configuration at once. Invariant: with training=False,
+the result of a unit depends on that unit alone, to the bit, whatever else is in the batch (see `padding`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Finds the tails of a prior and fixes them to it, so that TFC does not search again.
+"""Finds tails and quantization offsets of a prior by searches that end.
 
-TFC (tensorflow_compression/python/distributions/helpers.py) asks a distribution for its quantile. Where it
-has none (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may never end; a search of
-`tail_search` takes its place. Only worker processes import this module: it imports TensorFlow.
+TFC (tensorflow_compression/python/distributions/helpers.py) asks a distribution for its quantile. Where that
+is missing (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may never end; a search of
+`tail_search` replaces it. Tails are then fixed to the prior, so that TFC does not search again.
 """
 
 from __future__ import annotations

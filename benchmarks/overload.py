@@ -208,7 +208,7 @@ async def heed(target: str, load: Load, callers: int, seconds: float) -> Heeded:
 def heed_table(heeded: dict[tuple[str, int], list[Heeded]], found: dict[str, dict[float, Outcome]]) -> str:
     """What callers came to who come again when they are told to."""
     rows = [
-        "Callers who come again when they are told to, up to four times, each with one call at a time:",
+        "Callers that retry when they are told to, up to four times, each with one call in flight:",
         "",
         "| call | callers | answered/s | of capacity | p50 ms | p99 ms | gave up/s |",
         "|---|---|---|---|---|---|---|",

@@ -2,13 +2,13 @@
 
     python examples/encoder.py [--server HOST:PORT] [--steps 300]
 
-A matrix maps vectors of 8 correlated numbers to a bottleneck, whose bits entropyd estimates, and another matrix maps
-it back. Training minimises bits + 12 * squared error, per vector. The server returns the gradient of the bits with
-respect to the bottleneck (`gradient=True`); this program applies the chain rule through the matrices. It needs no
-TensorFlow and no automatic differentiation.
+A matrix maps vectors of 8 correlated numbers to a bottleneck, whose bits entropyd estimates, and another
+matrix maps it back. Training minimises bits + 12 * squared error, per vector. The server returns the gradient
+of the bits with respect to the bottleneck (`gradient=True`); this program applies the chain rule through the
+matrices. It needs no TensorFlow and no automatic differentiation.
 
-Every 100 steps the prior is fitted again to the encoder's current output. At the end held-out vectors are coded, and
-the lengths of their bit strings are compared with the estimated bits.
+Every 100 steps the prior is fitted again to the encoder's current output. At the end held-out vectors are
+coded, and the lengths of their bit strings are compared with the estimated bits.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python examples/photos.py --output demo-output [--server HOST:PORT] [--step 16]
 
-Each photo is split into 8x8 blocks, transformed (DCT of Y, Cb and Cr: 192 coefficients per block) and divided by a
-step. That array is the bottleneck. The server quantizes it, codes it with a Laplace prior per coefficient, fitted on
-three of the photos, and restores it with noise of known variance. The decoder damps that noise and inverts the transform.
+Each photo is split into 8x8 blocks, transformed (DCT of Y, Cb and Cr: 192 coefficients per block) and divided
+by a step. That array is the bottleneck. The server quantizes it, codes it with a Laplace prior per
+coefficient, fitted on three of the photos, and restores it with noise of known variance. The decoder damps
+that noise and inverts the transform.
 
 Without --server it starts a server of its own on a Unix socket, with a store in a temporary folder.
 """

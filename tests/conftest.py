@@ -20,4 +20,4 @@ with mock.patch.dict(os.environ):
     read_where_asked()
     importlib.import_module("grpc")
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.transports"]

@@ -122,7 +122,7 @@ def probe_timeout_s(waited_s: float) -> float:
 
 
 def unanswered(failure: grpc.RpcError) -> bool:
-    """Whether a call passed its deadline, and it was not the server that said so."""
+    """Whether a call passed its deadline without any response of the server."""
     call: Any = failure
     return status_code(failure) == "DEADLINE_EXCEEDED" and _details(call.trailing_metadata() or ()) is None
 

@@ -1,4 +1,4 @@
-"""Modes of new files and folders: nobody may read them who may not read what they are made of."""
+"""Modes of new files and folders, which are at most as permissive as those of their sources."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def make_folders(folder: Path, like: Path) -> None:
     """Makes a folder and its missing parents.
 
     Args:
-      folder: The folder. Nobody may read it who may not read `like`; the same holds for each of its parents
-        and the parent of `like` at the same level.
+      folder: The folder. It is at most as permissive as `like`, and each of its parents as the parent of
+        `like` at that level.
       like: A folder, or a file that becomes a folder.
     """
     if folder.is_dir():
@@ -77,7 +77,7 @@ def _exclusively(path: Path, mode: int) -> int:
 
 
 def _narrowed(mode: int, limits: Sequence[Limit], gid: int | None = None) -> int:
-    """A mode without the permissions that limits do not have; the owner's stay.
+    """A mode without the permissions that limits do not give; the owner keeps all.
 
     Args:
       mode: The mode that is asked for.

@@ -1,7 +1,7 @@
 """Output files.
 
-Invariant: a regular file appears under its name when it is complete and on the disk, or not at all, and
-nobody may read it who may not read its sources. Devices, pipes and sockets are written to as they are.
+Invariant: a regular file appears under its name when it is complete and on the disk, or not at all, and is at
+most as readable as its sources. Devices, pipes and sockets are written to as they are.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def open_target(
 
     A regular file is written as a temporary file beside it. That replaces an existing file when it is
     finished, with its mode and, where the process may set it, its owner. A new file has the mode that the
-    umask leaves. Nobody may read either who may not read all of the sources.
+    umask leaves. Either is at most as readable as each of the sources.
 
     Args:
       path: An existing or new file; or a device, pipe or socket, or an open descriptor (/dev/stdout,

@@ -23,7 +23,7 @@ from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
 from entropyd_server.signals import Signals
 from entropyd_server.transport.stalls import Stalls
-from entropyd_server.transport.turns import run
+from entropyd_server.transport.transports import choose
 from entropyd_server.vital import Vital, end_within, prepare_end
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from entropyd_server.settings import Settings
     from entropyd_server.store.model_store import ModelStore
     from entropyd_server.transport.server import Server
+    from entropyd_server.transport.transports import Transport
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def serve(settings: Settings) -> None:
     prepare_end()
     raise_limit()
     try:
-        run(_serve(settings))
+        transport = choose(settings.transport)
+        transport.run(_serve(settings, transport))
     except (StartError, ServerFailedError):
         raise
     except Exception as error:  # in the event loop itself, so that nothing is left to drain
@@ -74,16 +76,16 @@ def serve(settings: Settings) -> None:
         raise ServerFailedError from error
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, transport: Transport) -> None:
     started = time.perf_counter()
     signals = Signals(settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS, _CLOSING_SECONDS)
     vital = Vital(partial(signals.stop_within, _FAILED_SECONDS))
     metrics, call_log = Metrics(version("entropyd")), CallLog()
     status = StatusSource(version("entropyd"), metrics, call_log)
     _serve_pages(settings.metrics_listen, metrics, status, vital)
-    parts = await assemble(settings, metrics, call_log, vital)
+    parts = assemble(settings, transport, metrics, call_log, vital)
     status.services = lambda: parts.health.states
-    probed = await probe_server(settings.health_listen, parts.health, vital)
+    probed = await probe_server(settings.health_listen, transport, parts.health, vital)
     servers = [parts.server] if probed is None else [parts.server, probed]
     await parts.server.start()
     log.info("listening on %s with roles %s", settings.listen, ", ".join(sorted(settings.roles)))
@@ -139,7 +141,7 @@ async def _wait_for_store(store: ModelStore) -> None:
         try:
             return await store.probe()
         except UnavailableError:
-            log.warning("the store does not answer; asking again in %g s", _STORE_RETRY_S)
+            log.warning("the model store cannot be used; trying again in %g s", _STORE_RETRY_S)
             await asyncio.sleep(_STORE_RETRY_S)
 
 

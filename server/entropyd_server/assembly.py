@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
-from grpc_health.v1 import health as health_service
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
-
-from entropyd.v1 import info_pb2, info_pb2_grpc
+from entropyd.contract.errors import UnimplementedError
+from entropyd.v1 import info_pb2
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.roles.base import Shared
 from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.modeling import ModelingRole
-from entropyd_server.rpc.admission import Admission, Gate, connection_share
-from entropyd_server.rpc.boundary import Boundary
-from entropyd_server.rpc.health import Health
+from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
-from entropyd_server.rpc.reflection import Reflection
-from entropyd_server.rpc.unknown import Unknown
+from entropyd_server.rpc.interceptors import intercepted
+from entropyd_server.rpc.interceptors.access_control import AccessControl
+from entropyd_server.rpc.interceptors.admission import Admission, connection_share
+from entropyd_server.rpc.interceptors.readiness import Readiness
+from entropyd_server.rpc.interceptors.reporting import Reporting
+from entropyd_server.rpc.reflection import REFLECTION, Reflection
+from entropyd_server.rpc.servicers import methods_of
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.location import StoreError
 from entropyd_server.store.model_store import ModelStore
-from entropyd_server.transport.server import KEEPALIVE, Server
+from entropyd_server.transport.method import Method
+from entropyd_server.transport.options import KEEPALIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
 
@@ -36,16 +38,17 @@ if TYPE_CHECKING:
     from entropyd_server.observe.call_log import CallLog
     from entropyd_server.observe.tracing import Tracing
     from entropyd_server.roles.base import Role
+    from entropyd_server.rpc.interceptors import Interceptor
     from entropyd_server.settings import Settings
+    from entropyd_server.transport.call import Call
+    from entropyd_server.transport.server import Server
+    from entropyd_server.transport.transports import Transport
     from entropyd_server.vital import Vital
-
-S = TypeVar("S")
 
 # By the names that `--role` takes, in the order in which they start.
 _ROLES: dict[str, Callable[[Shared], Role]] = {"coding": CodingRole, "modeling": ModelingRole}
 
 _INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
-_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 # What a message may have above max_message_bytes: shapes, ids and lengths around the array.
 _ENVELOPE_BYTES = 8 * 1024 * 1024
@@ -72,7 +75,9 @@ class Assembly:
     tracing: Tracing | None
 
 
-async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vital: Vital) -> Assembly:
+def assemble(
+    settings: Settings, transport: Transport, metrics: Metrics, call_log: CallLog, vital: Vital
+) -> Assembly:
     """Builds a server and binds its address; starts nothing.
 
     Raises:
@@ -94,16 +99,17 @@ async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vita
         call_log=call_log,
         tracing=tracing,
         vital=vital,
+        resume=transport.resume(),
         access=protection.access,
         store=store,
         models=models,
     )
     roles = [build(shared) for name, build in _ROLES.items() if name in settings.roles]
     admit = {path: check for role in roles for path, check in role.admit.items()}
-    admission = Admission(shared.access, settings.max_concurrent_calls, admit, metrics.count_stalled)
+    admission = Admission(settings.max_concurrent_calls, admit, metrics.count_stalled)
     health = Health([role.service.full_name for role in roles])
-    server = _server(settings, vital)
-    await _add_services(server, shared, roles, admission, health)
+    server = _server(settings, transport, vital)
+    _add_services(server, shared, roles, admission, health)
     try:
         protection.add_port(server, settings.listen)
     except RuntimeError as error:
@@ -111,7 +117,7 @@ async def assemble(settings: Settings, metrics: Metrics, call_log: CallLog, vita
     return Assembly(server, protection, admission, health, store, roles, tracing)
 
 
-async def probe_server(address: str, health: Health, vital: Vital) -> Server | None:
+async def probe_server(address: str, transport: Transport, health: Health, vital: Vital) -> Server | None:
     """Starts a server for health checks only; returns None without an address.
 
     Raises:
@@ -119,8 +125,8 @@ async def probe_server(address: str, health: Health, vital: Vital) -> Server | N
     """
     if not address:
         return None
-    server = Server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
-    await health.register(server)
+    server = transport.server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
+    server.add(health.methods())
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
@@ -149,12 +155,12 @@ def _store(settings: Settings, limits: Limits) -> ModelStore:
         raise StartError(f"cannot open the store {error} (see --store)") from error
 
 
-def _server(settings: Settings, vital: Vital) -> Server:
+def _server(settings: Settings, transport: Transport, vital: Vital) -> Server:
     message_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
     most_pending_calls = _FULL_CONNECTIONS * settings.max_concurrent_calls
     age_ms = round(min(settings.max_connection_age_seconds * 1000, _NO_END)) or _NO_END
-    return Server(
-        options=[
+    return transport.server(
+        [
             ("grpc.max_receive_message_length", message_bytes),
             ("grpc.max_send_message_length", message_bytes),
             # With it, a second server would silently share the port.
@@ -167,32 +173,38 @@ def _server(settings: Settings, vital: Vital) -> Server:
             ("grpc.max_connection_age_ms", age_ms),
             *KEEPALIVE,
         ],
-        vital=vital,
+        vital,
     )
 
 
-async def _add_services(
+def _add_services(
     server: Server, shared: Shared, roles: list[Role], admission: Admission, health: Health
 ) -> None:
-    boundary = Boundary(shared.metrics, shared.call_log, health.unready)
-    tracing = shared.tracing
-    refuse = boundary.refuse if tracing is None else tracing.enclose_refusal(boundary.refuse)
-    gate = Gate(server, refuse, admission.refusal)
+    """Adds every service, with what surrounds its calls: the first interceptor is the outermost."""
+    tracing = [] if shared.tracing is None else [shared.tracing]
+    reporting = Reporting(shared.metrics, shared.call_log)
+    guards = [AccessControl(shared.access.check), Readiness(health.unready), admission]
 
-    def enclose(servicer: S, service: ServiceDescriptor) -> S:
-        boundary.enclose(servicer, service)
-        return servicer if tracing is None else tracing.enclose(servicer, service)
+    def add(servicer: object, service: ServiceDescriptor, interceptors: Sequence[Interceptor]) -> None:
+        server.add(intercepted(method, interceptors) for method in methods_of(servicer, service))
 
     for role in roles:
-        role.add_servicer(enclose(role.servicer, role.service), gate)
+        add(role.servicer, role.service, [*tracing, reporting, *guards])
     devices = [device for role in roles for device in role.devices]
     info = InfoService(version("entropyd"), sorted(shared.settings.roles), devices, shared.limits)
-    info_pb2_grpc.add_InfoServiceServicer_to_server(enclose(info, _INFO), gate)
+    add(info, _INFO, [*tracing, reporting, *guards])
+    services = [role.service.full_name for role in roles] + [
+        service.full_name for service in (_INFO, HEALTH, REFLECTION)
+    ]
+    add(Reflection(services), REFLECTION, [reporting, *guards])
     # Probes carry no token, and must be answered under any load.
-    await health.register(cast("Server", Gate(server, refuse)))
-    services = [role.service.full_name for role in roles]
-    reflected = [*services, _INFO.full_name, health_service.SERVICE_NAME, reflection.SERVICE_NAME]
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-        boundary.enclose(Reflection(reflected), _REFLECTION), gate
-    )
-    server.add_generic_rpc_handlers([Unknown(refuse)])
+    server.add(health.methods())
+    server.refuse_unknown = intercepted(Method("", "unknown", _none, _refuse), [*tracing, reporting]).open
+
+
+def _refuse(call: Call) -> None:
+    raise UnimplementedError(f"there is no method {call.method}")
+
+
+async def _none(_: object, __: Call) -> None:
+    """Answers calls of unknown methods, which are all refused."""

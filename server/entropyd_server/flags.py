@@ -12,6 +12,7 @@ from platformdirs import user_data_path
 
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
+from entropyd_server.transport.transports import AIO, CORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,13 @@ _FILE = click.Path(path_type=Path)
 # In the order of the help.
 OPTIONS = [
     _option("--listen", "Address for gRPC: HOST:PORT or unix:PATH.", default="127.0.0.1:7070"),
+    _option(
+        "--transport",
+        "How gRPC is served: core is fast, and uses private parts of grpcio; on a version that it was not "
+        "tested with, aio takes its place. aio uses grpc.aio, and costs more per call.",
+        type=click.Choice([CORE, AIO]),
+        default=CORE,
+    ),
     _option(
         "--metrics-listen",
         "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "

@@ -30,6 +30,7 @@ class Settings:
     """The value of every flag; see `entropyd-server --help`."""
 
     listen: str
+    transport: str
     metrics_listen: str
     health_listen: str
     store: str

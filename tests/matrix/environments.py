@@ -85,6 +85,9 @@ def _uv(*arguments: str) -> None:
 
 
 def _outside() -> dict[str, str]:
-    """This process's environment variables without those that belong to its own Python."""
-    own = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "NUMBA_CACHE_DIR"}
+    """This process's environment variables without those that belong to its own Python.
+
+    Python may write bytecode there: TensorFlow would be compiled anew in each worker process.
+    """
+    own = {"PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "NUMBA_CACHE_DIR"}
     return {name: value for name, value in os.environ.items() if name not in own and "PYTEST" not in name}

@@ -86,14 +86,15 @@ def cases(draw: st.DrawFn, *, empty_intervals: bool = False, max_symbols: int = 
 
 
 def encode_integers(
-    tables: CodingTables, row_index: list[int], units: list[list[int]]
+    tables: CodingTables, row_index: list[int], units: list[list[int]], *, unit_stride: int = 0
 ) -> tuple[list[bytes], list[Status], list[int]]:
     """Encodes integers as float64 values with offset 0, which rounding leaves as they are."""
-    return encode_values(tables, row_index, np.array(units, np.float64).reshape(len(units), len(row_index)))
+    values = np.array(units, np.float64).reshape(len(units), unit_stride or len(row_index))
+    return encode_values(tables, row_index, values, unit_stride=unit_stride)
 
 
 def encode_values(
-    tables: CodingTables, row_index: list[int], values: npt.NDArray[np.float64]
+    tables: CodingTables, row_index: list[int], values: npt.NDArray[np.float64], *, unit_stride: int = 0
 ) -> tuple[list[bytes], list[Status], list[int]]:
     """Gives string, status and position per unit."""
     count = len(values)
@@ -104,6 +105,7 @@ def encode_values(
         kernel_input(values),
         kernel_input(np.zeros(len(row_index))),
         kernel_input(np.array(row_index, np.int32)),
+        unit_stride,
         tables.rows,
         tables.bounds,
         tables.precision,
@@ -121,20 +123,25 @@ def encode_values(
 
 
 def decode_integers(
-    tables: CodingTables, row_index: list[int], strings: list[bytes], *, sanity_check: bool = True
+    tables: CodingTables,
+    row_index: list[int],
+    strings: list[bytes],
+    *,
+    sanity_check: bool = True,
+    unit_stride: int = 0,
 ) -> tuple[list[list[int] | None], list[Status], list[int]]:
     """Gives integers (None for a unit that failed), status and position per unit."""
     lengths = np.array([len(string) for string in strings], np.uint32)
-    values = np.empty((len(strings), len(row_index)))
+    values = np.empty((len(strings), unit_stride or len(row_index)))
     statuses, positions = np.zeros(len(strings), np.uint8), np.zeros(len(strings), np.int64)
     decode_units(
         kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
         kernel_input(lengths),
         kernel_input(np.zeros(len(row_index))),
         kernel_input(np.array(row_index, np.int32)),
+        unit_stride,
         tables.rows,
         tables.bounds,
-        tables.buckets,
         tables.hints,
         tables.intervals,
         tables.precision,

@@ -17,7 +17,6 @@ from entropyd.contract.dtypes import BOTTLENECK_DTYPES, element_dtype, widened
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.coding.cost import row_bits
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.lone_decoder import decode_alone
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
@@ -26,6 +25,7 @@ from entropyd_server.kernels.range_encoder import (
     encode_units,
     encoded_capacity,
 )
+from entropyd_server.kernels.single_decoder import decode_single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,10 +188,12 @@ class Codec(ABC):
           status and an empty string; the others are what they would be without it.
 
         Raises:
-          ValueError: The units of `values` do not have the plan's number of symbols.
+          ValueError: The units of `values` do not have the number of symbols of `rows`, or `rows` are those
+            of another number of units.
         """
         if values.shape[1] != rows.symbols:
             raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
+        rows.check_units(len(values))
         values = kernel_input(self.to_compute(values, rows))
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
@@ -207,6 +209,7 @@ class Codec(ABC):
                 values,
                 rows.offsets,
                 rows.row_index,
+                rows.unit_stride,
                 self.tables.rows,
                 self.tables.bounds,
                 self.tables.precision,
@@ -236,16 +239,18 @@ class Codec(ABC):
           would be without it.
 
         Raises:
-          ValueError: `lengths` do not add up to the payload's length.
+          ValueError: `lengths` do not add up to the payload's length, or `rows` are those of another number
+            of units.
         """
         content = kernel_input(np.frombuffer(payload, np.uint8))
         # Most requests have few units, and numpy takes longer to begin than Python to add them up.
         units, payload_bytes = len(lengths), sum(lengths.tolist())
         if payload_bytes != len(content):
             raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
+        rows.check_units(units)
         values = np.empty((units, rows.symbols), self.compute_dtype)
         if units == 1:
-            statuses, positions = self._decode_alone(content, rows, values[0])
+            statuses, positions = self._decode_single(content, rows, values[0])
             return DecodedUnits(self.to_wire(values, rows), statuses, positions)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         decode_units(
@@ -253,9 +258,9 @@ class Codec(ABC):
             kernel_input(lengths),
             rows.offsets,
             rows.row_index,
+            rows.unit_stride,
             self.tables.rows,
             self.tables.bounds,
-            self.tables.buckets,
             self.tables.hints,
             self.tables.intervals,
             self.tables.precision,
@@ -266,14 +271,14 @@ class Codec(ABC):
         )
         return DecodedUnits(self.to_wire(values, rows), statuses, positions)
 
-    def _decode_alone(
+    def _decode_single(
         self, content: npt.NDArray[np.uint8], rows: Rows, values: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Decodes the one unit of `content`; gives statuses and positions.
+        """Decodes the one unit of `content`; returns statuses and positions.
 
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
-        status, position = decode_alone(
+        status, position = decode_single(
             content,
             0,
             len(content),

@@ -55,6 +55,11 @@ class Rows:
         """Converts a symbol's number in its coding unit to its index there."""
         return tuple(int(index) for index in np.unravel_index(position, self.unit_shape))
 
+    def check_units(self, units: int) -> None:
+        """Raises ValueError unless these are the rows of so many units."""
+        if self.unit_stride and len(self.row_index) != units * self.unit_stride:
+            raise ValueError(f"{len(self.row_index)} rows of {self.unit_stride} symbols for {units} units")
+
     def of_units(self, start: int, stop: int) -> Rows:
         """Returns the rows of units [start, stop)."""
         if not self.unit_stride:
@@ -85,7 +90,8 @@ class RowsCache:
     def __init__(self, *, max_shapes: int, max_bytes: int) -> None:
         self._rows: BytesLRU[Shape, Rows] = BytesLRU(max_bytes, max_shapes)
         self._building: set[Shape] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._built = threading.Condition(self._lock)
 
     @property
     def nbytes(self) -> int:
@@ -101,12 +107,11 @@ class RowsCache:
         Threads that want rows while they are built wait for them. `build` is an argument and no attribute,
         because the cache's owner, whose method it is, would be part of a reference cycle.
         """
-        with self._changed:
+        with self._lock:
             while shape in self._building:
-                self._changed.wait()
-            rows = self._rows.get(shape)
-            if rows is not None:
-                return rows
+                self._built.wait()
+            if shape in self._rows:
+                return self._rows[shape]
             self._building.add(shape)
         try:
             rows = build(shape)
@@ -117,8 +122,8 @@ class RowsCache:
         return rows
 
     def _end(self, shape: Shape, rows: Rows | None) -> None:
-        with self._changed:
+        with self._lock:
             if rows is not None:
                 self._rows[shape] = rows
             self._building.remove(shape)
-            self._changed.notify_all()
+            self._built.notify_all()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
+from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 
@@ -34,8 +35,7 @@ ROWS = (
 CDF_OFFSET = (-1, -3, -1, -3, -1, -3)
 TABLES_DIGEST = "f0468a6f989dbc53051997bab7b7daa227c67231c58ace44d1b743f592962089"
 ROW_INDEX = (4, 3, 4, 1, 2, 3, 2, 3, 2, 3, 2, 5)
-# Quantized values of five units, with escapes in the second and the last: four are decoded interleaved, the
-# last alone.
+# Quantized values of five units, with escapes in the second and the last.
 INTEGERS = (
     (0, 1, 0, -1, -1, 0, 0, -2, -1, 3, 0, -1),
     (0, 2, 1, 1000, 0, 0, 0, -2, -77, -1, 1, -2),
@@ -44,6 +44,8 @@ INTEGERS = (
     (-1048575, 2, -1, 1, 0, 2, 0, 2, 0, -1, 0, 4),
 )
 STRINGS = ("a5a47f2b", "ce871c5741d160ef3e", "b996d1", "81c7", "f80000ffffef6d3b4483")
+# Fifteen units are decoded in groups of eight, four and three.
+_COPIES = 3
 
 
 def warm_up() -> None:
@@ -85,13 +87,15 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     payload = bytes.fromhex("".join(STRINGS))
     if encoded.payload != payload:
         yield f"units encode to {encoded.payload.hex()}; expected {payload.hex()}"
+    own = Rows.join([replace(rows, unit_stride=rows.symbols)] * (_COPIES * len(STRINGS)))
     lengths = np.array([len(string) // 2 for string in STRINGS], np.uint32)
     # Kernels are compiled for hints of either width; rows of more than 256 intervals need the larger.
     wide = replace(tables, hints=kernel_input(tables.hints.astype(np.uint16)))
     for each in (codec, _codec(bottleneck_dtype, wide)):
-        together = each.decode(payload, lengths, rows)
-        if not np.array_equal(together.values, expected):
-            yield f"units decode to {together.values.tolist()}; expected {expected.tolist()}"
+        for together in (rows, own):
+            decoded = each.decode(payload * _COPIES, np.tile(lengths, _COPIES), together)
+            if not np.array_equal(decoded.values, np.tile(expected, (_COPIES, 1))):
+                yield f"units decode to {decoded.values.tolist()}; expected {expected.tolist()} repeatedly"
         alone = each.decode(payload[: int(lengths[0])], lengths[:1], rows)
         if not np.array_equal(alone.values, expected[:1]):
             yield f"a unit alone decodes to {alone.values.tolist()}; expected {expected[:1].tolist()}"

@@ -1,5 +1,4 @@
-"""Integer and rounding kernels of the coding plane: flat arrays in, a status per coding unit out.
+"""Compiled kernels: flat arrays in, a status and a position per coding unit out.
 
-Owns nothing but numpy and numba code. It must not know models, requests or errors. Invariant: a kernel
-ends for every input; it never raises, allocates, or reads outside the arrays that it was given.
+Invariant: a kernel ends for every input, raises nothing and touches no memory but its arguments and its own.
 """

@@ -1,7 +1,4 @@
-"""Names for the arrays that kernels take, for readers and type checkers.
-
-Owns these names. It must not be imported at run time: Numba sees the arrays themselves.
-"""
+"""Types of the arrays that kernels take, for type checkers only."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""Keeps compiled kernels in files, and loads those that are whole and up to date.
+"""Stores compiled kernels in files, and loads those that are intact and up to date.
 
-Invariant: machine code that is loaded is, to the byte, what was compiled from the sources that are there now,
-those of inlined steps and constants among them. A folder that is damaged, full or read-only costs time, and
-never a start.
+Invariant: loaded machine code is what was compiled from the sources that are there now, inlined steps and
+constants included. A folder that is damaged, full or read-only costs time and never fails a start.
 
-Numba's own stamp is the file of the entry point alone, so that an update of what it calls would go on running
-the old code from a cache that outlives it, with whatever layout of tables that code knows. As of 0.68 it also
-takes files for whole, and fails where there is no folder that it can write to.
+Numba's own stamp is the file of the entry point, so that code whose callees have changed would be loaded
+again. As of 0.68 Numba also trusts files to be intact, and fails where it finds no folder to write to.
 """
 
 from __future__ import annotations
@@ -34,8 +32,8 @@ log = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
 
 
-def kept(dispatcher: Any) -> Any:
-    """Numba's dispatcher of a function, with what it compiles kept in files."""
+def stored(dispatcher: Any) -> Any:
+    """Makes a dispatcher of Numba store what it compiles in files, and returns it."""
     if not config.DISABLE_JIT:
         dispatcher._cache = _KernelCache(dispatcher.py_func)  # noqa: SLF001 - as `cache=True` does
     return dispatcher
@@ -43,7 +41,7 @@ def kept(dispatcher: Any) -> Any:
 
 @cache
 def _stamp() -> bytes:
-    """Digest of all modules of this package."""
+    """Digests all modules of this package."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -52,9 +50,9 @@ def _stamp() -> bytes:
 
 @cache
 def _folder() -> Path:
-    """Where kernels are kept: NUMBA_CACHE_DIR, or beside the source, or in the user's cache folder.
+    """Finds the folder of the files: NUMBA_CACHE_DIR, or beside the source, or in the user's cache folder.
 
-    Of the last two, the first that can be written to; if neither can, what is beside the source is read.
+    Of the last two, the first that can be written to; if neither can, the one beside the source is read.
     """
     name = _CacheLocator.get_suitable_cache_subpath(__file__)
     if config.CACHE_DIR:
@@ -65,7 +63,7 @@ def _folder() -> Path:
 
 
 def _can_write(folder: Path) -> bool:
-    # One that is not absolute is in the home of a user who has none.
+    # A relative path means a user without a home.
     if not folder.is_absolute():
         return False
     try:
@@ -79,7 +77,7 @@ def _can_write(folder: Path) -> bool:
 @cache
 def _warn_of_damage(folder: Path) -> None:
     log.warning(
-        "compiled kernels in %s are damaged, or of another version: compiling them anew takes about 10 s",
+        "compiled kernels in %s are damaged or of another version; compiling them again takes about 20 s",
         folder,
     )
 
@@ -87,15 +85,15 @@ def _warn_of_damage(folder: Path) -> None:
 @cache
 def _warn_of_folder(folder: Path, cause: str) -> None:
     log.warning(
-        "compiled kernels cannot be kept in %s (%s): every start compiles them, which takes about 10 s; set "
-        "NUMBA_CACHE_DIR to a folder that can be written to",
+        "compiled kernels cannot be stored in %s (%s), so every start compiles them, which takes about 20 s; "
+        "set NUMBA_CACHE_DIR to a writable folder",
         folder,
         cause,
     )
 
 
 class _Locator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
-    """Tells Numba where the kernels of one source line are kept, and what they must have been made from."""
+    """Tells Numba where the files of one kernel are, and of which sources they must be."""
 
     def __init__(self, line: int) -> None:
         self._line = line
@@ -111,7 +109,7 @@ class _Locator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
 
 
 class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
-    """Numba's, without its search for a locator, which fails where nothing can be written."""
+    """Numba's class, without its search for a locator, which fails where nothing can be written."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self._lineno = function.__code__.co_firstlineno
@@ -121,10 +119,10 @@ class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _DigestedFiles(IndexDataCacheFile):  # type: ignore[misc]
-    """Numba's index and data files, each followed by a digest; unpickling ignores what follows.
+    """Numba's index and data files, each followed by a digest, which unpickling ignores.
 
-    The digest of machine code covers the stamp, because Numba writes the index first: where there was no room
-    for the data as well, the file that the index names is an older one.
+    The digest of machine code covers the stamp: Numba writes the index first, and where the disk is full the
+    data file that it names is an older one.
     """
 
     def _load_index(self) -> Any:
@@ -149,7 +147,7 @@ class _DigestedFiles(IndexDataCacheFile):  # type: ignore[misc]
         content = Path(path).read_bytes()
         if self._digest(path, content[:-_DIGEST_BYTES]) != content[-_DIGEST_BYTES:]:
             _warn_of_damage(_folder())
-            raise OSError(f"{path} does not match its digest")  # Numba compiles, as if it were not there
+            raise OSError(f"{path} does not match its digest")  # Numba then compiles, as without a file
 
     def _digest(self, path: str, content: bytes) -> bytes:
         stamp = b"" if path == self._index_path else self._source_stamp

@@ -1,8 +1,7 @@
-"""What all ways of decoding share: fetching tables, reading words, narrowing, searching, escapes, the end.
+"""Steps that decoders share: prefetching, reading words, narrowing, searching, escapes, the end.
 
-Owns the steps of the decoder that `kernels.range_coder` describes, on one string. It must not know how many
-units are decoded together. Invariant: a step touches no memory but its arguments, and ends within the bound
-of `kernels.range_decoder`, whatever the bytes are.
+`kernels.range_coder` describes the state. Invariant: a step ends within the bound of `kernels.range_decoder`,
+whatever the bytes are.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -12,42 +11,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.jit import at, inlined, int64, kernel, prefetch
-from entropyd_server.kernels.range_coder import MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row
+from entropyd_server.kernels.intrinsics import prefetch
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.range_coder import MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Int32s, Uint8s, Uint16s
+    from entropyd_server.kernels.arrays import Hints, Int32s, Records, Uint8s, Uint16s
 
 _LOW_32 = (1 << 32) - 1
-# Steps of linear search before bisection takes over.
-_SHORT_SCAN = 8
-# How early the tables of a symbol are asked for, and the record that says where they are.
+# How early the tables of a symbol are prefetched, and the record that says where they are.
 _TABLES_AHEAD = 8
 _RECORD_AHEAD = 24
+# Cache lines of hints and of likely intervals that are prefetched; most rows have no more.
+_HINT_LINES = (0, 1, 2)
+_INTERVAL_LINES = (0, 1, 2, 3)
 
 
 @inlined
-def fetch_record(row_index: Int32s, symbol: int, records: Int32s) -> int:
-    """Asks for the record of a symbol far ahead; gives where that of a nearer one is, for its tables."""
+def fetch_ahead(
+    row_index: Int32s, symbol: int, records: Int32s, hints: Hints, table: Records | Uint16s, width: int
+) -> None:
+    """Prefetches what the symbols soon after this one need: records, hints and likely intervals.
+
+    `table` has `width` elements per interval.
+    """
     latest = len(row_index) - 1
     prefetch(records, ROW_FIELDS * int64(row_index[at(min(symbol + _RECORD_AHEAD, latest))]), 0)
-    return ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
-
-
-@inlined
-def fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, buckets: Uint16s) -> None:
-    """Asks for what the symbols soon after this one need: their records, bounds and buckets."""
-    row = fetch_record(row_index, symbol, records)
-    bucket, first_bound = int64(records[at(row + Row.BUCKET_START)]), 2 * int64(records[at(row + Row.START)])
-    # Most rows are no longer.
-    for line in (0, 1, 2):
-        prefetch(buckets, bucket, line)
-        prefetch(bounds, first_bound, line)
+    row = ROW_FIELDS * int64(row_index[at(min(symbol + _TABLES_AHEAD, latest))])
+    hint = int64(records[at(row + Row.HINT_START)])
+    likely = width * (int64(records[at(row + Row.START)]) + int64(records[at(row + Row.LIKELY)]))
+    for line in _HINT_LINES:
+        prefetch(hints, hint, line)
+    for line in _INTERVAL_LINES:
+        prefetch(table, likely, line)
 
 
 @inlined
 def load_word(payload: Uint8s, position: int, end: int) -> int:
-    """The 16 bits at `position` of a string that ends at `end`."""
+    """Loads the 16 bits at `position` of a string that ends at `end`, zeros behind it."""
     if position + 1 < end:
         return (int64(payload[at(position)]) << 8) | int64(payload[at(position + 1)])
     if position < end:
@@ -57,7 +58,7 @@ def load_word(payload: Uint8s, position: int, end: int) -> int:
 
 @inlined
 def quotient(ahead: int, size: int, precision: int) -> int:
-    """The cumulative probability q."""
+    """Computes the cumulative probability q."""
     # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
     # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
     low = ((1 << precision) - 1) << 16
@@ -65,26 +66,8 @@ def quotient(ahead: int, size: int, precision: int) -> int:
 
 
 @inlined
-def search(bounds: Uint16s, found: int, escape: int, q: int) -> tuple[int, int]:
-    """Gives the first interval from `found` to `escape` that does not end before q, and where it ends."""
-    last = int64(bounds[at(2 * found + 1)])
-    for _ in range(_SHORT_SCAN):
-        if last >= q:
-            return found, last
-        found += 1
-        last = int64(bounds[at(2 * found + 1)])
-    while found < escape:
-        middle = (found + escape) >> 1
-        if int64(bounds[at(2 * middle + 1)]) >= q:
-            escape = middle
-        else:
-            found = middle + 1
-    return found, int64(bounds[at(2 * found + 1)])
-
-
-@inlined
 def narrow(payload: Uint8s, position: int, end: int, ahead: int, a: int, size: int) -> tuple[int, int, int]:
-    """Takes over the interval [a, a + size); loads a word in any case, and uses it if it is due."""
+    """Narrows to the interval [a, a + size). A word is loaded in any case, and appended if it is due."""
     word = load_word(payload, position, end)
     ahead -= a
     if size <= WORD_SIZE:
@@ -107,7 +90,7 @@ def decode_bit(payload: Uint8s, position: int, end: int, ahead: int, size: int) 
 def decode_escape(
     payload: Uint8s, position: int, end: int, ahead: int, size: int
 ) -> tuple[int, int, int, int]:
-    """Decodes an Elias gamma code and a sign, as a signed magnitude; 0 for a code that no encoder writes."""
+    """Decodes an Elias gamma code and a sign to a signed magnitude; 0 for a code that no encoder writes."""
     zeros = 0
     bit = 0
     while zeros < MAX_GAMMA_BITS:
@@ -127,22 +110,25 @@ def decode_escape(
 
 @inlined
 def escaped_integer(magnitude: int, escape: int) -> int:
-    """The integer, relative to the row, that an escape stands for."""
+    """Returns the integer, relative to the row, that an escape stands for."""
     return magnitude if magnitude < 0 else escape - 1 + magnitude
 
 
 @inlined
-def is_at_end(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> bool:
-    """Says whether an encoder could have ended here (`RangeDecoder::Finalize`).
+def end_status(payload: Uint8s, position: int, end: int, ahead: int, size: int, sanity_check: bool) -> int:
+    """Returns OK or NOT_AT_END after the last symbol (`RangeDecoder::Finalize`).
 
-    All bytes must have been read, and value must be the number that the encoder picks from the interval.
+    An encoder could have ended here if all bytes were read and value is the number that it picks from the
+    interval.
     """
-    if position < end:
-        return False
+    if not sanity_check:
+        return int64(Status.OK)
     value = (load_word(payload, position - 4, end) << 16) | load_word(payload, position - 2, end)
     base = (value - ahead) & _LOW_32
     upper = base + size - 1
     if base == 0 or upper > _LOW_32:
-        return value == 0
-    shift = 24 if (base - 1) >> 24 < upper >> 24 else 16
-    return (((base - 1) >> shift) + 1) << shift == value
+        picked = int64(0)
+    else:
+        shift = 24 if (base - 1) >> 24 < upper >> 24 else 16
+        picked = (((base - 1) >> shift) + 1) << shift
+    return int64(Status.OK if position >= end and value == picked else Status.NOT_AT_END)

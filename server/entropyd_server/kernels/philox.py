@@ -1,9 +1,8 @@
 """TensorFlow's stateless integer generator, without TensorFlow.
 
-Owns the counter-based generator Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
-3", SC 2011) and the way in which `tf.random.stateless_uniform` drives it for int32. It must not know what
-the numbers are for. Invariant: element i depends on the seed, the range and i alone, never on how many
-elements are drawn; TensorFlow promises its values for one version only, so they are fixed here.
+Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as
+`tf.random.stateless_uniform` drives it for int32. Invariant: element i depends on the seed, the range and i,
+never on how many elements are drawn, and does not change, whatever later versions of TensorFlow do.
 
 Sources: `tensorflow/core/lib/random/philox_random.h` (the rounds), `core/kernels/stateless_random_ops.cc`
 (`GenerateKey`: the scrambling of the seed), `core/lib/random/random_distributions.h` (lo + bits % range).
@@ -55,8 +54,8 @@ def stateless_uniform_int32(count: int, seed: tuple[int, int], upper: int) -> np
       upper: Exclusive upper bound, 1 to 2^31 - 1.
 
     Returns:
-      int32 [count], each in [0, upper). Not exactly uniform where `upper` is no power of two: the
-      remainder's bias, below upper / 2^32, is part of what has to be reproduced.
+      int32 [count], each in [0, upper). Where `upper` is no power of two, they have TensorFlow's bias
+      of the remainder, below upper / 2^32.
     """
     scrambled = philox_4x32(_SCRAMBLE_KEY, np.array([[seed[0]], [0], [seed[1]], [0]], np.uint64))[:, 0]
     blocks = -(-count // 4)

@@ -1,10 +1,10 @@
 """Integer rows from densities, as TFC's op `pmf_to_quantized_cdf` makes them.
 
-Reproduces tensorflow_compression/cc/kernels/pmf_to_cdf_kernels.cc, to the bit. The op finds an element's next
-place in its queue by a linear search, which takes a second for a row of 2^15 intervals, and lowers a density
-of 10^5 in some 10^8 steps of 1; here the queue is a heap, and the last that can be lowered takes all steps at
-once. Which of several equal elements comes first depends on libstdc++'s `std::sort` (bits/stl_algo.h and
-bits/stl_heap.h), so `_sort` makes its comparisons in its order.
+Source: tensorflow_compression/cc/kernels/pmf_to_cdf_kernels.cc, reproduced to the bit. The op keeps its queue
+sorted by a linear search, which takes a second for a row of 2^15 intervals, and lowers a density of 10^5 in
+some 10^8 steps of 1. Here the queue is a heap, and the last element that can be lowered takes all steps at
+once. Which of several equal elements comes first depends on libstdc++'s `std::sort` (bits/stl_algo.h,
+bits/stl_heap.h); `_sort` makes the same comparisons in the same order.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -34,7 +34,7 @@ def quantized_cdf(pmf: Float32s, precision: int) -> Int32s:
         below 2^31 / 2^precision in sum.
       precision: 1 to 16.
 
-    Returns:
+    Reorder:
       int32 [intervals + 1], from 0 to 2^precision.
     """
     counts = np.maximum(np.rint(pmf * np.float32(1 << precision)), 1).astype(np.int64)
@@ -48,7 +48,7 @@ def quantized_cdf(pmf: Float32s, precision: int) -> Int32s:
 
 @cache
 def _logarithms() -> Float64s:
-    """Base-2 logarithms of most counts by the C library, as the op's; compiled loops may call another one."""
+    """Tabulates base-2 logarithms by the C library, as the op does; compiled loops may call another one."""
     table = np.array([-math.inf, *(math.log2(count) for count in range(1, 2**17))])
     table.flags.writeable = False
     return table
@@ -61,7 +61,7 @@ def _logarithm(count: int, logarithms: Float64s) -> float:
 
 @inlined
 def _cost(count: int, mass: float, step: int, logarithms: Float64s) -> float:
-    """Bits that the next step costs; below 0 where it saves some."""
+    """Computes the bits that the next step costs; below 0 where it saves some."""
     if step < 0:
         if count <= 1:
             return math.inf
@@ -71,7 +71,7 @@ def _cost(count: int, mass: float, step: int, logarithms: Float64s) -> float:
 
 @kernel
 def _adjust(counts: Int64s, masses: Float64s, excess: int, logarithms: Float64s) -> None:
-    """Takes `excess` from the counts, or adds to them what is missing, 1 at a time where it costs least.
+    """Takes `excess` from the counts, or adds what is missing, 1 at a time where it costs least.
 
     Args:
       counts: int64 [intervals], at least 1, changed.
@@ -88,18 +88,18 @@ def _adjust(counts: Int64s, masses: Float64s, excess: int, logarithms: Float64s)
         queue[i] = i
     _sort(queue, costs)
     # An element comes before those of equal cost that were put in later.
-    turns = np.empty(length, np.int64)
+    order = np.empty(length, np.int64)
     for i in range(length):
-        turns[queue[i]] = i
-    last_turn = length + abs(excess)
-    for turn in range(length, last_turn):
+        order[queue[i]] = i
+    last_step = length + abs(excess)
+    for time in range(length, last_step):
         first = queue[0]
         if costs[queue[1]] == math.inf and (length < 3 or costs[queue[2]] == math.inf):
-            counts[first] -= last_turn - turn
+            counts[first] -= last_step - time
             return
         counts[first] += step
         cost = costs[first] = _cost(counts[first], masses[first], step, logarithms)
-        turns[first] = turn
+        order[first] = time
         hole = 0
         while True:
             child = 2 * hole + 1
@@ -107,7 +107,7 @@ def _adjust(counts: Int64s, masses: Float64s, excess: int, logarithms: Float64s)
                 break
             if child + 1 < length:
                 one, other = queue[child], queue[child + 1]
-                if costs[other] < costs[one] or (costs[other] == costs[one] and turns[other] < turns[one]):
+                if costs[other] < costs[one] or (costs[other] == costs[one] and order[other] < order[one]):
                     child += 1
             if costs[queue[child]] > cost:
                 break

@@ -51,19 +51,15 @@ class Row(IntEnum):
     """Index within the row of its last interval, the escape symbol."""
     CDF_OFFSET = 2
     """The integer that interval 0 stands for."""
-    BUCKET_START = 3
-    """Position in `buckets` of the row's first bucket."""
-    BUCKET_SHIFT = 4
-    """Base-2 logarithm of the cumulative probabilities per bucket."""
-    HINT_START = 5
+    HINT_START = 3
     """Position in `hints` of the row's first hint."""
-    HINT_SHIFT = 6
+    HINT_SHIFT = 4
     """64 less the base-2 logarithm of the number of the row's hints."""
-    LIKELY = 7
-    """Index within the row of the first of those intervals that are fetched early."""
+    LIKELY = 5
+    """Index within the row of the first of those intervals that are prefetched."""
 
 
-# Two records share a 64-byte cache line.
+# A power of two, so that records do not straddle cache lines.
 ROW_FIELDS = 8
 
 # An escape magnitude has at most this many bits, as in TFC, whose loop over int32 does not end beyond.

@@ -1,9 +1,7 @@
-"""Range decoding as a Numba kernel: bit strings to coding units.
+"""Range decoding: bit strings to coding units.
 
-Owns the decoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
-shapes or requests. Invariant: for every byte string the kernel ends within the bound below, touches no
-memory but its arguments and its own, and leaves one status per coding unit; a unit that fails changes no
-value of another.
+`kernels.range_coder` describes the bit stream. Invariant: for every byte string the kernel ends within the
+bound below and leaves one status per coding unit; a unit that fails changes no value of another.
 
 Bound. A symbol takes one step for its interval and, if that is the escape, at most MAX_GAMMA_BITS zeros, as
 many bits again less one, and a sign: at most 61 steps in all, whatever the bytes are. The search for an
@@ -19,11 +17,9 @@ which is
 so one exact division gives the cumulative probability q that the row is searched for. As ahead < size,
 q < 2^p, and the search ends inside the row.
 
-Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. For a unit
-alone `kernels.lone_decoder` takes the division out of that chain. Units of a batch share the plan, so
-several of them are decoded symbol by symbol: their chains overlap, and a row is read once for all. Three or
-four keep their state in registers (`kernels.quad_decoder`); more of them are decoded in lockstep
-(`kernels.lockstep_decoder`).
+Speed. Each symbol waits for the one before: division, two table reads, a product, some 36 cycles. For a
+single unit `kernels.single_decoder` takes the division out of that chain; the chains of several units overlap
+in `kernels.interleaved_decoder`.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -33,11 +29,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from entropyd_server.kernels.interleaved_decoder import GROUPS, decode_interleaved
 from entropyd_server.kernels.jit import int64, kernel
-from entropyd_server.kernels.lockstep_decoder import LANES, MIN_LANES, decode_lockstep
-from entropyd_server.kernels.lone_decoder import decode_alone
-from entropyd_server.kernels.quad_decoder import MIN_QUAD, QUAD, decode_quad
 from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.single_decoder import decode_single
 
 if TYPE_CHECKING:
     from entropyd_server.kernels.arrays import (
@@ -58,9 +53,9 @@ def decode_units(
     lengths: Uint32s,
     offsets: Floats,
     row_index: Int32s,
+    unit_stride: int,
     rows: Int32s,
     bounds: Uint16s,
-    buckets: Uint16s,
     hints: Hints,
     intervals: Records,
     precision: int,
@@ -76,75 +71,67 @@ def decode_units(
     Args:
       payload: uint8 [bytes], at least the sum of `lengths`.
       lengths: uint32 [units].
-      offsets: float32 or float64 [symbols], quantization offsets.
-      row_index: int32 [symbols], row of every symbol.
+      offsets: float32 or float64, quantization offset of every symbol: [symbols] for all units, or
+        [units * symbols].
+      row_index: int32, as long: row of every symbol. It must be below the number of rows.
+      unit_stride: 0 if all units share `offsets` and `row_index`, else `symbols`.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
-      buckets: uint16 [...], where to begin the search of a row.
       hints: uint8 or uint16 [...], where an interval is looked for first.
-      intervals: `lone_decoder.INTERVAL` [intervals].
+      intervals: `single_decoder.INTERVAL` [intervals].
       precision: 1 to 16.
       sanity_check: Whether a unit must end as an encoder would have ended it.
       values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
       statuses: uint8 [units], written: a Status.
       positions: int64 [units], written: first element that failed; -1 if none did or the end is wrong.
     """
-    units = len(lengths)
+    units, symbols = values.shape
     records = rows.reshape(-1)
     begin = int64(0)
     unit = 0
     while unit < units:
-        lanes = min(units - unit, LANES)
-        if lanes < MIN_QUAD:
+        lanes = units - unit
+        if lanes >= GROUPS[0] and not unit_stride:
+            lanes = GROUPS[0]
+        elif lanes >= GROUPS[2]:
+            lanes = min(lanes, GROUPS[1])
+        else:
             lanes = 1
+        own = unit * unit_stride
+        unit_offsets = offsets[own : len(offsets)]
+        unit_rows = row_index[own : len(row_index)]
+        if lanes == 1:
             end = begin + int64(lengths[unit])
-            status, position = decode_alone(
+            statuses[unit], positions[unit] = decode_single(
                 payload,
                 begin,
                 end,
-                offsets,
-                row_index,
+                unit_offsets[:symbols],
+                unit_rows[:symbols],
                 rows,
                 hints,
                 intervals,
                 sanity_check,
                 values[unit],
             )
-            statuses[unit], positions[unit] = status, position
-        elif lanes < MIN_LANES:
-            lanes = min(lanes, QUAD)
-            group = slice(unit, unit + lanes)
-            decode_quad(
-                payload,
-                begin,
-                lengths[group],
-                offsets,
-                row_index,
-                records,
-                bounds,
-                buckets,
-                precision,
-                sanity_check,
-                values[group],
-                statuses[group],
-                positions[group],
-            )
         else:
-            group = slice(unit, unit + lanes)
-            decode_lockstep(
+            together = slice(unit, unit + lanes)
+            decode_interleaved(
                 payload,
                 begin,
-                lengths[group],
-                offsets,
-                row_index,
+                lengths[together],
+                unit_offsets,
+                unit_rows,
+                unit_stride,
                 records,
                 bounds,
-                buckets,
+                hints,
+                intervals,
                 precision,
                 sanity_check,
-                values[group],
-                statuses[group],
-                positions[group],
+                values[together],
+                statuses[together],
+                positions[together],
             )
         for decoded in range(unit, unit + lanes):
             begin += int64(lengths[decoded])

@@ -1,16 +1,15 @@
-"""Range encoding as a Numba kernel: coding units to bit strings.
+"""Range encoding: coding units to bit strings.
 
-Owns the encoder's half of the bit stream that `kernels.range_coder` describes. It must not know models,
-shapes or requests. Invariant: for every array of values the kernel ends, touches no memory but its
-arguments and its own, and leaves one status per coding unit; a unit that fails changes no byte of another.
+`kernels.range_coder` describes the bit stream. Invariant: each coding unit gets one status; a unit that fails
+changes no byte of another.
 
 Bounds. At most one word (16 bits) for an interval and, with the escape of 2 * 30 + 1 bits at most,
 MAX_SYMBOL_BYTES per symbol. All state is int64: base below 2^49, size * upper at most 2^48.
 
 Speed. Coding is a chain through `size`, some eight cycles per symbol that nothing can overtake. Rounding a
 value and finding its interval does not depend on that chain, so the loop does it LOOKAHEAD symbols early: the
-processor then fills the chain's gaps with it. The interval's bounds are only asked for then, and its row's
-record as long before that: where a processor waits for a line of the tables, it cannot look further ahead.
+processor then fills the chain's gaps with it. It prefetches the interval's bounds at that time, and the row's
+record as long before: a processor that waits for a line of the tables cannot look further ahead.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.jit import at, inlined, int64, kernel, load, prefetch
+from entropyd_server.kernels.intrinsics import load, prefetch
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import (
     FULL_SIZE,
     MAX_GAMMA_BITS,
@@ -54,7 +54,7 @@ _SPECIAL = -1
 
 
 def encoded_capacity(symbols: int) -> int:
-    """Payload bytes with which `encode_units` can always finish `symbols` symbols of one or more units."""
+    """Computes the payload bytes with which `encode_units` can always finish `symbols` symbols."""
     return PAYLOAD_GUARD_BYTES + MAX_SYMBOL_BYTES * (symbols + BLOCK_SYMBOLS) + PAYLOAD_SLACK_BYTES
 
 
@@ -95,7 +95,7 @@ def _carry(payload: Uint8s, end: int) -> None:
 def _encode_interval(
     payload: Uint8s, base: int, size: int, end: int, lower: int, upper: int, precision: int
 ) -> tuple[int, int, int]:
-    """Narrows the interval by one symbol; a word is stored in any case, and kept if it was due."""
+    """Narrows the interval by one symbol. A word is stored in any case, and kept if it was due."""
     a = (size * lower) >> precision
     size = ((size * upper) >> precision) - a
     base += a
@@ -126,7 +126,7 @@ def _encode_escape(
 
 @inlined
 def _finish(payload: Uint8s, base: int, size: int, end: int) -> int:
-    """Stores the shortest bytes that name a number in the interval, zeros implied; gives their end."""
+    """Stores the shortest bytes that name a number in the interval, zeros implied; returns their end."""
     window = base & _LOW_32
     _store_word(payload, end - 2, base >> 32)
     if window + size > FULL_SIZE:
@@ -151,13 +151,13 @@ def _finish(payload: Uint8s, base: int, size: int, end: int) -> int:
 
 @inlined
 def _pair_of(bounds: Uint16s, interval: int) -> int:
-    """First and last cumulative probability of an interval, in one number: first + last * 2^16."""
+    """Loads first and last cumulative probability of an interval as one number, first + last * 2^16."""
     return int64(bounds[at(2 * interval)]) | int64(bounds[at(2 * interval + 1)]) << 16
 
 
 @inlined
 def _find(rounded: float, records: Int32s, row_index: int) -> int:
-    """Gives the interval of a rounded value, or _SPECIAL if that is not all there is to it."""
+    """Returns the interval of a rounded value; _SPECIAL for an escape and for what cannot be encoded."""
     row = ROW_FIELDS * int64(row_index)
     # False for NaN as well; the conversion below is defined only inside.
     if not abs(rounded) < _LIMIT:
@@ -171,7 +171,7 @@ def _find(rounded: float, records: Int32s, row_index: int) -> int:
 
 @inlined
 def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, interval: int) -> None:
-    """Asks for the bounds of an interval that was found, and for a record of a row that comes later still."""
+    """Prefetches the bounds of an interval that was found, and the record of a row that comes later still."""
     prefetch(bounds, 2 * interval, 0)
     later = at(min(symbol + 2 * LOOKAHEAD, len(row_index) - 1))
     prefetch(records, ROW_FIELDS * int64(row_index[later]), 0)
@@ -189,7 +189,7 @@ def _encode_special(
     size: int,
     end: int,
 ) -> tuple[int, int, int, int]:
-    """Encodes an escape; for what cannot be encoded, gives the status and leaves the state as it is."""
+    """Encodes an escape; for what cannot be encoded, returns the status and leaves the state as it is."""
     if not abs(rounded) < _LIMIT:
         status = Status.OUT_OF_RANGE if np.isfinite(rounded) else Status.NOT_FINITE
         return int64(status), base, size, end
@@ -209,7 +209,7 @@ def _encode_special(
 def _first_empty(
     values: Floats, offsets: Floats, row_index: Int32s, records: Int32s, bounds: Uint16s, start: int
 ) -> int:
-    """Gives the first symbol from `start` on whose interval is empty; there is one."""
+    """Returns the first symbol from `start` on whose interval is empty; there is one."""
     first = start
     for symbol in range(start, len(values)):
         rounded = np.rint(load(values, symbol) - offsets[symbol])
@@ -224,10 +224,11 @@ def _first_empty(
 
 
 @kernel
-def encode_units(
+def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this function
     values: Floats,
     offsets: Floats,
     row_index: Int32s,
+    unit_stride: int,
     rows: Int32s,
     bounds: Uint16s,
     precision: int,
@@ -243,8 +244,9 @@ def encode_units(
 
     Args:
       values: float32 or float64 [units, symbols], at any address.
-      offsets: Same dtype [symbols], quantization offsets.
-      row_index: int32 [symbols], row of every symbol.
+      offsets: Same dtype, quantization offset of every symbol: [symbols] for all units, or [units * symbols].
+      row_index: int32, as long: row of every symbol. It must be below the number of rows.
+      unit_stride: 0 if all units share `offsets` and `row_index`, else `symbols`.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       precision: 1 to 16.
@@ -255,9 +257,10 @@ def encode_units(
       positions: int64 [units], written: first element that failed, else -1.
 
     Returns:
-      (next_unit, end, escapes): the first unit not yet encoded, which is `units` unless the payload was too
-      short for it; the end of the last string; symbols that were escaped in units that did not fail.
-      A payload of `encoded_capacity(symbols)` bytes always holds one more unit.
+      next_unit: The first unit not encoded: `units`, unless the payload was too short. One of
+        `encoded_capacity(symbols)` bytes always holds one more unit.
+      end: Where the last string ends.
+      escapes: Symbols that were escaped in units that did not fail.
     """
     units, symbols = values.shape
     records = rows.reshape(-1)
@@ -266,12 +269,14 @@ def encode_units(
     escapes = 0
     for unit in range(first_unit, units):
         unit_values = values[unit]
+        own = slice(unit * unit_stride, unit * unit_stride + symbols)
+        unit_offsets, unit_rows = offsets[own], row_index[own]
         begin = end
         base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
         status, position, escaped = int64(Status.OK), int64(-1), 0
         for symbol in range(min(LOOKAHEAD, symbols)):
-            rounded = np.rint(load(unit_values, symbol) - offsets[symbol])
-            lookahead[symbol] = _find(rounded, records, row_index[symbol])
+            rounded = np.rint(load(unit_values, symbol) - unit_offsets[symbol])
+            lookahead[symbol] = _find(rounded, records, unit_rows[symbol])
         block = 0
         while block < symbols and status == Status.OK:
             if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
@@ -281,8 +286,10 @@ def encode_units(
                 interval = lookahead[at(symbol & (LOOKAHEAD - 1))]
                 # Behind the last symbol this repeats it, into a place that is not read any more.
                 later = at(min(symbol + LOOKAHEAD, symbols - 1))
-                found = _find(np.rint(load(unit_values, later) - offsets[later]), records, row_index[later])
-                _fetch_ahead(row_index, symbol, records, bounds, found)
+                found = _find(
+                    np.rint(load(unit_values, later) - unit_offsets[later]), records, unit_rows[later]
+                )
+                _fetch_ahead(unit_rows, symbol, records, bounds, found)
                 lookahead[at(symbol & (LOOKAHEAD - 1))] = found
                 if interval != _SPECIAL:
                     pair = _pair_of(bounds, interval)
@@ -291,8 +298,8 @@ def encode_units(
                     continue
                 if size == 0:
                     break
-                rounded = np.rint(load(unit_values, symbol) - offsets[symbol])
-                row = ROW_FIELDS * int64(row_index[symbol])
+                rounded = np.rint(load(unit_values, symbol) - unit_offsets[symbol])
+                row = ROW_FIELDS * int64(unit_rows[symbol])
                 status, base, size, end = _encode_special(
                     rounded, records, row, bounds, precision, payload, base, size, end
                 )
@@ -303,7 +310,7 @@ def encode_units(
             if size == 0:
                 # An interval of probability zero leaves nothing, and nothing it stays: one test per block.
                 status = int64(Status.ZERO_PROBABILITY)
-                position = _first_empty(unit_values, offsets, row_index, records, bounds, block)
+                position = _first_empty(unit_values, unit_offsets, unit_rows, records, bounds, block)
             block = block_end
         if status == Status.OK:
             # The finish stores three words at most beyond `end`.

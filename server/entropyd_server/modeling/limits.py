@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from entropyd.contract.errors import LimitExceededError
+from entropyd_server.errors import limit_exceeded
 
 if TYPE_CHECKING:
+    from entropyd.contract.errors import LimitExceededError
     from entropyd_server.modeling.process import WorkerProcess
 
 TIME_LIMIT = "time_limit"
@@ -54,14 +55,8 @@ class WorkLimits:
         end, resident_bytes = clock() + self.max_seconds, process.resident_bytes
         while clock() < end:
             if process.resident_bytes - resident_bytes > self.max_memory_bytes:
-                limit = self.max_memory_bytes
-                message = f"{work.doing} took more than the server's max_build_memory_bytes of {limit}"
-                return MEMORY_LIMIT, _limit_exceeded(message, "max_build_memory_bytes", limit)
+                found = f"{work.doing} took more than"
+                return MEMORY_LIMIT, limit_exceeded(found, "max_build_memory_bytes", self.max_memory_bytes)
             await asyncio.sleep(min(_MEMORY_POLL_SECONDS, max(end - clock(), 0)))
-        limit_s = f"max_build_seconds of {self.max_seconds:g}"
-        message = f"{work.doing} took longer than the server's {limit_s}: {work.slow_because}"
-        return TIME_LIMIT, _limit_exceeded(message, "max_build_seconds", self.max_seconds)
-
-
-def _limit_exceeded(message: str, limit: str, value: float) -> LimitExceededError:
-    return LimitExceededError(message, metadata={"limit": limit, "value": f"{value:.12g}"})
+        found, cause = f"{work.doing} took longer than", f": {work.slow_because}"
+        return TIME_LIMIT, limit_exceeded(found, "max_build_seconds", self.max_seconds, cause)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("entropyd_server.calls")
 
-REQUEST_ID_KEY = "entropyd-request-id"
-_REQUEST_ID_KEYS = (REQUEST_ID_KEY, "x-request-id")
+_REQUEST_ID_KEYS = ("entropyd-request-id", "x-request-id")
 _MODEL_KEY = "entropyd-model"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")

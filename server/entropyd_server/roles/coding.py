@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.v1 import coding_pb2
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.coding import self_test
 from entropyd_server.coding.operations import COMPRESS, DECOMPRESS
@@ -13,7 +13,6 @@ from entropyd_server.malloc import keep_freed_memory
 from entropyd_server.observe.batch_metrics import BatchMetrics
 from entropyd_server.roles.base import Role
 from entropyd_server.rpc.coding_service import CodingService
-from entropyd_server.transport.turns import current_loop
 
 if TYPE_CHECKING:
     from entropyd_server.batching.queue import Operation
@@ -28,7 +27,6 @@ class CodingRole(Role):
     """A batcher that runs kernels on threads, behind CodingService."""
 
     service = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
-    add_servicer = staticmethod(coding_pb2_grpc.add_CodingServiceServicer_to_server)
 
     def __init__(self, shared: Shared) -> None:
         self._batcher = batcher = _batcher(shared)
@@ -62,8 +60,8 @@ def _batcher(shared: Shared) -> Batcher[Any, Any]:
         inline_symbols=_INLINE_SYMBOLS,
         threads=settings.codec_threads,
         observer=shared.observer(BatchMetrics(metrics)),
-        resume=current_loop().resume,
         vital=shared.vital,
+        resume=shared.resume,
     )
     metrics.queue_symbols = lambda: batcher.queue_symbols
     metrics.batching_stalled_seconds = lambda: batcher.stalled_s

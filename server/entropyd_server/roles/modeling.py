@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from entropyd.v1 import model_pb2, model_pb2_grpc
+from entropyd.v1 import model_pb2
 from entropyd_server.modeling.fitter import Fitter
 from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.perturber import Perturber
@@ -31,7 +31,6 @@ class ModelingRole(Role):
     """A pool of worker processes, one per device and some that build tables, behind ModelService."""
 
     service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
-    add_servicer = staticmethod(model_pb2_grpc.add_ModelServiceServicer_to_server)
 
     def __init__(self, shared: Shared) -> None:
         self._vital = shared.vital

@@ -1,25 +1,23 @@
-"""Reflection: which services there are, told to tools like grpcurl.
-
-Owns nothing: it answers as grpcio-reflection does, which yields what our transport has servicers write.
-"""
+"""Reflection: tells tools like grpcurl which services there are."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from grpc_reflection.v1alpha import reflection_pb2
-
     from entropyd_server.transport.call import Call
+
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
 class Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package carries no types
-    """The published protocol, for services by their full names."""
+    """grpcio-reflection's servicer, which yields responses, on a transport to which servicers write them."""
 
     async def ServerReflectionInfo(  # noqa: N802 - gRPC's name
         self, requests: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: Call

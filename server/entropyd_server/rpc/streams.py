@@ -1,8 +1,7 @@
-"""Answering the messages of a stream as they are ready.
+"""Answers the messages of a stream, several at a time, as their responses are ready.
 
-Owns how many messages of one stream are worked on at a time. It must not know what they ask. Invariant: every
-message is answered once; at most `max_inflight` were read and their answers not yet taken by the transport;
-when the caller leaves, all that is in hand is cancelled.
+Invariants: every message is answered once; at most `max_inflight` messages have been read whose responses the
+transport has not accepted; if the caller leaves, the work on all of them is cancelled.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ async def answer_each(
     write: Callable[[A], Awaitable[None]],
     max_inflight: int,
 ) -> None:
-    """Writes the answer of each request, in the order in which they are ready.
+    """Writes the response to each request, in the order in which they are ready.
 
-    Workers share the requests: one whose answer is there at once goes on with the next message itself, and
-    where it has to wait, another does. A task for each message would cost more than coding a small array.
+    Tasks share the requests. One whose response is ready at once takes the next message itself; while it
+    waits, another task does. A task for each message would cost more than coding a small array.
 
     Args:
-      requests: The caller's messages, for several tasks to take from; their end is the caller's half-close.
-      answer: Answers one message; what it raises ends the stream.
-      write: Takes an answer; returns when there is room for another.
-      max_inflight: Most messages that are read before an answer is taken.
+      requests: The caller's messages; several tasks may iterate. They end with the caller's half-close.
+      answer: Answers one message; an exception of it ends the stream.
+      write: Sends a response; returns when there is room for another.
+      max_inflight: Most messages that are read before a response is accepted.
     """
     working: set[asyncio.Task[None]] = set()
     ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()

@@ -1,1 +1,1 @@
-"""How calls reach servicers: gRPC's core, driven by a thread that takes turns with the event loop."""
+"""Serves methods over gRPC: on gRPC's core, or on grpc.aio."""

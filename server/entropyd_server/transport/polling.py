@@ -1,41 +1,52 @@
-"""What gRPC's core is told by the environment: which threads read sockets, and what it logs.
+"""Settings of gRPC's core for the whole process: which threads read sockets, and what is logged.
 
-To be called before gRPC is imported, which this module does not do.
+What sets the environment has to run before gRPC is imported, which this module does not do.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-# The least that gRPC's core logs.
+# Environment variable: the least severity that gRPC's core logs.
 _VERBOSITY = "GRPC_VERBOSITY"
-# What gRPC is to try, in the environment; "-" for what it is not to.
+# Environment variable: gRPC's experiments to turn on, and after "-" those to turn off.
 _EXPERIMENTS = "GRPC_EXPERIMENTS"
+_PYTHON_LOG = "grpc._cython.cygrpc"
 
 
 def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Has gRPC read a server's sockets in the thread that asks for events.
+    """Makes gRPC read a server's sockets in the thread that asks for events.
 
-    Its event engine reads them in threads of its own: a small call changes threads some five times then
-    (docs/adr/0010-transport.md). To be called before gRPC is imported.
+    By default its event engine reads them in threads of its own, so that a small call changes threads some
+    five times (docs/adr/0010-transport.md).
 
     Args:
-      environment: Of the process; what it says of gRPC's experiments already is left as it is.
+      environment: The process's; GRPC_EXPERIMENTS is left as it is if it is set.
     """
     environment.setdefault(_EXPERIMENTS, "-event_engine_listener")
 
 
 def keep_strangers_out_of_the_log(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Has gRPC's core log nothing.
+    """Keeps gRPC's core from logging.
 
     It writes a line to standard error for each handshake that fails, each header that it cannot parse, and
-    each GOAWAY with the text in it: before any call is looked at, past the log's handlers, at any rate.
+    each GOAWAY with its text: before the server sees a call, without limit, and past the log's handlers.
 
     Args:
-      environment: Of the process; a GRPC_VERBOSITY in it is left as it is.
+      environment: The process's; GRPC_VERBOSITY is left as it is if it is set.
     """
     environment.setdefault(_VERBOSITY, "NONE")
+
+
+def keep_undecodable_text_out_of_the_log() -> None:
+    """Drops the traceback that gRPC logs for metadata that are not UTF-8, with their value."""
+    logging.getLogger(_PYTHON_LOG).addFilter(_is_no_decoding_error)
+
+
+def _is_no_decoding_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError))

@@ -1,8 +1,8 @@
-"""Ends calls whose callers hold them up.
+"""Ends calls that wait for their callers for too long.
 
-A call is held up if it waits for its caller, to send a message or to take one, and none came through within
-the limit. gRPC's core shows whole messages only, not how much of one has come. Streams that have had messages
-may rest for as long as their caller likes, unless all places are taken.
+A call is stalled if it waits for its caller to send a message or to take one, and none was transferred within
+the limit. gRPC's core shows whole messages only, not how much of one has arrived. A stream that has
+transferred messages may rest for as long as its caller likes, unless the server is full.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import grpc
+from entropyd.contract.errors import DeadlineExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from entropyd_server.transport.call import Call
 
-# Looks within the limit; a call may last longer than the limit by one of these parts.
+# Looks within the limit; a call may exceed the limit by the time between two looks.
 _LOOKS = 4
 
 
 class Stalls:
-    """Finds calls that are held up, by looking at them again and again.
+    """Finds stalled calls by looking at them periodically.
 
     Args:
       limit_s: Seconds without a message.
@@ -32,7 +32,7 @@ class Stalls:
     def __init__(self, limit_s: float, count: Callable[[], None]) -> None:
         self._limit_s = limit_s
         self._count = count
-        # How many messages of each call there were, and how many looks ago that was new.
+        # The number of messages of each call, and since how many looks it has not changed.
         self._seen: dict[Call, tuple[int, int]] = {}
 
     def look(self, calls: Iterable[Call], *, crowded: bool) -> Iterator[Call]:
@@ -40,10 +40,10 @@ class Stalls:
 
         Args:
           calls: The calls that have not ended.
-          crowded: Whether resting streams are to go.
+          crowded: Whether to end resting streams too.
 
         Yields:
-          Those that are to be ended.
+          Calls to end.
         """
         seen, self._seen = self._seen, {}
         for call in calls:
@@ -54,7 +54,7 @@ class Stalls:
                 yield call
 
     async def watch(self, calls: Iterable[Call], crowded: Callable[[], bool]) -> None:
-        """Ends calls that are held up, for as long as it is awaited."""
+        """Ends stalled calls until it is cancelled."""
         while True:
             await asyncio.sleep(self._limit_s / _LOOKS)
             for call in list(self.look(calls, crowded=crowded())):
@@ -62,12 +62,8 @@ class Stalls:
 
     def _end(self, call: Call) -> None:
         self._count()
+        what = f"no message came through within {self._limit_s:g} s"
         if call.owed:
-            call.break_off(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"no message came through within {self._limit_s:g} s"
-            )
+            call.break_off(DeadlineExceededError(what))
         else:
-            call.break_off(
-                grpc.StatusCode.UNAVAILABLE,
-                f"no message came through within {self._limit_s:g} s, and other calls need the place",
-            )
+            call.break_off(UnavailableError(f"{what}, and other calls need the place"))

@@ -1,11 +1,10 @@
-"""An event loop that other threads take turns with.
+"""An event loop whose thread can be stood in for by other threads, one at a time.
 
-Owns who runs at a time, and what goes on in a turn. Invariants: the loop and whoever is in a turn never run
-together; what becomes ready in a turn goes on in that turn, in order; whoever ends a turn has its next one
-after whoever waits.
+Invariants: the loop and a thread in a turn never run together; what becomes ready in a turn runs in that
+turn, in order; a thread that ends a turn gets its next one after all that are waiting.
 
-asyncio has other threads leave a callback and wake the loop through a socket. Two changes of threads cost
-more than coding a small array does. In a turn, a thread runs the callbacks itself.
+asyncio lets other threads leave a callback and wake the loop through a socket. Two switches of threads cost
+more than coding a small array. In a turn, a thread runs the callbacks itself.
 """
 
 from __future__ import annotations
@@ -22,16 +21,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A turn ends after this many callbacks, so that none that calls itself again keeps the others waiting.
+# Most callbacks of a turn, so that one that schedules itself again does not block the others.
 _MOST_CALLBACKS = 500
 
 
 class TurnLoop(asyncio.SelectorEventLoop):
-    """An event loop that is in its own turn, but for when it waits.
+    """An event loop that runs in a turn of its own, except while it waits.
 
     Attributes:
-      turn: A context manager for other threads. Within it, a thread may use whatever belongs to the loop, as
-        a callback of the loop does.
+      turn: A context manager for other threads. Within it, a thread may do what a callback of the loop may.
     """
 
     def __init__(self) -> None:
@@ -39,7 +37,7 @@ class TurnLoop(asyncio.SelectorEventLoop):
         self.turn = _Turn(self, lock)
         self._lock = lock
         super().__init__(_Selector(lock))
-        # In debug mode, asyncio takes a thread in its turn for one that has no business with the loop.
+        # In debug mode, asyncio refuses calls from a thread that is not the loop's.
         self.set_debug(False)
 
     def run_forever(self) -> None:
@@ -50,13 +48,13 @@ class TurnLoop(asyncio.SelectorEventLoop):
         finally:
             self._lock.release()
 
-    def call_at(  # type: ignore[override]  # the types of `args` are the base class's concern
+    def call_at(  # type: ignore[override]  # the types of `args` are as in the base class
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See base class."""
         handle = super().call_at(when, callback, *args, context=context)
         if self.turn.taken:
-            self.wake()  # it would wait for the timers that it knew of
+            self.wake()  # it waits for the timers that it knew of
         return handle
 
     def stop(self) -> None:
@@ -82,7 +80,7 @@ class TurnLoop(asyncio.SelectorEventLoop):
         self.wake()
 
     def wake(self) -> None:
-        """Has the loop look again for what is to do."""
+        """Makes the loop look for work again."""
         self.call_soon_threadsafe(_nothing)
 
 
@@ -109,9 +107,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class _FairLock:
-    """A lock that goes to whoever waits, and not at once to whoever gave it back.
+    """A lock that goes to a waiting thread rather than back to the one that releases it.
 
-    Whoever waits for the lock holds `_next`; the others, and whoever had it last, wait behind.
+    The thread that is next in line holds `_next`; the others wait for that.
     """
 
     def __init__(self) -> None:
@@ -147,7 +145,7 @@ class _Turn:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Ends the loop's turn for as long as it waits."""
+    """Ends the loop's turn while it waits."""
 
     def __init__(self, lock: _FairLock) -> None:
         super().__init__()
@@ -160,7 +158,7 @@ class _Selector(selectors.DefaultSelector):
             super().select(timeout)
         finally:
             self._turns.acquire()
-        # Once more, in our turn: what was found outside of it may belong to nobody any more, or to another.
+        # Again, in this turn: descriptors that were ready outside of it may have been closed or reused since.
         return super().select(0)
 
 
@@ -169,7 +167,7 @@ def _nothing() -> None:
 
 
 async def _end_rest(loop: TurnLoop) -> None:
-    """Ends what was begun and not waited for."""
+    """Ends the tasks that are left, and asyncio's own."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
 from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork, Strings
-from tests.unit.server.coding.test_codec import codec_of
+from entropyd_server.coding.rows import Rows
+from entropyd_server.kernels.jit import kernel_input
+from tests.unit.server.coding.test_codec import ROWS, codec_of
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -31,19 +33,33 @@ def units(seed: int, count: int, symbols: int, dtype: np.dtype[Any]) -> Any:
     return values.astype(dtype)
 
 
+def own_rows(seed: int, count: int, like: Rows) -> Rows:
+    """Rows and offsets that differ from unit to unit."""
+    rng = np.random.default_rng(seed)
+    row_index = rng.integers(0, len(ROWS), count * like.symbols).astype(np.int32)
+    offsets = rng.normal(0, 1, count * like.symbols).astype(like.offsets.dtype)
+    return Rows(like.unit_shape, kernel_input(row_index), kernel_input(offsets), like.symbols)
+
+
 @pytest.mark.parametrize("bottleneck_dtype", DTYPES)
 @given(
     broadcast_shape=st.tuples(st.integers(0, 4), st.integers(1, 5)),
-    callers=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 9)), min_size=1, max_size=6),
+    callers=st.lists(
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 9), st.booleans()), min_size=1, max_size=6
+    ),
     damage=st.randoms(use_true_random=False),
 )
 def test_strings_of_several_callers_decode_as_each_caller_s_alone(
-    bottleneck_dtype: str, broadcast_shape: tuple[int, int], callers: list[tuple[int, int]], damage: Any
+    bottleneck_dtype: str,
+    broadcast_shape: tuple[int, int],
+    callers: list[tuple[int, int, bool]],
+    damage: Any,
 ) -> None:
     codec = codec_of(bottleneck_dtype)
-    unit_rows = codec.rows(broadcast_shape)
+    shared = codec.rows(broadcast_shape)
     parts = []
-    for seed, count in callers:
+    for seed, count, own in callers:
+        unit_rows = own_rows(seed, count, shared) if own else shared
         encoded = codec.encode(units(seed, count, unit_rows.symbols, codec.wire_dtype), unit_rows)
         payload = bytearray(encoded.payload)
         for _ in range(damage.randrange(3) if payload else 0):
@@ -51,7 +67,7 @@ def test_strings_of_several_callers_decode_as_each_caller_s_alone(
         work = DecompressWork(codec, unit_rows, Strings(bytes(payload), encoded.lengths))
         parts.append((work, 0, count))
     together = DECOMPRESS.run(parts)
-    alone = [codec.decode(*work.strings, unit_rows) for work, _, _ in parts]
+    alone = [codec.decode(*work.strings, work.rows) for work, _, _ in parts]
     assert [outcome(decoded) for decoded in together] == [outcome(decoded) for decoded in alone]
 
 

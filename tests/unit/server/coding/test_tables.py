@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.coding.tables import MAX_ROW_INTERVALS, CodingTables
+from entropyd_server.coding.table_checks import MAX_ROW_INTERVALS
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Row
 from tests.support.coding_cases import table_rows, tables_of
 
@@ -28,7 +29,7 @@ def test_legal_tables_are_kept_as_they_are_and_cannot_be_changed() -> None:
     assert tables.cdf.dtype == tables.cdf_offset.dtype == np.int32
     assert tables.precision == 4
     derived: list[npt.NDArray[Any]]
-    derived = [tables.rows, tables.bounds, tables.buckets, tables.hints, tables.intervals]
+    derived = [tables.rows, tables.bounds, tables.hints, tables.intervals]
     arrays = [tables.cdf, tables.cdf_offset, *derived]
     assert tables.nbytes == sum(array.nbytes for array in arrays)
     for array in arrays:
@@ -63,30 +64,14 @@ def test_copies_of_the_total_belong_to_no_interval() -> None:
 
 
 @given(
-    st.integers(1, 16).flatmap(
-        lambda p: st.lists(table_rows(p, empty_intervals=True), min_size=1, max_size=5)
-    )
-)
-def test_a_bucket_knows_the_interval_of_its_first_probability(rows: list[tuple[list[int], int]]) -> None:
-    tables = tables_of(rows[0][0][-1].bit_length() - 1, rows)
-    record_end = np.append(tables.rows[1:, Row.BUCKET_START], len(tables.buckets))
-    for (cumulative, cdf_offset), record, end in zip(rows, tables.rows, record_end, strict=True):
-        assert record[Row.ESCAPE] == len(cumulative) - 2
-        assert record[Row.CDF_OFFSET] == cdf_offset
-        buckets = tables.buckets[record[Row.BUCKET_START] : end].tolist()
-        assert len(buckets) << record[Row.BUCKET_SHIFT] == 1 << tables.precision
-        for bucket, found in enumerate(buckets):
-            first = bucket << int(record[Row.BUCKET_SHIFT])
-            assert cumulative[found] <= first < cumulative[found + 1]
-
-
-@given(
     st.integers(1, 7).flatmap(lambda p: st.lists(table_rows(p, empty_intervals=True), min_size=1, max_size=5))
 )
 def test_a_hint_is_the_interval_that_holds_most_of_its_part(rows: list[tuple[list[int], int]]) -> None:
     tables = tables_of(rows[0][0][-1].bit_length() - 1, rows)
     ends = np.append(tables.rows[1:, Row.HINT_START], len(tables.hints))
-    for (cumulative, _), record, end in zip(rows, tables.rows, ends, strict=True):
+    for (cumulative, cdf_offset), record, end in zip(rows, tables.rows, ends, strict=True):
+        assert record[Row.ESCAPE] == len(cumulative) - 2
+        assert record[Row.CDF_OFFSET] == cdf_offset
         hints = tables.hints[record[Row.HINT_START] : end].tolist()
         assert len(hints) == 1 << (64 - int(record[Row.HINT_SHIFT]))
         width = (1 << tables.precision) // len(hints)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PACKAGE = Path(entropyd_server.kernels.__file__).parent
-# `_search` is compiled from its own module and from `quotient` of another.
+# `search` is compiled from its own module and from `quotient` of another.
 USE = """
 import numpy as np
-from entropyd_server.kernels.lone_decoder import INTERVAL, _search
+from entropyd_server.kernels.single_decoder import INTERVAL, search
 intervals = np.array([(0, 0, 0), (25600, 0, 0), (51200, 0, 0)], INTERVAL)
-print(_search(intervals, 0, 2, 150, 256), sum(_search.stats.cache_hits.values()))
+print(search(intervals, 0, 2, 150, 256), sum(search.stats.cache_hits.values()))
 """
 
 
@@ -117,9 +117,9 @@ def test_a_folder_that_cannot_be_written_to_costs_one_warning(
     folder.write_text("a file where the folder should be")
     assert [found_and_hits() for _ in range(3)] == [(42, 0)] * 3
     (message,) = caplog.messages
-    assert f"cannot be kept in {folder} (" in message
+    assert f"cannot be stored in {folder} (" in message
     assert "NUMBA_CACHE_DIR" in message
-    assert "takes about 10 s" in message
+    assert "takes about 20 s" in message
 
 
 def test_a_disk_without_room_costs_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -130,7 +130,7 @@ def test_a_disk_without_room_costs_one_warning(folder: Path, caplog: pytest.LogC
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     (message,) = caplog.messages
-    assert f"cannot be kept in {folder} (" in message
+    assert f"cannot be stored in {folder} (" in message
     assert [found_and_hits() for _ in range(2)] == [(42, 0), (42, 1)]
 
 

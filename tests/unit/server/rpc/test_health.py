@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entropyd_server.rpc.health import Health
-from entropyd_server.transport.server import Server
-from entropyd_server.transport.turns import run
+from tests.support.transports import new_server, run
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 CODING, MODELS = "entropyd.v1.CodingService", "entropyd.v1.ModelService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -27,10 +29,10 @@ def test_a_starting_service_is_unready_and_says_when_to_come_again() -> None:
 
 def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> None:
     async def scenario() -> None:
-        server = Server()
+        server = new_server()
         port = server.add_insecure_port("127.0.0.1:0")
         health = Health([CODING, MODELS])
-        await health.register(server)
+        server.add(health.methods())
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -64,10 +66,10 @@ def test_health_over_the_wire_says_serving_only_between_start_and_drain() -> Non
 
 def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
     async def scenario() -> None:
-        server = Server()
+        server = new_server()
         port = server.add_insecure_port("127.0.0.1:0")
         health = Health([CODING])
-        await health.register(server)
+        server.add(health.methods())
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)

@@ -13,9 +13,8 @@ from entropyd_server.metrics import Metrics
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.tls import CERT, CLIENT_CA, KEY
 from entropyd_server.settings import Settings, command
-from entropyd_server.transport.server import Server
-from entropyd_server.transport.turns import run
 from tests.support.certificates import Authority
+from tests.support.transports import new_server, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +30,7 @@ def protection(*flags: str) -> Protection:
     return Protection(served[0], Metrics("test"))
 
 
+@pytest.mark.usefixtures("each_transport")
 @pytest.mark.parametrize(
     ("flags", "address", "warning"),
     [
@@ -56,7 +56,7 @@ def test_an_operator_is_told_of_what_is_open_to_the_network(
     files = {CERT: cert, KEY: key, CLIENT_CA: cert, TOKENS: tokens}
 
     async def scenario() -> None:
-        server = Server()
+        server = new_server()
         guarded = protection(*(word for flag in flags for word in (flag, str(files[flag]))))
         guarded.add_port(server, address)
         await server.start()

@@ -9,7 +9,7 @@ import pytest
 
 from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
-from entropyd_server.coding import tables
+from entropyd_server.coding import table_checks
 from entropyd_server.modeling.worker import table_shape
 from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows
 
@@ -28,8 +28,8 @@ def _tails(lower: float, upper: float) -> tuple[Any, Any]:
 
 
 def test_the_coding_plane_takes_every_offset_that_passes() -> None:
-    assert table_shape.MAX_CDF_OFFSET == tables.MAX_CDF_OFFSET
-    assert table_shape.MAX_PRECISION == tables.MAX_PRECISION
+    assert table_shape.MAX_CDF_OFFSET == table_checks.MAX_CDF_OFFSET
+    assert table_shape.MAX_PRECISION == table_checks.MAX_PRECISION
 
 
 @pytest.mark.parametrize("precision", range(1, 17))

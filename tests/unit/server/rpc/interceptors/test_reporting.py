@@ -1,4 +1,4 @@
-"""Laws of what surrounds every call.
+"""Laws of reporting.
 
 It is counted once, under the code that its caller sees; a failure is told to the log and to the caller under
 one request id.
@@ -24,13 +24,17 @@ from entropyd.contract.errors import EntropydError, ModelNotFoundError, Overload
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
-from entropyd_server.rpc.boundary import Boundary, render
+from entropyd_server.rpc.interceptors import intercepted
+from entropyd_server.rpc.interceptors.reporting import Reporting
+from entropyd_server.rpc.servicers import methods_of
 from entropyd_server.transport.call import Call
-from entropyd_server.transport.server import Server
-from entropyd_server.transport.turns import run
+from entropyd_server.transport.status import render
+from tests.support.transports import new_server, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+each = pytest.mark.usefixtures("each_transport")
 
 SERVICE = coding_pb2.DESCRIPTOR.services_by_name["CodingService"]
 MODEL_ID = "0123456789ab" + "c" * 52
@@ -65,7 +69,7 @@ class Servicer(coding_pb2_grpc.CodingServiceServicer):
 
 
 class Service:
-    """A server in this process, with its boundary and a client."""
+    """A server in this process, and a client."""
 
     def __init__(self, servicer: Servicer, metrics: Metrics, calls: CallLog, stub: Any) -> None:
         self.servicer, self.metrics, self.calls, self.stub = servicer, metrics, calls, stub
@@ -77,9 +81,9 @@ class Service:
 @asynccontextmanager
 async def service(options: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Service]:
     metrics, calls, servicer = Metrics("test"), CallLog(), Servicer()
-    server = Server()
-    boundary = Boundary(metrics, calls, lambda name: None)
-    coding_pb2_grpc.add_CodingServiceServicer_to_server(boundary.enclose(servicer, SERVICE), server)
+    server = new_server()
+    reporting = Reporting(metrics, calls)
+    server.add(intercepted(method, [reporting]) for method in methods_of(servicer, SERVICE))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -119,6 +123,7 @@ def details(error: grpc.aio.AioRpcError) -> tuple[dict[str, Any], error_details_
     return trailing, info
 
 
+@each
 def test_a_call_is_counted_under_the_code_that_its_caller_sees() -> None:
     async def main() -> None:
         async with service() as running:
@@ -148,6 +153,7 @@ def test_whatever_is_kept_of_a_refusal_each_call_is_told_its_own(
             assert status_pb2.Status.FromString(render(error, name)) == to_status(error, name)
 
 
+@each
 def test_who_comes_again_and_again_is_told_to_wait_longer() -> None:
     policy = {
         "maxAttempts": 3,
@@ -172,6 +178,7 @@ def test_who_comes_again_and_again_is_told_to_wait_longer() -> None:
     run(main())
 
 
+# On the core alone: grpc.aio itself keeps a call until garbage is collected.
 @pytest.mark.parametrize("what", ["answer", "refuse", "shed"])
 def test_a_call_and_its_message_are_freed_with_its_end(what: str) -> None:
     async def main() -> None:
@@ -180,7 +187,7 @@ def test_a_call_and_its_message_are_freed_with_its_end(what: str) -> None:
             try:
                 with suppress(grpc.aio.AioRpcError):
                     await running.stub.Compress(compress(what))
-                await until(lambda: not any(type(known) is Call for known in gc.get_objects()))
+                await until(lambda: not any(isinstance(known, Call) for known in gc.get_objects()))
             finally:
                 gc.enable()
 
@@ -188,6 +195,7 @@ def test_a_call_and_its_message_are_freed_with_its_end(what: str) -> None:
     run(main())
 
 
+@each
 def test_a_call_whose_caller_leaves_is_counted_as_cancelled() -> None:
     async def main() -> None:
         async with service() as running:
@@ -206,6 +214,7 @@ def test_a_call_whose_caller_leaves_is_counted_as_cancelled() -> None:
     run(main())
 
 
+@each
 @pytest.mark.parametrize(
     ("what", "code"),
     [("answer", "OK"), ("refuse", "NOT_FOUND"), ("break", "INTERNAL"), ("wait", "CANCELLED")],
@@ -233,6 +242,7 @@ def test_a_stream_is_counted_once_when_it_ends(what: str, code: str) -> None:
     run(main())
 
 
+@each
 def test_an_unforeseen_error_is_told_to_the_log_and_only_its_id_to_the_caller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -252,6 +262,7 @@ def test_an_unforeseen_error_is_told_to_the_log_and_only_its_id_to_the_caller(
     assert vars(record)["request_id"] in record.getMessage()
 
 
+@each
 def test_a_refusal_is_one_line_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> grpc.aio.AioRpcError:
         async with service() as running:
@@ -273,6 +284,7 @@ def test_a_refusal_is_one_line_without_a_traceback(caplog: pytest.LogCaptureFixt
     assert details(error)[1].metadata == {"model_id": "x", "request_id": fields["request_id"]}
 
 
+@each
 @pytest.mark.parametrize("key", ["entropyd-request-id", "x-request-id"])
 def test_a_callers_request_id_is_kept(key: str) -> None:
     async def main() -> grpc.aio.AioRpcError:
@@ -283,6 +295,7 @@ def test_a_callers_request_id_is_kept(key: str) -> None:
     assert trailing["entropyd-request-id"] == info.metadata["request_id"] == "mine:1"
 
 
+@each
 @pytest.mark.parametrize("given", ["<script>", "a b", "x" * 65, ""])
 def test_a_request_id_that_is_not_sane_is_replaced(given: str) -> None:
     async def main() -> tuple[grpc.aio.AioRpcError, str]:
@@ -297,6 +310,7 @@ def test_a_request_id_that_is_not_sane_is_replaced(given: str) -> None:
     assert len(remembered) == 16
 
 
+@each
 def test_a_refusal_that_says_when_to_come_again_says_it_to_grpc_too() -> None:
     async def main() -> grpc.aio.AioRpcError:
         async with service() as running:

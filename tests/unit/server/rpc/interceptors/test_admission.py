@@ -1,49 +1,56 @@
-"""Laws of the gate: what it refuses costs its headers, and nobody else anything."""
+"""Laws of admission: what it refuses costs its headers, and nobody else anything."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from google.protobuf.empty_pb2 import Empty
 
 from entropyd.contract.errors import OverloadedError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
-from entropyd_server.rpc.admission import Admission, Gate
-from entropyd_server.rpc.boundary import Boundary
+from entropyd_server.rpc.interceptors import intercepted
+from entropyd_server.rpc.interceptors.access_control import AccessControl
+from entropyd_server.rpc.interceptors.admission import Admission
+from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.security.access import METHOD_SCOPES, Access
-from entropyd_server.transport.server import Server
-from entropyd_server.transport.turns import run
+from entropyd_server.transport.method import Method
 from tests.support import http2
+from tests.support.transports import new_server, run
+
+if TYPE_CHECKING:
+    from entropyd_server.transport.method import Handle
+    from entropyd_server.transport.server import Server
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 _BUSY, _IDLE = "/entropyd.v1.CodingService/Compress", "/entropyd.v1.InfoService/GetServerInfo"
 assert {_BUSY, _IDLE} <= METHOD_SCOPES.keys()
 
 
-async def answer(message: Empty, context: Any) -> Empty:
+_BOTH = (_BUSY, f"{_BUSY}Stream", _IDLE)
+
+
+async def answer(message: bytes, _: Any) -> bytes:
     return message
 
 
-class Waiting(grpc.GenericRpcHandler):
-    """Answers no call."""
-
-    def service(self, call: Any) -> Any:
-        async def wait(message: Empty, context: Any) -> Empty:
-            await asyncio.Event().wait()
-            return message
-
-        return grpc.unary_unary_rpc_method_handler(wait, request_deserializer=Empty.FromString)
+async def wait(message: bytes, _: Any) -> bytes:
+    await asyncio.Event().wait()
+    return message
 
 
-class Handlers(grpc.GenericRpcHandler):
-    """Answers whatever is called."""
-
-    def service(self, call: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=Empty.FromString)
+def serve(metrics: Metrics, admission: Admission, handle: Handle = answer) -> Server:
+    """A server of which all methods answer alike."""
+    server = new_server()
+    guards = [Reporting(metrics, CallLog()), AccessControl(Access(None).check), admission]
+    for path in _BOTH:
+        _, service, name = path.split("/")
+        server.add([intercepted(Method(service, name, handle), guards)])
+    return server
 
 
 def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answered() -> None:
@@ -55,13 +62,9 @@ def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answ
             raise OverloadedError("too much", retry_after_s=0.25)
 
     async def main() -> None:
-        metrics, server = Metrics("test"), Server()
-        boundary = Boundary(metrics, CallLog(), lambda name: None)
-        # One call at a time: one that is refused must not stay in hand.
-        gate = Gate(
-            server, boundary.refuse, Admission(Access(None), 1, {_BUSY: admit}, metrics.count_stalled).refusal
-        )
-        gate.add_generic_rpc_handlers([Handlers()])
+        metrics = Metrics("test")
+        # One call at a time: one that is refused must not count as in flight.
+        server = serve(metrics, Admission(1, {_BUSY: admit}, metrics.count_stalled))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -88,11 +91,9 @@ def test_a_busy_method_is_refused_before_its_message_comes_while_others_are_answ
 
 def test_no_connection_has_more_than_its_share_and_places_come_back() -> None:
     async def main() -> None:
-        metrics, server = Metrics("test"), Server()
-        boundary = Boundary(metrics, CallLog(), lambda name: None)
-        admission = Admission(Access(None), 4, {}, metrics.count_stalled)
-        gate = Gate(server, boundary.refuse, admission.refusal)
-        gate.add_generic_rpc_handlers([Waiting()])
+        metrics = Metrics("test")
+        admission = Admission(4, {}, metrics.count_stalled)
+        server = serve(metrics, admission, wait)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         refused = metrics.methods["Compress"].calls_by_code
@@ -125,11 +126,9 @@ def test_calls_without_messages_give_their_places_to_those_of_other_connections(
     path = f"{_BUSY}Stream" if stream else _BUSY
 
     async def main() -> None:
-        metrics, server = Metrics("test"), Server()
-        boundary = Boundary(metrics, CallLog(), lambda name: None)
-        admission = Admission(Access(None), places, {}, metrics.count_stalled)
-        gate = Gate(server, boundary.refuse, admission.refusal)
-        gate.add_generic_rpc_handlers([Handlers()])
+        metrics = Metrics("test")
+        admission = Admission(places, {}, metrics.count_stalled)
+        server = serve(metrics, admission)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         with contextlib.ExitStack() as stack:
@@ -158,11 +157,9 @@ def test_calls_without_messages_give_their_places_to_those_of_other_connections(
 
 def test_calls_without_messages_are_not_ended_for_those_of_a_connection_with_as_many() -> None:
     async def main() -> None:
-        metrics, server = Metrics("test"), Server()
-        boundary = Boundary(metrics, CallLog(), lambda name: None)
-        admission = Admission(Access(None), 8, {}, metrics.count_stalled)
-        gate = Gate(server, boundary.refuse, admission.refusal)
-        gate.add_generic_rpc_handlers([Handlers()])
+        metrics = Metrics("test")
+        admission = Admission(8, {}, metrics.count_stalled)
+        server = serve(metrics, admission)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         address, refused = ("127.0.0.1", port), metrics.methods["Compress"].calls_by_code
@@ -184,10 +181,8 @@ def test_calls_without_messages_are_not_ended_for_those_of_a_connection_with_as_
 
 def test_metadata_that_are_no_text_are_refused_once_the_caller_is_known() -> None:
     async def main() -> None:
-        metrics, server = Metrics("test"), Server()
-        boundary = Boundary(metrics, CallLog(), lambda name: None)
-        gate = Gate(server, boundary.refuse, Admission(Access(None), 4, {}, metrics.count_stalled).refusal)
-        gate.add_generic_rpc_handlers([Handlers()])
+        metrics = Metrics("test")
+        server = serve(metrics, Admission(4, {}, metrics.count_stalled))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         counted = metrics.methods["Compress"].calls_by_code

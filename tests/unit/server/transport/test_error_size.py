@@ -16,8 +16,8 @@ from entropyd.contract.errors import (
     Violation,
     to_status,
 )
-from entropyd_server.rpc.boundary import render
-from entropyd_server.rpc.error_size import fitted
+from entropyd_server.transport.error_size import fitted
+from entropyd_server.transport.status import render
 
 REQUEST_ID = "r" * 64
 # Short ones of any kind, repeated: long ones would take long to draw.
@@ -76,5 +76,5 @@ def test_text_that_is_no_unicode_is_told_in_escapes() -> None:
 
 
 def test_refusals_of_load_are_rendered_as_they_are() -> None:
-    error = OverloadedError("64 calls are in hand", retry_after_s=0.5)
+    error = OverloadedError("64 calls are in flight", retry_after_s=0.5)
     assert fitted(error) is error

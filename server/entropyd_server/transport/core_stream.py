@@ -1,7 +1,7 @@
-"""The messages of a call that streams.
+"""The messages of a streaming call on gRPC's core.
 
-Owns how many of them wait on this side. It must not know what is in them. Invariants: messages keep their
-order; no more than a few are read before they are taken, or taken before they are sent.
+Invariants: messages keep their order; only a few are received before they are taken, or accepted before they
+are sent.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd_server.transport.call import Call
+    from entropyd_server.transport.core_call import CoreCall
 
 _MOST_UNREAD = 16
 _MOST_UNSENT = 32
 
 
 class Stream:
-    """The messages that a caller sends and is sent.
+    """Iterates over the messages that a caller sends, and sends it messages.
 
-    Iterating yields what the caller sends; several tasks may share it, and each message goes to one of them.
+    Several tasks may iterate; each message goes to one of them.
 
     Args:
       call: The call.
-      parse: Reads a message.
-      render: Writes a message.
+      parse: Parses a message.
+      render: Serialises a message.
     """
 
-    def __init__(self, call: Call, parse: Callable[[bytes], Any], render: Callable[[Any], bytes]) -> None:
+    def __init__(self, call: CoreCall, parse: Callable[[bytes], Any], render: Callable[[Any], bytes]) -> None:
         self._call = call
         self._parse = parse
         self._render = render
@@ -47,15 +47,15 @@ class Stream:
             self._receive_next()
         message = await self._unread.get()
         if message is None:
-            self._unread.put_nowait(None)  # for whoever else waits
+            self._unread.put_nowait(None)  # for the other tasks
             raise StopAsyncIteration
         return self._parse(message)
 
     async def write(self, message: Any) -> None:
-        """Sends a message; returns when few wait to be sent."""
+        """Sends a message; returns when few are left to send."""
         self._unsent.append(self._render(message))
         if len(self._unsent) == 1:
-            # Not at once: what else is answered in the same turn goes out with it.
+            # Later in this turn, so that other responses of the turn are sent together with it.
             asyncio.get_running_loop().call_soon(self._send_first)
         await self._until_unsent(_MOST_UNSENT - 1)
 
@@ -70,7 +70,7 @@ class Stream:
 
     def _received(self, message: bytes | None) -> None:
         self._unread.put_nowait(message)
-        if message is not None:  # after the end, it stays as if one were being received
+        if message is not None:  # after the end, `_receiving` stays true so that nothing more is received
             self._receive_next()
 
     def _send_first(self) -> None:

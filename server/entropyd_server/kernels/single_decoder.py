@@ -1,9 +1,6 @@
-"""Range decoding of one coding unit alone, as fast as its chain of symbols allows.
+"""Range decoding of a single coding unit: a guess finds each symbol without a division.
 
-Owns the guess by which a symbol is found without a division, and the layout of the tables that it reads. It
-must not know models, shapes or other units. Invariant: a symbol is what `kernels.range_decoder` defines,
-however good the guess was; for every byte string the kernel ends within the bound stated there and touches no
-memory but its arguments.
+Invariant: a symbol is what `kernels.range_decoder` defines, however good the guess was.
 
 The proof of a symbol. The parts [a, b) of a row's intervals lie side by side and fill [0, size), so the one
 with a <= ahead < b is the symbol, wherever it was looked for first. Intervals of probability zero have a = b
@@ -46,13 +43,14 @@ import numpy as np
 
 from entropyd_server.kernels.decoder_steps import (
     decode_escape,
+    end_status,
     escaped_integer,
-    fetch_record,
-    is_at_end,
+    fetch_ahead,
     load_word,
     quotient,
 )
-from entropyd_server.kernels.jit import at, element, inlined, int64, kernel, low_product, prefetch
+from entropyd_server.kernels.intrinsics import element, low_product
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
@@ -62,47 +60,29 @@ if TYPE_CHECKING:
 # 0 for an escape. Intervals at the beginning of a row that are empty have the bounds [0, 0]: a row's lower
 # bounds do not fall, and no search ends there.
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
-# Intervals that are fetched early: most rows have no more, or these are the likely ones.
-LIKELY_INTERVALS = 32
-
 # Precision of an INTERVAL.
 _SCALE = 16
-# Cache lines of hints and of intervals that are asked for early.
-_HINT_LINES = (0, 1, 2)
-_INTERVAL_LINES = tuple(range(LIKELY_INTERVALS * INTERVAL.itemsize // 64))
 # After so many steps beside the hint the ratio is computed anew; after so many in all the row is searched.
 _LOOK_AGAIN = 5
 _SEARCH = 10
 
 
 @inlined
-def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, hints: Hints, intervals: Records) -> None:
-    """Asks for what the symbols soon after this one need: their records, hints and likely intervals."""
-    row = fetch_record(row_index, symbol, records)
-    hint = int64(records[at(row + Row.HINT_START)])
-    likely = int64(records[at(row + Row.START)]) + int64(records[at(row + Row.LIKELY)])
-    for line in _HINT_LINES:
-        prefetch(hints, hint, line)
-    for line in _INTERVAL_LINES:
-        prefetch(intervals, likely, line)
-
-
-@inlined
 def _inverse(size: int) -> int:
-    """2^64 / size, to two bits less."""
+    """Computes 2^64 / size, to two bits less."""
     return ((1 << 62) // size) << 2
 
 
 @inlined
 def _corrected(inverse: int, size: int) -> int:
-    """A Newton step towards 2^64 / size; the error of the product is taken to 32 bits."""
+    """Takes a Newton step towards 2^64 / size; the error of the product is taken to 32 bits."""
     error = int64(low_product(inverse, size)) >> 32
     return inverse - (int64(low_product(inverse >> 16, error)) >> 16)
 
 
 @kernel
-def _search(intervals: Records, start: int, escape: int, ahead: int, size: int) -> int:
-    """Gives the index of the interval that holds `ahead`: the last that does not begin after the quotient."""
+def search(intervals: Records, start: int, escape: int, ahead: int, size: int) -> int:
+    """Bisects a row for the interval that holds `ahead`: the last that does not begin after the quotient."""
     q = quotient(ahead, size, _SCALE)
     found = int64(0)
     while found < escape:
@@ -115,7 +95,7 @@ def _search(intervals: Records, start: int, escape: int, ahead: int, size: int) 
 
 
 @kernel
-def decode_alone(
+def decode_single(
     payload: Uint8s,
     begin: int,
     end: int,
@@ -127,7 +107,15 @@ def decode_alone(
     sanity_check: bool,
     values: Floats,
 ) -> tuple[int, int]:
-    """Decodes one unit into a row of `values`; gives its status and position."""
+    """Decodes the unit [begin, end) of `payload` into a vector of `values`; see `decode_units`.
+
+    `offsets`, `row_index` and `values` are those of the unit, [symbols]. What a unit that fails leaves in
+    `values` has no meaning.
+
+    Returns:
+      status: A Status.
+      position: First element that failed; -1 if none did or the end is wrong.
+    """
     records = rows.reshape(-1)
     ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     position = begin + 4
@@ -135,7 +123,7 @@ def decode_alone(
     inverse = int64(1 << 32)
     ratio = guess = at(ahead) << at(32)
     for symbol in range(len(row_index)):
-        _fetch_ahead(row_index, symbol, records, hints, intervals)
+        fetch_ahead(row_index, symbol, records, hints, intervals, 1)
         row = ROW_FIELDS * int64(row_index[at(symbol)])
         start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
         hint_shift = at(records[at(row + Row.HINT_SHIFT)])
@@ -155,7 +143,7 @@ def decode_alone(
                 ratio = low_product(ahead, inverse)
                 integer = int64(element(hints, hint, ratio >> hint_shift))
             elif steps == _SEARCH:
-                integer = _search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
+                integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
             else:
                 integer += 1 if rest >= 0 else -1
 
@@ -182,6 +170,4 @@ def decode_alone(
         values[symbol] = (
             values.dtype.type(integer + int64(records[at(row + Row.CDF_OFFSET)])) + offsets[symbol]
         )
-    if sanity_check and not is_at_end(payload, position, end, ahead, size):
-        return int64(Status.NOT_AT_END), int64(-1)
-    return int64(Status.OK), int64(-1)
+    return end_status(payload, position, end, ahead, size, sanity_check), int64(-1)

@@ -1,0 +1,246 @@
+"""Range decoding of several coding units, symbol by symbol beside each other.
+
+Decoding is a chain from symbol to symbol; several chains fill one another's gaps. Each unit decodes as
+`kernels.range_decoder` defines, whatever the other units are.
+
+The lanes are written out, because only local variables stay in registers: a loop over lanes, whose state goes
+through memory, takes a quarter longer.
+"""
+
+# ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entropyd_server.kernels.decoder_steps import (
+    decode_escape,
+    end_status,
+    escaped_integer,
+    fetch_ahead,
+    load_word,
+    narrow,
+    quotient,
+)
+from entropyd_server.kernels.jit import at, expanded, inlined, int64, kernel
+from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, Row, Status
+from entropyd_server.kernels.single_decoder import search
+
+if TYPE_CHECKING:
+    from entropyd_server.kernels.arrays import (
+        Floats,
+        Hints,
+        Int32s,
+        Int64s,
+        Records,
+        Uint8s,
+        Uint16s,
+        Uint32s,
+    )
+
+    # Position of the next word, end of the string, ahead, size, symbol at which the unit failed or -1.
+    Lane = tuple[int, int, int, int, int]
+    # Row.START, ESCAPE, CDF_OFFSET, HINT_START, and the shift from a cumulative probability to its hint.
+    LaneRow = tuple[int, int, int, int, int]
+
+# Numbers of units that are decoded together. Two are faster one after the other, and eight only where they
+# share their rows.
+GROUPS = (8, 4, 3)
+
+_SEARCH = 8
+
+
+@inlined
+def _open(payload: Uint8s, begin: int, length: int) -> Lane:
+    """Returns a lane at the beginning of a string."""
+    end = begin + int64(length)
+    ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
+    return begin + 4, end, ahead, int64(FULL_SIZE), int64(-1)
+
+
+@inlined
+def _row(records: Int32s, row: int, precision: int) -> LaneRow:
+    """Loads a row record."""
+    record = ROW_FIELDS * int64(row)
+    return (
+        int64(records[at(record + Row.START)]),
+        int64(records[at(record + Row.ESCAPE)]),
+        int64(records[at(record + Row.CDF_OFFSET)]),
+        int64(records[at(record + Row.HINT_START)]),
+        int64(records[at(record + Row.HINT_SHIFT)]) - (64 - precision),
+    )
+
+
+@inlined
+def _step(
+    lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, hints: Hints, intervals: Records
+) -> tuple[Lane, int]:
+    """Decodes the index of a symbol in its row; `_finish` has to follow."""
+    position, end, ahead, size, failed = lane
+    start, escape, _, hint_start, hint_shift = row
+    q = quotient(ahead, size, precision)
+    found = start + int64(hints[at(hint_start + (q >> hint_shift))])
+    # The first step without a branch: whether it is taken cannot be predicted.
+    found += int64(int64(bounds[at(2 * found + 1)]) < q) - int64(int64(bounds[at(2 * found)]) > q)
+    steps = 0
+    while True:
+        lower, last = int64(bounds[at(2 * found)]), int64(bounds[at(2 * found + 1)])
+        if q > last:
+            found += 1
+        elif q < lower:
+            found -= 1
+        else:
+            break
+        steps += 1
+        if steps == _SEARCH:
+            found = start + search(intervals, start, escape, ahead, size)
+    a = (size * lower) >> precision
+    b = (size * last + size) >> precision
+    return (position, end, ahead - a, b - a, failed), found - start
+
+
+@inlined
+def _finish(payload: Uint8s, lane: Lane, row: LaneRow, index: int, symbol: int) -> tuple[Lane, int]:
+    """Appends a word if it is due, and decodes what follows an escape; returns the symbol's integer.
+
+    A lane that fails goes on with what it finds, which is discarded.
+    """
+    position, end, ahead, size, failed = lane
+    position, ahead, size = narrow(payload, position, end, ahead, 0, size)
+    if index == row[1]:
+        position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
+        if magnitude == 0 and failed < 0:
+            failed = symbol
+        index = escaped_integer(magnitude, index)
+    return (position, end, ahead, size, failed), index + row[2]
+
+
+@inlined
+def _close(payload: Uint8s, lane: Lane, sanity_check: bool) -> tuple[int, int]:
+    """Returns the status and the position of a unit."""
+    position, end, ahead, size, failed = lane
+    if failed >= 0:
+        return int64(Status.ESCAPE_TOO_LONG), failed
+    return end_status(payload, position, end, ahead, size, sanity_check), failed
+
+
+@expanded
+def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
+    payload: Uint8s,
+    begin: int,
+    lengths: Uint32s,
+    offsets: Floats,
+    row_index: Int32s,
+    stride: int,
+    records: Int32s,
+    bounds: Uint16s,
+    hints: Hints,
+    intervals: Records,
+    precision: int,
+    sanity_check: bool,
+    values: Floats,
+    statuses: Uint8s,
+    positions: Int64s,
+    count: int,
+) -> None:
+    """Decodes `count` units, one of GROUPS."""
+    a = _open(payload, begin, lengths[0])
+    b = _open(payload, a[1], lengths[1])
+    c = _open(payload, b[1], lengths[2])
+    d = e = f = g = h = c
+    index_d = index_e = index_f = index_g = index_h = int64(0)
+    if count > 3:
+        d = _open(payload, c[1], lengths[3])
+    if count > 4:
+        e = _open(payload, d[1], lengths[4])
+        f = _open(payload, e[1], lengths[5])
+        g = _open(payload, f[1], lengths[6])
+        h = _open(payload, g[1], lengths[7])
+    for symbol in range(values.shape[1]):
+        fetch_ahead(row_index, symbol, records, hints, bounds, 2)
+        if stride:
+            for lane in range(1, count):
+                fetch_ahead(row_index, symbol + lane * stride, records, hints, bounds, 2)
+        # Before the steps, so that a shared row is loaded once.
+        row_a = _row(records, row_index[at(symbol)], precision)
+        row_b = _row(records, row_index[at(symbol + stride)], precision)
+        row_c = _row(records, row_index[at(symbol + 2 * stride)], precision)
+        row_d = row_e = row_f = row_g = row_h = row_c
+        if count > 3:
+            row_d = _row(records, row_index[at(symbol + 3 * stride)], precision)
+        if count > 4:
+            row_e = _row(records, row_index[at(symbol + 4 * stride)], precision)
+            row_f = _row(records, row_index[at(symbol + 5 * stride)], precision)
+            row_g = _row(records, row_index[at(symbol + 6 * stride)], precision)
+            row_h = _row(records, row_index[at(symbol + 7 * stride)], precision)
+        a, index_a = _step(a, row_a, precision, bounds, hints, intervals)
+        b, index_b = _step(b, row_b, precision, bounds, hints, intervals)
+        c, index_c = _step(c, row_c, precision, bounds, hints, intervals)
+        if count > 3:
+            d, index_d = _step(d, row_d, precision, bounds, hints, intervals)
+        if count > 4:
+            e, index_e = _step(e, row_e, precision, bounds, hints, intervals)
+            f, index_f = _step(f, row_f, precision, bounds, hints, intervals)
+            g, index_g = _step(g, row_g, precision, bounds, hints, intervals)
+            h, index_h = _step(h, row_h, precision, bounds, hints, intervals)
+        # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
+        a, integer = _finish(payload, a, row_a, index_a, symbol)
+        values[0, symbol] = values.dtype.type(integer) + offsets[at(symbol)]
+        b, integer = _finish(payload, b, row_b, index_b, symbol)
+        values[1, symbol] = values.dtype.type(integer) + offsets[at(symbol + stride)]
+        c, integer = _finish(payload, c, row_c, index_c, symbol)
+        values[2, symbol] = values.dtype.type(integer) + offsets[at(symbol + 2 * stride)]
+        if count > 3:
+            d, integer = _finish(payload, d, row_d, index_d, symbol)
+            values[3, symbol] = values.dtype.type(integer) + offsets[at(symbol + 3 * stride)]
+        if count > 4:
+            e, integer = _finish(payload, e, row_e, index_e, symbol)
+            values[4, symbol] = values.dtype.type(integer) + offsets[at(symbol + 4 * stride)]
+            f, integer = _finish(payload, f, row_f, index_f, symbol)
+            values[5, symbol] = values.dtype.type(integer) + offsets[at(symbol + 5 * stride)]
+            g, integer = _finish(payload, g, row_g, index_g, symbol)
+            values[6, symbol] = values.dtype.type(integer) + offsets[at(symbol + 6 * stride)]
+            h, integer = _finish(payload, h, row_h, index_h, symbol)
+            values[7, symbol] = values.dtype.type(integer) + offsets[at(symbol + 7 * stride)]
+    statuses[0], positions[0] = _close(payload, a, sanity_check)
+    statuses[1], positions[1] = _close(payload, b, sanity_check)
+    statuses[2], positions[2] = _close(payload, c, sanity_check)
+    if count > 3:
+        statuses[3], positions[3] = _close(payload, d, sanity_check)
+    if count > 4:
+        statuses[4], positions[4] = _close(payload, e, sanity_check)
+        statuses[5], positions[5] = _close(payload, f, sanity_check)
+        statuses[6], positions[6] = _close(payload, g, sanity_check)
+        statuses[7], positions[7] = _close(payload, h, sanity_check)
+
+
+@kernel
+def decode_interleaved(
+    payload: Uint8s,
+    begin: int,
+    lengths: Uint32s,
+    offsets: Floats,
+    row_index: Int32s,
+    unit_stride: int,
+    records: Int32s,
+    bounds: Uint16s,
+    hints: Hints,
+    intervals: Records,
+    precision: int,
+    sanity_check: bool,
+    values: Floats,
+    statuses: Uint8s,
+    positions: Int64s,
+) -> None:
+    """Decodes as many units as one of GROUPS says, not the first if there is a `unit_stride`."""
+    # `count` has a bound that the compiler sees, so that a lane that is never there leaves no trace.
+    # fmt: off
+    if unit_stride:
+        _decode(payload, begin, lengths, offsets, row_index, unit_stride, records, bounds, hints, intervals,
+                precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
+    elif len(lengths) == 8:
+        _decode(payload, begin, lengths, offsets, row_index, 0, records, bounds, hints, intervals,
+                precision, sanity_check, values, statuses, positions, 8)
+    else:
+        _decode(payload, begin, lengths, offsets, row_index, 0, records, bounds, hints, intervals,
+                precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
+    # fmt: on

@@ -1,0 +1,41 @@
+"""Refuses callers without a token that allows the call, and headers that are no text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entropyd.contract.errors import InvalidRequestError
+from entropyd_server.rpc.interceptors import Interceptor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from entropyd_server.transport.call import Call
+    from entropyd_server.transport.method import Method, Open
+
+    # Takes the path of a method and a call's metadata; raises to refuse the call.
+    Check = Callable[[str, Iterable[tuple[str, Any]]], None]
+
+
+class AccessControl(Interceptor):
+    """Refuses calls by their metadata.
+
+    Args:
+      check: Raises if the metadata carry no token with the scope that a method needs.
+    """
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    def around_open(self, method: Method) -> Open:
+        """See base class."""
+        check, path, go_on = self._check, method.path, method.open
+
+        def checked(call: Call) -> None:
+            check(path, call.invocation_metadata())
+            if call.malformed:
+                raise InvalidRequestError.at("metadata", "must be ASCII text, or bytes of a -bin key")
+            go_on(call)
+
+        return checked

@@ -25,31 +25,46 @@ from entropyd import UniversalBatchedConfig
 from entropyd.contract.wire import array_from_message, dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
 from entropyd_server.transport import turns
-from entropyd_server.transport.server import Server
+from entropyd_server.transport.core_server import CoreServer
+from entropyd_server.transport.method import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _SERVICE = "entropyd.v1.CodingService"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-async def serve_echo(make: Callable[[], Any], address: str, folder: Path) -> None:
+async def serve_echo(address: str, folder: Path) -> None:
     """Answers prepared bytes until the process is ended."""
-    server = make()
-    handlers = {name: _echo((folder / name).read_bytes()) for name in ("Compress", "Decompress")}
+    server = grpc.aio.server(options=UNLIMITED)
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(echo) for name, echo in _echoes(folder).items()
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     server.add_insecure_port(address)
     await server.start()
     await asyncio.Event().wait()
 
 
-def _echo(answer: bytes) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def handler(request: bytes, context: Any) -> bytes:
-        del request, context
-        return answer
+async def serve_floor(address: str, folder: Path) -> None:
+    """Does the same on entropyd's transport."""
+    server = CoreServer(UNLIMITED)
+    server.add(Method(_SERVICE, name, echo) for name, echo in _echoes(folder).items())
+    server.add_insecure_port(address)
+    await server.start()
+    await asyncio.Event().wait()
 
-    return grpc.unary_unary_rpc_method_handler(handler)
+
+def _echoes(folder: Path) -> dict[str, Callable[[bytes, Any], Awaitable[bytes]]]:
+    def echo(answer: bytes) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def handle(request: bytes, context: Any) -> bytes:
+            del request, context
+            return answer
+
+        return handle
+
+    return {name: echo((folder / name).read_bytes()) for name in ("Compress", "Decompress")}
 
 
 class NaiveService(coding_pb2_grpc.CodingServiceServicer):
@@ -115,8 +130,8 @@ if __name__ == "__main__":
     config = UniversalBatchedConfig.from_dict(json.loads((folder / "config.json").read_text()))
     match kind:
         case "echo":
-            asyncio.run(serve_echo(lambda: grpc.aio.server(options=UNLIMITED), address, folder))
+            asyncio.run(serve_echo(address, folder))
         case "floor":
-            turns.run(serve_echo(lambda: Server(UNLIMITED), address, folder))
+            turns.run(serve_floor(address, folder))
         case _:
             serve_naive(address, config, function=kind == "function")

@@ -22,6 +22,7 @@ from tests.support.faulty_server import HANGS, FaultyServer
 from tests.support.load import free_ports
 from tests.support.operations import status_page_of, until
 from tests.support.stored_models import CHANNELS, put_model
+from tests.support.transports import Current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,11 +57,10 @@ def call(server: FaultyServer, array: Any) -> None:
         entropyd.Model(client._session, server.model).compress(array)
 
 
+CORE = Current.transport.name == "core"
 HEALTH = "entropyd_server.rpc.health:Health.alive"
 # By what raises: what has it called, and whether those who watch health can still be told.
 LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
-    "entropyd_server.transport.server:Server._wait": (small_call, False),
-    "entropyd_server.transport.turns:_Selector.select": (nothing, False),
     "entropyd_server.batching.batcher:Batcher._start_batches": (large_call, True),
     "entropyd_server.batching.batcher:Batcher._settle": (large_call, True),
     "asyncio.selector_events:BaseSelectorEventLoop.sock_accept": (scrape, True),
@@ -69,6 +69,11 @@ LOOPS: dict[str, tuple[Callable[[FaultyServer], None], bool]] = {
     "entropyd_server.security.reloading:Reloaded.refresh": (nothing, True),
     "entropyd_server.transport.stalls:Stalls.look": (nothing, True),
 }
+if CORE:
+    LOOPS |= {
+        "entropyd_server.transport.core_server:CoreServer._next": (small_call, False),
+        "entropyd_server.transport.turns:_Selector.select": (nothing, False),
+    }
 # What a server that starts cannot do without.
 STARTS = (
     "entropyd_server.coding.self_test:warm_up",
@@ -79,9 +84,15 @@ CALLS = (
     "entropyd_server.batching.batcher:Batcher._run_together",
     "entropyd_server.batching.batcher:Batcher._run_inline",
     "entropyd_server.batching.batcher:Batcher.submit",
-    "entropyd_server.transport.call:Call.__init__",
-    "entropyd_server.transport.server:Server._want_call",
-    "entropyd_server.transport.server:Server._begin",
+    *(
+        (
+            "entropyd_server.transport.call:Call.__init__",
+            "entropyd_server.transport.core_server:CoreServer._open",
+            "entropyd_server.transport.core_server:CoreServer._begin",
+        )
+        if CORE
+        else ("entropyd_server.transport.aio_server:AioServer._answer",)
+    ),
 )
 READING, LOGGING = (
     "entropyd_server.modeling.protocol:Frame.from_blob",

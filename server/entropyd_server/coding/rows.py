@@ -83,7 +83,7 @@ class Rows:
 class RowsCache:
     """The rows of the shapes that were used last, at most `max_shapes` and `max_bytes`; thread-safe.
 
-    Rows that alone exceed `max_bytes` are kept until the next shape, because a second unit of their own
+    Rows that alone exceed `max_bytes` stay until the next shape, because a second unit of their own
     shape is likely.
     """
 

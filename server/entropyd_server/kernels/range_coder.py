@@ -1,7 +1,6 @@
-"""What the two halves of the range coder share: the stream, the tables as kernels see them, the statuses.
+"""The bit stream, the tables as kernels see them, and the statuses: what encoder and decoders share.
 
-Owns the constants of the bit stream, the layout of a row record, and `Status`. It must not know models,
-shapes or requests. Invariant: whatever `coding.tables` has parsed is legal here, so kernels never check it.
+Kernels check no table: `coding.tables` has.
 
 The stream reproduces `RangeEncoder` and `RangeDecoder` of TensorFlow Compression 2.14.1
 (cc/lib/range_coder.{h,cc}), with the escape of `OverflowEncode` and `OverflowDecode`

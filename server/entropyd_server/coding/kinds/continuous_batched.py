@@ -19,9 +19,7 @@ from entropyd_server.coding.batched import BatchedCodec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
     from entropyd_server.coding.rows import Rows, Shape
-    from entropyd_server.coding.tables import CodingTables
 
 
 class ContinuousBatchedCodec(BatchedCodec):
@@ -30,18 +28,6 @@ class ContinuousBatchedCodec(BatchedCodec):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self.compute_dtype = np.dtype(coding_dtype(self.bottleneck_dtype))
-
-    @classmethod
-    def of(cls, config: ContinuousBatchedConfig, tables: CodingTables) -> ContinuousBatchedCodec:
-        """Makes the codec of a config."""
-        return cls(
-            model_id=config.model_id,
-            tables=tables,
-            prior_shape=config.prior_shape,
-            coding_rank=config.coding_rank,
-            bottleneck_dtype=config.bottleneck_dtype,
-            decode_sanity_check=config.decode_sanity_check,
-        )
 
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
         """See base class."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+    from typing_extensions import Self
 
     from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
     from entropyd_server.coding.rows import Rows, Shape
@@ -62,17 +63,9 @@ class UniversalBatchedCodec(BatchedCodec):
         self.compute_dtype = np.dtype(np.float64 if self.bottleneck_dtype == "float64" else np.float32)
 
     @classmethod
-    def of(cls, config: UniversalBatchedConfig, tables: CodingTables) -> UniversalBatchedCodec:
-        """Makes the codec of a config."""
-        return cls(
-            model_id=config.model_id,
-            tables=tables,
-            prior_shape=config.prior_shape,
-            coding_rank=config.coding_rank,
-            bottleneck_dtype=config.bottleneck_dtype,
-            num_noise_levels=config.num_noise_levels,
-            decode_sanity_check=config.decode_sanity_check,
-        )
+    def of(cls, config: UniversalBatchedConfig, tables: CodingTables, **own: Any) -> Self:
+        """See base class."""
+        return super().of(config, tables, num_noise_levels=config.num_noise_levels, **own)
 
     @property
     def row_sets(self) -> int:

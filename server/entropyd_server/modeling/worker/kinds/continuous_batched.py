@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_compression as tfc
 
 from entropyd.contract.dtypes import coding_dtype
-from entropyd_server.modeling.worker.kinds.kind import Kind, constant_tail_mass
+from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
 from entropyd_server.modeling.worker.tails import locate_offset
 
 if TYPE_CHECKING:
@@ -36,17 +36,10 @@ def _entropy_model(
 ) -> Any:
     return tfc.ContinuousBatchedEntropyModel(
         prior,
-        coding_rank=config.coding_rank,
         compression=compression,
-        stateless=config.stateless,
-        expected_grads=config.expected_grads,
-        tail_mass=config.tail_mass,
-        range_coder_precision=config.range_coder_precision,
-        bottleneck_dtype=tf.as_dtype(dtype),
         offset_heuristic=False,
         quantization_offset=None if offsets is None else tf.constant(offsets),
-        decode_sanity_check=config.decode_sanity_check,
-        laplace_tail_mass=constant_tail_mass(config),
+        **common_arguments(config, dtype),
     )
 
 

@@ -33,11 +33,19 @@ class Kind:
     stores_offsets: bool = False
 
 
-def constant_tail_mass(config: Any) -> Any:
-    """A configuration's laplace_tail_mass in a form that TFC 2.14.1 takes with any prior.
-
-    It takes the logarithm of a Python number in float32 and cannot add that to a float64.
-    """
-    if config.laplace_tail_mass and config.prior.dtype != "float32":
-        return tf.constant(config.laplace_tail_mass, config.prior.dtype)
-    return config.laplace_tail_mass
+def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
+    """The arguments that constructors of all of TFC's continuous entropy models take."""
+    laplace_tail_mass = config.laplace_tail_mass
+    if laplace_tail_mass and config.prior.dtype != "float32":
+        # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64.
+        laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
+    return {
+        "coding_rank": config.coding_rank,
+        "stateless": config.stateless,
+        "expected_grads": config.expected_grads,
+        "tail_mass": config.tail_mass,
+        "range_coder_precision": config.range_coder_precision,
+        "bottleneck_dtype": tf.as_dtype(dtype),
+        "decode_sanity_check": config.decode_sanity_check,
+        "laplace_tail_mass": laplace_tail_mass,
+    }

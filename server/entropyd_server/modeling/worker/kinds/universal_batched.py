@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_compression as tfc
 
 from entropyd.contract.dtypes import coding_dtype
-from entropyd_server.modeling.worker.kinds.kind import Kind, constant_tail_mass
+from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
 
 if TYPE_CHECKING:
     from entropyd.contract.dtypes import Array
@@ -25,16 +24,9 @@ def _entropy_model(
     del offsets  # TFC computes the same
     return tfc.UniversalBatchedEntropyModel(
         prior,
-        coding_rank=config.coding_rank,
         compression=compression,
-        laplace_tail_mass=constant_tail_mass(config),
-        expected_grads=config.expected_grads,
-        tail_mass=config.tail_mass,
-        range_coder_precision=config.range_coder_precision,
-        bottleneck_dtype=tf.as_dtype(dtype),
         num_noise_levels=config.num_noise_levels,
-        stateless=config.stateless,
-        decode_sanity_check=config.decode_sanity_check,
+        **common_arguments(config, dtype),
     )
 
 

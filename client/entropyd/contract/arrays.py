@@ -6,15 +6,13 @@ value, and nothing beside the elements, such as a mask, is dropped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from entropyd.contract.dtypes import Array, numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 # More lists than that, one in another, are none of NumPy's arrays.

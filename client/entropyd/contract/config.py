@@ -7,26 +7,24 @@ arguments or the defaults that were left out; docs/identity.md has the rules and
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import rfc8785
+from google.protobuf.message import Message
 
 from entropyd.contract.by_value import ByValue
+from entropyd.contract.dtypes import Array
 from entropyd.contract.errors import InvalidConfigError, ModelStateError, Violation
 from entropyd.contract.fields import BOTTLENECK_DTYPE, FLAG, PRIOR, Field, integer, number
 from entropyd.contract.prior import Prior
+from entropyd.contract.tables import RawTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from google.protobuf.message import Message
     from typing_extensions import Self
-
-    from entropyd.contract.dtypes import Array
-    from entropyd.contract.tables import RawTables
 
 MAX_CODING_RANK = 32
 

@@ -10,12 +10,10 @@ The list is closed: a configuration is data, and no name in it is looked up anyw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 # What values a parameter may have: any finite number, one above 0, one number above 0 for the whole prior, or
 # weights, which are not negative and sum to 1 along the last axis, the one that counts mixture components.

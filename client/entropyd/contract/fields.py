@@ -5,14 +5,15 @@ None stands for an argument that is left out, which has no JSON and is unset in 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from entropyd.contract import prior_forms
 from entropyd.contract.arrays import read_array
-from entropyd.contract.dtypes import BOTTLENECK_DTYPES, dtype_name
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, Array, dtype_name
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
@@ -20,11 +21,6 @@ from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_
 from entropyd.contract.wire import dtype_name as name_of_number
 from entropyd.contract.wire import dtype_number, tensor_to_message
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from entropyd.contract.dtypes import Array
 
 Problems: TypeAlias = list[Violation]
 Reader: TypeAlias = "Callable[[str, Any, Problems], Any]"

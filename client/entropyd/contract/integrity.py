@@ -6,16 +6,13 @@ changes the checksum of its block.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 BLOCK_BYTES = 64 * 1024
 # Keeps what a block holds bounded where bit strings are empty.

@@ -6,20 +6,17 @@ wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError, Violation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from entropyd.contract.families import Domain
+from entropyd.contract.families import Domain
 
 Array: TypeAlias = npt.NDArray[Any]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import os
 
 
 def check_pair(certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:

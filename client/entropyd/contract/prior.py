@@ -8,21 +8,18 @@ and broadcast to `batch_shape`; priors among them fit where they stand, and nest
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from entropyd.contract import parameters as checks
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES, Family, stands_on
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.parameters import Array
+from entropyd.contract.parameters import Array
 
 Value: TypeAlias = "Array | tuple[int, ...] | Prior"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,6 @@ from entropyd.contract.parameters import DTYPES, Array
 from entropyd.contract.prior import MAX_DEPTH, Prior
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _JSON_DTYPES = ("float32", "float64", "int32")
 

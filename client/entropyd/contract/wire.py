@@ -5,17 +5,15 @@ Invariant: converting what `array_from_message` returns gives an equal message a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from entropyd.contract.dtypes import Array, element_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_RANK = 32
 # Axes of length 0 aside, so that NumPy can hold any shape that is let in, and count its bytes in 63 bits.

@@ -6,21 +6,18 @@ variables live: only `compress`, `decompress` and the building of tables are cal
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow_compression as tfc
 
+from entropyd import Client, Model
 from entropyd._distributions import prior_of
+from entropyd.contract.config import ModelConfig
 from entropyd.tfc import continuous_batched, universal_batched
 from entropyd.tfc.continuous_batched import RemoteContinuousBatchedEntropyModel
 from entropyd.tfc.universal_batched import RemoteUniversalBatchedEntropyModel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from entropyd import Client, Model
-    from entropyd.contract.config import ModelConfig
 
 __all__ = [
     "RemoteContinuousBatchedEntropyModel",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_compression as tfc
 
+from entropyd import Client
 from entropyd._distributions import prior_of
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
+from entropyd.contract.prior import Prior
+from entropyd.contract.tables import RawTables
 from entropyd.tfc.remote import RemoteCoding, array_of_tensor, precision_of, raw_tables
-
-if TYPE_CHECKING:
-    from entropyd import Client
-    from entropyd.contract.prior import Prior
-    from entropyd.contract.tables import RawTables
 
 
 def config_of(em: tfc.ContinuousBatchedEntropyModel) -> ContinuousBatchedConfig:

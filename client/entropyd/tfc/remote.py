@@ -6,23 +6,20 @@ and remotely alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from entropyd import Client, Model
 from entropyd._distributions import prior_of
 from entropyd.contract.arrays import bit_strings_of, read_array
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from entropyd import Client, Model
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.prior import Prior
 
 
 @dataclass(frozen=True)

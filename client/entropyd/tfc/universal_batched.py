@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow_compression as tfc
 
+from entropyd import Client
 from entropyd._distributions import prior_of
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
+from entropyd.contract.tables import RawTables
 from entropyd.tfc.remote import RemoteCoding, precision_of, raw_tables
-
-if TYPE_CHECKING:
-    from entropyd import Client
-    from entropyd.contract.tables import RawTables
 
 
 def config_of(em: tfc.UniversalBatchedEntropyModel) -> UniversalBatchedConfig:

@@ -10,23 +10,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from asyncio import get_running_loop, to_thread
+from asyncio import Handle, get_running_loop, to_thread
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError
-from entropyd_server.batching.lane import Lane, parts, settle
-from entropyd_server.batching.queue import BatchQueue
-
-if TYPE_CHECKING:
-    from asyncio import Handle
-    from collections.abc import Callable, Mapping, Sequence
-
-    from entropyd_server.batching.lane import Caller
-    from entropyd_server.batching.observer import BatchObserver
-    from entropyd_server.batching.queue import Batch, Key, Operation, Share
-    from entropyd_server.vital import Vital
+from entropyd_server.batching.lane import Caller, Lane, parts, settle
+from entropyd_server.batching.observer import BatchObserver
+from entropyd_server.batching.queue import Batch, BatchQueue, Key, Operation, Share
+from entropyd_server.vital import Vital
 
 W = TypeVar("W")
 R = TypeVar("R")

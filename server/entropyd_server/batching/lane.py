@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from entropyd.contract.errors import DeadlineExceededError, OverloadedError
-from entropyd_server.batching.queue import Batch, BatchQueue, Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from entropyd_server.batching.observer import BatchObserver
-    from entropyd_server.batching.queue import Key, Share
+from entropyd_server.batching.observer import BatchObserver
+from entropyd_server.batching.queue import Batch, BatchQueue, Entry, Key, Share
 
 W = TypeVar("W")
 R = TypeVar("R")

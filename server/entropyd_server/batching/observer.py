@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from entropyd_server.batching.queue import Batch, Entry, Key
+from entropyd_server.batching.queue import Batch, Entry, Key
 
 
 class BatchObserver(Protocol):
@@ -34,21 +33,17 @@ class Observers:
         self._observers = observers
 
     def refused(self, reason: str) -> None:
-        """See BatchObserver."""
         for observer in self._observers:
             observer.refused(reason)
 
     def ran_inline(self, key: Key, units: int, symbols: int, started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         for observer in self._observers:
             observer.ran_inline(key, units, symbols, started_at, ended_at)
 
     def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         for observer in self._observers:
             observer.ran(batch, started_at, ended_at)
 
     def settled(self, entry: Entry[Any]) -> None:
-        """See BatchObserver."""
         for observer in self._observers:
             observer.settled(entry)

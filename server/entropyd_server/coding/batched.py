@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.rows import Rows, RowsCache, Shape
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
     from typing_extensions import Self
-
-    from entropyd_server.coding.tables import CodingTables
 
 _MAX_SHAPES = 16
 _MAX_ROWS_BYTES = 64 * 2**20
@@ -33,7 +32,6 @@ class BatchedCodec(Codec):
     """
 
     def __init__(self, *, prior_shape: Sequence[int], coding_rank: int, **common: Any) -> None:
-        """See base class."""
         self.prior_shape: Shape = tuple(prior_shape)
         self.coding_rank = coding_rank
         self._rows = RowsCache(max_shapes=_MAX_SHAPES, max_bytes=_MAX_ROWS_BYTES)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, element_dtype, widened
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.coding.cost import row_bits
+from entropyd_server.coding.rows import Rows
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
@@ -26,14 +30,6 @@ from entropyd_server.kernels.range_encoder import (
     encoded_capacity,
 )
 from entropyd_server.kernels.single_decoder import decode_single
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd_server.coding.rows import Rows
-    from entropyd_server.coding.tables import CodingTables
 
 # Statuses and positions of one unit that did not fail.
 _ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
 
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Row
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd_server.coding.tables import CodingTables
 
 # An escape is followed by at least one bit of magnitude and one of sign.
 _ESCAPE_BITS = 2

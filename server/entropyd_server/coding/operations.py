@@ -5,21 +5,15 @@ Invariant: a caller's result is what coding its units alone would give, whatever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd_server.coding.codec import DecodedUnits
+from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
 from entropyd_server.coding.rows import Rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    import numpy.typing as npt
-
-    from entropyd_server.coding.codec import Codec, EncodedUnits
 
 
 class Strings(NamedTuple):

@@ -6,8 +6,8 @@ the reference coder; the files in tests/golden come from TFC itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PRECISION = 8
 NUM_NOISE_LEVELS = 3

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.errors import Violation
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 MAX_PRECISION = 16
 # Within this bound symbol + cdf_offset of every legal symbol fits int32, as TFC computes it.

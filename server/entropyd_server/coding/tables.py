@@ -6,9 +6,10 @@ Invariant: a CodingTables is legal, so kernels use the indexes in it without che
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.tables import RawTables
@@ -22,9 +23,6 @@ from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
 from entropyd_server.kernels.single_decoder import INTERVAL
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 # Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
 # tables leaves the second-level cache than that is worth (docs/notes/kernels.md).

@@ -6,18 +6,14 @@ Invariant: a service is SERVING only after `serving`, and never again after `dra
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entropyd.contract.errors import EntropydError, UnavailableError
 from entropyd_server.rpc.servicers import methods_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 # The health service's name of the process itself, for a liveness probe: SERVING also while the server starts
@@ -113,17 +109,17 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
             self._statuses[service] = status
             self._changed.notify_all()
 
-    async def Check(  # noqa: N802 - gRPC's name
+    async def Check(
         self,
         request: health_pb2.HealthCheckRequest,
-        context: Call,  # noqa: ARG002 - every servicer gets it
+        context: Call,
     ) -> health_pb2.HealthCheckResponse:
         """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
             raise _UnknownServiceError("no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
-    async def Watch(  # noqa: N802 - gRPC's name
+    async def Watch(
         self,
         request: health_pb2.HealthCheckRequest,
         context: Call,

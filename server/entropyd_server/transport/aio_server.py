@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import grpc
 
 from entropyd.contract.errors import EntropydError, UnimplementedError
 from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method
 from entropyd_server.transport.polling import keep_undecodable_text_out_of_the_log
 from entropyd_server.transport.server import Server, bound
 from entropyd_server.transport.status import status_of
 from entropyd_server.vital import Vital
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-
-    from entropyd_server.transport.method import Method
 
 # Longer than any grace that `stop` gives.
 _FOREVER_S = 1e6
@@ -52,20 +49,16 @@ class AioServer(Server, grpc.GenericRpcHandler):
         keep_undecodable_text_out_of_the_log()
 
     def add_insecure_port(self, address: str) -> int:
-        """See base class."""
         return bound(address, self._server.add_insecure_port(address))
 
     def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """See base class."""
         return bound(address, self._server.add_secure_port(address, credentials))
 
     async def start(self) -> None:
-        """See base class."""
         await self._server.start()
         self._serving = self._vital.task("grpc.aio", self._server.wait_for_termination())
 
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
-        """See base class."""
         waiting = asyncio.ensure_future(patience)
         stopping = asyncio.ensure_future(self._server.stop(_FOREVER_S))
         await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +159,6 @@ class AioCall(Call):
         self.error = self.error or error
 
     def break_off(self, error: EntropydError) -> None:
-        """See base class."""
         self.end_with(error)
         if self.leave is not None:
             self.leave()

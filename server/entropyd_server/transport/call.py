@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from entropyd.contract.errors import EntropydError, InternalError, OverloadedError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    Metadata = Sequence[tuple[str, str | bytes]]
+Metadata = Sequence[tuple[str, str | bytes]]
 
 log = logging.getLogger(__name__)
 

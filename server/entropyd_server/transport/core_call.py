@@ -7,18 +7,15 @@ also if the caller leaves or memory runs out.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 from weakref import ref
 
 from grpc._cython import cygrpc
 
+from entropyd.contract.errors import EntropydError
 from entropyd_server.transport.call import Call
 from entropyd_server.transport.status import status_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.errors import EntropydError
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +115,6 @@ class CoreCall(Call):
             self.broke(MemoryError())
 
     def break_off(self, error: EntropydError) -> None:
-        """See base class."""
         if self._finished:
             self._call.cancel()
             return

@@ -15,26 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
+import grpc
 from grpc._cython import cygrpc
 
 from entropyd.contract.errors import CancelledError, EntropydError, UnimplementedError
 from entropyd_server.transport.core_call import CoreCall
 from entropyd_server.transport.core_stream import Stream
+from entropyd_server.transport.method import Method
 from entropyd_server.transport.polling import keep_undecodable_text_out_of_the_log
 from entropyd_server.transport.server import Server, bound
 from entropyd_server.transport.turns import current_loop
 from entropyd_server.vital import Vital
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
-
-    import grpc
-
-    from entropyd_server.transport.method import Method
 
 log = logging.getLogger(__name__)
 
@@ -76,22 +72,18 @@ class CoreServer(Server):
         self._begun: list[tuple[CoreCall, asyncio.Task[None]]] = []
 
     def add_insecure_port(self, address: str) -> int:
-        """See base class."""
         return bound(address, self._core.add_http2_port(address.encode()))
 
     def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """See base class."""
         of_core: Any = credentials
         return bound(address, self._core.add_http2_port(address.encode(), of_core._credentials))  # noqa: SLF001
 
     async def start(self) -> None:
-        """See base class."""
         self._core.start()
         self._want_calls()
         self._thread.start()
 
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
-        """See base class."""
         self._stopping = True
         self._core.shutdown(self._queue, self._shut_down)
         waiting = asyncio.create_task(patience)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd_server.transport.core_call import CoreCall
+from entropyd_server.transport.core_call import CoreCall
 
 _MOST_UNREAD = 16
 _MOST_UNSENT = 32

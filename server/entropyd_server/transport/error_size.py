@@ -6,13 +6,10 @@ take 8 KiB by default and drop the call's status above that, proxies take 4 KiB 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import EntropydError, Violation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # As sent. The message is sent twice, once of them in base64 with metadata and violations.
 _MESSAGE_BYTES = 600

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from entropyd_server.transport.call import Call
+from entropyd_server.transport.call import Call
 
 # Answers a call: takes its request and the call, returns the serialised response.
 Handle = Callable[[Any, "Call"], Awaitable["bytes | None"]]

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+from collections.abc import MutableMapping
 
 # Environment variable: the least severity that gRPC's core logs.
 _VERBOSITY = "GRPC_VERBOSITY"

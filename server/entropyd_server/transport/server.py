@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+import grpc
 
 from entropyd.contract.errors import UnimplementedError
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
-    from typing import Any
-
-    import grpc
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method, Open
 
 
 class Server(ABC):

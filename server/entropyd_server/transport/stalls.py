@@ -8,14 +8,10 @@ transferred messages may rest for as long as its caller likes, unless the server
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
 
 from entropyd.contract.errors import DeadlineExceededError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from entropyd_server.transport.call import Call
+from entropyd_server.transport.call import Call
 
 # Looks within the limit; a call may exceed the limit by the time between two looks.
 _LOOKS = 4

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from copy import copy
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import grpc
 
 from entropyd.contract.errors import EntropydError, OverloadedError, to_status
+from entropyd_server.transport.call import Call
 from entropyd_server.transport.error_size import fitted
-
-if TYPE_CHECKING:
-    from entropyd_server.transport.call import Call
 
 REQUEST_ID_KEY = "entropyd-request-id"
 _DETAILS_KEY = "grpc-status-details-bin"

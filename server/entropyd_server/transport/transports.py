@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+from entropyd_server.transport.server import Server
+from entropyd_server.vital import Vital
 
-    from entropyd_server.transport.server import Server
-    from entropyd_server.vital import Vital
-
-    # Runs a function on the event loop's turn; other threads call it.
-    Resume = Callable[[Callable[[], None]], None]
+# Runs a function on the event loop's turn; other threads call it.
+Resume = Callable[[Callable[[], None]], None]
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable, Coroutine
-    from contextvars import Context
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -41,7 +39,6 @@ class TurnLoop(asyncio.SelectorEventLoop):
         self.set_debug(False)
 
     def run_forever(self) -> None:
-        """See base class."""
         self._lock.acquire()
         try:
             super().run_forever()
@@ -51,14 +48,12 @@ class TurnLoop(asyncio.SelectorEventLoop):
     def call_at(  # type: ignore[override]  # the types of `args` are as in the base class
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """See base class."""
         handle = super().call_at(when, callback, *args, context=context)
         if self.turn.taken:
             self.wake()  # it waits for the timers that it knew of
         return handle
 
     def stop(self) -> None:
-        """See base class."""
         super().stop()
         if self.turn.taken:
             self.wake()
@@ -152,7 +147,6 @@ class _Selector(selectors.DefaultSelector):
         self._turns = lock
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """See base class."""
         self._turns.release()
         try:
             super().select(timeout)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
 
 KINDS: Mapping[str, type[ModelConfig]] = {
     config.kind: config for config in (UniversalBatchedConfig, ContinuousBatchedConfig)

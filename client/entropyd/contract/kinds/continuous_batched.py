@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from entropyd.contract.arrays import read_array
 from entropyd.contract.config import CONTINUOUS, ModelConfig
 from entropyd.contract.dtypes import coding_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, Field, Problems, optional
-from entropyd.contract.parameters import DTYPES, integers
+from entropyd.contract.parameters import DTYPES, Array, integers
+from entropyd.contract.prior import Prior
 from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from google.protobuf.message import Message
-
-    from entropyd.contract.parameters import Array
-    from entropyd.contract.prior import Prior
 
 
 def _shape_problems(name: str, value: Any) -> Iterator[Violation]:
@@ -214,12 +209,10 @@ class ContinuousBatchedConfig(ModelConfig):
 
     @property
     def rows_in_words(self) -> str:
-        """See base class."""
         return f"prior_shape {self.prior_shape}"
 
     @property
     def supplied_tables(self) -> RawTables | None:
-        """See base class."""
         if self.cdf is None or self.cdf_offset is None:
             return None
         return RawTables(self.cdf, self.cdf_offset, self._given_rows)
@@ -231,7 +224,6 @@ class ContinuousBatchedConfig(ModelConfig):
         return None if offset is None else np.broadcast_to(offset, self.prior_shape).reshape(-1)
 
     def with_tables(self, tables: RawTables) -> ContinuousBatchedConfig:
-        """See base class."""
         offset = tables.quantization_offset
         return replace(
             self,
@@ -242,7 +234,6 @@ class ContinuousBatchedConfig(ModelConfig):
         )
 
     def allows_offset(self, offset: Array | None) -> bool:
-        """See base class."""
         given = self._given_rows
         if offset is None:
             return given is None
@@ -253,7 +244,6 @@ class ContinuousBatchedConfig(ModelConfig):
         return computed and offset.dtype == rounded.dtype and np.array_equal(offset, rounded)
 
     def shaped_offset(self, offset: Array) -> Array:
-        """See base class."""
         whole = offset.reshape(self.prior_shape)
         if self.quantization_offset is None:
             return whole
@@ -263,7 +253,6 @@ class ContinuousBatchedConfig(ModelConfig):
         return whole[tuple(slice(length) for length in lengths)].reshape(shape)
 
     def with_fixed_offset(self, tables: RawTables) -> ContinuousBatchedConfig:
-        """See base class."""
         if self.quantization_offset is not None or not self.offset_heuristic:
             return self
         offset = tables.quantization_offset

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from google.protobuf.message import Message
 
 from entropyd.contract.config import CONTINUOUS, ModelConfig
 from entropyd.contract.errors import Violation
 from entropyd.contract.fields import TABLES, Field, integer, optional
+from entropyd.contract.parameters import Array
+from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from google.protobuf.message import Message
-
-    from entropyd.contract.parameters import Array
-    from entropyd.contract.prior import Prior
 
 MAX_NOISE_LEVELS = 65535
 
@@ -84,14 +81,11 @@ class UniversalBatchedConfig(ModelConfig):
 
     @property
     def rows_in_words(self) -> str:
-        """See base class."""
         return f"num_noise_levels {self.num_noise_levels} times prior_shape {self.prior_shape}"
 
     @property
     def supplied_tables(self) -> RawTables | None:
-        """See base class."""
         return None if self.tables is None else RawTables(*self.tables)
 
     def with_tables(self, tables: RawTables) -> UniversalBatchedConfig:
-        """See base class."""
         return replace(self, tables=(tables.cdf, tables.cdf_offset))

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.dtypes import coding_dtype, narrowed, widened
 from entropyd_server.coding.batched import BatchedCodec
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.coding.rows import Rows, Shape
 
 
 class ContinuousBatchedCodec(BatchedCodec):
@@ -30,7 +27,6 @@ class ContinuousBatchedCodec(BatchedCodec):
         self.compute_dtype = np.dtype(coding_dtype(self.bottleneck_dtype))
 
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-        """See base class."""
         size = math.prod(self.prior_shape)
         repeats = math.prod(unit_shape) // size
         row_index = np.tile(np.arange(size, dtype=np.int32), repeats)
@@ -45,7 +41,6 @@ class ContinuousBatchedCodec(BatchedCodec):
         return None if self.compute_dtype == self.bottleneck_dtype else self.tables.quantization_offset
 
     def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """See base class."""
         wide = widened(values, self.bottleneck_dtype)
         if self._narrow_offset is None:
             return wide
@@ -53,7 +48,6 @@ class ContinuousBatchedCodec(BatchedCodec):
         return widened(narrowed(shifted, self.bottleneck_dtype), self.bottleneck_dtype)
 
     def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """See base class."""
         narrow = narrowed(values, self.bottleneck_dtype)
         if self._narrow_offset is None:
             return narrow

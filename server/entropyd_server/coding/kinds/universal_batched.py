@@ -7,24 +7,22 @@ float16 and bfloat16, which TFC cannot code, are widened to float32 and rounded 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.dtypes import narrowed, widened
 from entropyd.contract.errors import Violation
+from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.coding.batched import BatchedCodec
+from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.philox import stateless_uniform_int32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
     from typing_extensions import Self
-
-    from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
-    from entropyd_server.coding.rows import Rows, Shape
-    from entropyd_server.coding.tables import CodingTables
 
 _DITHER_SEED = (1234, 1234)
 
@@ -64,7 +62,6 @@ class UniversalBatchedCodec(BatchedCodec):
 
     @classmethod
     def of(cls, config: UniversalBatchedConfig, tables: CodingTables, **own: Any) -> Self:
-        """See base class."""
         return super().of(config, tables, num_noise_levels=config.num_noise_levels, **own)
 
     @property
@@ -73,17 +70,14 @@ class UniversalBatchedCodec(BatchedCodec):
         return self.num_noise_levels
 
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-        """See base class."""
         return dithered_rows(
             unit_shape, math.prod(self.prior_shape), self.num_noise_levels, self.compute_dtype
         )
 
     def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        """See base class."""
         return widened(values, self.bottleneck_dtype)
 
     def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        """See base class."""
         return narrowed(values, self.bottleneck_dtype)
 
     def _problems(self) -> Iterator[Violation]:

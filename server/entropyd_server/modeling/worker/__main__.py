@@ -15,14 +15,12 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Sequence
+from typing import BinaryIO
 
 from entropyd_server.modeling.devices import NO_GPU
 from entropyd_server.modeling.protocol import read_frame, ready_frame, write_frame
 from entropyd_server.modeling.worker.table_shape import BuildLimits
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

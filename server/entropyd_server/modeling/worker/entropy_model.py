@@ -11,24 +11,20 @@ import platform
 import re
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization
-from entropyd_server.modeling.worker.table_shape import check_extents, check_rows, in_order
+from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows, in_order
 from entropyd_server.modeling.worker.tails import locate_tails
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import time
 from math import isfinite, log, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
+from entropyd.contract.parameters import Array
 from entropyd_server.modeling.fit_frames import FitState
 from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.trainable import TrainablePrior
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.parameters import Array
 
 # More elements in a step would cost time and improve little.
 _STEP_ELEMENTS = 2**14

@@ -7,10 +7,11 @@ configuration.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import (
     EntropydError,
     InternalError,
@@ -27,12 +28,7 @@ from entropyd_server.modeling.unavailable import WORKER_LOST
 from entropyd_server.modeling.worker.entropy_model import build_tables
 from entropyd_server.modeling.worker.fit import Fit
 from entropyd_server.modeling.worker.live_model import LiveModel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.modeling.worker.table_shape import BuildLimits
+from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
 

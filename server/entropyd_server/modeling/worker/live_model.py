@@ -6,23 +6,19 @@ the result of a unit depends on that unit alone, to the bit, whatever else is in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import element_dtype, narrowed, numpy_dtype, widened
-from entropyd_server.modeling.perturbation import Perturbed
+from entropyd_server.modeling.perturbation import Array, Perturbed, PerturbKey
 from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.padding import LONE_UNIT_ELEMENTS, padding_units
 from entropyd_server.modeling.worker.priors import distribution
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.modeling.perturbation import Array, PerturbKey
 
 # Growth of the process for one compiled function, measured: 3 to 20 MB for the first ones, less later.
 _FUNCTION_BYTES = 4 * 2**20

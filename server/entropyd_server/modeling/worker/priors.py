@@ -9,7 +9,8 @@ round_adapters.py) and of tensorflow_probability.distributions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_compression as tfc
@@ -18,12 +19,8 @@ from tensorflow_compression.python.distributions import round_adapters
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES, NOISE_ADAPTER
+from entropyd.contract.parameters import Array
 from entropyd.contract.prior import Prior
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.parameters import Array
 
 Parameter: TypeAlias = "Callable[[Prior, str, Array], Any]"
 

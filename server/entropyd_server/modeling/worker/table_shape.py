@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import Array
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
 from entropyd.contract.families import FAMILIES
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.dtypes import Array
-    from entropyd.contract.prior import Prior
+from entropyd.contract.prior import Prior
 
 MAX_PRECISION = 16
 # What the coding plane takes (coding.tables.MAX_CDF_OFFSET): symbol + cdf_offset fits int32.

@@ -10,21 +10,18 @@ the mass or in a gap between narrow components, it never moves.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.worker.table_shape import element_name
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 
 # How far from 0 TFC's search is followed, in steps of at most 0.1 that take 0.03 to 0.3 ms each.
 REACH = 1000

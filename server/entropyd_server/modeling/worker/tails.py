@@ -7,21 +7,18 @@ is missing (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tensorflow_compression.python.distributions import helpers
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.worker.table_shape import element_name
 from entropyd_server.modeling.worker.tail_search import EndlessSearchError, bisect, descend
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 
 
 def locate_tails(

@@ -6,7 +6,8 @@ Each parameter's variable is transformed into its domain. Invariant: whatever va
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,13 +15,9 @@ import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.parameters import Array
 from entropyd.contract.prior import Prior
 from entropyd_server.modeling.worker.priors import distribution, network_variables
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.parameters import Array
 
 # Weights of 0 have no logarithm; nearer to 0 than this they would never grow.
 _LEAST_WEIGHT = 1e-6

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.transport.method import Handle, Method, Open
+from entropyd_server.transport.method import Handle, Method, Open
 
 
 class Interceptor(Protocol):

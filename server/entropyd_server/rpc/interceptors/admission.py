@@ -6,17 +6,12 @@ alone, however large its message is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from entropyd.contract.errors import OverloadedError, UnavailableError
 from entropyd_server.rpc.interceptors import Interceptor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method, Open
 
 # Raises if a caller who will wait for so many seconds, or without limit, should not send its message.
 Admit = Callable[["float | None"], None]
@@ -50,7 +45,6 @@ class Admission(Interceptor):
         return self._calls >= self._max_calls
 
     def around_open(self, method: Method) -> Open:
-        """See base class."""
         admit, go_on, by_connection = self._admit.get(method.path), method.open, self._by_connection
 
         def admitted(call: Call) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.modeling.worker.kinds import continuous_batched, universal_batched
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.modeling.worker.kinds.kind import Kind
+from entropyd_server.modeling.worker.kinds.kind import Kind
 
 KINDS: Mapping[type[ModelConfig], Kind] = {
     UniversalBatchedConfig: universal_batched.KIND,

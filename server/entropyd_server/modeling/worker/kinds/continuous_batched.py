@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_compression as tfc
 
-from entropyd.contract.dtypes import coding_dtype
+from entropyd.contract.dtypes import Array, coding_dtype
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
 from entropyd_server.modeling.worker.tails import locate_offset
-
-if TYPE_CHECKING:
-    from entropyd.contract.dtypes import Array
-    from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 
 
 def _row_offsets(config: ContinuousBatchedConfig, prior: Any, dtype: str) -> Array | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.dtypes import Array
+from entropyd.contract.dtypes import Array
 
 
 @dataclass(frozen=True)

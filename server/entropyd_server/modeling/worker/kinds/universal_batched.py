@@ -5,17 +5,14 @@ Bottlenecks of 16 bits, for which it cannot be built, are computed in float32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow_compression as tfc
 
-from entropyd.contract.dtypes import coding_dtype
+from entropyd.contract.dtypes import Array, coding_dtype
+from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
-
-if TYPE_CHECKING:
-    from entropyd.contract.dtypes import Array
-    from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 
 
 def _entropy_model(

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from entropyd_server.transport.server import Server
-from entropyd_server.vital import Vital
+if TYPE_CHECKING:  # not before `polling` has set the environment that gRPC reads
+    from entropyd_server.transport.server import Server
+    from entropyd_server.vital import Vital
 
 # Runs a function on the event loop's turn; other threads call it.
 Resume = Callable[[Callable[[], None]], None]

@@ -15,9 +15,8 @@ from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
 from entropyd_server.rpc.interceptors import intercepted
-from entropyd_server.rpc.interceptors.access_control import AccessControl
+from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.admission import Admission, connection_share
-from entropyd_server.rpc.interceptors.readiness import Readiness
 from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.rpc.reflection import REFLECTION, Reflection
 from entropyd_server.rpc.servicers import methods_of
@@ -26,7 +25,7 @@ from entropyd_server.security.reloading import FilesError
 from entropyd_server.store.location import StoreError
 from entropyd_server.store.model_store import ModelStore
 from entropyd_server.transport.method import Method
-from entropyd_server.transport.options import KEEPALIVE
+from entropyd_server.transport.server import KEEPALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,7 +182,7 @@ def _add_services(
     """Adds every service, with what surrounds its calls: the first interceptor is the outermost."""
     tracing = [] if shared.tracing is None else [shared.tracing]
     reporting = Reporting(shared.metrics, shared.call_log)
-    guards = [AccessControl(shared.access.check), Readiness(health.unready), admission]
+    guards = [Guard(shared.access.check, health.unready), admission]
 
     def add(servicer: object, service: ServiceDescriptor, interceptors: Sequence[Interceptor]) -> None:
         server.add(intercepted(method, interceptors) for method in methods_of(servicer, service))

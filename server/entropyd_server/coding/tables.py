@@ -154,10 +154,7 @@ def _lookup(
     cdf_offset: npt.NDArray[np.int32],
     bounds: npt.NDArray[np.uint16],
     precision: int,
-) -> tuple[
-    npt.NDArray[np.int32],
-    npt.NDArray[Any],
-]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
     """Derives row records and hints.
 
     A hint is for one of the equal parts of a row, at least 2: of n intervals, 2n to 4n parts up to FINE_HINTS

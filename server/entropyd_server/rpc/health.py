@@ -44,11 +44,9 @@ class Health:
         self._turning_away = False
 
     def methods(self) -> Iterator[Method]:
-        """The methods of the health service."""
         return methods_of(self._servicer, HEALTH)
 
     async def serving(self, service: str) -> None:
-        """Marks a service as ready."""
         self._starting.discard(service)
         if self._draining:
             return
@@ -73,7 +71,7 @@ class Health:
         return {name: "STARTING" if name in self._starting else ready for name in self._services}
 
     def turn_away(self) -> None:
-        """Refuses further calls, because the server is about to end."""
+        """Has further calls refused, because the server is about to end."""
         self._turning_away = True
 
     def unready(self, service: str) -> UnavailableError | None:
@@ -104,26 +102,19 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
         self._changed = asyncio.Condition()
 
     async def set(self, service: str, status: int) -> None:
-        """Sets the status of a service, and notifies its watchers."""
         async with self._changed:
             self._statuses[service] = status
             self._changed.notify_all()
 
     async def Check(
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: Call,
+        self, request: health_pb2.HealthCheckRequest, context: Call
     ) -> health_pb2.HealthCheckResponse:
         """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
             raise _UnknownServiceError("no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
-    async def Watch(
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: Call,
-    ) -> None:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Call) -> None:
         """See grpc/health/v1/health.proto."""
         told = None
         while True:

@@ -1,9 +1,9 @@
 """A server on grpc.aio's public interface, for versions of grpcio on which `core_server` was not tested.
 
-It serves the same methods with the same interceptors, and refuses calls before their messages are received.
-To do that it answers every method as a stream: on the wire, methods of all kinds look the same.
+It serves the same methods with the same interceptors. To refuse calls before their messages are received, it
+answers every method as a stream: on the wire, methods of all kinds look the same.
 
-It differs from `core_server` in what grpc.aio does not do:
+It differs from `core_server` in this:
 
 - A call costs about three times the processor time.
 - grpc.aio 1.85 stops serving when a caller sends a path that is not UTF-8. Then the process ends, once the
@@ -43,7 +43,7 @@ class AioServer(Server, grpc.GenericRpcHandler):
 
     def __init__(self, options: Sequence[tuple[str, int]] = (), vital: Vital | None = None) -> None:
         super().__init__()
-        self._vital = vital or Vital(_nothing)
+        self._vital = vital or Vital(lambda: None)
         self._server = grpc.aio.server(options=tuple(options))
         self._server.add_generic_rpc_handlers((self,))
         keep_undecodable_text_out_of_the_log()
@@ -97,7 +97,7 @@ class AioServer(Server, grpc.GenericRpcHandler):
         finally:
             call.leave = None
             work = None  # its error refers to this frame
-            call.done()
+            call.ended()
         await call.send_error()
 
     async def _answer(self, call: AioCall) -> None:
@@ -135,18 +135,15 @@ class AioCall(Call):
         self.render: Callable[[Any], bytes] = bytes
 
     async def receive(self) -> bytes | None:
-        """The next message; None if there is none."""
         async with self._reading:
             message = await self._transfer(self._context.read())
         return None if message is grpc.aio.EOF else message
 
     async def send_last(self, message: bytes) -> None:
-        """Sends the only message of a response."""
         self._finished = True
         await self._transfer(self._context.write(message))
 
     async def send_error(self) -> None:
-        """Ends the call with its error, if it has one."""
         error, self.error = self.error, None
         if error is not None:
             status = status_of(error, self)
@@ -162,10 +159,6 @@ class AioCall(Call):
         self.end_with(error)
         if self.leave is not None:
             self.leave()
-
-    def done(self) -> None:
-        """Calls back whoever waits for the end of the call."""
-        self._done()
 
     async def send(self, message: Any) -> None:
         """Sends one of several messages."""
@@ -206,7 +199,3 @@ async def _request(method: Method, call: AioCall) -> Any:
     if message is None:
         raise UnimplementedError(f"{call.method} takes one message")
     return message
-
-
-def _nothing() -> None:
-    pass

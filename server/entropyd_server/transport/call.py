@@ -68,16 +68,15 @@ class Call:
 
     @property
     def waits_for_caller(self) -> bool:
-        """Whether the caller is to send or to take a message before anything goes on."""
+        """Whether the caller has to send or to take a message before anything goes on."""
         return self._waiting > 0
 
     @property
     def owed(self) -> bool:
-        """Whether all that is left to do is to wait for the caller's first message, or to deliver the end."""
+        """Whether only the caller's first message, or the delivery of the end, is missing."""
         return self._waiting > 0 and (self._finished or not self.events)
 
     def invocation_metadata(self) -> Metadata:
-        """The metadata that the caller sent."""
         return self._metadata
 
     def time_remaining(self) -> float | None:
@@ -85,7 +84,7 @@ class Call:
         return None if self._deadline > _NEVER else max(self._deadline - time.time(), 0.0)
 
     def add_done_callback(self, callback: Callable[[Call], None]) -> None:
-        """Calls back when the call has ended, on the event loop's turn."""
+        """Calls back when the call has ended, in a turn of the event loop."""
         self._callbacks.append(callback)
 
     def broke(self, error: BaseException) -> None:
@@ -101,7 +100,8 @@ class Call:
         """Ends the call with an error, and the work on it; drops the call if it was ended before."""
         raise NotImplementedError
 
-    def _done(self) -> None:
+    def ended(self, _: object = None) -> None:
+        """Makes the done callbacks, once."""
         self._waiting = 0
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

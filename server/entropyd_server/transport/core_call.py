@@ -61,7 +61,7 @@ class CoreCall(Call):
         self._ending: ref[Any] | None = None
 
     def receive(self, then: Callable[[bytes | None], None]) -> None:
-        """Passes the next message on; None if there is none, or the caller has left. One at a time."""
+        """Receives the next message, one at a time: None if there is none, or the caller has left."""
         if self._finished:
             then(None)
             return
@@ -72,12 +72,9 @@ class CoreCall(Call):
         self._waiting += 1
 
     def send(self, message: bytes, then: Callable[[Any], None], *, more: bool) -> None:
-        """Sends one of several messages; one at a time.
+        """Sends one of several messages; `then` is called when the next may be sent.
 
-        Args:
-          message: The message.
-          then: Called when the next one may be sent.
-          more: Whether another follows; they are sent together.
+        If `more` follow, they are sent together.
         """
         if self._finished:
             then(None)
@@ -98,14 +95,6 @@ class CoreCall(Call):
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), callback)
         self._closing = ref(callback)
 
-    def finish(self, message: bytes | None = None) -> None:
-        """Ends the call well, with the last message if there is one; unless it was ended."""
-        self._end(message, None)
-
-    def fail(self, error: EntropydError) -> None:
-        """Ends the call with an error, unless it was ended."""
-        self._end(None, error)
-
     def end_if_lost(self) -> None:
         """Ends the call if gRPC has dropped the callback of one of its operations."""
         if _dropped(self._ending):
@@ -118,11 +107,12 @@ class CoreCall(Call):
         if self._finished:
             self._call.cancel()
             return
-        self.fail(error)
+        self.end(None, error)
         if self.leave is not None:
             self.leave()
 
-    def _end(self, message: bytes | None, error: EntropydError | None) -> None:
+    def end(self, message: bytes | None, error: EntropydError | None = None) -> None:
+        """Ends the call, unless it was ended: with an error, or well, with the last message if there is any."""
         if self._finished:
             return
         self._finished = True
@@ -176,7 +166,7 @@ class CoreCall(Call):
 
     def _ended(self, _: object = None) -> None:
         self._ending = None
-        self._done()
+        self.ended()
 
 
 def _dropped(callback: ref[Any] | None) -> bool:

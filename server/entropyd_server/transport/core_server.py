@@ -63,7 +63,7 @@ class CoreServer(Server):
         self._core = cygrpc.Server(arguments, False)  # noqa: FBT003 - xDS, by position only
         self._core.register_completion_queue(self._queue)
         keep_undecodable_text_out_of_the_log()
-        self._thread = (vital or Vital(_nothing)).thread("transport", self._serve)
+        self._thread = (vital or Vital(lambda: None)).thread("transport", self._serve)
         self._stopping = False
         self._stopped = asyncio.Event()
         # The callbacks of requested calls; see CoreCall.
@@ -99,10 +99,9 @@ class CoreServer(Server):
         await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
-        """Handles events until the queue is shut down; all that are there in one turn.
+        """Handles events until the queue is shut down, all that are there in one turn.
 
-        The tasks that they make ready run at the end of the turn: calls are answered in a row, while the
-        processor's caches are warm.
+        The tasks that they make ready run at the end of the turn, in a row: the processor's caches are warm.
         """
         kinds = cygrpc.CompletionType
         event = self._next(None)
@@ -171,7 +170,7 @@ class CoreServer(Server):
         try:
             self._open(call)
         except EntropydError as error:
-            call.fail(error)
+            call.end(None, error)
         except Exception as error:  # noqa: BLE001 - it concerns this call alone
             call.broke(error)
 
@@ -188,7 +187,7 @@ class CoreServer(Server):
 
     def _received(self, method: Method, call: CoreCall, message: bytes | None) -> None:
         if message is None:
-            call.fail(UnimplementedError(f"{call.method} takes one message"))
+            call.end(None, UnimplementedError(f"{call.method} takes one message"))
         else:
             self._begin(method, call, message)
 
@@ -208,18 +207,8 @@ class CoreServer(Server):
         self._begun.clear()
 
 
-def _nothing() -> None:
-    pass
-
-
 async def _answer(method: Method, call: CoreCall, message: bytes) -> None:
-    """Ends a call with the response of its method, or with its error.
-
-    Args:
-      method: The method.
-      call: The call.
-      message: The request, unless it is a stream.
-    """
+    """Ends a call with the response to its message (if its request is no stream), or with an error."""
     try:
         if method.request_streaming or method.response_streaming:
             stream = Stream(call, method.parse, method.render)
@@ -231,12 +220,12 @@ async def _answer(method: Method, call: CoreCall, message: bytes) -> None:
         else:
             response = await method.handle(message, call)
     except EntropydError as error:
-        call.fail(error)
+        call.end(None, error)
     except asyncio.CancelledError:
-        call.fail(CancelledError("the call was cancelled"))
+        call.end(None, CancelledError("the call was cancelled"))
         raise
     except Exception as error:  # noqa: BLE001 - it concerns this call alone
         call.leave = None
         call.broke(error)
     else:
-        call.finish(response)
+        call.end(response)

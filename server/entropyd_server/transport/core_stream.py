@@ -21,11 +21,6 @@ class Stream:
     """Iterates over the messages that a caller sends, and sends it messages.
 
     Several tasks may iterate; each message goes to one of them.
-
-    Args:
-      call: The call.
-      parse: Parses a message.
-      render: Serialises a message.
     """
 
     def __init__(self, call: CoreCall, parse: Callable[[bytes], Any], render: Callable[[Any], bytes]) -> None:
@@ -50,7 +45,7 @@ class Stream:
         return self._parse(message)
 
     async def write(self, message: Any) -> None:
-        """Sends a message; returns when few are left to send."""
+        """Sends a message; waits until few are left to send."""
         self._unsent.append(self._render(message))
         if len(self._unsent) == 1:
             # Later in this turn, so that other responses of the turn are sent together with it.
@@ -58,7 +53,7 @@ class Stream:
         await self._until_unsent(_MOST_UNSENT - 1)
 
     async def flush(self) -> None:
-        """Returns when everything is sent."""
+        """Waits until everything is sent."""
         await self._until_unsent(0)
 
     def _receive_next(self) -> None:
@@ -74,7 +69,7 @@ class Stream:
     def _send_first(self) -> None:
         self._call.send(self._unsent[0], self._sent, more=len(self._unsent) > 1)
 
-    def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC hands it over
+    def _sent(self, event: Any) -> None:  # noqa: ARG002 - gRPC passes it
         self._unsent.popleft()
         if self._unsent:
             self._send_first()

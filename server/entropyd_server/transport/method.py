@@ -8,7 +8,7 @@ from typing import Any
 
 from entropyd_server.transport.call import Call
 
-# Answers a call: takes its request and the call, returns the serialised response.
+# Takes a request and its call, returns the serialised response.
 Handle = Callable[[Any, "Call"], Awaitable["bytes | None"]]
 # Raises to refuse a call, before its message is received.
 Open = Callable[["Call"], None]
@@ -24,7 +24,6 @@ class Method:
 
     Attributes:
       service: Full name of the service.
-      name: Name of the method.
       handle: Answers a call. Its request is the serialised message, or an iterator of parsed messages if
         `request_streaming`. If `response_streaming`, it sends messages by `Call.write` and returns None.
       open: Refuses a call from what its headers say.
@@ -43,5 +42,4 @@ class Method:
 
     @property
     def path(self) -> str:
-        """As in `/package.Service/Method`."""
         return f"/{self.service}/{self.name}"

@@ -9,40 +9,28 @@ import logging
 import os
 from collections.abc import MutableMapping
 
-# Environment variable: the least severity that gRPC's core logs.
-_VERBOSITY = "GRPC_VERBOSITY"
-# Environment variable: gRPC's experiments to turn on, and after "-" those to turn off.
-_EXPERIMENTS = "GRPC_EXPERIMENTS"
-_PYTHON_LOG = "grpc._cython.cygrpc"
-
 
 def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Makes gRPC read a server's sockets in the thread that asks for events.
+    """Makes gRPC read a server's sockets in the thread that asks for events, unless GRPC_EXPERIMENTS is set.
 
     By default its event engine reads them in threads of its own, so that a small call changes threads some
     five times (docs/adr/0010-transport.md).
-
-    Args:
-      environment: The process's; GRPC_EXPERIMENTS is left as it is if it is set.
     """
-    environment.setdefault(_EXPERIMENTS, "-event_engine_listener")
+    environment.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 
 def keep_strangers_out_of_the_log(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keeps gRPC's core from logging.
+    """Keeps gRPC's core from logging, unless GRPC_VERBOSITY is set.
 
     It writes a line to standard error for each handshake that fails, each header that it cannot parse, and
     each GOAWAY with its text: before the server sees a call, without limit, and past the log's handlers.
-
-    Args:
-      environment: The process's; GRPC_VERBOSITY is left as it is if it is set.
     """
-    environment.setdefault(_VERBOSITY, "NONE")
+    environment.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def keep_undecodable_text_out_of_the_log() -> None:
     """Drops the traceback that gRPC logs for metadata that are not UTF-8, with their value."""
-    logging.getLogger(_PYTHON_LOG).addFilter(_is_no_decoding_error)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_decoding_error)
 
 
 def _is_no_decoding_error(record: logging.LogRecord) -> bool:

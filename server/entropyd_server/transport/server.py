@@ -13,6 +13,19 @@ from entropyd.contract.errors import UnimplementedError
 from entropyd_server.transport.call import Call
 from entropyd_server.transport.method import Method, Open
 
+# Channel arguments that end connections whose callers vanished: after 10 s of silence the server pings, and
+# without an answer within 8 s it drops the connection with its calls. Callers may ping as often.
+KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    # Both: the first alone ends nothing in gRPC 1.85, where the second is 60 s by default.
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.http2.ping_timeout_ms", 8_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Callers that ping more often lose their connection; by default, every 5 minutes is too often.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
 
 class Server(ABC):
     """Serves methods.
@@ -34,10 +47,7 @@ class Server(ABC):
 
     @abstractmethod
     def add_insecure_port(self, address: str) -> int:
-        """Binds an address.
-
-        Returns:
-          The port.
+        """Binds an address and returns the port.
 
         Raises:
           RuntimeError: If it cannot be bound.
@@ -48,8 +58,7 @@ class Server(ABC):
         """Binds an address with TLS; see `add_insecure_port`."""
 
     @abstractmethod
-    async def start(self) -> None:
-        """Starts to serve."""
+    async def start(self) -> None: ...
 
     @abstractmethod
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
@@ -70,11 +79,7 @@ class Server(ABC):
 
 
 def bound(address: str, port: int) -> int:
-    """The port, which gRPC says is 0 if the address could not be bound.
-
-    Raises:
-      RuntimeError: If it is 0.
-    """
+    """The port; raises RuntimeError if it is 0, which is gRPC's way to say that it could not be bound."""
     if not port:
         raise RuntimeError(f"cannot bind {address}")
     return port

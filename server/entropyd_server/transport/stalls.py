@@ -18,12 +18,7 @@ _LOOKS = 4
 
 
 class Stalls:
-    """Finds stalled calls by looking at them periodically.
-
-    Args:
-      limit_s: Seconds without a message.
-      count: Called for each call that is ended.
-    """
+    """Ends calls without a message for `limit_s`, found by periodic looks; `count` is called for each."""
 
     def __init__(self, limit_s: float, count: Callable[[], None]) -> None:
         self._limit_s = limit_s
@@ -32,15 +27,7 @@ class Stalls:
         self._seen: dict[Call, tuple[int, int]] = {}
 
     def look(self, calls: Iterable[Call], *, crowded: bool) -> Iterator[Call]:
-        """Looks at all calls.
-
-        Args:
-          calls: The calls that have not ended.
-          crowded: Whether to end resting streams too.
-
-        Yields:
-          Calls to end.
-        """
+        """Looks at all calls that have not ended; yields those to end, resting streams too if `crowded`."""
         seen, self._seen = self._seen, {}
         for call in calls:
             events, looks = seen.get(call, (call.events, -1))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # not before `polling` has set the environment that gRPC read
     from entropyd_server.vital import Vital
 
 # Runs a function on the event loop's turn; other threads call it.
-Resume = Callable[[Callable[[], None]], None]
+Resume = Callable[[Callable[[], None]], object]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ class Transport:
     """A way to serve.
 
     Attributes:
-      name: `core` or `aio`.
       run: Runs a coroutine on an event loop that its servers can run on.
       server: Makes a server on the running loop, of channel arguments and what ends the process if the server
         can no longer serve.
@@ -46,12 +45,7 @@ class Transport:
 
 
 def choose(name: str, grpcio: str = "") -> Transport:
-    """The transport of this name; `aio` instead of `core`, with a warning, on an untested grpcio.
-
-    Args:
-      name: `core` or `aio`.
-      grpcio: Version of grpcio; by default the one that is installed.
-    """
+    """The transport of this name; `aio` instead of `core`, with a warning, on an untested grpcio."""
     found = grpcio or version("grpcio")
     if name == CORE and not is_tested(found):
         first, end = TESTED_GRPCIO
@@ -63,7 +57,15 @@ def choose(name: str, grpcio: str = "") -> Transport:
             end,
         )
         name = AIO
-    return _core() if name == CORE else _aio()
+    if name == AIO:
+        from entropyd_server.transport.aio_server import AioServer  # noqa: PLC0415
+
+        return Transport(AIO, asyncio.run, AioServer, lambda: asyncio.get_running_loop().call_soon_threadsafe)
+    # Imported only if chosen: its private parts may be missing from other versions of grpcio.
+    from entropyd_server.transport.core_server import CoreServer  # noqa: PLC0415
+    from entropyd_server.transport.turns import current_loop, run  # noqa: PLC0415
+
+    return Transport(CORE, run, CoreServer, lambda: current_loop().resume)
 
 
 def is_tested(grpcio: str) -> bool:
@@ -73,29 +75,6 @@ def is_tested(grpcio: str) -> bool:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """The numbers of a version, without what marks a pre-release."""
+    """The numbers of a version, without the mark of a pre-release."""
     parts = text.split(".")[:3]
     return tuple(int("".join(filter(str.isdecimal, part.partition("rc")[0])) or 0) for part in parts)
-
-
-def _core() -> Transport:
-    # Imported only if chosen: its private parts may be missing from other versions of grpcio.
-    from entropyd_server.transport.core_server import CoreServer  # noqa: PLC0415
-    from entropyd_server.transport.turns import current_loop, run  # noqa: PLC0415
-
-    return Transport(CORE, run, CoreServer, lambda: current_loop().resume)
-
-
-def _aio() -> Transport:
-    from entropyd_server.transport.aio_server import AioServer  # noqa: PLC0415
-
-    return Transport(AIO, asyncio.run, AioServer, _resume_soon)
-
-
-def _resume_soon() -> Resume:
-    loop = asyncio.get_running_loop()
-
-    def resume(callback: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(callback)
-
-    return resume

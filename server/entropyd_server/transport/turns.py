@@ -27,7 +27,7 @@ class TurnLoop(asyncio.SelectorEventLoop):
     """An event loop that runs in a turn of its own, except while it waits.
 
     Attributes:
-      turn: A context manager for other threads. Within it, a thread may do what a callback of the loop may.
+      turn: A context manager in which another thread may do what a callback of the loop may.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class TurnLoop(asyncio.SelectorEventLoop):
 
     def wake(self) -> None:
         """Makes the loop look for work again."""
-        self.call_soon_threadsafe(_nothing)
+        self.call_soon_threadsafe(lambda: None)
 
 
 def current_loop() -> TurnLoop:
@@ -92,7 +92,7 @@ def current_loop() -> TurnLoop:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine as `asyncio.run` does, on a TurnLoop."""
+    """Runs a coroutine on a TurnLoop, as `asyncio.run` does on its loop."""
     loop = TurnLoop()
     try:
         return loop.run_until_complete(main)
@@ -154,10 +154,6 @@ class _Selector(selectors.DefaultSelector):
             self._turns.acquire()
         # Again, in this turn: descriptors that were ready outside of it may have been closed or reused since.
         return super().select(0)
-
-
-def _nothing() -> None:
-    pass
 
 
 async def _end_rest(loop: TurnLoop) -> None:

@@ -26,7 +26,7 @@ class Admission(Interceptor):
 
     Args:
       max_calls: Most calls in flight; seven eighths of them over one connection.
-      admit: By the path of a method, a check that its calls have to pass.
+      admit: By the path of a method, a check of its calls.
       on_evicted: Called for each call that is ended to make room for another.
     """
 
@@ -41,7 +41,6 @@ class Admission(Interceptor):
 
     @property
     def full(self) -> bool:
-        """Whether no further call fits."""
         return self._calls >= self._max_calls
 
     def around_open(self, method: Method) -> Open:
@@ -50,7 +49,7 @@ class Admission(Interceptor):
         def admitted(call: Call) -> None:
             connection = call.connection
             others = by_connection.get(connection)
-            # Clients keep to a connection's limit by themselves; whoever does not is refused.
+            # gRPC's clients keep to a connection's limit by themselves.
             if others and len(others) >= self._share and not connection.startswith(_ANY_PEER):
                 raise OverloadedError(
                     f"{self._share} calls of this connection are in flight", retry_after_s=_RETRY_AFTER_S
@@ -70,16 +69,11 @@ class Admission(Interceptor):
         return admitted
 
     def _make_room(self, calls: int) -> bool:
-        """Ends the newest call that waits for its caller, of the connection that has most of those.
+        """Ends the newest call that waits for its caller, of the connection with most of those.
 
-        Only if that connection keeps at least as many as the new call's connection then has. So callers who
-        hold calls without sending share them evenly, and callers who send slowly do not evict each other.
-
-        Args:
-          calls: Calls in flight on the new call's connection.
-
-        Returns:
-          Whether there was one.
+        That connection must keep at least as many as the new call's connection, with `calls` in flight, then
+        has. So callers who hold calls without sending share them evenly, and callers who send slowly do not
+        evict each other.
         """
         held: list[Call] = []
         for others in self._by_connection.values():
@@ -96,7 +90,6 @@ class Admission(Interceptor):
         return True
 
     def _give_back(self, call: Call) -> None:
-        """Counts a call as ended, unless it was."""
         calls = self._by_connection.get(call.connection)
         if calls is not None and call in calls:
             self._calls -= 1

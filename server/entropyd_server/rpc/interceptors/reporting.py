@@ -73,7 +73,7 @@ class Reporting(Interceptor):
         return reported
 
     def _failed(self, method: str, call: Call, raised: Exception, started: float) -> EntropydError:
-        """Logs a failure; returns the error for the caller."""
+        """Logs a failure, and returns the error for the caller."""
         error = as_error(raised)
         milliseconds = 1000 * (time.perf_counter() - started)
         call.request_id = self._call_log.failed(

@@ -16,7 +16,7 @@ from entropyd.contract.errors import (
     Violation,
     to_status,
 )
-from entropyd_server.transport.error_size import fitted
+from entropyd_server.transport.status import fitted
 from entropyd_server.transport.status import render
 
 REQUEST_ID = "r" * 64

@@ -13,7 +13,7 @@ from entropyd.contract.errors import OverloadedError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.interceptors import intercepted
-from entropyd_server.rpc.interceptors.access_control import AccessControl
+from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.admission import Admission
 from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.security.access import METHOD_SCOPES, Access
@@ -46,7 +46,7 @@ async def wait(message: bytes, _: Any) -> bytes:
 def serve(metrics: Metrics, admission: Admission, handle: Handle = answer) -> Server:
     """A server of which all methods answer alike."""
     server = new_server()
-    guards = [Reporting(metrics, CallLog()), AccessControl(Access(None).check), admission]
+    guards = [Reporting(metrics, CallLog()), Guard(Access(None).check, lambda _: None), admission]
     for path in _BOTH:
         _, service, name = path.split("/")
         server.add([intercepted(Method(service, name, handle), guards)])

@@ -15,7 +15,7 @@ import numpy as np
 
 import entropyd
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
-from entropyd_server.coding.registry import codec_of
+from entropyd_server.coding.kinds import codec_of
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.modeling.worker.table_shape import BuildLimits
 from tests.draws.configs import ordinary_config

@@ -1,8 +1,8 @@
 """Runs the operations of many callers in batches, on threads.
 
 Invariants: every caller settles exactly once, with its own results or its own error; a batch that fails is
-run again caller by caller, so that only those fail that must; no unit is queued while a thread is idle, but
-for `max_batch_delay_s`.
+run again caller by caller, so that only those fail that must; no unit is queued while a thread is idle, other
+than for `max_batch_delay_s`.
 """
 
 from __future__ import annotations
@@ -46,10 +46,8 @@ class Batcher(Generic[W, R]):
       inline_symbols: By operation, the most symbols that run on the caller's thread, at once: handing them to
         a thread would cost more.
       threads: Batches that run at the same time.
-      observer: Hears of refusals and batches.
       resume: Runs a function in a turn of the event loop; called on a kernel thread.
       vital: Ends the server if batches can neither be started nor finished.
-      clock: Gives the time, in seconds.
     """
 
     def __init__(
@@ -91,7 +89,7 @@ class Batcher(Generic[W, R]):
           work: What the key's operation takes.
           units: Number of coding units, at least 1.
           unit_cost: Symbols of each, at least 1.
-          timeout_s: How long the caller will wait; None for ever.
+          timeout_s: How long the caller will wait; None without limit.
 
         Raises:
           OverloadedError: If the queue is full; says when to retry.
@@ -111,9 +109,7 @@ class Batcher(Generic[W, R]):
     def admit(self, timeout_s: float | None, most_filled: float = _NEARLY_FULL) -> None:
         """Raises if a caller had better not send its message.
 
-        Args:
-          timeout_s: How long the caller will wait; None for ever.
-          most_filled: The share of the queue from which on no caller is admitted.
+        Nobody is admitted while the share `most_filled` of the queue is filled.
 
         Raises:
           OverloadedError: If the queue is full; says when to retry.
@@ -130,7 +126,6 @@ class Batcher(Generic[W, R]):
 
     @property
     def queue_symbols(self) -> int:
-        """Queued symbols."""
         return self._queue.symbols
 
     @property

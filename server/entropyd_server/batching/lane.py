@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 @dataclass(eq=False)
 class Caller(Generic[W, R]):
-    """Who waits for an entry.
+    """The caller of an entry.
 
     Attributes:
       work: What the operation takes.
@@ -37,20 +37,13 @@ class Caller(Generic[W, R]):
     units_done: int = 0
 
     def fail(self, error: Exception) -> None:
-        """Ends the wait, if it has not ended."""
+        """Settles with an error, unless it has settled."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
 
 class Lane(Generic[W, R]):
-    """Callers in one queue.
-
-    Args:
-      queue: The queue.
-      observer: Hears of refusals and of callers that settled.
-      clock: Gives the time, in seconds.
-      wake: Called after a caller was queued, to have batches taken.
-    """
+    """Callers in one queue; `wake` is called after one was queued, to have batches taken."""
 
     def __init__(
         self,
@@ -65,11 +58,7 @@ class Lane(Generic[W, R]):
         self._wake = wake
 
     def check_room(self, retry_after_s: float, most_filled: float = 1.0) -> None:
-        """Raises if the queue is filled to this share or more.
-
-        Raises:
-          OverloadedError: With the time after which to retry.
-        """
+        """Raises OverloadedError if the queue is filled to this share or more."""
         if self._queue.filled >= most_filled:
             self._observer.refused("queue_full")
             message = f"{self._queue.symbols} symbols are queued, and more would be too many"
@@ -101,7 +90,6 @@ class Lane(Generic[W, R]):
         return batch
 
     def fail_all(self, error: Exception) -> None:
-        """Fails every queued caller."""
         while (batch := self.next_batch(sys.maxsize)) is not None:
             settle(batch.shares, [error] * len(batch.shares))
 

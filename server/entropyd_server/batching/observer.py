@@ -8,10 +8,7 @@ from entropyd_server.batching.queue import Batch, Entry, Key
 
 
 class BatchObserver(Protocol):
-    """Hears of every batch and every caller, in turns of the event loop only.
-
-    Times are of the queue's clock, in seconds.
-    """
+    """Told of every batch and every caller, in turns of the event loop only. Times are the queue's."""
 
     def refused(self, reason: str) -> None:
         """A caller was refused (`queue_full`, `deadline`) or its deadline passed in the queue (`expired`)."""

@@ -21,8 +21,6 @@ W = TypeVar("W")
 
 
 class Operation(Protocol):
-    """What is done with the units of a batch."""
-
     @property
     def name(self) -> str:
         """The label in metrics and spans."""
@@ -36,8 +34,7 @@ class Key(Protocol):
     """What units must have in common to share a batch; hashable."""
 
     @property
-    def operation(self) -> Operation:
-        """What is done with them."""
+    def operation(self) -> Operation: ...
 
     def __hash__(self) -> int: ...
 
@@ -91,19 +88,11 @@ class Batch(Generic[W]):
 
     @property
     def key(self) -> Key:
-        """What its units have in common."""
         return self.shares[0].entry.key
 
 
 class BatchQueue(Generic[W]):
-    """Entries in order of arrival, by key.
-
-    Args:
-      max_queue_symbols: The queue is full from this many symbols on.
-
-    Attributes:
-      symbols: Queued symbols.
-    """
+    """Entries in order of arrival, by key; full from `max_queue_symbols` queued `symbols` on."""
 
     def __init__(self, max_queue_symbols: int) -> None:
         self._max_queue_symbols = max_queue_symbols
@@ -128,11 +117,7 @@ class BatchQueue(Generic[W]):
             entry.removed = True
 
     def next_batch(self, now: float, max_symbols: int) -> tuple[Batch[W] | None, list[Entry[W]]]:
-        """Takes a batch of the next key.
-
-        Returns:
-          The batch, None if no unit is queued; and the entries that expired.
-        """
+        """Takes a batch of the next key, None if no unit is queued; also returns the entries that expired."""
         expired: list[Entry[W]] = []
         while self._entries:
             key, entries = self._entries.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ _MAX_SHAPES = 16
 _MAX_ROWS_BYTES = 64 * 2**20
 
 
-class BatchedCodec(Codec):
+class BatchedCodec(Codec, ABC):
     """Codec of a model with a batch of priors, whose units have all the same rows.
 
     Attributes:
@@ -39,7 +39,7 @@ class BatchedCodec(Codec):
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
-        """Makes the codec of a config; `own` are arguments of a subclass."""
+        """The codec of a config; `own` are arguments of a subclass."""
         return cls(
             model_id=config.model_id,
             tables=tables,
@@ -52,19 +52,15 @@ class BatchedCodec(Codec):
 
     @property
     def row_sets(self) -> int:
-        """How many times prod(prior_shape) rows the tables have."""
+        """How often the tables have prod(prior_shape) rows."""
         return 1
 
     @abstractmethod
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-        """Picks row and quantization offset of each symbol of a coding unit.
-
-        Returns:
-          (row_index, offsets): int32 and `compute_dtype` [symbols].
-        """
+        """The row and the offset of each symbol of a coding unit: int32 and `compute_dtype` [symbols]."""
 
     def rows(self, broadcast_shape: Sequence[int]) -> Rows:
-        """Returns the rows of units of a shape; computed once while they stay in use.
+        """The rows of units of a shape, which are cached.
 
         Raises:
           InvalidTensorError: The rank is not coding_rank - rank of prior_shape, or a dimension is negative.
@@ -72,19 +68,19 @@ class BatchedCodec(Codec):
         return self._rows.get(tuple(broadcast_shape), self._build_rows)
 
     def cached_rows(self, broadcast_shape: Shape) -> Rows | None:
-        """Returns what `rows` would; None if it would have to compute them."""
+        """What `rows` returns; None if it would have to compute them."""
         return self._rows.cached(broadcast_shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory: grows with the shapes for which `rows` was called."""
+        """Grows with the shapes for which `rows` was called."""
         return super().nbytes + self._rows.nbytes
 
     def _build_rows(self, broadcast_shape: Shape) -> Rows:
         rank = self.coding_rank - len(self.prior_shape)
         if len(broadcast_shape) != rank or min(broadcast_shape, default=0) < 0:
             found = f"is {broadcast_shape}; expected {rank} dimensions, none negative"
-            raise InvalidTensorError.of([Violation("broadcast_shape", found)])
+            raise InvalidTensorError.at("broadcast_shape", found)
         unit_shape = broadcast_shape + self.prior_shape
         row_index, offsets = (kernel_input(array) for array in self.place(unit_shape))
         modelled_bits = float(self.row_bits[row_index].mean()) if len(row_index) else 0.0
@@ -97,7 +93,5 @@ class BatchedCodec(Codec):
             yield Violation("coding_rank", found)
         rows, expected = len(self.tables.cdf_offset), self.row_sets * math.prod(self.prior_shape)
         if rows != expected:
-            found = (
-                f"has {rows} rows; expected {expected}, {self.row_sets} times prior_shape {self.prior_shape}"
-            )
-            yield Violation("cdf", found)
+            times = f"{self.row_sets} times prior_shape {self.prior_shape}"
+            yield Violation("cdf", f"has {rows} rows; expected {expected}, {times}")

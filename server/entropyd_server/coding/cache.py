@@ -9,11 +9,8 @@ from cachetools import LRUCache
 
 
 class Sized(Protocol):
-    """What knows the bytes that it takes in memory."""
-
     @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
+    def nbytes(self) -> int: ...
 
 
 K = TypeVar("K")

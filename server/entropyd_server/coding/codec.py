@@ -7,7 +7,6 @@ Source: `compress` and `decompress` of TensorFlow Compression's entropy models
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.dtypes import BOTTLENECK_DTYPES, element_dtype, widened
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, coding_dtype, element_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.coding.cost import row_bits
 from entropyd_server.coding.rows import Rows
@@ -60,12 +59,10 @@ class EncodedUnits(NamedTuple):
 
     @property
     def all_ok(self) -> bool:
-        """Whether no unit failed."""
         return none_set(self.statuses)
 
     @staticmethod
     def join(parts: Sequence[EncodedUnits]) -> EncodedUnits:
-        """Joins the results of a call's units that were encoded in several parts."""
         if len(parts) == 1:
             return parts[0]
         return EncodedUnits(
@@ -92,43 +89,35 @@ class DecodedUnits(NamedTuple):
 
     @property
     def all_ok(self) -> bool:
-        """Whether no unit failed."""
         return none_set(self.statuses)
 
     @staticmethod
     def join(parts: Sequence[DecodedUnits]) -> DecodedUnits:
-        """Joins the results of a call's units that were decoded in several parts."""
         if len(parts) == 1:
             return parts[0]
         return DecodedUnits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-class Codec(ABC):
+class Codec:
     """A model's tables, and the arithmetic between its arrays and their symbols.
 
     Immutable: threads share it, and what a unit codes to depends on the unit and its rows alone. Each kind
-    of model has a subclass in `coding.kinds`, which makes `Rows` and says how values become what kernels
-    take: they encode rint(value - offset), and decode to symbol + offset, in float32 or float64.
+    of model has a subclass in `coding.kinds`, which makes `Rows` and may convert values in its own way.
+    Kernels encode rint(value - offset), and decode to symbol + offset, in `compute_dtype`.
 
     Attributes:
       model_id: Config hash of the model.
       tables: Its coding tables.
       bottleneck_dtype: "float16", "bfloat16", "float32" or "float64".
       wire_dtype: NumPy's dtype of values; uint16 bit patterns stand for bfloat16.
-      compute_dtype: float32 or float64, which `to_compute` returns and the offsets of rows have.
+      compute_dtype: float32 or float64, also that of the offsets of rows.
       decode_sanity_check: Whether decoding refuses strings that no encoder could have ended that way.
     """
-
-    compute_dtype: np.dtype[Any]
 
     def __init__(
         self, *, model_id: str, tables: CodingTables, bottleneck_dtype: str, decode_sanity_check: bool
     ) -> None:
-        """Checks that tables and config fit each other; a subclass sets its own attributes first.
-
-        Raises:
-          InvalidConfigError: Names every field that is wrong.
-        """
+        """Checks that tables and config fit each other; a subclass sets its own attributes first."""
         self.model_id = model_id
         self.tables = tables
         self.bottleneck_dtype = bottleneck_dtype
@@ -137,30 +126,20 @@ class Codec(ABC):
         if problems:
             raise InvalidConfigError.of(problems)
         self.wire_dtype = element_dtype(bottleneck_dtype)
+        self.compute_dtype = np.dtype(coding_dtype(bottleneck_dtype))
 
     def _problems(self) -> Iterator[Violation]:
-        """Yields what is wrong with the config."""
         if self.bottleneck_dtype not in BOTTLENECK_DTYPES:
             found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(BOTTLENECK_DTYPES)}"
             yield Violation("bottleneck_dtype", found)
 
-    @abstractmethod
-    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """Converts values to `compute_dtype`.
+    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Converts values [units, symbols] from `wire_dtype` to `compute_dtype`."""
+        return widened(values, self.bottleneck_dtype)
 
-        Args:
-          values: `wire_dtype` [units, symbols].
-          rows: Their rows.
-        """
-
-    @abstractmethod
-    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """Converts what kernels decoded to `wire_dtype`.
-
-        Args:
-          values: `compute_dtype` [units, symbols]; NaN throughout a unit that failed.
-          rows: Their rows.
-        """
+    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Converts decoded values [units, symbols], NaN throughout a unit that failed, to `wire_dtype`."""
+        return narrowed(values, self.bottleneck_dtype)
 
     @cached_property
     def row_bits(self) -> npt.NDArray[np.float64]:
@@ -169,7 +148,6 @@ class Codec(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
         return self.tables.nbytes + (self.row_bits.nbytes if "row_bits" in vars(self) else 0)
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
@@ -177,15 +155,14 @@ class Codec(ABC):
 
         Args:
           values: `wire_dtype` [units, rows.symbols], C-contiguous.
-          rows: What `rows` of this codec's kind returned for these units.
+          rows: Of these units, made by this codec's kind.
 
         Returns:
           A string per unit. A unit that holds NaN, an infinity, or a value out of reach of its row has a
           status and an empty string; the others are what they would be without it.
 
         Raises:
-          ValueError: The units of `values` do not have the number of symbols of `rows`, or `rows` are those
-            of another number of units.
+          ValueError: `rows` are those of another number of symbols or units.
         """
         if values.shape[1] != rows.symbols:
             raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
@@ -228,18 +205,17 @@ class Codec(ABC):
         Args:
           payload: All strings, one directly after the other.
           lengths: uint32 [units], bytes of each string.
-          rows: What `rows` of this codec's kind returned for these units.
+          rows: Of these units, made by this codec's kind.
 
         Returns:
           Values per unit. A string that cannot be decoded gives its unit a status; the others are what they
           would be without it.
 
         Raises:
-          ValueError: `lengths` do not add up to the payload's length, or `rows` are those of another number
-            of units.
+          ValueError: `lengths` do not add up to the payload, or `rows` are those of another number of units.
         """
         content = kernel_input(np.frombuffer(payload, np.uint8))
-        # Most requests have few units, and numpy takes longer to begin than Python to add them up.
+        # Most requests have few units, which Python adds up before NumPy has begun.
         units, payload_bytes = len(lengths), sum(lengths.tolist())
         if payload_bytes != len(content):
             raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
@@ -298,10 +274,10 @@ class Codec(ABC):
 
         Args:
           rows: Its rows.
-          unit: The number by which the caller knows the unit.
+          unit: The caller's number of it.
           status: Its status, not OK.
-          position: Its position, from the same result.
-          value: The element at the position, when encoding failed.
+          position: As in `EncodedUnits` or `DecodedUnits`.
+          value: The element there, when encoding failed.
         """
         where = f"coding unit {unit}"
         if position >= 0:
@@ -322,5 +298,5 @@ class Codec(ABC):
         return f"{where}: {what}"
 
     def value_at(self, values: npt.NDArray[Any], unit: int, position: int) -> float:
-        """Returns one element of `wire_dtype` values as a Python float."""
+        """One element of `wire_dtype` values [units, symbols]."""
         return float(widened(values[unit, position : position + 1], self.bottleneck_dtype)[0])

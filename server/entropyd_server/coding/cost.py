@@ -13,14 +13,10 @@ _ESCAPE_BITS = 2
 
 
 def row_bits(tables: CodingTables) -> npt.NDArray[np.float64]:
-    """Computes the expected bits of a symbol that is drawn from its row: entropy, and the shortest escape.
-
-    Returns:
-      float64 [rows].
-    """
+    """float64 [rows], the expected bits of a symbol drawn from each row: entropy, and the shortest escape."""
     total = 1 << tables.precision
     cdf = tables.cdf
-    # Few widths are possible and there may be millions of intervals, so each logarithm is taken once.
+    # One logarithm for each possible width, as there may be millions of intervals.
     probability = np.arange(total + 1) / total
     cost = np.zeros(total + 1)
     cost[1:] = -probability[1:] * np.log2(probability[1:])

@@ -28,7 +28,6 @@ class Strings(NamedTuple):
     lengths: npt.NDArray[np.uint32]
 
     def of_units(self, start: int, stop: int) -> Strings:
-        """Returns the strings of units [start, stop)."""
         if start == 0 and stop == len(self.lengths):
             return self
         first, last = self.lengths[:start].sum(dtype=np.int64), self.lengths[:stop].sum(dtype=np.int64)
@@ -44,8 +43,6 @@ class CompressWork(NamedTuple):
 
 
 class DecompressWork(NamedTuple):
-    """Units to decompress."""
-
     codec: Codec
     rows: Rows
     strings: Strings
@@ -57,7 +54,7 @@ class Compress:
     name = "compress"
 
     def run(self, parts: Sequence[tuple[CompressWork, int, int]]) -> list[EncodedUnits]:
-        """Encodes units [start, stop) of each work; returns one result per part."""
+        """Encodes units [start, stop) of each work."""
         return [
             work.codec.encode(work.values[start:stop], work.rows.of_units(start, stop))
             for work, start, stop in parts
@@ -70,7 +67,7 @@ class Decompress:
     name = "decompress"
 
     def run(self, parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
-        """Decodes units [start, stop) of each work; returns one result per part."""
+        """Decodes units [start, stop) of each work."""
         if len(parts) == 1:
             return [_decode_part(*parts[0])]
         decoded = []

@@ -29,7 +29,7 @@ class Rows:
       offsets: float32 or float64, as long as `row_index`; read-only.
       unit_stride: How far the rows of a unit lie from those of the unit before: 0 if units share them,
         else the symbols of a unit.
-      modelled_bits: Mean bits per symbol that the codec's tables expect; NaN if nobody asked them.
+      modelled_bits: Mean bits per symbol that the codec's tables expect; NaN if unknown.
     """
 
     unit_shape: Shape
@@ -40,16 +40,15 @@ class Rows:
 
     @property
     def symbols(self) -> int:
-        """Number of symbols in a coding unit."""
+        """Of a coding unit."""
         return self.unit_stride or len(self.row_index)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
         return self.row_index.nbytes + self.offsets.nbytes
 
     def element(self, position: int) -> Shape:
-        """Converts a symbol's number in its coding unit to its index there."""
+        """The index of a symbol in its coding unit."""
         return tuple(int(index) for index in np.unravel_index(position, self.unit_shape))
 
     def check_units(self, units: int) -> None:
@@ -58,7 +57,6 @@ class Rows:
             raise ValueError(f"{len(self.row_index)} rows of {self.unit_stride} symbols for {units} units")
 
     def of_units(self, start: int, stop: int) -> Rows:
-        """Returns the rows of units [start, stop)."""
         if not self.unit_stride:
             return self
         own = slice(start * self.unit_stride, stop * self.unit_stride)
@@ -80,8 +78,7 @@ class Rows:
 class RowsCache:
     """The rows of the shapes that were used last, at most `max_shapes` and `max_bytes`; thread-safe.
 
-    Rows that alone exceed `max_bytes` stay until the next shape, because a second unit of their own
-    shape is likely.
+    Rows that alone exceed `max_bytes` stay until the next shape, because a second unit of theirs is likely.
     """
 
     def __init__(self, *, max_shapes: int, max_bytes: int) -> None:
@@ -92,19 +89,16 @@ class RowsCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all cached rows."""
         return int(self._rows.currsize)
 
     def cached(self, shape: Shape) -> Rows | None:
-        """Returns the rows of a shape if they are cached."""
         with self._lock:
             return self._rows.get(shape)
 
     def get(self, shape: Shape, build: Callable[[Shape], Rows]) -> Rows:
-        """Returns the rows of a shape, and builds them unless they are cached.
+        """The rows of a shape, built unless they are cached or another thread builds them.
 
-        Threads that want rows while they are built wait for them. `build` is an argument and no attribute,
-        because the cache's owner, whose method it is, would be part of a reference cycle.
+        `build` is no attribute, because it is a method of the cache's owner: that would be a reference cycle.
         """
         with self._lock:
             while shape in self._building:
@@ -112,17 +106,13 @@ class RowsCache:
             if (cached := self._rows.get(shape)) is not None:
                 return cached
             self._building.add(shape)
+        rows = None
         try:
             rows = build(shape)
-        except BaseException:
-            self._end(shape, None)
-            raise
-        self._end(shape, rows)
+        finally:
+            with self._lock:
+                if rows is not None:
+                    self._rows[shape] = rows
+                self._building.remove(shape)
+                self._built.notify_all()
         return rows
-
-    def _end(self, shape: Shape, rows: Rows | None) -> None:
-        with self._lock:
-            if rows is not None:
-                self._rows[shape] = rows
-            self._building.remove(shape)
-            self._built.notify_all()

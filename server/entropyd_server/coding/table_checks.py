@@ -20,7 +20,7 @@ _MAX_REPORTED = 8
 
 
 def int32_vector(field: str, values: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], list[Violation]]:
-    """Copies integers into a contiguous int32 vector, or lists why that cannot be done."""
+    """A contiguous int32 copy of a vector of integers, or what is wrong with it."""
     array = np.asarray(values)
     problem = ""
     if array.ndim != 1:
@@ -36,7 +36,6 @@ def int32_vector(field: str, values: npt.ArrayLike) -> tuple[npt.NDArray[np.int3
 
 
 def row_problems(cdf: npt.NDArray[np.int32]) -> list[Violation]:
-    """Lists what is wrong with the rows of `cdf`; nothing if every row is legal."""
     if not len(cdf):
         return [Violation("cdf", "holds no rows; expected at least one")]
     if len(cdf) > MAX_CDF_LENGTH:
@@ -95,7 +94,7 @@ def row_problems(cdf: npt.NDArray[np.int32]) -> list[Violation]:
 
 
 def offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> list[Violation]:
-    """Lists what is wrong with `cdf_offset` for rows that are legal."""
+    """What is wrong with `cdf_offset`, for rows that are legal."""
     rows = int(np.count_nonzero(cdf < 0))
     if len(cdf_offset) != rows:
         return [Violation("cdf_offset", f"has length {len(cdf_offset)}; expected {rows}, one per row of cdf")]
@@ -107,7 +106,6 @@ def offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32
 
 
 def quantization_problems(offset: npt.NDArray[Any] | None, rows: int) -> list[Violation]:
-    """Lists what is wrong with the quantization offset of so many rows."""
     field = "quantization_offset"
     if offset is None:
         return []

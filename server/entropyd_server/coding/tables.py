@@ -64,18 +64,16 @@ class CodingTables:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
         derived = (self.rows, self.bounds, self.hints, self.intervals)
         return self.table_bytes + sum(array.nbytes for array in derived)
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of the tables alone, as they are stored."""
+        """Bytes of the tables as they are stored."""
         return sum(array.nbytes for array in self.raw.by_name().values())
 
     @property
     def raw(self) -> RawTables:
-        """The tables as they travel."""
         return RawTables(self.cdf, self.cdf_offset, self.quantization_offset)
 
     @classmethod
@@ -89,11 +87,8 @@ class CodingTables:
     ) -> CodingTables:
         """Checks tables in TFC's layout and prepares them for coding.
 
-        Args:
-          cdf: Integers [length], as the attribute.
-          cdf_offset: Integers [rows], as the attribute.
-          quantization_offset: As the attribute.
-          max_bytes: The server's max_model_bytes, most bytes of all, integers as int32; None for any number.
+        The arrays are as the attributes, of any integers. `max_bytes`, the server's max_model_bytes, counts
+        integers as int32.
 
         Raises:
           InvalidConfigError: Names every row, element and value that is wrong, up to a few of each kind.

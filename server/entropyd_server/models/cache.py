@@ -14,7 +14,7 @@ import numpy as np
 
 from entropyd.contract.errors import ModelStateError
 from entropyd_server.coding.cache import BytesLRU
-from entropyd_server.coding.registry import codec_of
+from entropyd_server.coding.kinds import codec_of
 from entropyd_server.models.model_id import checked_model_id
 from entropyd_server.models.single_flight import SingleFlight
 

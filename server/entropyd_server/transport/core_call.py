@@ -112,7 +112,7 @@ class CoreCall(Call):
             self.leave()
 
     def end(self, message: bytes | None, error: EntropydError | None = None) -> None:
-        """Ends the call, unless it was ended: with an error, or well, with the last message if there is any."""
+        """Ends the call, unless it was ended: with an error, or well, with the last message if any."""
         if self._finished:
             return
         self._finished = True

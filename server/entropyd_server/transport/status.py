@@ -1,6 +1,6 @@
 """Turns an error into the status of a call: the one place where this happens.
 
-Invariant: what a caller is sent of an error fits into 4 KiB of metadata, however much of its input it repeats.
+Invariant: what a caller is sent of an error fits into 4 KiB of metadata, however much of the input it has.
 gRPC's clients take 8 KiB by default and drop the call's status above that, proxies take 4 KiB or more.
 """
 

@@ -14,17 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.dtypes import coding_dtype, narrowed, widened
+from entropyd.contract.dtypes import narrowed, widened
 from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.rows import Rows, Shape
 
 
 class ContinuousBatchedCodec(BatchedCodec):
     """Codec with prod(prior_shape) rows."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.compute_dtype = np.dtype(coding_dtype(self.bottleneck_dtype))
 
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
         size = math.prod(self.prior_shape)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.dtypes import narrowed, widened
 from entropyd.contract.errors import Violation
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.coding.batched import BatchedCodec
-from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.coding.rows import Shape
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.philox import stateless_uniform_int32
 
@@ -28,11 +27,7 @@ _DITHER_SEED = (1234, 1234)
 
 
 def noise_levels(count: int, num_noise_levels: int) -> npt.NDArray[np.int32]:
-    """Draws the dither: the noise level of each of the first `count` symbols of any coding unit.
-
-    Returns:
-      int32 [count], each in [0, num_noise_levels).
-    """
+    """Draws the noise levels of the first `count` symbols of any coding unit: int32 [count]."""
     return stateless_uniform_int32(count, _DITHER_SEED, num_noise_levels)
 
 
@@ -58,7 +53,6 @@ class UniversalBatchedCodec(BatchedCodec):
     def __init__(self, *, num_noise_levels: int, **config: Any) -> None:
         self.num_noise_levels = num_noise_levels
         super().__init__(**config)
-        self.compute_dtype = np.dtype(np.float64 if self.bottleneck_dtype == "float64" else np.float32)
 
     @classmethod
     def of(cls, config: UniversalBatchedConfig, tables: CodingTables, **own: Any) -> Self:
@@ -66,19 +60,12 @@ class UniversalBatchedCodec(BatchedCodec):
 
     @property
     def row_sets(self) -> int:
-        """One set of rows per noise level."""
         return self.num_noise_levels
 
     def place(self, unit_shape: Shape) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
         return dithered_rows(
             unit_shape, math.prod(self.prior_shape), self.num_noise_levels, self.compute_dtype
         )
-
-    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        return widened(values, self.bottleneck_dtype)
-
-    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        return narrowed(values, self.bottleneck_dtype)
 
     def _problems(self) -> Iterator[Violation]:
         yield from super()._problems()

@@ -26,7 +26,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until stdin ends."""
     parser = argparse.ArgumentParser(prog="python -m entropyd_server.modeling.worker", description=__doc__)
     parser.add_argument("--cuda-visible-devices", required=True, help="one GPU, or -1 for the CPU")
     parser.add_argument("--max-model-bytes", type=int, required=True)
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     requests, responses = _take_pipes()
     _end_with_server()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    _choose_device(options.cuda_visible_devices)
+    os.environ["CUDA_VISIBLE_DEVICES"] = options.cuda_visible_devices
+    # Fatal messages only: they tell why a process aborts. Importing TensorFlow 2.14 alone logs three errors.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # TensorFlow imports absl's tests, which look for a folder for temporary files, and there may be none.
     os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
     # After the environment is set, which TensorFlow reads when it is imported.
@@ -51,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         while (request := read_frame(requests)) is not None:
             write_frame(responses, worker.handle(request))
     except BrokenPipeError:
-        pass  # The server is gone, and no caller is left.
+        pass  # the server is gone
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Moves the pipes to descriptors that nothing else knows; stdin becomes empty and stdout stderr."""
+    """Moves the pipes to other descriptors; stdin becomes empty, and stdout stderr."""
     requests, responses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -65,24 +66,16 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _end_with_server() -> None:
-    """Leaves the end of this process to the server alone, and makes sure of it.
+    """Ends this process with the server, and not by signals.
 
     A terminal or a service manager signals the whole process group; the server finishes what is in flight
     first, or reloads files. The end of stdin ends the loop in `main`, but not a TensorFlow call, so on Linux
-    the kernel kills this process with its parent. No request comes before `ready`, so none is missed by
-    setting this here.
+    the kernel kills this process with its parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _choose_device(cuda_visible_devices: str) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
-    # Fatal messages only: they tell why a process aborts. Importing TensorFlow 2.14 alone logs three errors.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def use_gpus() -> None:
-    """Lets TensorFlow take memory of the visible GPUs as it needs it; says so where there is none for it."""
+    """Lets TensorFlow take memory of the visible GPUs as it needs it; warns if it finds no GPU."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         log.warning("TensorFlow finds no GPU (are the CUDA libraries installed?); computing on the CPU")
@@ -55,9 +55,7 @@ def use_gpus() -> None:
 def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
     """Builds the coding tables of a model from its prior.
 
-    `compression` and tables of the configuration are not looked at: the caller asks where tables have to be
-    built. Deterministic on one machine; the random numbers with which TFC initialises a NoisyDeepFactorized
-    are overwritten.
+    Ignores `compression` and tables of the configuration. Deterministic on one machine.
 
     Raises:
       InvalidConfigError: If TFC cannot build them; names the field and what to change.
@@ -84,10 +82,8 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
             raise
         raise _bad_density(config, match[1]) from error
     except tf.errors.UnimplementedError as error:
-        message = (
-            f"has a batch shape {config.prior_shape} that TensorFlow cannot broadcast; expected fewer axes"
-        )
-        raise InvalidConfigError.at("prior", message) from error
+        found = f"has a batch shape {config.prior_shape} that TensorFlow cannot broadcast"
+        raise InvalidConfigError.at("prior", f"{found}; expected fewer axes") from error
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         limit = limits.max_build_memory_bytes
         raise LimitExceededError(

@@ -30,14 +30,14 @@ _PATIENCE = 4
 _DECAY = 0.3
 _FIRST_RATE = 0.05
 _LAST_RATE = 0.001
-# Whoever pays more for a float32 has found no density for it.
+# More bits than this mean that no density was found.
 _MOST_BITS = 64.0
 # Less is no improvement, in bits per element.
 _LEAST_GAIN = 2e-4
 
 
 class Fit:
-    """A fit that goes on for as long as it is told.
+    """A fit in steps.
 
     Args:
       config: The prior's parameters are starting values.
@@ -71,11 +71,7 @@ class Fit:
         self._kept = [variable.numpy() for variable in self._prior.variables]
 
     def advance(self, seconds: float) -> FitState:
-        """Takes steps for about so long.
-
-        Raises:
-          InvalidConfigError: If the fit diverges.
-        """
+        """Takes steps for about so long; raises InvalidConfigError if the fit diverges."""
         started = time.perf_counter()
         while not self._done and time.perf_counter() - started < seconds:
             count = min(_CHECK_STEPS, self._max_steps - self._step)
@@ -121,7 +117,7 @@ class Fit:
         return InvalidConfigError.at("prior", found)
 
     def _bits_per_element(self) -> Any:
-        # The class adds noise of its own to whatever it is called with; this noise is there already.
+        # Not by calling the model, which would add noise again.
         log_probs = self._model._log_prob(self._model.prior, self._check)  # noqa: SLF001
         return -tf.reduce_mean(log_probs) / log(2)
 

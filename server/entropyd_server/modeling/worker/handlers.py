@@ -38,11 +38,7 @@ _MAX_FITS = 8
 
 
 class Handlers:
-    """Handles requests, one at a time.
-
-    Args:
-      limits: What building one model may take.
-    """
+    """Handles requests, one at a time."""
 
     def __init__(self, limits: BuildLimits) -> None:
         self._limits = limits
@@ -57,7 +53,7 @@ class Handlers:
         }
 
     def handle(self, request: Frame) -> Frame:
-        """Returns the response; what goes wrong becomes an `error` frame."""
+        """The response; an error becomes an `error` frame."""
         try:
             if request.kind not in self._kinds:
                 raise FrameError(f"a worker has no handler for a {request.kind!r} frame")
@@ -95,7 +91,7 @@ class Handlers:
 
     def _fit_advance(self, request: Frame) -> Frame:
         if request.metadata["fit_id"] not in self._fits:
-            # It lived in a worker before this one, which was lost between two turns.
+            # Its worker, before this one, was lost between two turns.
             raise UnavailableError("the modeling worker was lost, and the fit with it", reason=WORKER_LOST)
         fit, config = self._fits[request.metadata["fit_id"]]
         return fit.advance(float(request.metadata["seconds"])).to_frame(config)

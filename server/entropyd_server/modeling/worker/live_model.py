@@ -25,8 +25,6 @@ _FUNCTION_BYTES = 4 * 2**20
 
 
 class LiveModel:
-    """TFC's model of one configuration, for bit costs."""
-
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
         kind, prior = kind_of(config), distribution(config.needed_prior)
@@ -37,14 +35,14 @@ class LiveModel:
 
     @property
     def nbytes(self) -> int:
-        """An estimate of the memory that it keeps, with everything compiled that can be."""
+        """An estimate, with everything compiled that can be."""
         return 4 * _FUNCTION_BYTES + 4 * len(self._config.canonical_json)
 
     def perturb(self, key: PerturbKey, units: Array) -> Perturbed:
-        """The class's `__call__` on each unit.
+        """What `__call__` of TFC's class gives for each unit.
 
         Args:
-          key: Says what is wanted.
+          key: Whether with noise of training, and whether with gradients.
           units: [units, *coding shape] in the bottleneck's dtype; uint16 bit patterns for bfloat16.
         """
         elements = max(prod(units.shape[1:]), prod(self._config.prior_shape))
@@ -71,13 +69,10 @@ class LiveModel:
         return narrowed(computed, dtype) if self._dtype != dtype else computed.view(element_dtype(dtype))
 
     def _function(self, key: PerturbKey) -> Callable[[Any], tuple[Any, ...]]:
-        wanted = (key.training, key.gradient)
-        if wanted not in self._compiled:
-            self._compiled[wanted] = self._compile(training=key.training, gradient=key.gradient)
-        return self._compiled[wanted]
-
-    def _compile(self, *, training: bool, gradient: bool) -> Callable[[Any], tuple[Any, ...]]:
-        """Traces once for all shapes: [units, *coding shape] with no length fixed."""
+        """Compiled once for all shapes: [units, *coding shape] with no length fixed."""
+        training, gradient = key.training, key.gradient
+        if (training, gradient) in self._compiled:
+            return self._compiled[training, gradient]
         model = self._model
         signature = tf.TensorSpec([None] * (1 + model.coding_rank), model.bottleneck_dtype)
 
@@ -92,7 +87,6 @@ class LiveModel:
             zero = tf.UnconnectedGradients.ZERO
             return perturbed, bits, tape.gradient(total, units, unconnected_gradients=zero)
 
-        compiled: Callable[[Any], tuple[Any, ...]] = tf.function(
-            perturb, input_signature=[signature], autograph=False
-        )
-        return compiled
+        compiled = tf.function(perturb, input_signature=[signature], autograph=False)
+        self._compiled[training, gradient] = compiled
+        return self._compiled[training, gradient]

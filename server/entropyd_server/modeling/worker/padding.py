@@ -20,11 +20,6 @@ LONE_UNIT_ELEMENTS = 2**16
 
 
 def padding_units(units: int, unit_elements: int) -> int:
-    """Number of units to add.
-
-    Args:
-      units: Number of units, at least 1.
-      unit_elements: Elements of each, at most LONE_UNIT_ELEMENTS.
-    """
+    """Number of units to add to `units` of at most LONE_UNIT_ELEMENTS each."""
     multiple = max(_STEP_ELEMENTS // gcd(_STEP_ELEMENTS, max(unit_elements, 1)), 2)
     return -units % multiple

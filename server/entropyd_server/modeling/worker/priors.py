@@ -35,7 +35,7 @@ def distribution(prior: Prior, parameter: Parameter = lambda _prior, _name, arra
 
     Args:
       prior: The prior.
-      parameter: Gives what stands for an array in the distribution: `(prior that has it, name, array)`.
+      parameter: `(prior, name, array)`: what stands for an array of the prior in the distribution.
 
     Raises:
       InvalidConfigError: If TensorFlow Probability refuses the shapes.
@@ -65,7 +65,7 @@ def _distribution(prior: Prior, parameter: Parameter) -> Any:
 
 
 def _class(family: str) -> Callable[..., Any]:
-    """The class of a family; `contract.families` bounds which names come here."""
+    """The class of a family of `contract.families`."""
     source, _, name = family.rpartition(".")
     if source == "tfp":
         return getattr(tfp.distributions, name)  # type: ignore[no-any-return]
@@ -74,7 +74,7 @@ def _class(family: str) -> Callable[..., Any]:
 
 
 def _network(prior: Prior) -> Any:
-    """Makes a DeepFactorized and replaces its initial variables, which are random, by the prior's."""
+    """A DeepFactorized with the prior's variables in the place of random ones."""
     variables = dict(prior.variables)
     layers = sum(1 for name in variables if name.startswith("matrix_"))
     extra = {name: prior.parameters[name] for name in FAMILIES[prior.family].arrays}

@@ -43,13 +43,9 @@ def quick_quantization() -> Iterator[None]:
 
 
 def is_slow(pmf: npt.NDArray[np.float32], precision: int) -> bool:
-    """Whether the kernel is quicker than the op for a density, on which the op counts without an overflow.
+    """Whether the kernel is quicker than the op for a density, and the op counts without an overflow.
 
-    So it is for long rows, and where one element alone is to be lowered by much: a density of 10^5, say.
-
-    Args:
-      pmf: float32 [intervals].
-      precision: 1 to 16.
+    So it is for long rows, and where one element alone has to be lowered by much: a density of 10^5, say.
     """
     if not (np.isfinite(pmf) & (pmf >= 0)).all():
         return False

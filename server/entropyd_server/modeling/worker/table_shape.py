@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import Array
-from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Violation
+from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.prior import Prior
 
@@ -55,19 +55,12 @@ class BuildLimits:
 
 
 def check_rows(config: ModelConfig, limits: BuildLimits) -> None:
-    """Refuses tables whose very number of rows is too much, before anything of that size exists.
-
-    Raises:
-      LimitExceededError: Names max_model_bytes.
-    """
+    """Raises LimitExceededError for too many rows, before anything of that size exists."""
     least_bytes = config.table_rows * (1 + _ROW_EXTRA_INTS) * _INT_BYTES
     if least_bytes > limits.max_model_bytes:
-        raise _limit_exceeded(
-            "max_model_bytes",
-            limits.max_model_bytes,
-            f"coding tables of {config.table_rows} rows ({config.rows_in_words}) "
-            f"have at least {least_bytes} bytes",
-        )
+        rows = f"{config.table_rows} rows ({config.rows_in_words})"
+        found = f"coding tables of {rows} have at least {least_bytes} bytes"
+        raise _limit_exceeded("max_model_bytes", limits.max_model_bytes, found)
 
 
 def in_order(offsets: Array, lower_tail: Array, upper_tail: Array) -> bool:
@@ -141,14 +134,12 @@ def _check_width(config: ModelConfig, lengths: npt.NDArray[np.float64]) -> None:
     if longest > 2**MAX_PRECISION - 1:
         most = 2**MAX_PRECISION - 1
         problem = f"covers {extent}, but even range_coder_precision {MAX_PRECISION} leaves room for {most}"
-        violation = Violation("prior", f"{problem}: raise tail_mass, or use a narrower prior")
-    else:
-        needed = int(longest).bit_length()
-        precision = config.range_coder_precision
-        problem = f"is {precision}, which leaves room for {room}, but the prior covers {extent}"
-        remedy = f"raise range_coder_precision to at least {needed}, raise tail_mass, or use a narrower prior"
-        violation = Violation("range_coder_precision", f"{problem}: {remedy}")
-    raise InvalidConfigError.of([violation])
+        raise InvalidConfigError.at("prior", f"{problem}: raise tail_mass, or use a narrower prior")
+    needed = int(longest).bit_length()
+    precision = config.range_coder_precision
+    problem = f"is {precision}, which leaves room for {room}, but the prior covers {extent}"
+    remedy = f"raise range_coder_precision to at least {needed}, raise tail_mass, or use a narrower prior"
+    raise InvalidConfigError.at("range_coder_precision", f"{problem}: {remedy}")
 
 
 def _check_range(
@@ -171,10 +162,7 @@ def _live_arrays(prior: Prior) -> int:
     if prior.nested is not None:
         live = _live_arrays(prior.nested) + _LIVE_ARRAYS_PER_ADAPTER
     elif FAMILIES[prior.family].network:
-        widths = [
-            variable.shape[1] for name, variable in prior.variables.items() if name.startswith("matrix_")
-        ]
-        live = 10 + 3 * max(widths)
+        live = 10 + 3 * max(array.shape[1] for name, array in prior.variables.items() if "matrix" in name)
     else:
         live = _LIVE_ARRAYS.get(prior.family, _LIVE_ARRAYS_AT_MOST)
     weight = prior.parameters.get("weight")
@@ -182,11 +170,9 @@ def _live_arrays(prior: Prior) -> int:
 
 
 def element_name(prior_shape: tuple[int, ...], flat_index: int) -> str:
-    """Names an element of the prior in a message, ` in element [2, 0]`; nothing where it has but one.
+    """Names an element of the prior in a message, ` in element [2, 0]`; nothing if it has only one.
 
-    Args:
-      prior_shape: The prior's batch shape.
-      flat_index: Position in the flattened prior_shape, with any leading axes before it.
+    `flat_index` is the position in an array whose last axes are prior_shape.
     """
     if not prior_shape:
         return ""

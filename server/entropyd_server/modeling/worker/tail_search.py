@@ -43,12 +43,9 @@ def descend(function: Callable[[Any], Any], target: Any, shape: Any, dtype: Any)
 
     Args:
       function: Monotone and elementwise, of a tensor of `shape` and `dtype`.
-      target: The value to reach, a scalar.
-      shape: Shape of the solution.
-      dtype: Dtype of the solution.
-
-    Returns:
-      The tensor of `shape` and `dtype` that `estimate_tails` returns.
+      target: A scalar.
+      shape: Of the solution.
+      dtype: Of the solution.
 
     Raises:
       EndlessSearchError: If it would not return, or take much longer than a walk to the solution.

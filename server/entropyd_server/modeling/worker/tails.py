@@ -92,7 +92,7 @@ def _tails(distribution: Any, tail_mass: float, search: Callable[..., Any]) -> t
 
 
 def _searched(search: Callable[..., Any], ask: Callable[[], Any]) -> Any:
-    """What `ask` gives while another search stands in the place of TFC 2.14.1's.
+    """What `ask` returns with another search in the place of TFC 2.14.1's.
 
     A worker serves one request at a time, so nothing else sees the replaced function.
     """

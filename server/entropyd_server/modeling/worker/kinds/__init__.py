@@ -17,5 +17,4 @@ KINDS: Mapping[type[ModelConfig], Kind] = {
 
 
 def kind_of(config: ModelConfig) -> Kind:
-    """What a worker does for the kind of a configuration."""
     return KINDS[type(config)]

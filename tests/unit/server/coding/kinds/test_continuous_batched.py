@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import ContinuousBatchedConfig
-from entropyd_server.coding.registry import codec_of
+from entropyd_server.coding.kinds import codec_of
 from entropyd_server.coding.tables import CodingTables
 from tests.support import reference_coder
 

@@ -15,8 +15,8 @@ from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
 from entropyd_server.rpc.interceptors import intercepted
-from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.admission import Admission, connection_share
+from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.rpc.reflection import REFLECTION, Reflection
 from entropyd_server.rpc.servicers import methods_of

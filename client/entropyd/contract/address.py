@@ -1,7 +1,7 @@
-"""Targets of gRPC: which ones name a server, and which ones stay on this machine.
+"""Targets of gRPC: whether they name a server, and whether they stay on this machine.
 
-The second question decides whether a secret may be sent in plain text. No name is resolved. Invariant: a
-target whose place is unknown counts as another machine.
+A secret is sent in plain text on this machine only. No name is resolved. Invariant: a target whose place is
+unknown counts as another machine.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ import ipaddress
 import re
 
 _LOCAL_SCHEMES = ("unix:", "unix-abstract:")
-# Schemes whose rest is addresses; of `dns:`, only the form that names no other resolver.
+# `dns:` with addresses, not with another name server.
 _ADDRESS_SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")
-# Schemes whose rest is a name that something else than DNS resolves.
+# Not resolved by DNS.
 _NAMING_SCHEMES = ("xds:", "google-c2p:", "vsock:")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\[\]\s]+\]|[^\s:/,\[\]]+):(\d{1,5})")
 
 
 def check_target(target: str) -> None:
-    """Refuses what is no target of gRPC, or names no port, for which gRPC would take 443.
+    """Raises ValueError for what is no target of gRPC, or names no port, for which gRPC would take 443.
 
-    Args:
-      target: As in `[::1]:PORT`, `unix:PATH`, `dns:///HOST:PORT` or `ipv4:127.0.0.1:1,127.0.0.1:2`.
-
-    Raises:
-      ValueError: Saying what was found and what is expected.
+    Targets are as `[::1]:PORT`, `unix:PATH`, `dns:///HOST:PORT` or `ipv4:127.0.0.1:1,127.0.0.1:2`.
     """
     if not isinstance(target, str) or not _is_target(target):
         expected = "HOST:PORT, unix:PATH or another gRPC target, as dns:///HOST:PORT"
@@ -44,11 +40,7 @@ def _is_target(target: str) -> bool:
 
 
 def stays_on_this_machine(address: str) -> bool:
-    """Whether all that is sent to a gRPC target, or received on an address, stays on this machine.
-
-    Args:
-      address: As in `HOST:PORT`, `unix:PATH` or `ipv4:127.0.0.1:1,127.0.0.1:2`.
-    """
+    """Whether all that is sent to a gRPC target, or received on an address, stays on this machine."""
     if address.startswith(_LOCAL_SCHEMES):
         return True
     return all(_is_loopback(part) for part in _without_scheme(address).split(","))

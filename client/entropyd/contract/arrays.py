@@ -15,8 +15,7 @@ from entropyd.contract.dtypes import Array, numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
-# More lists than that, one in another, are none of NumPy's arrays.
-_MAX_DEPTH = 32
+_MAX_DEPTH = 32  # of NumPy's arrays
 # Conversions between these keep or round a value; from others they would parse it, or drop a part.
 _ROUNDED_KINDS = "biuf"
 _TRIMMED = (
@@ -26,17 +25,13 @@ _TRIMMED = (
 
 
 def array_of(field: str, value: Any, *dtypes: str, numbers: str | None = None) -> Array:
-    """The caller's array, of one of some dtypes.
+    """The caller's array of one of `dtypes`, not copied if it is one of NumPy's.
 
     Args:
       field: Its name, for messages.
-      value: An array of one of `dtypes`: a NumPy array, or an object that converts itself to one; or numbers,
-        see `read_array`.
+      value: An array, or numbers: see `read_array`.
       dtypes: Names of dtypes.
       numbers: Which of `dtypes` numbers get, and messages suggest; the first by default.
-
-    Returns:
-      The array itself where it is one of NumPy's, or a new one.
 
     Raises:
       InvalidTensorError: If it is anything else; says what was found, and what to do.
@@ -49,20 +44,16 @@ def array_of(field: str, value: Any, *dtypes: str, numbers: str | None = None) -
         return numbers_as(field, array, default)
     wrong = sorted(found.difference(dtypes))
     if wrong:
-        what = (
-            f"has dtype {wrong[0]}"
-            if isinstance(value, np.ndarray)
-            else f"is {_a(value)} of dtype {wrong[0]}"
-        )
+        what = "has" if isinstance(value, np.ndarray) else f"is {_a(value)} of"
         expected = ", ".join(dtypes[:-1]) + " or " * (len(dtypes) > 1) + dtypes[-1]
         advice = f": pass np.asarray(x, '{default}')" if array.dtype.kind in _ROUNDED_KINDS else ""
-        raise InvalidTensorError.at(field, f"{what}; expected {expected}{advice}")
+        raise InvalidTensorError.at(field, f"{what} dtype {wrong[0]}; expected {expected}{advice}")
     # A list may have joined arrays to numbers, which are float64 to NumPy.
     return _cast(array, np.result_type(*map(numpy_dtype, found)))
 
 
 def read_array(field: str, value: Any) -> tuple[Array, set[str]]:
-    """The caller's array in whatever dtype, and the names of the dtypes that it has.
+    """The caller's array, and the dtypes of all arrays that are in it.
 
     Args:
       field: Its name, for messages.
@@ -70,8 +61,7 @@ def read_array(field: str, value: Any) -> tuple[Array, set[str]]:
         numbers (or of such arrays).
 
     Returns:
-      The array, and the dtypes of all arrays that were found: none for numbers, which NumPy then holds as
-      int64 or float64.
+      The array, and the dtypes' names: none for numbers, which are int64 or float64 to NumPy.
 
     Raises:
       InvalidTensorError: For anything else that NumPy would convert: masked arrays and other subclasses,
@@ -88,11 +78,7 @@ def read_array(field: str, value: Any) -> tuple[Array, set[str]]:
 
 
 def numbers_as(field: str, array: Array, dtype: str) -> Array:
-    """Numbers that `read_array` found, in a dtype.
-
-    Raises:
-      InvalidTensorError: If it is an integers' dtype that does not hold them.
-    """
+    """Numbers that `read_array` found, in a dtype; raises InvalidTensorError if it cannot hold them."""
     converted = _cast(array, numpy_dtype(dtype))
     if converted.dtype.kind in "iu" and not np.array_equal(converted, array):
         raise InvalidTensorError.at(field, f"holds numbers that are no {dtype}")
@@ -104,7 +90,7 @@ def bit_strings_of(field: str, value: Any) -> tuple[tuple[int, ...], list[bytes]
 
     Args:
       field: Their name, for messages.
-      value: `bytes`; nested lists or tuples of them; or an array of dtype object.
+      value: `bytes`, nested lists or tuples of them, or an array of dtype object.
 
     Raises:
       InvalidRequestError: If it is anything else.
@@ -135,7 +121,7 @@ def _joined(field: str, value: Any) -> tuple[Array, set[str]]:
 
 
 def _parts(field: str, value: Any, found: set[str], depth: int) -> Any:
-    """Nested lists whose innermost parts are numbers or plain arrays; adds the arrays' dtypes to `found`."""
+    """Nested lists of numbers and plain arrays; adds the arrays' dtypes to `found`."""
     if not isinstance(value, (list, tuple)):
         if isinstance(value, _NUMBERS):
             return value
@@ -169,7 +155,7 @@ def _converted(field: str, value: Any) -> Array:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether a value says that it is an array. NumPy makes one of anything, if need be of one object."""
+    """Whether a value says that it is an array: NumPy would make one of anything."""
     if isinstance(value, (str, bytes, type)):
         return False
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
@@ -182,7 +168,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _no_bytes(value: Any, depth: int) -> str | None:
-    """What else than bytes a value is or has in it; None if there is nothing else."""
+    """What a value is or holds beside bytes; None if nothing else."""
     if isinstance(value, bytes):
         return _TRIMMED if isinstance(value, np.bytes_) else None
     if depth > _MAX_DEPTH:
@@ -205,9 +191,8 @@ def _objects(value: Any) -> list[Any]:
     if array.dtype.kind == "S":
         raise InvalidTensorError.at("strings", _TRIMMED)
     if array.dtype.kind != "O":
-        raise InvalidTensorError.at(
-            "strings", f"has dtype {array.dtype}; expected bytes, or an array of dtype object"
-        )
+        found = f"has dtype {array.dtype}; expected bytes, or an array of dtype object"
+        raise InvalidTensorError.at("strings", found)
     elements: list[Any] = array.reshape(-1).tolist()
     return elements
 

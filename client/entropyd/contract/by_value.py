@@ -7,11 +7,7 @@ from typing import Any
 
 
 class ByValue:
-    """A dataclass that is pickled as the arguments of its constructor.
-
-    Invariant: a copy has gone through the constructor like its original, so it is as frozen, and what the
-    original has cached is not in the pickle.
-    """
+    """A dataclass that is pickled as the arguments of its constructor, without what it has cached."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         values: Any = self

@@ -48,12 +48,11 @@ CONTINUOUS: Mapping[str, Field] = MappingProxyType(
 class ModelConfig(ByValue):
     """A configuration of any kind; each kind is a frozen dataclass that derives from this.
 
-    Its fields are the constructor arguments of TFC's class, each with its name. So are the members of its
-    JSON and the fields of its message.
+    Its fields, the members of its JSON and the fields of its message are the constructor arguments of TFC's
+    class.
 
     Attributes:
       kind: Name of the kind in JSON, and of its field in the message ModelConfig.
-      message: Its message.
       fields: What each constructor argument may be.
       required: Names of the arguments without a default.
       class_name: TFC's class in snake case, as that class names itself.
@@ -87,31 +86,24 @@ class ModelConfig(ByValue):
     def _violations(self) -> Iterator[Violation]:
         rank = integer(self._prior_rank, MAX_CODING_RANK)
         for name, field in self.fields.items():
-            found = (rank if name == "coding_rank" else field).problems(name, getattr(self, name))
-            yield from found
+            yield from (rank if name == "coding_rank" else field).problems(name, getattr(self, name))
 
     @property
     def _prior_rank(self) -> int:
-        """Rank of what the caller gave for a prior; 0 if it is none."""
+        """Rank of what the caller gave for a prior; 0 for anything else."""
         return len(self.prior.batch_shape) if isinstance(self.prior, Prior) else 0
 
     @property
     def prior_shape(self) -> tuple[int, ...]:
-        """Batch shape of the prior."""
         return self.needed_prior.batch_shape
 
     @property
     def family(self) -> str | None:
-        """The prior's family; None without a prior."""
         return None if self.prior is None else self.prior.family
 
     @property
     def needed_prior(self) -> Prior:
-        """The prior, for what needs one.
-
-        Raises:
-          ModelStateError: MODEL_WITHOUT_PRIOR.
-        """
+        """The prior; raises ModelStateError without one."""
         if self.prior is None:
             message = "the model was made of tables without a prior, so it has no density"
             raise ModelStateError(message, reason="MODEL_WITHOUT_PRIOR")
@@ -119,7 +111,6 @@ class ModelConfig(ByValue):
 
     @property
     def table_rows(self) -> int:
-        """Number of rows of the coding tables."""
         raise NotImplementedError
 
     @property
@@ -133,7 +124,6 @@ class ModelConfig(ByValue):
         raise NotImplementedError
 
     def with_tables(self, tables: RawTables) -> Self:
-        """A copy with supplied tables."""
         raise NotImplementedError
 
     def allows_offset(self, offset: Array | None) -> bool:
@@ -150,7 +140,6 @@ class ModelConfig(ByValue):
         return self
 
     def with_prior(self, prior: Prior | None) -> Self:
-        """A copy with another prior."""
         return replace(self, prior=prior)  # type: ignore[type-var]  # each kind is a dataclass
 
     @cached_property
@@ -170,11 +159,7 @@ class ModelConfig(ByValue):
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Self:
-        """Restores a configuration from what `to_dict` made.
-
-        Raises:
-          InvalidConfigError: If it is not such a dictionary, or describes no model.
-        """
+        """Restores what `to_dict` made; raises InvalidConfigError for anything else."""
         if not isinstance(document, dict) or document.get("kind") != cls.kind:
             raise InvalidConfigError.at("config.kind", f"is missing or not {cls.kind}")
         problems: list[Violation] = []
@@ -199,7 +184,7 @@ class ModelConfig(ByValue):
         """Reads the kind's message; unset fields take their defaults.
 
         Raises:
-          InvalidConfigError: If it cannot make a model; names every field that is wrong.
+          InvalidConfigError: Naming every field that is wrong.
         """
         problems: list[Violation] = []
         given = {
@@ -211,11 +196,7 @@ class ModelConfig(ByValue):
 
     @classmethod
     def _collecting(cls, problems: Sequence[Violation], read: Mapping[str, Any]) -> Self:
-        """Makes a configuration of arguments that were read from a document.
-
-        Args:
-          problems: What was wrong with arguments that could not be read.
-          read: Constructor arguments; None for what could not be read.
+        """Makes a configuration of the arguments that were `read`, None for those with `problems`.
 
         Raises:
           InvalidConfigError: Naming `problems` and every other argument that is missing or wrong.

@@ -34,11 +34,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a name, as callers see it.
-
-    Raises:
-      ImportError: For bfloat16 without the ml_dtypes package, which gives NumPy that type.
-    """
+    """The NumPy dtype of a name, as callers see it; raises ImportError for bfloat16 without ml_dtypes."""
     if name != "bfloat16":
         return np.dtype(name)
     try:
@@ -59,12 +55,7 @@ def coding_dtype(name: str) -> str:
 
 
 def widened(elements: Array, name: str) -> Array:
-    """Elements in their `coding_dtype`, exactly.
-
-    Args:
-      elements: Of `element_dtype(name)`.
-      name: Name of their dtype.
-    """
+    """Elements of `element_dtype(name)` in `coding_dtype(name)`, exactly."""
     if name == "bfloat16":
         # A bfloat16 is the upper half of a float32.
         return (elements.astype(np.uint32) << 16).view(np.float32)
@@ -72,14 +63,9 @@ def widened(elements: Array, name: str) -> Array:
 
 
 def narrowed(values: Array, name: str) -> Array:
-    """Values rounded to a dtype, to the nearest and ties to even; infinite beyond its range.
+    """Values of `coding_dtype(name)` in `element_dtype(name)`.
 
-    Args:
-      values: Of the dtype's `coding_dtype`.
-      name: Name of the dtype.
-
-    Returns:
-      An array of `element_dtype(name)`.
+    They are rounded to the nearest, ties to even, and infinite beyond the dtype's range.
     """
     if name == "bfloat16":
         bits = values.view(np.uint32)

@@ -12,28 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 DOMAIN = "entropyd"
-
-# The numbers of https://grpc.io/docs/guides/status-codes/ that the catalog uses.
-CODES = {
-    "CANCELLED": 1,
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "PERMISSION_DENIED": 7,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "UNIMPLEMENTED": 12,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-    "DATA_LOSS": 15,
-    "UNAUTHENTICATED": 16,
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +26,7 @@ class Violation:
 
     Attributes:
       field: Path of the field, as in `prior.scale` or `coding_rank`.
-      description: What was found and what was expected, worded to follow the field's name.
+      description: What was found and what was expected; follows the field's name in a sentence.
     """
 
     field: str
@@ -164,7 +148,7 @@ class ModelStateError(EntropydError):
 
 
 class OverloadedError(EntropydError):
-    """The server's queue is full; `retry_after_s` says when to come again."""
+    """The server's queue is full; `retry_after_s` says when to retry."""
 
     code = "RESOURCE_EXHAUSTED"
     reasons = ("OVERLOADED",)
@@ -243,6 +227,8 @@ CATALOG: tuple[type[EntropydError], ...] = (
     InternalError,
 )
 
+# The numbers of the gRPC status codes that the catalog uses.
+CODES = {error.code: code_pb2.Code.Value(error.code) for error in CATALOG}
 _BY_REASON = {reason: error for error in CATALOG for reason in error.reasons}
 # For a status that carries no entropyd details: a proxy's, or gRPC's own.
 _BY_CODE: dict[str, type[EntropydError]] = {
@@ -266,22 +252,15 @@ _BY_CODE: dict[str, type[EntropydError]] = {
 def to_status(error: EntropydError, request_id: str | None = None) -> status_pb2.Status:
     """Renders an error as `google.rpc.Status` with ErrorInfo; BadRequest and RetryInfo where they apply.
 
-    Args:
-      error: The error.
-      request_id: By which the server's log knows the call; becomes metadata.
+    `request_id`, by which the server's log knows the call, becomes metadata.
     """
     # Beside the error's own metadata: callers that wait for the same thing share one error.
     metadata = error.metadata if request_id is None else {**error.metadata, "request_id": request_id}
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-                    for v in error.violations
-                ]
-            )
-        )
+        violation = error_details_pb2.BadRequest.FieldViolation
+        found = [violation(field=v.field, description=v.description) for v in error.violations]
+        details.append(error_details_pb2.BadRequest(field_violations=found))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
@@ -295,24 +274,15 @@ def to_status(error: EntropydError, request_id: str | None = None) -> status_pb2
 
 
 def from_status(code: str, message: str, status: status_pb2.Status | None) -> EntropydError:
-    """Restores the error from a gRPC status.
+    """Restores the error from a gRPC status: name of its code, message, and `google.rpc.Status` if any.
 
-    Args:
-      code: Name of the gRPC status code.
-      message: The status message.
-      status: The `google.rpc.Status` that came with it, if one did.
-
-    Returns:
-      The error of the catalog that the details name, else the one that the code suggests, else a plain
-      EntropydError of that code.
+    It is the error of the catalog that the details name, else the one that the code suggests, else a plain
+    EntropydError of that code.
     """
     reason, metadata, violations, retry_after_s = None, {}, [], None
     for packed in status.details if status is not None else ():
-        info, bad_request, retry = (
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.BadRequest(),
-            error_details_pb2.RetryInfo(),
-        )
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        bad_request = error_details_pb2.BadRequest()
         try:
             if packed.Unpack(info) and info.domain == DOMAIN:
                 reason, metadata = info.reason, dict(info.metadata)
@@ -321,7 +291,7 @@ def from_status(code: str, message: str, status: status_pb2.Status | None) -> En
             elif packed.Unpack(retry):
                 retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
         except DecodeError:
-            continue  # whoever mangled it, the code and the message still count
+            continue  # the code and the message still count
     known = _BY_REASON.get(reason) if reason is not None else None
     error_type = known or _BY_CODE.get(code)
     if error_type is None:

@@ -5,7 +5,7 @@ model makes of it.
 
 Names and meanings are those of tensorflow_compression/python/distributions (uniform_noise.py,
 deep_factorized.py, round_adapters.py) and, with the prefix `tfp.`, of tensorflow_probability.distributions.
-The list is closed: a configuration is data, and no name in it is looked up anywhere else.
+The list is closed: no name in a configuration is looked up anywhere else.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-# What values a parameter may have: any finite number, one above 0, one number above 0 for the whole prior, or
-# weights, which are not negative and sum to 1 along the last axis, the one that counts mixture components.
+# Values of a parameter: finite, above 0, one number above 0 for the whole prior, or weights of at least
+# 0 whose sum is 1 along the last axis, which counts mixture components.
 Domain: TypeAlias = Literal["real", "positive", "one positive", "weight"]
 
 # Which adapters can stand on a distribution. TFC's adapters call its cumulative, RoundAdapter and
-# SoftRoundAdapter by private methods that TFP 0.22 does not give every class: `any` has all of them, `noise`
-# is a mixture, noise on which is a mixture with noise, `none` has too few.
+# SoftRoundAdapter by private methods that TFP 0.22 does not give every class: `any` has all of them, `none` too
+# few, and `noise` is a mixture: noise on it is a mixture with noise.
 Cumulative: TypeAlias = Literal["none", "noise", "any"]
 
 NOISE_ADAPTER = "UniformNoiseAdapter"

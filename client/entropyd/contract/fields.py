@@ -28,22 +28,13 @@ Reader: TypeAlias = "Callable[[str, Any, Problems], Any]"
 _TABLES = ("cdf", "cdf_offset")
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _as_read(name: str, value: Any, problems: Problems) -> Any:
-    del name, problems
-    return value
-
-
 @dataclass(frozen=True)
 class Field:
     """An argument.
 
     Attributes:
-      problems: Says what is wrong with the argument `(name, value)` of a caller.
-      normalised: What is kept of a right value.
+      problems: What is wrong with the argument `(name, value)` of a caller.
+      normalised: The form of a right value in a configuration.
       to_json: Makes a JSON-serialisable form.
       from_json: Restores the value; or adds what is wrong with it to a list. Raises ValueError, KeyError,
         TypeError or AttributeError for what `to_json` does not make.
@@ -52,11 +43,11 @@ class Field:
     """
 
     problems: Callable[[str, Any], Iterator[Violation]]
-    normalised: Callable[[Any], Any] = _same
-    to_json: Callable[[Any], Any] = _same
-    from_json: Reader = _as_read
-    to_message: Callable[[Any], Any] = _same
-    from_message: Reader = _as_read
+    normalised: Callable[[Any], Any] = lambda value: value
+    to_json: Callable[[Any], Any] = lambda value: value
+    from_json: Reader = lambda _name, value, _problems: value
+    to_message: Callable[[Any], Any] = lambda value: value
+    from_message: Reader = lambda _name, value, _problems: value
 
 
 def integer(least: int, most: int) -> Field:
@@ -102,11 +93,6 @@ def _flag_problems(name: str, value: Any) -> Iterator[Violation]:
 def _dtype_problems(name: str, value: Any) -> Iterator[Violation]:
     if dtype_name(value) not in BOTTLENECK_DTYPES:
         yield Violation(name, f"is {value!r:.80}; expected one of {', '.join(BOTTLENECK_DTYPES)}")
-
-
-def _dtype_from_message(name: str, value: int, problems: Problems) -> str:
-    del name, problems
-    return name_of_number(value) or str(value)
 
 
 def _prior_problems(name: str, value: Any) -> Iterator[Violation]:
@@ -156,15 +142,6 @@ def _tables_problems(name: str, value: Any) -> Iterator[Violation]:
         yield from _vector_problems(f"{name}.{part}", vector)
 
 
-def _tables_from_json(name: str, value: Any, problems: Problems) -> Any:
-    del name, problems
-    return tuple(tensor_from_dict(value[part]) for part in _TABLES)
-
-
-def _tables_to_message(value: tuple[Array, Array]) -> types_pb2.Tables:
-    return types_pb2.Tables(cdf=tensor_to_message(value[0]), cdf_offset=tensor_to_message(value[1]))
-
-
 def _tables_from_message(name: str, value: types_pb2.Tables, problems: Problems) -> Any:
     parts = [_vector_from_message(f"{name}.{part}", getattr(value, part), problems) for part in _TABLES]
     return None if any(part is None for part in parts) else tuple(parts)
@@ -172,7 +149,10 @@ def _tables_from_message(name: str, value: types_pb2.Tables, problems: Problems)
 
 FLAG = Field(_flag_problems, bool)
 BOTTLENECK_DTYPE = Field(
-    _dtype_problems, dtype_name, to_message=dtype_number, from_message=_dtype_from_message
+    _dtype_problems,
+    dtype_name,
+    to_message=dtype_number,
+    from_message=lambda _name, value, _problems: name_of_number(value) or str(value),
 )
 PRIOR = Field(
     _prior_problems,
@@ -194,7 +174,7 @@ TABLES = Field(
     _tables_problems,
     lambda value: tuple(map(_vector, value)),
     lambda value: {part: tensor_to_dict(vector) for part, vector in zip(_TABLES, value, strict=True)},
-    _tables_from_json,
-    _tables_to_message,
+    lambda _name, value, _problems: tuple(tensor_from_dict(value[part]) for part in _TABLES),
+    lambda value: types_pb2.Tables(cdf=tensor_to_message(value[0]), cdf_offset=tensor_to_message(value[1])),
     _tables_from_message,
 )

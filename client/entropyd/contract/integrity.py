@@ -15,7 +15,7 @@ import numpy.typing as npt
 from entropyd.v1 import types_pb2
 
 BLOCK_BYTES = 64 * 1024
-# Keeps what a block holds bounded where bit strings are empty.
+# Limits a block of empty bit strings.
 MAX_BLOCK_UNITS = 65536
 
 _LENGTH = np.dtype("<u4")
@@ -47,15 +47,9 @@ def make_blocks(payload: bytes, lengths: npt.NDArray[np.uint32]) -> list[types_p
 def damaged_units(
     payload: bytes, lengths: npt.NDArray[np.uint32], blocks: Sequence[types_pb2.Block]
 ) -> npt.NDArray[np.bool_]:
-    """Finds the coding units whose block does not match its checksum.
+    """Boolean vector, True for each coding unit whose block does not match its checksum.
 
-    Args:
-      payload: All bit strings, one after the other.
-      lengths: uint32 vector, the length of each in bytes; they sum to `len(payload)`.
-      blocks: Their blocks, covering every unit once.
-
-    Returns:
-      Boolean vector, True for each unit of a damaged block.
+    `payload` and `lengths` are as in `make_blocks`; `blocks` cover every unit once.
     """
     if len(blocks) == 1:
         make = np.zeros if checksum(payload, lengths) == blocks[0].crc32c else np.ones

@@ -38,11 +38,9 @@ def names(expected: set[str], given: set[str]) -> Iterator[Violation]:
 def common_dtype(
     given: Mapping[str, Any], nested_dtype: str | None = None
 ) -> tuple[dict[str, Array], list[Violation]]:
-    """Converts to one dtype by TFP's rule: arrays keep theirs, plain numbers follow, float32 without any.
+    """Converts numbers, lists and arrays to one dtype by TFP's rule: that of the arrays, float32 without any.
 
-    Args:
-      given: Numbers, lists or arrays by name.
-      nested_dtype: Dtype of a prior among the parameters.
+    A prior among the parameters, of `nested_dtype`, counts as an array.
     """
     violations: list[Violation] = []
     arrays: dict[str, Array] = {}
@@ -54,15 +52,14 @@ def common_dtype(
             violations += error.violations
             continue
         listed = not own or isinstance(value, (list, tuple))
-        if array.dtype.kind in "iu" or (array.dtype == np.float64 and listed):
-            arrays[name] = array
-        elif array.dtype.name in DTYPES:
-            arrays[name] = array
+        number = array.dtype.kind in "iu" or (array.dtype == np.float64 and listed)
+        if not number and array.dtype.name not in DTYPES:
+            found = f"has dtype {array.dtype.name}; expected {' or '.join(DTYPES)}"
+            violations.append(Violation(f"prior.{name}", found))
+            continue
+        arrays[name] = array
+        if not number:
             dtypes[name] = array.dtype.name
-        else:
-            violations.append(
-                Violation(f"prior.{name}", f"has dtype {array.dtype.name}; expected {' or '.join(DTYPES)}")
-            )
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"{name} {dtype}" for name, dtype in sorted(dtypes.items()))
         violations.append(Violation("prior", f"parameters must have one dtype; found {found}"))
@@ -110,12 +107,8 @@ def domain(field: str, expected: Domain, value: Array) -> Iterator[Violation]:
 def network(given: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[dict[str, Array], list[Violation]]:
     """Checks the variables of a DeepFactorized: `matrix_i`, `bias_i` and `factor_i` of each layer.
 
-    Args:
-      given: Variables and other arrays that share their dtype, by name.
-      shape: The batch shape.
-
-    Returns:
-      All of `given` in one dtype.
+    `given` has them by name, beside other arrays that share their dtype; `shape` is the batch shape. Returns
+    all of `given` in one dtype.
     """
     variables, violations = common_dtype(given)
     matrices = [variables.get(f"matrix_{i}") for i in range(network_layers(given))]

@@ -7,11 +7,7 @@ import ssl
 
 
 def check_pair(certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
-    """Makes sure that a certificate chain and its key belong together.
-
-    Args:
-      certificate: File with the chain in PEM.
-      key: File with the key in PEM, not encrypted.
+    """Makes sure that two files in PEM have a certificate chain and its key.
 
     Raises:
       OSError: If a file cannot be read.
@@ -21,19 +17,13 @@ def check_pair(certificate: str | os.PathLike[str], key: str | os.PathLike[str])
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
-        why = {
-            "KEY_VALUES_MISMATCH": "the key is not the certificate's",
-            "KEY_TYPE_MISMATCH": "the key is not the certificate's",
-        }.get(error.reason or "", "expected a certificate and its key, both in PEM")
-        raise ValueError(why) from error
+        if error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
+            raise ValueError("the key is not the certificate's") from error
+        raise ValueError("expected a certificate and its key, both in PEM") from error
 
 
 def check_roots(roots: bytes) -> None:
-    """Makes sure that there are certificates in PEM.
-
-    Raises:
-      ValueError: If there are none.
-    """
+    """Raises ValueError unless `roots` are certificates in PEM."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=roots.decode("ascii"))

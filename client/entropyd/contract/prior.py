@@ -76,7 +76,7 @@ class Prior:
 
     @property
     def depth(self) -> int:
-        """1, and 1 for each prior nested in it."""
+        """1, plus 1 for each prior nested in it."""
         return 1 if self.nested is None else 1 + self.nested.depth
 
     @cached_property
@@ -96,11 +96,7 @@ class Prior:
         return {name: self.parameters[name] for _, _, name in ordered}
 
     def with_variables(self, variables: Mapping[str, Array]) -> Prior:
-        """A copy with other variables.
-
-        Raises:
-          InvalidConfigError: As the constructor.
-        """
+        """A copy with other variables; raises InvalidConfigError as the constructor does."""
         if self.nested is None:
             return Prior(self.family, {**self.parameters, **variables})
         name = FAMILIES[self.family].nested
@@ -114,15 +110,11 @@ class Prior:
 
     @property
     def _key(self) -> tuple[object, ...]:
-        return (
-            self.family,
-            tuple(
-                (name, (value.dtype.name, value.shape, value.tobytes()))
-                if isinstance(value, np.ndarray)
-                else (name, value)
-                for name, value in self.parameters.items()
-            ),
-        )
+        def key(value: Any) -> object:
+            array = isinstance(value, np.ndarray)
+            return (value.dtype.name, value.shape, value.tobytes()) if array else value
+
+        return (self.family, *((name, key(value)) for name, value in self.parameters.items()))
 
 
 def _checked(name: str, family: Family, given: Mapping[str, Any]) -> tuple[dict[str, Value], list[Violation]]:
@@ -150,7 +142,7 @@ def _checked(name: str, family: Family, given: Mapping[str, Any]) -> tuple[dict[
         try:
             _batch_shape({**fixed, **arrays})
         except ValueError:
-            shapes = {**{n: v.batch_shape for n, v in fixed.items() if isinstance(v, Prior)}}
+            shapes = {n: v.batch_shape for n, v in fixed.items() if isinstance(v, Prior)}
             shapes.update({n: value.shape for n, value in arrays.items()})
             found = ", ".join(f"{n} {shape}" for n, shape in shapes.items())
             violations.append(Violation("prior", f"shapes do not broadcast: {found}"))
@@ -176,15 +168,14 @@ def _arrays(
             if not (arrays[lower] < arrays[upper]).all():
                 violations.append(Violation(f"prior.{upper}", f"is not above {lower} everywhere"))
         except ValueError:
-            pass  # shapes that do not broadcast are told as such
+            pass  # the shapes do not broadcast, which is reported elsewhere
     return arrays, violations
 
 
 def _nesting(family: str, name: str, nested: Any) -> list[Violation]:
-    """Says why a prior cannot stand in another."""
     field = f"prior.{name}"
     if nested is None:
-        return []  # missing, and told as such
+        return []  # reported as missing
     if not isinstance(nested, Prior):
         return [Violation(field, f"is a {type(nested).__name__}; expected a prior")]
     if not stands_on(family, nested.family):
@@ -196,11 +187,7 @@ def _nesting(family: str, name: str, nested: Any) -> list[Violation]:
 
 
 def _batch_shape(parameters: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape that all parameters broadcast to, without the component axis of a mixture.
-
-    Raises:
-      ValueError: If they do not.
-    """
+    """The shape to which all parameters broadcast, less the axis of a mixture; else raises ValueError."""
     if "batch_shape" in parameters:
         shape: tuple[int, ...] = parameters["batch_shape"]
         return shape

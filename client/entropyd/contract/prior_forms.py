@@ -29,11 +29,7 @@ def tensor_to_dict(array: Array) -> dict[str, Any]:
 
 
 def tensor_from_dict(tensor: dict[str, Any]) -> Array:
-    """Restores what `tensor_to_dict` made.
-
-    Raises:
-      ValueError, KeyError, TypeError: If it is not such a dictionary.
-    """
+    """Restores what `tensor_to_dict` made; raises ValueError, KeyError or TypeError for anything else."""
     if tensor["dtype"] not in _JSON_DTYPES:
         raise ValueError(f"dtype {tensor['dtype']!r:.80}")
     dtype = np.dtype(tensor["dtype"]).newbyteorder("<")
@@ -86,7 +82,6 @@ def read_tensor(
 
 
 def prior_to_message(prior: Prior) -> types_pb2.Prior:
-    """Renders a prior."""
     return types_pb2.Prior(
         family=prior.family,
         parameters={name: _parameter_to_message(value) for name, value in prior.parameters.items()},
@@ -104,14 +99,7 @@ def _parameter_to_message(value: Array | tuple[int, ...] | Prior) -> types_pb2.P
 def prior_from_message(
     message: types_pb2.Prior, path: str, problems: list[Violation], depth: int = 1
 ) -> Prior | None:
-    """Reads a prior; None where `problems` says why there is none.
-
-    Args:
-      message: The message.
-      path: Its field, as in `prior.base`.
-      problems: Where problems are added.
-      depth: 1, and 1 for each prior around it.
-    """
+    """Reads a prior of a field `path`, as `prior.base`; None if it adds to `problems` why there is none."""
     if depth > MAX_DEPTH:
         problems.append(Violation(path, f"nests more than {MAX_DEPTH} priors"))
         return None
@@ -146,7 +134,7 @@ def _parameter_from_message(
     problems: list[Violation],
     depth: int,
 ) -> Any:
-    """Reads one parameter of a prior; None where `problems` says why it cannot be read."""
+    """Reads one parameter of a prior; None if it adds to `problems` why it cannot be read."""
     field = f"{path}.{name:.80}"
     kind = parameter.WhichOneof("value")
     known = FAMILIES.get(family)

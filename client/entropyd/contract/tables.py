@@ -18,8 +18,8 @@ class RawTables(NamedTuple):
     Attributes:
       cdf: int32 [length], the rows one after the other, each `-precision, 0, ..., 2^precision`.
       cdf_offset: int32 [rows], the smallest integer that each row covers.
-      quantization_offset: [rows], what is subtracted before a symbol of each row is rounded, a number that
-        the bottleneck's dtype has; float64 for such a bottleneck, else float32. None without any.
+      quantization_offset: [rows], what is subtracted before a symbol of each row is rounded, or None: numbers
+        of the bottleneck's dtype, as float64 for such a bottleneck, else as float32.
     """
 
     cdf: npt.NDArray[np.int32]

@@ -16,7 +16,7 @@ from entropyd.contract.errors import InvalidTensorError
 from entropyd.v1 import types_pb2
 
 MAX_RANK = 32
-# Axes of length 0 aside, so that NumPy can hold any shape that is let in, and count its bytes in 63 bits.
+# Not counting axes of length 0: NumPy can hold any such shape, and count its bytes in 63 bits.
 MAX_ELEMENTS = 2**59
 
 # Version of the layout of a CompressedTensor.
@@ -44,23 +44,18 @@ def dtype_name(number: int) -> str | None:
 
 
 def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tensor:
-    """Renders an array; see `tensor_fields`."""
+    """Renders an array; see `tensor_parts`."""
     return types_pb2.Tensor(**tensor_fields(array, dtype))
 
 
 def tensor_fields(array: Array, dtype: str | None = None) -> dict[str, Any]:
-    """Renders an array as the fields of a Tensor; see `tensor_parts`.
-
-    For the constructor of a message that holds the Tensor: given a message, it would copy it.
-    """
+    """The fields of a Tensor, for the constructor of a message around it: a Tensor would be copied there."""
     fields, elements = tensor_parts(array, dtype)
     return {**fields, "data": elements.tobytes()}
 
 
 def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any], Array]:
-    """Renders an array as the fields of a Tensor but for `data`, and the array whose bytes that is.
-
-    The second one is C-contiguous and little-endian.
+    """Renders an array as the fields of a Tensor except `data`, and a contiguous array whose bytes that is.
 
     Args:
       array: Any shape. A bfloat16 array is either one of the ml_dtypes package or uint16 bit patterns.
@@ -79,11 +74,7 @@ def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any]
 
 
 def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array]:
-    """Reads an array.
-
-    Args:
-      tensor: The message.
-      field: Its path, for error messages.
+    """Reads an array of a field, which errors name.
 
     Returns:
       The dtype's name and a read-only array; uint16 bit patterns for bfloat16.
@@ -105,11 +96,7 @@ def array_from_message(tensor: types_pb2.Tensor, field: str) -> tuple[str, Array
 
 
 def shape_from_message(axes: Sequence[int], field: str) -> tuple[int, ...]:
-    """Reads a shape.
-
-    Raises:
-      InvalidTensorError: If it has too many axes, a negative one, or too large ones.
-    """
+    """Reads a shape; raises InvalidTensorError if it has too many axes, a negative one, or too large ones."""
     shape = tuple(axes[:])  # protobuf's containers are slow to iterate over
     if len(shape) > MAX_RANK:
         raise InvalidTensorError.at(field, f"has {len(shape)} axes; expected at most {MAX_RANK}")

@@ -35,11 +35,7 @@ _CLASSES: Mapping[type[Any], Callable[[Any], ModelConfig]] = {
 
 
 def custom_objects(client: Client) -> dict[str, Callable[..., Any]]:
-    """The remote classes by name: what Keras takes as `custom_objects` to make objects from their configs.
-
-    Args:
-      client: Which the objects use.
-    """
+    """The remote classes by name: Keras's `custom_objects`, to make objects that use the client."""
     classes = (RemoteUniversalBatchedEntropyModel, RemoteContinuousBatchedEntropyModel)
     return {remote.__name__: partial(remote, client=client) for remote in classes}
 

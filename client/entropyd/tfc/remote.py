@@ -1,4 +1,4 @@
-"""What the remote classes share: they keep a model on the server for the tables that the object has.
+"""What the remote classes share: a model on the server that has the tables of the local object.
 
 Invariant: strings are those of the tables that the local object has at that moment, so they decode locally
 and remotely alike.
@@ -7,7 +7,6 @@ and remotely alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,6 @@ from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
 
 
-@dataclass(frozen=True)
-class _Registered:
-    """A model on the server, and the tables that it has, as the object shows them."""
-
-    model: Model
-    tables: tuple[Any, ...]
-
-    def has(self, tables: Sequence[Any]) -> bool:
-        return len(tables) == len(self.tables) and all(map(np.array_equal, self.tables, tables))
-
-
 def array_of_tensor(value: Any) -> Any:
     """The array of a tensor; NumPy alone cannot read a bfloat16 one without axes."""
     narrow = tf.is_tensor(value) and value.dtype == tf.bfloat16
@@ -40,7 +28,7 @@ def array_of_tensor(value: Any) -> Any:
 
 
 def raw_tables(tables: Sequence[Any]) -> RawTables:
-    """Copies of tables, because TensorFlow owns the memory of what it gives, and may write into it later."""
+    """Copies of tables, because TensorFlow may write into the arrays that it gives."""
     return RawTables(*(array_of_tensor(table).copy() for table in tables))
 
 
@@ -72,7 +60,7 @@ class RemoteCoding:
         if compression and client is None:
             raise ValueError("with compression=True a client is needed")
         self._client = client
-        self._registered: _Registered | None = None
+        self._registered: tuple[Model, tuple[Any, ...]] | None = None  # with the tables that it has
         self._in_a_graph = False
 
     def _config(self, tables: RawTables) -> ModelConfig:
@@ -105,9 +93,12 @@ class RemoteCoding:
         return prior_of(self.prior)
 
     def _model_with(self, tables: Sequence[Any]) -> Model:
-        """The model on the server that has these tables; it is made if it is not the one of the last call."""
-        known = self._registered
-        return known.model if known is not None and known.has(tables) else self._register(tables)
+        """The model on the server that has these tables: that of the last call, or a new one."""
+        if self._registered is not None:
+            model, known = self._registered
+            if len(tables) == len(known) and all(map(np.array_equal, known, tables)):
+                return model
+        return self._register(tables)
 
     def _register(self, tables: Sequence[Any]) -> Model:
         raw = raw_tables(tables)
@@ -120,11 +111,11 @@ class RemoteCoding:
         if tables is None:
             shown = (model.cdf, model.cdf_offset, model.quantization_offset)
             tables = tuple(table for table in shown if table is not None)
-        self._registered = _Registered(model, tables)
+        self._registered = model, tables
         return model
 
     def _build_tables(self, prior: Any, precision: int, offset: Any = None) -> tuple[Any, Any]:
-        """Where TFC's constructor builds tables: see base class."""
+        """Called by TFC's constructor to build tables."""
         del prior, offset
         model = self._create(self._config_to_build(int(precision)), None)
         return tf.constant(model.cdf), tf.constant(model.cdf_offset)
@@ -134,11 +125,10 @@ class RemoteCoding:
         self._check_compression()
         bottleneck = _tensor(bottleneck, self.bottleneck_dtype)
 
-        def compress(model: Model, array: Any) -> Any:
-            return model.compress(array).strings
-
         batch_shape = bottleneck.shape[: bottleneck.shape.rank - self.coding_rank]
-        return self._called(compress, [bottleneck], tf.string, batch_shape)
+        return self._called(
+            lambda model, array: model.compress(array).strings, [bottleneck], tf.string, batch_shape
+        )
 
     def decompress(self, strings: Any, broadcast_shape: Any) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
@@ -157,7 +147,7 @@ class RemoteCoding:
         return self._called(decompress, [strings, broadcast_shape], self.bottleneck_dtype, shape)
 
     def _called(self, function: Callable[..., Any], inputs: list[Any], dtype: Any, shape: Any) -> Any:
-        """Calls Python with the model of today's tables: now, or, in a graph, whenever the graph runs.
+        """Calls Python with the model of the present tables: now, or, in a graph, whenever the graph runs.
 
         The tables are inputs, so that a graph reads them where it calls, before or after its own assignments.
         """

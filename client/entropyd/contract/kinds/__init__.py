@@ -18,11 +18,7 @@ _EXPECTED = f"expected {' or '.join(KINDS)}"
 
 
 def config_from_dict(document: Any) -> ModelConfig:
-    """Restores a configuration of any kind from its dictionary.
-
-    Raises:
-      InvalidConfigError: If it is no dictionary of a configuration, or describes no model.
-    """
+    """Restores a configuration from what `to_dict` made; raises InvalidConfigError for anything else."""
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         found = "is missing" if kind is None else f"is {kind!r:.80}"
@@ -39,7 +35,7 @@ def config_from_message(message: types_pb2.ModelConfig) -> ModelConfig:
     """Reads a configuration; unset fields take their defaults.
 
     Raises:
-      InvalidConfigError: If it cannot make a model; names every field that is wrong.
+      InvalidConfigError: Naming every field that is wrong.
     """
     kind = message.WhichOneof("kind")
     if kind is None:

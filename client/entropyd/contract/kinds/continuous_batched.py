@@ -14,17 +14,13 @@ from entropyd.contract.arrays import read_array
 from entropyd.contract.config import CONTINUOUS, ModelConfig
 from entropyd.contract.dtypes import coding_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, Field, Problems, optional
+from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, Field, optional
 from entropyd.contract.parameters import DTYPES, Array, integers
 from entropyd.contract.prior import Prior
 from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import types_pb2
-
-
-def _shape_problems(name: str, value: Any) -> Iterator[Violation]:
-    yield from integers(name, value)[1]
 
 
 def _offset_problems(name: str, value: Any) -> Iterator[Violation]:
@@ -39,12 +35,8 @@ def _offset_problems(name: str, value: Any) -> Iterator[Violation]:
         yield Violation(name, "holds NaN or infinities; expected finite numbers")
 
 
-def _offset_from_message(name: str, value: types_pb2.Tensor, problems: Problems) -> Array | None:
-    return read_tensor(value, name, DTYPES, problems)
-
-
 _SHAPE = Field(
-    _shape_problems,
+    lambda name, value: iter(integers(name, value)[1]),
     lambda value: integers("prior_shape", value)[0],
     list,
     to_message=lambda value: types_pb2.Integers(values=value),
@@ -56,7 +48,7 @@ _OFFSET = Field(
     tensor_to_dict,
     lambda _name, value, _problems: tensor_from_dict(value),
     tensor_to_message,
-    _offset_from_message,
+    lambda name, value, problems: read_tensor(value, name, DTYPES, problems),
 )
 
 

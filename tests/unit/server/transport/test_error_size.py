@@ -16,8 +16,7 @@ from entropyd.contract.errors import (
     Violation,
     to_status,
 )
-from entropyd_server.transport.status import fitted
-from entropyd_server.transport.status import render
+from entropyd_server.transport.status import fitted, render
 
 REQUEST_ID = "r" * 64
 # Short ones of any kind, repeated: long ones would take long to draw.

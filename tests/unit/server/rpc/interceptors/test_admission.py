@@ -13,8 +13,8 @@ from entropyd.contract.errors import OverloadedError
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.interceptors import intercepted
-from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.admission import Admission
+from entropyd_server.rpc.interceptors.guard import Guard
 from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.security.access import METHOD_SCOPES, Access
 from entropyd_server.transport.method import Method

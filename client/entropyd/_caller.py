@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import numbers
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from entropyd._channel import to_error
-from entropyd._credentials import current
+from entropyd._credentials import Token, current
 from entropyd._tracing import spans
 from entropyd.contract.errors import CancelledError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from entropyd._credentials import Token
 
 # gRPC counts the nanoseconds of a deadline in 64 bits, which is 292 years; 95 years are as good as no limit.
 _UNLIMITED_S = 3e9

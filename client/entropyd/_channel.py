@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from entropyd.contract.address import stays_on_this_machine
 from entropyd.contract.errors import DeadlineExceededError, EntropydError, UnavailableError, from_status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import grpc
 
 # Every server answers this call at once and without a token. gRPC does not retry it, so where there is no
 # connection, it fails at once and says why.

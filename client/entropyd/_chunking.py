@@ -6,12 +6,10 @@ units of the whole array.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from entropyd._info import ModelInfo
+from entropyd._info import ModelInfo
 
 # Arrays are cut into chunks of about this many bytes: docs/adr/0006-batching.md has the measurement.
 CHUNK_BYTES = 1024 * 1024

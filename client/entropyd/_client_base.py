@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import grpc
 
 from entropyd._credentials import token_of
 from entropyd._settings import Settings
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    import grpc
     from typing_extensions import Self
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd._arrays import bottleneck_array
 from entropyd._chunking import CHUNK_BYTES
+from entropyd._info import ModelInfo
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.contract.wire import tensor_fields
 from entropyd.v1 import coding_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
 
 
 @dataclass

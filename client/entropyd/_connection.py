@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from entropyd._client import Client
 from entropyd._credentials import tls_credentials
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,5 @@ class Connection:
         credentials = tls_credentials(self.tls_ca, self.tls_cert, self.tls_key) if tls else None
         token = None if self.token_file is not None else self.token or None
         return Client(
-            self.server,
-            credentials=credentials,
-            token=token,
-            token_file=self.token_file,
-            timeout_s=timeout_s,
+            self.server, credentials=credentials, token=token, token_file=self.token_file, timeout_s=timeout_s
         )

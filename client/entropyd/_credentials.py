@@ -6,19 +6,17 @@ path of a file is pickled as that path, never as the content of the file.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
 from entropyd.contract.address import stays_on_this_machine
 from entropyd.contract.pem import check_pair, check_roots
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
 
 Token: TypeAlias = "str | Callable[[], str] | None"  # noqa: S105 - a type
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entropyd._messages import Call
 from entropyd.contract.errors import InvalidRequestError, ModelNotFoundError
 from entropyd.v1 import model_pb2
-
-if TYPE_CHECKING:
-    from entropyd.v1.model_pb2 import ListModelsResponse
+from entropyd.v1.model_pb2 import ListModelsResponse
 
 _LEAST_DIGITS = 6
 _ID_DIGITS = 64

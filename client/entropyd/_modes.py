@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from typing_extensions import Self
+from pathlib import Path
+from typing import NamedTuple
 
 
 class Limit(NamedTuple):
@@ -21,7 +17,7 @@ class Limit(NamedTuple):
     gid: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> Self:
+    def of(cls, found: os.stat_result) -> Limit:
         """The mode and group of a file or folder."""
         return cls(found.st_mode, found.st_gid)
 

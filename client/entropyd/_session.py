@@ -5,23 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 
 from entropyd import _channel, _messages
-from entropyd._chunking import WINDOW, Progress
+from entropyd._chunking import WINDOW, Progress, Work
+from entropyd._info import ModelInfo, ServerInfo
+from entropyd._messages import Call, FitProgress
 from entropyd._session_base import Opened, SessionBase
+from entropyd._settings import Settings
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from entropyd._chunking import Work
-    from entropyd._info import ModelInfo, ServerInfo
-    from entropyd._messages import Call, FitProgress
-    from entropyd._settings import Settings
 
 _Result = TypeVar("_Result")
 

@@ -12,23 +12,22 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import grpc
+
 from entropyd import _channel
 from entropyd._caller import Caller, closed
 from entropyd._credentials import TlsCredentials
+from entropyd._info import ServerInfo
+from entropyd._settings import Settings
 from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import grpc
     from typing_extensions import Self
-
-    from entropyd._info import ServerInfo
-    from entropyd._settings import Settings
 
 
 @dataclass(eq=False)

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import grpc
 
 from entropyd._caller import Caller
-from entropyd._credentials import TlsCredentials, TokenFile, check_token
+from entropyd._credentials import TlsCredentials, Token, TokenFile, check_token
 from entropyd.contract.address import check_target
-
-if TYPE_CHECKING:
-    import grpc
-
-    from entropyd._credentials import Token
 
 
 @dataclass(frozen=True)

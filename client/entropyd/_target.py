@@ -12,17 +12,15 @@ import re
 import secrets
 import socket
 import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from entropyd._modes import Limit, create, create_like
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import BinaryIO
-
     from typing_extensions import Self
 
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
@@ -75,10 +73,7 @@ class Target:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             if error is None:

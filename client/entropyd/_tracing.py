@@ -6,6 +6,7 @@ span ends, also when its call is cancelled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from entropyd.contract.errors import CODES, EntropydError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from opentelemetry.trace import Tracer
 
 Entries = list[tuple[str, str]]

@@ -8,21 +8,18 @@ raises InvalidConfigError here, before anything is sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import expm1, log, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.config import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.parameters import DTYPES, integers
 from entropyd.contract.prior import Prior
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
 
 __all__ = [
     "DeepFactorized",

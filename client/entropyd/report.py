@@ -8,18 +8,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd import Model
 from entropyd.contract.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Model
 
 _MOST_PANELS = 12
 _FORMATS = (".html", ".png")

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc.aio
 
 from entropyd import _channel, _messages
-from entropyd._chunking import WINDOW, Progress
+from entropyd._chunking import WINDOW, Progress, Work
+from entropyd._info import ModelInfo, ServerInfo
+from entropyd._messages import Call, FitProgress
 from entropyd._session_base import Opened, SessionBase
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-
-    from entropyd._chunking import Work
-    from entropyd._info import ModelInfo, ServerInfo
-    from entropyd._messages import Call, FitProgress
 
 _Result = TypeVar("_Result")
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.blocks import StoredBlock
+from entropyd.archive.chunk_headers import BlockHeader
+from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.structure import read_model
 from entropyd.archive.tensor import CompressedTensor
 from entropyd.contract.errors import DataLossError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
-
-    import numpy as np
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd.archive.blocks import StoredBlock
-    from entropyd.archive.chunk_headers import BlockHeader
-    from entropyd.archive.embedded import EmbeddedModel
 
 
 class Archive(ArchiveReader):
@@ -35,7 +31,7 @@ class Archive(ArchiveReader):
     """
 
     @classmethod
-    def recover(cls, path: str | os.PathLike[str]) -> Self:
+    def recover(cls, path: str | os.PathLike[str]) -> Archive:
         """Opens a file that lost its end or its index, by looking through all of it.
 
         Coding units between the blocks that are found count as damaged. Those after the last whole block are

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,8 @@ from entropyd.archive.layout import (
     LayoutError,
     parse_chunk_header,
 )
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import checksum
-
-if TYPE_CHECKING:
-    from entropyd.archive.source import Source
 
 # Far more than any header has; a damaged frame must not make a reader allocate more.
 MAX_HEADER_BYTES = 1 << 24

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,6 @@ from entropyd.archive.varints import packed_varints, unpacked_varints
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
 from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _BLOCK_HEADER = struct.Struct("<QI")
 _EXACT_COUNTS = struct.Struct("<QQ")

@@ -5,20 +5,16 @@ Invariant: the blocks do not depend on how the units were divided into tensors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 
 from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
 from entropyd.archive.layout import pack_chunk
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from entropyd.archive.units import CompressedUnits
 
 # Bounds the memory of a block's exact elements where bit strings are short.
 MAX_EXACT_BLOCK_ELEMENTS = 1 << 22

@@ -5,30 +5,27 @@ Invariant: opening an archive checks everything but the blocks, and a block is c
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from entropyd.archive.blocks import Index, StoredBlock
+from entropyd.archive.chunk_headers import ArchiveHeader
 from entropyd.archive.exact import ExactElements
 from entropyd.archive.layout import LayoutError, NewerVersionError
 from entropyd.archive.recovery import recovered_index
 from entropyd.archive.selection import selected_units
-from entropyd.archive.source import BytesSource, FileSource
+from entropyd.archive.source import BytesSource, FileSource, Source
 from entropyd.archive.stored import StoredUnits, checksums
 from entropyd.archive.structure import read_header, read_index
 from entropyd.archive.units import CompressedUnits, few
 from entropyd.contract.errors import CorruptStringError, DataLossError, InvalidRequestError
 
 if TYPE_CHECKING:
-    import os
-    from types import TracebackType
-
     from typing_extensions import Self
-
-    from entropyd.archive.blocks import Index, StoredBlock
-    from entropyd.archive.chunk_headers import ArchiveHeader
-    from entropyd.archive.source import Source
 
 _Units = TypeVar("_Units", bound=CompressedUnits)
 
@@ -88,10 +85,7 @@ class ArchiveReader:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 

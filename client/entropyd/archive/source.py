@@ -11,14 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from entropyd.contract.errors import DataLossError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 
 class Source(Protocol):
@@ -61,7 +57,7 @@ class FileSource:
         self._changed_ns = state.st_mtime_ns
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path) -> FileSource:
         """Opens a file.
 
         Raises:

@@ -5,23 +5,17 @@ Invariant: only the blocks that hold selected units are read, and each is checke
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.archive.blocks import read_block, read_block_header
+from entropyd.archive.blocks import Index, StoredBlock, read_block, read_block_header
+from entropyd.archive.chunk_headers import BlockHeader
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import checksum, make_blocks
 from entropyd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd.archive.blocks import Index, StoredBlock
-    from entropyd.archive.chunk_headers import BlockHeader
-    from entropyd.archive.source import Source
 
 
 class StoredUnits:

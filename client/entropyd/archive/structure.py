@@ -6,8 +6,6 @@ no checks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import google_crc32c
 import numpy as np
 
@@ -27,10 +25,8 @@ from entropyd.archive.layout import (
     parse_footer,
     parse_prefix,
 )
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-
-if TYPE_CHECKING:
-    from entropyd.archive.source import Source
 
 
 def read_header(source: Source) -> ArchiveHeader:

@@ -7,29 +7,25 @@ and a file appears under its name when it is complete and on the disk, or not at
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd._target import Target, open_target
+from entropyd._target import Target, Writable, open_target
 from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
-from entropyd.archive.exact import exact_dtype_name
+from entropyd.archive.embedded import EmbeddedModel
+from entropyd.archive.exact import ExactElements, exact_dtype_name
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
 from entropyd.archive.pending import PendingUnits
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
-
-    import numpy.typing as npt
     from typing_extensions import Self
-
-    from entropyd._target import Writable
-    from entropyd.archive.embedded import EmbeddedModel
-    from entropyd.archive.exact import ExactElements
-    from entropyd.archive.units import CompressedUnits
 
 MAX_METADATA_BYTES = 8 * 2**20
 
@@ -86,10 +82,7 @@ class ArchiveWriter:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:
             self._file.discard()

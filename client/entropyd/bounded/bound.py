@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive import ExactElements
 from entropyd.bounded.missing import is_number, missing_mask
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
 
 METADATA_NAME = "entropyd.bounded"
 DTYPES = ("float16", "float32", "float64")
@@ -44,12 +40,8 @@ class ErrorBound:
 
     @classmethod
     def holding(
-        cls,
-        max_error: float,
-        data: npt.NDArray[Any],
-        bottleneck_dtype: str,
-        missing: Sequence[float] = (),
-    ) -> Self:
+        cls, max_error: float, data: npt.NDArray[Any], bottleneck_dtype: str, missing: Sequence[float] = ()
+    ) -> ErrorBound:
         """The bound for some data, if their precision suffices.
 
         The step depends on max_error alone, not on the data: 2 * max_error * (1 - 2^-8). Restored data lie
@@ -112,7 +104,7 @@ class ErrorBound:
         return relative, float(np.finfo(self.dtype).smallest_subnormal) / 2
 
     @classmethod
-    def of(cls, metadata: Any) -> Self | None:
+    def of(cls, metadata: Any) -> ErrorBound | None:
         """The bound that an archive's metadata carry, None where they carry none.
 
         Raises:

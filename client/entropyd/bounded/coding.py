@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.archive import ExactElements
+from entropyd._model import Model
+from entropyd.archive import CompressedTensor, ExactElements
+from entropyd.bounded.bound import ErrorBound
 from entropyd.bounded.filler import filled
 from entropyd.bounded.missing import missing_mask
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from entropyd._model import Model
-    from entropyd.archive import CompressedTensor
-    from entropyd.bounded.bound import ErrorBound
 
 
 def compress_elements(

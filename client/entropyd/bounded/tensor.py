@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy.typing as npt
+
+from entropyd._model import Model
 from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, ExactElements
 from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
 from entropyd.bounded.coding import compress_elements
 from entropyd.bounded.missing import missing_values
 from entropyd.contract.arrays import array_of
 from entropyd.contract.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd._model import Model
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class BoundedTensor:
             writer.append(self.compressed, self.exact)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> BoundedTensor:
         """Reads an archive with a bound; errors as CompressedTensor.load.
 
         Raises:

@@ -11,20 +11,16 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import click
+import numpy.typing as npt
 
 from entropyd.cli.npy import NpyFile, read_stream
 from entropyd.cli.paths import STREAM, open_source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    import numpy.typing as npt
 
 
 @contextmanager

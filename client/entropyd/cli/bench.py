@@ -8,19 +8,15 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import Model, UniversalBatchedConfig, priors
+from entropyd.cli.session import Session
 from entropyd.cli.values import MODEL_ID, FiniteRange
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 _WARM_UP_CALLS = 3
 

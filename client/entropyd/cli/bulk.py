@@ -6,33 +6,28 @@ without --force no file is replaced that could not be made again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-from entropyd import Archive, EntropydError
+from entropyd import Archive, EntropydError, Model
 from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
-from entropyd.cli.compressing import compress_array
+from entropyd.cli.compressing import Advance, Array, CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
 from entropyd.cli.jobs import Job, Outcome, reason
 from entropyd.cli.paths import open_output
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from entropyd import Model
-    from entropyd.cli.compressing import Advance, Array, CompressOptions
-    from entropyd.cli.session import Session
-
-    Load = Callable[[], AbstractContextManager[Array]]
+Load = Callable[[], AbstractContextManager[Array]]
 
 SOURCE_NAME = "entropyd.source"
 

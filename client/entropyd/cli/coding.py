@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,19 +15,13 @@ from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
 from entropyd.cli.compressing import CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
-from entropyd.cli.jobs import compress_jobs, decompress_jobs
+from entropyd.cli.jobs import Outcome, compress_jobs, decompress_jobs
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session
 from entropyd.cli.sources import opened_archive
 from entropyd.cli.values import MODEL_ID
 from entropyd.contract.json_text import parse_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from entropyd.cli.jobs import Outcome
-    from entropyd.cli.session import Session
 
 MISSING_NAME = "entropyd.missing"
 

@@ -5,26 +5,21 @@ Invariant: memory is that of a part, unless one item of the first batch axis is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import ArchiveWriter, EmbeddedModel, InvalidTensorError
+from entropyd import ArchiveWriter, Client, CompressedTensor, EmbeddedModel, InvalidTensorError, Model
+from entropyd._target import Target
+from entropyd.archive import ExactElements
 from entropyd.bounded import ErrorBound, compress_elements
+from entropyd.cli.npy import NpyFile
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd import Client, CompressedTensor, Model
-    from entropyd._target import Target
-    from entropyd.archive import ExactElements
-    from entropyd.cli.npy import NpyFile
-
-    Array = npt.NDArray[Any] | NpyFile
-    Advance = Callable[[int], None]
+Array = npt.NDArray[Any] | NpyFile
+Advance = Callable[[int], None]
 
 _PART_BYTES = 8 * 2**20
 
@@ -82,13 +77,7 @@ class Spent:
 
 
 def compress_array(
-    client: Client,
-    model: Model,
-    array: Array,
-    target: Target,
-    options: CompressOptions,
-    *,
-    advance: Advance,
+    client: Client, model: Model, array: Array, target: Target, options: CompressOptions, *, advance: Advance
 ) -> Spent:
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)

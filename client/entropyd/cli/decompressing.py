@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from entropyd import InvalidRequestError, ModelNotFoundError
+from entropyd import Archive, Client, EmbeddedModel, InvalidRequestError, Model, ModelNotFoundError
+from entropyd._target import Target
 from entropyd.bounded import ErrorBound
-from entropyd.cli.compressing import part_elements
+from entropyd.cli.compressing import Advance, part_elements
 from entropyd.cli.npy import write_header
 from entropyd.cli.sources import missing
-
-if TYPE_CHECKING:
-    from entropyd import Archive, Client, EmbeddedModel, Model
-    from entropyd._target import Target
-    from entropyd.cli.compressing import Advance
 
 
 @dataclass(frozen=True)

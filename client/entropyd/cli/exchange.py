@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -14,12 +14,8 @@ from entropyd.cli.paths import (
     open_source,
     refuse_terminal,
 )
+from entropyd.cli.session import Session
 from entropyd.cli.values import MODEL_ID
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from entropyd.cli.session import Session
 
 
 @click.command("export")

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from entropyd import FitProgress, UniversalBatchedConfig
+from entropyd import FitProgress, Model, UniversalBatchedConfig
 from entropyd._arrays import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
+from entropyd.cli.session import Session
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 from entropyd.report import FitReport
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 
 @click.command()
@@ -56,9 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--tail-mass", default=2**-8, show_default=True, help="Probability left to the escape.")
 @click.option(
-    "--report",
-    type=FILE,
-    help="File for a picture of the fit, .html or .png; needs entropyd[report].",
+    "--report", type=FILE, help="File for a picture of the fit, .html or .png; needs entropyd[report]."
 )
 @force_option
 @click.argument("samples", nargs=-1, required=True, type=FILE)

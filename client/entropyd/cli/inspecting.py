@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import DataLossError
+from entropyd import Archive, DataLossError
 from entropyd.cli.paths import FILE
+from entropyd.cli.session import Session
 from entropyd.cli.sources import opened_archive
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Archive
-    from entropyd.cli.session import Session
 
 _BARS = 12
 _BAR_WIDTH = 40

@@ -23,8 +23,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.group(
-    cls=ErrorsAsSentences,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=ErrorsAsSentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")

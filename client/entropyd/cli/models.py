@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from entropyd import Model
+from entropyd.cli.session import Session
 from entropyd.cli.values import MODEL_ID
-
-if TYPE_CHECKING:
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 
 @click.group()

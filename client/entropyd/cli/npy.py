@@ -5,19 +5,14 @@ from __future__ import annotations
 import copy
 import os
 from math import prod
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from types import EllipsisType
-    from typing import BinaryIO
-
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd._target import Target
+from entropyd._target import Target
 
 _READ_BYTES = 2**20
 # Shorter columns are read whole even for some rows: the cost of a read is the same.
@@ -85,7 +80,7 @@ class NpyFile:
         per_item = prod(self.shape[1:])
         return self._elements(first * per_item, items * per_item).reshape(items, *self.shape[1:])
 
-    def view(self, dtype: npt.DTypeLike) -> Self:
+    def view(self, dtype: npt.DTypeLike) -> NpyFile:
         """The same bytes as elements of another dtype of that size."""
         viewed = copy.copy(self)
         viewed.dtype = np.dtype(dtype)

@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from entropyd import EntropydError
+from entropyd import Client, EntropydError
 from entropyd._connection import Connection
 from entropyd.cli.paths import STANDARD_OUTPUT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from entropyd import Client
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 

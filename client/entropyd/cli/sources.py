@@ -8,19 +8,15 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 from entropyd import Archive
+from entropyd.archive import Verification
 from entropyd.archive.source import FileSource
 from entropyd.cli.paths import STREAM
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    from entropyd.archive import Verification
 
 
 @contextmanager

@@ -8,16 +8,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from entropyd.cli.session import Session
+from entropyd.cli.session import Session
 
 _SCOPES = ("code", "model", "admin")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -77,6 +73,5 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
         session.tell({"line": line}, line, err=is_standard_output(output))
         return
     session.tell(
-        {"token": made, "line": line},
-        f"token, shown only here:  {made}\nline of --tokens-file:   {line}",
+        {"token": made, "line": line}, f"token, shown only here:  {made}\nline of --tokens-file:   {line}"
     )

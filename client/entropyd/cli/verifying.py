@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,12 +12,8 @@ from entropyd.archive import Verification
 from entropyd.archive.verification import verify_source
 from entropyd.cli.paths import FILE, STREAM
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session
 from entropyd.cli.sources import archive_source, files_under, missing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from entropyd.cli.session import Session
 
 _NAMED_RUNS = 20
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd import bounded
+from entropyd._model import Model
 from entropyd.archive import Archive, ArchiveWriter
 from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.zarr.server import served_model
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from entropyd._model import Model
 
 
 def check_dtype(name: str, max_error: float | None) -> None:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from zarr.abc.codec import ArrayBytesCodec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 from entropyd import bounded
-from entropyd.contract.errors import (
-    DeadlineExceededError,
-    InvalidConfigError,
-    UnavailableError,
-    Violation,
-)
+from entropyd.contract.errors import DeadlineExceededError, InvalidConfigError, UnavailableError, Violation
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
 from entropyd.zarr.creation import CodecSettings, try_coding_unit
 from entropyd.zarr.server import configured_server, served_model
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
-    from zarr.core.array_spec import ArraySpec
-    from zarr.core.buffer import Buffer, NDBuffer
-    from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 NAME = "entropyd"
 
@@ -130,10 +121,7 @@ class EntropydCodec(ArrayBytesCodec):
             self._try(dtype, len(shape), chunk_shape)
 
     def _try(
-        self,
-        dtype: ZDType[TBaseDType, TBaseScalar],
-        rank: int,
-        chunk_shape: tuple[int, ...] | None = None,
+        self, dtype: ZDType[TBaseDType, TBaseScalar], rank: int, chunk_shape: tuple[int, ...] | None = None
     ) -> bool:
         """Compresses one coding unit as a chunk of a new array; False if no server answers."""
         if not self._asks_server:

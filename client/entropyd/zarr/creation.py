@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from entropyd._connection import Connection
 from entropyd._messages import check_bytes
 from entropyd.zarr.chunks import compressed_chunk
-
-if TYPE_CHECKING:
-    from entropyd._connection import Connection
 
 # Time limit for creating an array where no server answers.
 _TIMEOUT_S = 3.0
@@ -28,11 +26,7 @@ class CodecSettings(NamedTuple):
 
 @lru_cache(maxsize=64)
 def try_coding_unit(
-    server: Connection,
-    codec: CodecSettings,
-    dtype: str,
-    rank: int,
-    chunk_shape: tuple[int, ...] | None,
+    server: Connection, codec: CodecSettings, dtype: str, rank: int, chunk_shape: tuple[int, ...] | None
 ) -> None:
     """Compresses a chunk of one coding unit of missing values; a success is cached.
 

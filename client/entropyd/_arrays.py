@@ -18,20 +18,12 @@ if TYPE_CHECKING:
 
 
 def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
-    """A bottleneck as an array of the model's bottleneck_dtype.
-
-    Raises:
-      InvalidTensorError: If it is neither an array of that dtype nor a list of numbers.
-    """
+    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted."""
     return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
 
 
 def check_finite(array: npt.NDArray[Any], field: str) -> None:
-    """Refuses an array of floats that has NaN or infinities.
-
-    Raises:
-      InvalidTensorError: Naming the first such element.
-    """
+    """Refuses an array of floats that has NaN or infinities; the InvalidTensorError names the first one."""
     finite = np.isfinite(array)
     if not finite.all():
         where = np.unravel_index(int(np.argmin(finite)), array.shape)

@@ -26,23 +26,15 @@ class Work(Protocol[_Result_co]):
     model: ModelInfo
     units: int
 
-    def requests(self) -> Iterator[tuple[Any, int]]:
-        """Each call's request, and how many coding units it covers."""
+    def requests(self) -> Iterator[tuple[Any, int]]: ...  # and how many coding units each covers
 
-    def add(self, response: Any) -> None:
-        """Adds the next response, in the order of the requests."""
+    def add(self, response: Any) -> None: ...  # in the order of the requests
 
-    def result(self) -> _Result_co:
-        """The result of all responses."""
+    def result(self) -> _Result_co: ...  # after all responses
 
 
 class Progress:
-    """Tells a callback how many coding units are done.
-
-    Args:
-      callback: Called with the coding units that are done and the number of all; None for no callback.
-      units: The number of all.
-    """
+    """Calls a callback, if there is one, with the coding units that are done and the number of all."""
 
     def __init__(self, callback: Callable[[int, int], None] | None, units: int) -> None:
         self._callback = callback
@@ -50,7 +42,6 @@ class Progress:
         self._done = 0
 
     def add(self, units: int) -> None:
-        """Counts units as done."""
         self._done += units
         if self._callback is not None:
             self._callback(self._done, self._units)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
-from entropyd._client_base import ClientBase
 from entropyd._id_search import IdSearch
 from entropyd._model import Model
 from entropyd._session import Session
+from entropyd._settings import ClientBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

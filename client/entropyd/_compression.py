@@ -20,11 +20,7 @@ from entropyd.v1 import coding_pb2
 
 @dataclass
 class Compression:
-    """Compresses an array, in chunks where it is large; see `_chunking.Work`.
-
-    Raises:
-      InvalidTensorError: If `bottleneck` is neither an array of the model's dtype nor a list of numbers.
-    """
+    """Compresses an array, in chunks if it is large; see `_chunking.Work`. Refuses other dtypes."""
 
     method: ClassVar[str] = "Compress"
 
@@ -58,7 +54,6 @@ class Compression:
         )
 
     def add(self, response: coding_pb2.CompressResponse) -> None:
-        """Adds the next response."""
         self._responses.append(response)
 
     def result(self) -> MeasuredTensor:

@@ -24,10 +24,7 @@ Token: TypeAlias = "str | Callable[[], str] | None"  # noqa: S105 - a type
 class TlsCredentials(grpc.ChannelCredentials):
     """Channel credentials by the paths of their files, which are read when a channel is opened.
 
-    Args:
-      ca: Root certificates in PEM; None for the public ones.
-      cert: The client's own certificate chain, None without one.
-      key: Its key.
+    Arguments as `tls_credentials`.
     """
 
     def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
@@ -67,12 +64,7 @@ class TlsCredentials(grpc.ChannelCredentials):
         return credentials
 
     def check(self) -> None:
-        """Refuses files that are not what they should be.
-
-        Raises:
-          OSError: If one cannot be read.
-          ValueError: If one holds something else, or the key belongs to another certificate.
-        """
+        """Refuses files that are not what they should be; errors as `tls_credentials`."""
         _ = self._credentials
 
 
@@ -118,20 +110,11 @@ class TokenFile:
     path: Path
 
     def __call__(self) -> str:
-        """The token.
-
-        Raises:
-          OSError: If the file cannot be read.
-        """
         return self.path.read_text("utf-8").strip()
 
 
 def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
-    """The token of a client's arguments.
-
-    Raises:
-      ValueError: If both are given.
-    """
+    """The token of a client's arguments."""
     if token_file is None:
         return token
     if token is not None:
@@ -140,11 +123,7 @@ def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
 
 
 def current(token: Token) -> str | None:
-    """The token to send with a call; None for none.
-
-    Raises:
-      ValueError: If it cannot be sent.
-    """
+    """The token to send with a call; None for none. Raises ValueError if it cannot be sent."""
     text = token() if callable(token) else token
     # gRPC's own error would show the token.
     if text is not None and not (text and all("!" <= character <= "~" for character in text)):
@@ -153,13 +132,9 @@ def current(token: Token) -> str | None:
 
 
 def check_token(target: str, credentials: grpc.ChannelCredentials | None, token: Token) -> None:
-    """Refuses a token that cannot be sent, or would be sent in plain text over a network.
+    """Refuses a token that cannot be read or sent, or would be sent in plain text over a network.
 
     A function is not called before the first call of the client.
-
-    Raises:
-      OSError: If it is in a file that cannot be read.
-      ValueError: Saying which of the two.
     """
     if token is None:
         return

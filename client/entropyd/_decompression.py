@@ -29,7 +29,7 @@ _LARGEST_AXIS = 2**63 - 1
 
 @dataclass
 class Decompression:
-    """Restores an array from its bit strings, in chunks where it is large; see `_chunking.Work`.
+    """Restores an array from its bit strings, in chunks if it is large; see `_chunking.Work`.
 
     Attributes:
       source: A CompressedTensor; or bit strings as `bytes`, nested lists or an object array of them.
@@ -107,7 +107,6 @@ class Decompression:
         return coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy)
 
     def add(self, response: coding_pb2.DecompressResponse) -> None:
-        """Adds the next response."""
         self._responses.append(response)
 
     def result(self) -> Any:
@@ -183,7 +182,7 @@ def decompress_request(
 
 
 def _axes(field: str, value: Any) -> list[int]:
-    """Axis lengths, which are integers; NumPy's too."""
+    """Axis lengths: integers, NumPy's too."""
     try:
         axes = [index(axis) for axis in value]
     except TypeError:

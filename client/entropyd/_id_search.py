@@ -51,12 +51,7 @@ class IdSearch:
         self._ended = not self._page_token or passed or len(self._found) > _NAMED_IDS
 
     def model_id(self) -> str:
-        """The whole id.
-
-        Raises:
-          ModelNotFoundError: If no id begins with the digits.
-          InvalidRequestError: If several do; names them.
-        """
+        """The whole id; ModelNotFoundError if there is none, InvalidRequestError if there are several."""
         if not self._is_prefix:
             return self._text
         if not self._found:
@@ -73,11 +68,7 @@ class IdSearch:
 
 
 def _is_prefix(model_id: Any) -> bool:
-    """Whether a text is the beginning of an id: 6 to 63 lower-case hexadecimal digits.
-
-    Raises:
-      InvalidRequestError: If it has fewer digits, or is no text.
-    """
+    """Whether a text is the beginning of an id: 6 to 63 lower-case hexadecimal digits. Errors as IdSearch."""
     if not isinstance(model_id, str):
         raise InvalidRequestError.at("model_id", f"is {model_id!r:.80}; expected the text of an id")
     digits = len(model_id) if re.fullmatch("[0-9a-f]+", model_id) else 0

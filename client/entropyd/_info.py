@@ -76,7 +76,6 @@ class ServerInfo:
 
 
 def model_info(message: model_pb2.Model) -> ModelInfo:
-    """Reads a Model message."""
     return ModelInfo(
         message.model_id,
         config_from_message(message.config),
@@ -90,7 +89,6 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
 
 
 def server_info(response: info_pb2.GetServerInfoResponse) -> ServerInfo:
-    """Reads a GetServerInfo response."""
     limits = response.limits
     return ServerInfo(
         response.version,

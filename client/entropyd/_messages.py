@@ -52,7 +52,6 @@ class Call(Generic[_Result_co]):
 
     @property
     def method(self) -> str:
-        """The method, as in `GetModel`."""
         return type(self.request).__name__.removesuffix("Request")
 
 
@@ -86,7 +85,6 @@ class FitProgress(NamedTuple):
 
 
 def get_server_info() -> Call[ServerInfo]:
-    """Asks for the server's version, roles and limits."""
     return Call(info_pb2.GetServerInfoRequest(), server_info)
 
 
@@ -111,18 +109,15 @@ def list_models(page_token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 
 def delete_model(model_id: str) -> Call[None]:
-    """Removes a model."""
     return Call(model_pb2.DeleteModelRequest(model_id=model_id), lambda _: None, model_id)
 
 
 def export_model(model: ModelInfo) -> Call[bytes]:
-    """Asks for a model as one file."""
     request = model_pb2.ExportModelRequest(model_id=model.id)
     return Call(request, lambda response: bytes(response.object), model.id)
 
 
 def import_model(exported: bytes) -> Call[ModelInfo]:
-    """Stores a model that was exported."""
     return Call(model_pb2.ImportModelRequest(object=exported), _model_of_response)
 
 
@@ -140,8 +135,6 @@ def get_tables(model: ModelInfo) -> Call[Tables]:
 
 
 def get_weights(model: ModelInfo) -> Call[list[Array]]:
-    """Asks for a model's variables."""
-
     def read(response: model_pb2.GetWeightsResponse) -> list[Array]:
         return [tensor_array(weight.tensor) for weight in response.weights]
 

@@ -182,15 +182,9 @@ def NoisySoftRoundedDeepFactorized(
     *,
     alpha: float = 5.0,
 ) -> Prior:
-    """DeepFactorized, softly rounded, with uniform noise added.
+    """DeepFactorized, softly rounded, with uniform noise added. Arguments as NoisyDeepFactorized, and alpha.
 
-    Args:
-      batch_shape: As in NoisyDeepFactorized.
-      num_filters: As in NoisyDeepFactorized.
-      init_scale: As in NoisyDeepFactorized.
-      dtype: As in NoisyDeepFactorized.
-      variables: As in NoisyDeepFactorized.
-      alpha: Above 0; the larger, the closer to rounding.
+    `alpha` is above 0; the larger, the closer to rounding.
     """
     network = _network(batch_shape, num_filters, init_scale, dtype, variables)
     return Prior("NoisySoftRoundedDeepFactorized", {**network, "alpha": alpha})

@@ -48,15 +48,7 @@ class FitReport:
         self._format = path.suffix
 
     def draw(self, model: Model, rows: npt.NDArray[Any]) -> bytes:
-        """Draws a model against samples.
-
-        Args:
-          model: With compression.
-          rows: [rows, *prior_shape], finite.
-
-        Returns:
-          The content of the file.
-        """
+        """The content of the file: a model with compression against `rows` [rows, *prior_shape], finite."""
         columns = rows.reshape(len(rows), -1).astype(np.float64)
         rates = [
             _rate(_histogram(column, *_row(model, element)), _row(model, element)[1])

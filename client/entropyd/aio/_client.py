@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
-from entropyd._client_base import ClientBase
 from entropyd._id_search import IdSearch
+from entropyd._settings import ClientBase
 from entropyd.aio._model import Model
 from entropyd.aio._session import Session
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.archive.blocks import StoredBlock
+from entropyd.archive.blocks import StoredBlock, read_block_header
 from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.layout import LayoutError
@@ -151,8 +151,7 @@ class Archive(ArchiveReader):
 
     def blocks(self) -> Iterator[StoredBlock]:
         """Reads and checks all blocks, one after the other; damaged ones are included."""
-        for number in range(len(self._stored)):
-            yield self._stored.block(number)
+        yield from map(self._block, range(len(self._index.entries)))
 
     def lengths(self) -> Iterator[npt.NDArray[np.uint32]]:
         """Reads the lengths of all bit strings in bytes, one block at a time, without the bit strings.
@@ -172,9 +171,9 @@ class Archive(ArchiveReader):
         Raises:
           DataLossError: If the header of a block is damaged or lost.
         """
-        for number in range(len(self._stored)):
+        for number in range(len(self._index.entries)):
             try:
-                yield self._stored.block_header(number)
+                yield read_block_header(self._source, self._index.place(number))[1]
             except LayoutError as error:
                 if on_error == "raise":
                     what = f"{self.name}: a block {error}"

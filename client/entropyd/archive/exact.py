@@ -34,11 +34,7 @@ MAX_PACKED_BYTES = 1 << 26
 
 
 def exact_dtype_name(dtype: npt.DTypeLike) -> str:
-    """Name of a dtype of exact elements.
-
-    Raises:
-      InvalidTensorError: If exact elements cannot have it.
-    """
+    """Name of a dtype; InvalidTensorError if exact elements cannot have it."""
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in BIT_PATTERNS:
         found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"

@@ -70,11 +70,7 @@ def walk(source: Source, end: int) -> Iterator[Chunk]:
 
 
 def recovered_index(source: Source, header: ArchiveHeader) -> Index:
-    """An index of the blocks that can be found, with LOST ones in place of missing units between them.
-
-    Raises:
-      LayoutError: If there are more coding units than the header says.
-    """
+    """An index of the blocks that can be found, with LOST ones in place of missing units between them."""
     entries: list[tuple[int, int]] = []
     units, known_units, found_bytes = 0, 0, PREFIX.size
     for chunk in walk(source, source.size):

@@ -77,7 +77,7 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] | No
 
 
 def verify_source(source: Source, progress: Callable[[int], None] | None = None) -> Verification:
-    """See `verify`."""
+    """Checks every byte of a source; see `verify`."""
     try:
         return _verified(source, progress)
     except DataLossError as error:  # it changed meanwhile, which voids all results

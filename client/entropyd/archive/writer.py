@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,17 +72,13 @@ class ArchiveWriter:
         self._pending = PendingUnits(self._exact_dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "cannot pickle or copy an ArchiveWriter, which is an open file: "
-            "send the tensors to the process that has it"
-        )
+        what = "cannot pickle or copy an ArchiveWriter, which is an open file"
+        raise TypeError(f"{what}: send the tensors to the process that has it")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is not None:
             self._file.discard()
         else:
@@ -123,9 +118,8 @@ class ArchiveWriter:
     def _finish(self) -> None:
         try:
             if self._header is None:
-                raise InvalidRequestError.at(
-                    "archive", "is empty; append at least one tensor, which may have no items"
-                )
+                found = "is empty; append at least one tensor, which may have no items"
+                raise InvalidRequestError.at("archive", found)
             self._write_blocks(keep_last=False)
             self._fold_entries()
             index_offset = self._offset
@@ -154,14 +148,10 @@ class ArchiveWriter:
         )
         first = self._header
         if first is None:
-            embedded = self._model
-            if embedded is not None and (embedded.model_id, embedded.tables_digest) != (
-                tensor.model_id,
-                tensor.tables_digest,
-            ):
-                raise InvalidRequestError.at(
-                    "archive", f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}"
-                )
+            model, made_with = self._model, (tensor.model_id, tensor.tables_digest)
+            if model is not None and (model.model_id, model.tables_digest) != made_with:
+                found = f"embeds model {model.model_id}; the tensor is of {tensor.model_id}"
+                raise InvalidRequestError.at("archive", found)
             return header
         if first.item_shape is None:
             raise InvalidRequestError.at("archive", "holds a tensor without batch axes, which takes no other")

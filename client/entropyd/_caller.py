@@ -23,7 +23,7 @@ _UNLIMITED_S = 3e9
 
 
 class Caller:
-    """Gives each call its metadata and deadline, and translates its errors; arguments as `entropyd.Client`."""
+    """Gives each call its metadata and deadline, and translates errors; arguments as `entropyd.Client`."""
 
     def __init__(self, target: str, token: Token, timeout_s: float | None, *, tracing: bool) -> None:
         self._target = target

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd._model import Model
-from entropyd.archive import CompressedTensor, ExactElements
+from entropyd.archive import ExactElements, MeasuredTensor
 from entropyd.bounded.bound import ErrorBound
 from entropyd.bounded.filler import filled
 from entropyd.bounded.missing import missing_mask
@@ -17,7 +17,7 @@ from entropyd.bounded.missing import missing_mask
 
 def compress_elements(
     model: Model, data: npt.NDArray[Any], bound: ErrorBound | None, missing: Sequence[float]
-) -> tuple[CompressedTensor, ExactElements]:
+) -> tuple[MeasuredTensor, ExactElements]:
     """Compresses an array, and finds the elements to store beside the bit strings.
 
     Args:

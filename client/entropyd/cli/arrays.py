@@ -97,7 +97,6 @@ def _opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def _unchanged(file: BinaryIO, path: Path) -> Iterator[None]:
-    """Checks that a file has not changed while it was read."""
     before = os.fstat(file.fileno())
     yield
     after = os.fstat(file.fileno())

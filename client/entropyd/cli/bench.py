@@ -48,15 +48,12 @@ class Measurement:
     show_default="a normal prior for the last axis of --shape",
     help="Model to use: its id, or 6 or more of its first digits.",
 )
-@click.option("--shape", default="1,4,4,192", show_default=True, help="Shape of the array of each call.")
-@click.option("--coding-rank", default=3, show_default=True, help="Coding rank of the default model.")
-@click.option(
-    "--concurrency", default=16, show_default=True, help="Calls in flight.", type=click.IntRange(1, 1024)
-)
+@click.option("--shape", default="1,4,4,192", help="Shape of the array of each call.")
+@click.option("--coding-rank", default=3, help="Coding rank of the default model.")
+@click.option("--concurrency", default=16, help="Calls in flight.", type=click.IntRange(1, 1024))
 @click.option(
     "--seconds",
     default=5.0,
-    show_default=True,
     type=FiniteRange(min=0, min_open=True),
     help="Time for each of the two operations, in seconds.",
 )
@@ -79,7 +76,7 @@ def bench(
     Examples:
       entropyd bench
       entropyd --json bench --model MODEL_ID --shape 1,48,32,192 --concurrency 4
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     axes = _shape(shape)
     if model_id is None:
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)

@@ -46,32 +46,27 @@ _FAMILIES = sorted(
 @click.option(
     "--tail-mass",
     default=UniversalBatchedConfig.tail_mass,
-    show_default=True,
     help="Probability left to the escape.",
 )
 @click.option(
     "--range-coder-precision",
     default=UniversalBatchedConfig.range_coder_precision,
-    show_default=True,
     help="Bits of the coding tables, 1 to 16.",
 )
 @click.option(
     "--bottleneck-dtype",
     type=click.Choice(BOTTLENECK_DTYPES),
     default="float32",
-    show_default=True,
     help="Type of arrays.",
 )
 @click.option(
     "--num-noise-levels",
     default=UniversalBatchedConfig.num_noise_levels,
-    show_default=True,
     help="Levels of the dither.",
 )
 @click.option(
     "--laplace-tail-mass",
     default=UniversalBatchedConfig.laplace_tail_mass,
-    show_default=True,
     help="Weight of a Laplace mixture in bit costs.",
 )
 @click.pass_context
@@ -93,7 +88,7 @@ def create(
       entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
       entropyd models create --config model.json
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     session: Session = context.obj
     if config_file is not None:
         sources = [context.get_parameter_source(name) for name in context.params if name != "config_file"]

@@ -83,7 +83,7 @@ def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     Examples:
       entropyd inspect latents.entropyd
       entropyd --json inspect latents.entropyd | jq .bits_per_symbol
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     with opened_archive(file, recover=recover) as archive:
         strings = _Strings.of(archive, recover=recover)
         found = _found(archive, strings, recover=recover)

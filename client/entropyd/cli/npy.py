@@ -47,17 +47,14 @@ class NpyFile:
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Number of elements."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all elements."""
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -118,7 +115,6 @@ def write_header(target: Target, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def read_stream(stream: Any, name: str) -> npt.NDArray[Any]:
-    """Reads a stream that is one array."""
     shape, column_major, dtype = _read_header(stream, name)
     array = _read_elements(stream, prod(shape), dtype, name)
     following = len(stream.read(_READ_BYTES))
@@ -146,7 +142,6 @@ def _read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
 
 
 def _read_elements(file: Any, count: int, dtype: np.dtype[Any], name: str) -> npt.NDArray[Any]:
-    """A vector of elements."""
     wanted = count * dtype.itemsize
     try:
         content = np.empty(wanted, np.uint8)

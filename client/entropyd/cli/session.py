@@ -75,7 +75,6 @@ class ErrorsAsSentences(click.Group):
     """A group that shows entropyd errors as messages, with exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Runs the command."""
         try:
             return super().invoke(context)
         except EntropydError as error:
@@ -101,7 +100,6 @@ def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
 
 
 def os_sentence(error: OSError) -> str:
-    """The file, and its error."""
     return f"{error.filename or 'a file'}: {error.strerror or error}"
 
 
@@ -121,7 +119,6 @@ def _output_failed() -> bool:
 
 
 def sentence(error: EntropydError) -> str:
-    """The error, its reason, and advice where there is some."""
     advice = _ADVICE.get(error.reason)
     what = f"{error} ({error.reason})"
     return f"{what}\n{advice}" if advice else what

@@ -29,7 +29,7 @@ def token() -> None:
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
 
 
 @token.command()
@@ -61,7 +61,7 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     if not _NAME.fullmatch(name):
         raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
     made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)

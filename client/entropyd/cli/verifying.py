@@ -31,7 +31,7 @@ def verify(session: Session, /, files: tuple[Path, ...]) -> None:
     Examples:
       entropyd verify latents.entropyd
       entropyd --json verify archives/
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     named = [(path, why) for file in files for path, why in _archives(file)]
     shown, good = [], True
     for path, report in _verified_one_by_one(named, quiet=session.as_json):

@@ -103,13 +103,12 @@ def _jobs(folder: Path, target: Path, suffix: str, *suffixes: str) -> tuple[list
     if not files and not errors:
         raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
 
-    def job(path: Path, suffix: str) -> Job:
-        return Job(path, (target / path.relative_to(folder)).with_suffix(suffix))
+    def made_of(path: Path) -> Path:
+        return target / path.relative_to(folder)
 
-    jobs = [job(path, "" if path.suffix == ".npz" else suffix) for path in files]
-    return jobs, [
-        job(path, path.suffix).failure(error) for error in errors for path in [Path(error.filename)]
-    ]
+    jobs = [Job(path, made_of(path).with_suffix("" if path.suffix == ".npz" else suffix)) for path in files]
+    failed = [(Path(error.filename), error) for error in errors]
+    return jobs, [Job(path, made_of(path)).failure(error) for path, error in failed]
 
 
 def compress_all(

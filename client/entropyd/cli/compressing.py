@@ -81,9 +81,8 @@ def compress_array(
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)
     if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
-        array = array.view(
-            model.bottleneck_dtype
-        )  # .npy files have no name for it, only for two bytes of any kind
+        # .npy files have no name for bfloat16: its elements are two bytes of any kind.
+        array = array.view(model.bottleneck_dtype)
     batch_axes = array.ndim - model.coding_rank
     elements = part_elements(client, array.dtype, bounded=options.max_error is not None)
     if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:

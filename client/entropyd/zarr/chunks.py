@@ -18,15 +18,7 @@ from entropyd.zarr.server import served_model
 
 
 def check_dtype(name: str, max_error: float | None) -> None:
-    """Refuses a dtype that no model codes.
-
-    Args:
-      name: Name of the dtype.
-      max_error: That of the codec.
-
-    Raises:
-      InvalidTensorError: If arrays of the dtype cannot be compressed with that max_error.
-    """
+    """Refuses a dtype that no model codes with that max_error."""
     expected = bounded.DTYPES if max_error is not None else (*bounded.DTYPES, "bfloat16")
     if name not in expected:
         found = f"have dtype {name}; expected {', '.join(expected[:-1])} or {expected[-1]}"

@@ -127,7 +127,7 @@ def current(token: Token) -> str | None:
     text = token() if callable(token) else token
     # gRPC's own error would show the token.
     if text is not None and not (text and all("!" <= character <= "~" for character in text)):
-        raise ValueError("the token is not one of printable ASCII characters without spaces")
+        raise ValueError("the token is empty, or not printable ASCII without spaces")
     return text
 
 

@@ -62,7 +62,7 @@ class IdSearch:
         if len(self._found) > 1:
             others = ", and others" if len(self._found) > _NAMED_IDS else ""
             named = ", ".join(self._found[:_NAMED_IDS]) + others
-            found = f"is {self._text}, with which several ids begin; expected more digits of one of {named}"
+            found = f"is {self._text}, which several ids begin with; expected more digits of one of {named}"
             raise InvalidRequestError.at("model_id", found)
         return self._found[0]
 

@@ -190,7 +190,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     try:
         document = ArchiveHeader("", b"", "float32", (), (), None, metadata).pack()
     except (ValueError, TypeError) as error:
-        raise InvalidRequestError.at("metadata", f"are no JSON: {error}") from error
+        raise InvalidRequestError.at("metadata", f"are not JSON: {error}") from error
     if len(document) > MAX_METADATA_BYTES:
         found = f"take {len(document)} bytes of JSON; expected at most {MAX_METADATA_BYTES}"
         raise InvalidRequestError.at("metadata", found)

@@ -65,16 +65,14 @@ class ErrorBound:
         if problem is not None:
             raise InvalidTensorError.of([problem])
         if data.dtype.name not in DTYPES:
-            raise InvalidTensorError.at(
-                "data", f"have dtype {data.dtype.name}; expected float16, float32 or float64"
-            )
+            found = f"have dtype {data.dtype.name}; expected float16, float32 or float64"
+            raise InvalidTensorError.at("data", found)
         max_error = float(max_error)
         bound = cls(max_error, 2 * max_error * (1 - _MARGIN), data.dtype.name)
         largest = _largest_magnitude(data, missing)
         if math.isinf(largest):
-            raise InvalidTensorError.at(
-                "data", "have infinities, which no finite error bounds and `missing` does not name"
-            )
+            found = "have infinities; expected finite numbers, or `missing` to name the infinities"
+            raise InvalidTensorError.at("data", found)
         if largest > bound.reach(bottleneck_dtype):
             relative, smallest = bound._rounding(bottleneck_dtype)
             least = 2.1 * (relative * largest + smallest)

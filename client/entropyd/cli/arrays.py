@@ -28,10 +28,6 @@ def open_array(path: Path) -> Iterator[npt.NDArray[Any] | NpyFile]:
     """The array of a `.npy` file, of which slices are read; or that of a stream, in memory.
 
     The end of the `with` statement checks that the file has not changed.
-
-    Raises:
-      click.ClickException: If it cannot be read, is something else, does not hold exactly one array, or
-        changed meanwhile.
     """
     with open_source(path) as file:
         if _is_regular(file, path):
@@ -48,12 +44,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def member_names(path: Path) -> list[str]:
-    """Names of the arrays of a `.npz` file.
-
-    Raises:
-      click.ClickException: If there is no such file, it is something else, or a name leads out of a folder or
-        occurs twice.
-    """
+    """Names of the arrays of a `.npz` file."""
     with _opened_archive(path) as members:
         names = [name.removesuffix(".npy") for name in members.namelist() if not name.endswith("/")]
     for name, count in Counter(names).items():
@@ -66,11 +57,7 @@ def member_names(path: Path) -> list[str]:
 
 @contextmanager
 def open_member(path: Path, name: str) -> Iterator[npt.NDArray[Any]]:
-    """One array of a `.npz` file, in memory; the end of the `with` statement checks as in open_array.
-
-    Raises:
-      click.ClickException: If the file or the array is damaged, or the member is not exactly one array.
-    """
+    """One array of a `.npz` file, in memory; the end of the `with` statement checks as in open_array."""
     what = f"array {name} of {path}"
     with _opened_archive(path) as members:
         if f"{name}.npy" not in members.namelist():

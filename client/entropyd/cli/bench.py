@@ -91,23 +91,16 @@ def bench(
         "concurrency": concurrency,
         "operations": [asdict(one) for one in measured],
     }
-
-    def text() -> None:
-        click.echo(f"model {model.id}, shape {axes}, {concurrency} calls in flight")
-        click.echo(f"{'':12}{'calls/s':>10}{'MB/s':>10}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
-        for one in measured:
-            rates = f"{one.calls_per_s:10.0f}{one.megabytes_per_s:10.1f}"
-            click.echo(f"{one.operation:12}{rates}{one.p50_ms:10.2f}{one.p90_ms:10.2f}{one.p99_ms:10.2f}")
-
-    session.show(found, text)
+    lines = [f"model {model.id}, shape {axes}, {concurrency} calls in flight"]
+    lines.append(f"{'':12}{'calls/s':>10}{'MB/s':>10}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
+    for one in measured:
+        rates = f"{one.calls_per_s:10.0f}{one.megabytes_per_s:10.1f}"
+        lines.append(f"{one.operation:12}{rates}{one.p50_ms:10.2f}{one.p90_ms:10.2f}{one.p99_ms:10.2f}")
+    session.tell(found, "\n".join(lines))
 
 
 def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: float) -> list[Measurement]:
-    """Compresses one array again and again, then decompresses it again and again.
-
-    Raises:
-      click.ClickException: If a result differs from the first one.
-    """
+    """Compresses one array again and again, then decompresses it again and again."""
     array = np.random.default_rng(0).normal(0, 2, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(array)
     restored = model.decompress(compressed)
@@ -118,10 +111,8 @@ def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: flo
     def decompress() -> bool:
         return bool(np.array_equal(model.decompress(compressed), restored))
 
-    return [
-        _load("compress", compress, array, concurrency, seconds),
-        _load("decompress", decompress, array, concurrency, seconds),
-    ]
+    calls = {"compress": compress, "decompress": decompress}
+    return [_load(name, call, array, concurrency, seconds) for name, call in calls.items()]
 
 
 def _load(

@@ -90,12 +90,8 @@ def show(session: Session, /, model_id: str) -> None:
       entropyd models show --json MODEL_ID > model.json
     """
     model = session.client.model(model_id)
-
-    def text() -> None:
-        for name, value in describe(model).items():
-            click.echo(f"{name:22} {value}")
-
-    session.show(model.config.to_dict(), text)
+    text = "\n".join(f"{name:22} {value}" for name, value in describe(model).items())
+    session.tell(model.config.to_dict(), text)
 
 
 @models.command()
@@ -110,7 +106,7 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     """
     for model_id in model_ids:
         session.client.delete_model(model_id)
-    session.show({"deleted": list(model_ids)}, lambda: click.echo(f"deleted {len(model_ids)}"))
+    session.tell({"deleted": list(model_ids)}, f"deleted {len(model_ids)}")
 
 
 @models.command("export")
@@ -153,7 +149,7 @@ def import_model(session: Session, /, source: Path) -> None:
         exported = file.read()
     model = session.client.import_model(exported)
     figures = {"model_id": model.id, "tables_digest": model.tables_digest.hex()}
-    session.show(figures, lambda: click.echo(model.id))
+    session.tell(figures, model.id)
 
 
 def describe(model: Model) -> dict[str, Any]:

@@ -28,9 +28,6 @@ class NpyFile:
     Args:
       file: A regular file, at its beginning.
       name: For messages.
-
-    Raises:
-      click.ClickException: If it is something else, does not hold exactly one array, or holds objects.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -61,11 +58,7 @@ class NpyFile:
         return self.shape[0]
 
     def __getitem__(self, key: slice | EllipsisType) -> npt.NDArray[Any]:
-        """Reads consecutive items of the first axis; or all of the array, for `...`.
-
-        Raises:
-          click.ClickException: If the file ends early, or cannot be read.
-        """
+        """Reads consecutive items of the first axis; or all of the array, for `...`."""
         if key is ...:
             return self._elements(0, self.size).reshape(self.shape, order="F" if self._column_major else "C")
         first, stop, step = key.indices(len(self))

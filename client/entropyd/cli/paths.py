@@ -35,11 +35,7 @@ force_option = click.option(
 
 @contextmanager
 def open_source(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file, a pipe, a socket, or standard input for `-`, for reading.
-
-    Raises:
-      click.ClickException: If it cannot be opened.
-    """
+    """Opens a file, a pipe, a socket, or standard input for `-`, for reading."""
     if path == STREAM:
         if sys.stdin is None:
             raise click.ClickException("standard input is closed")
@@ -59,12 +55,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, private: bool = False) -> Target:
-    """Opens the output of a command, see open_target; standard output for `-`.
-
-    Raises:
-      click.ClickException: If it exists and is not to be replaced.
-      OSError: As open_target.
-    """
+    """Opens the output of a command, see open_target; standard output for `-`."""
     states = source_states(sources)
     if path == STREAM:
         if sys.stdout is None:
@@ -97,11 +88,7 @@ def is_standard_output(path: Path) -> bool:
 
 
 def refuse_terminal(path: Path) -> None:
-    """Refuses to write binary data to a terminal.
-
-    Raises:
-      click.UsageError: If the target is standard output and that is a terminal.
-    """
+    """Refuses to write binary data to a terminal."""
     if is_standard_output(path) and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError(f"{STANDARD_OUTPUT} is a terminal; send it to a file or a pipe")
 

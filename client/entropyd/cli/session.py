@@ -61,13 +61,7 @@ class Session:
             text()
 
     def tell(self, value: Any, text: str, *, err: bool = False) -> None:
-        """Prints `value` as JSON, or `text`.
-
-        Args:
-          value: A JSON value.
-          text: The same as text.
-          err: Whether to print on standard error, because data are written to standard output.
-        """
+        """Prints `value` as JSON, or `text`; with `err` on standard error, as data are on standard output."""
         click.echo(json.dumps(value, indent=2) if self.as_json else text, err=err)
 
 
@@ -88,11 +82,7 @@ class ErrorsAsSentences(click.Group):
 
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
-    """The client of the options of `entropyd`; its first call connects.
-
-    Raises:
-      OSError, ValueError: As Connection.client.
-    """
+    """The client of the options of `entropyd`; its first call connects."""
     known = {field.name for field in fields(Connection)}
     given = {name: value for name, value in options.items() if name in known}
     # No option takes a token: other users of the machine can see the arguments of a command.

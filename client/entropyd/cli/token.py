@@ -63,7 +63,9 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
       entropyd token new --scope code --output ci.token ci >> tokens
     """
     if not _NAME.fullmatch(name):
-        raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
+        raise click.UsageError(
+            "NAME takes 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
     made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     digest = hashlib.sha256(made.encode()).hexdigest()
     line = f"{name} {','.join(sorted(set(scopes)))} {digest}"

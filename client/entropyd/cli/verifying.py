@@ -43,7 +43,7 @@ def verify(session: Session, /, files: tuple[Path, ...]) -> None:
         else:
             click.echo(f"{path}: {report}", err=True)
     checked = sum(why is None for _, why in named)
-    session.show({"good": good, "files": shown}, lambda: click.echo(f"{checked} files checked"))
+    session.tell({"good": good, "files": shown}, f"{checked} files checked")
     if not good:
         raise click.exceptions.Exit(1)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from entropyd import priors
 from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 from entropyd.contract.prior import Prior
 

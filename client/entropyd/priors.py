@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.config import dtype_name
+from entropyd.contract.dtypes import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.parameters import DTYPES, integers

@@ -18,10 +18,8 @@ from entropyd_server.store.model_object import check_fit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
+    from entropyd.contract.tables import RawTables
     from entropyd_server.metrics import Metrics
     from entropyd_server.models.cache import LoadedModel, ModelCache
     from entropyd_server.models.quota import ModelQuota
@@ -32,15 +30,11 @@ _RETRY_AFTER_S = 5.0
 
 
 class BuiltTables(Protocol):
-    """What a worker returns: see CodingTables for the layout."""
+    """What a worker returns."""
 
     @property
-    def cdf(self) -> npt.NDArray[np.int32]:
-        """int32 [length]: the rows, one after the other."""
-
-    @property
-    def cdf_offset(self) -> npt.NDArray[np.int32]:
-        """int32 [rows]: the smallest integer that each row covers."""
+    def tables(self) -> RawTables:
+        """The tables."""
 
     @property
     def built_with(self) -> Mapping[str, str]:
@@ -50,7 +44,7 @@ class BuiltTables(Protocol):
 class TableBuilder(Protocol):
     """Builds coding tables; `modeling.building.TableBuilder` does."""
 
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> BuiltTables:
+    async def build_tables(self, config: ModelConfig, caller: str) -> BuiltTables:
         """Builds the tables of a configuration with compression; callers take turns."""
 
 
@@ -82,7 +76,7 @@ class ModelCreator:
         self._creations_by_caller: Counter[str] = Counter()
 
     async def create(
-        self, config: UniversalBatchedConfig, caller: str = "", turn_key: str = ""
+        self, config: ModelConfig, caller: str = "", turn_key: str = ""
     ) -> tuple[LoadedModel, bool]:
         """Finds or makes the model of a configuration.
 
@@ -132,9 +126,7 @@ class ModelCreator:
             return
         raise OverloadedError(found, retry_after_s=_RETRY_AFTER_S)
 
-    async def _create(
-        self, config: UniversalBatchedConfig, caller: str, turn_key: str
-    ) -> tuple[LoadedModel, bool]:
+    async def _create(self, config: ModelConfig, caller: str, turn_key: str) -> tuple[LoadedModel, bool]:
         try:
             return await self._models.model(config.model_id), False
         except ModelNotFoundError:
@@ -145,18 +137,17 @@ class ModelCreator:
         return self._models.add(stored), created
 
     async def _tables(
-        self, config: UniversalBatchedConfig, turn_key: str
+        self, config: ModelConfig, turn_key: str
     ) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:
             return None, {}
         built_with: Mapping[str, str] = {}
-        if config.tables is not None:
-            cdf, cdf_offset = config.tables
-        else:
+        raw = config.supplied_tables
+        if raw is None:
             started = time.perf_counter()
             built = await self._builder.build_tables(config, turn_key)
             self._build_seconds.observe(time.perf_counter() - started)
-            cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
-        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset, self._max_model_bytes)
+            raw, built_with = built.tables, built.built_with
+        tables = await asyncio.to_thread(CodingTables.parse, *raw, max_bytes=self._max_model_bytes)
         check_fit(config, tables)
         return tables, built_with

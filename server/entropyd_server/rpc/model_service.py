@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
-from entropyd.contract.wire import config_from_message, tensor_to_message
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.models.model_id import checked_model_id
 from entropyd_server.models.weights import weights_of, with_weights
@@ -141,13 +141,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.GetTablesResponse:
         """See model.proto."""
         tables = (await self._models.codec(request.model_id)).tables
-        return model_pb2.GetTablesResponse(
-            tables=types_pb2.Tables(
-                cdf=tensor_to_message(tables.cdf),
-                cdf_offset=tensor_to_message(tables.cdf_offset),
-                digest=tables.digest,
-            )
-        )
+        arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
+        return model_pb2.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 
     async def GetWeights(
         self, request: model_pb2.GetWeightsRequest, context: Call
@@ -156,8 +151,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         model = await self._models.model(request.model_id)
         return model_pb2.GetWeightsResponse(
             weights=[
-                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
-                for name, array in weights_of(model.stored).items()
+                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
+                for name, weight in weights_of(model.stored).items()
             ]
         )
 
@@ -193,7 +188,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
         """See model.proto."""
         model = await self._models.model(request.model_id)
-        call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
+        call, batch_shape = parse_perturb(request, model.stored.live_config, self._limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
         perturbed = await self._perturber.perturb(call, context.time_remaining())
@@ -207,7 +202,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         fitted = task.config
         async with contextlib.aclosing(self._fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
-                fitted = replace(task.config, prior=state.prior)
+                fitted = task.config.with_prior(state.prior)
                 progress = model_pb2.FitProgress(
                     step=state.step,
                     bits_per_element=state.bits_per_element,

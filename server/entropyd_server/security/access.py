@@ -1,7 +1,6 @@
-"""Which call needs which scope, and whose call it is.
+"""Checks which scopes a call needs, and finds whose call it is.
 
-Owns the table of methods. It must not know how tokens are kept or how a call is refused. Invariant: a method
-that is not in the table is allowed to nobody.
+Invariant: nobody may call a method that is not in the table.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _MODEL = _ADMIN | {Scope.MODEL}
 _CODE = _ADMIN | {Scope.CODE}
 _ANY = frozenset(Scope)
 
-# Any one of the scopes will do. Who codes may read the models that it codes with; listing them, and reading
-# what training needs of them, belongs to those who make models.
+# One of the scopes is enough. `code` may read the models that it codes with; to list models, or to read what
+# training needs of them, takes `model`.
 METHOD_SCOPES: dict[str, frozenset[Scope]] = {
     "/entropyd.v1.CodingService/Compress": _CODE,
     "/entropyd.v1.CodingService/CompressStream": _CODE,
@@ -44,7 +43,7 @@ METHOD_SCOPES: dict[str, frozenset[Scope]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _ANY,
 }
 
-# Whoever calls a server without tokens. No token's name begins so.
+# Every caller of a server without tokens. No token's name begins with an underscore.
 ANYBODY = Caller("_anybody", _ANY)
 
 
@@ -52,17 +51,17 @@ class Access:
     """Decides who may call what.
 
     Args:
-      tokens: Gives the tokens that are in force; None where everybody may do everything.
+      tokens: Returns the valid tokens; None if everybody may do everything.
     """
 
     def __init__(self, tokens: Callable[[], TokenBook] | None) -> None:
         self._tokens = tokens
 
     def caller(self, metadata: Iterable[tuple[str, Any]]) -> Caller:
-        """Whose call this is, by its request metadata.
+        """Returns whose call this is, by its metadata.
 
         Raises:
-          UnauthenticatedError: If it carries no token, or one that is not in force.
+          UnauthenticatedError: If it carries no token, or one that is not valid.
         """
         if self._tokens is None:
             return ANYBODY
@@ -80,7 +79,7 @@ class Access:
         raise UnauthenticatedError("the token is not valid here", reason="INVALID_CREDENTIALS")
 
     def check(self, method: str, metadata: Iterable[tuple[str, Any]]) -> None:
-        """Lets a call pass, or says why not.
+        """Checks that a call is allowed.
 
         Args:
           method: Its path, as in `/entropyd.v1.InfoService/GetServerInfo`.

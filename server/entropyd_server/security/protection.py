@@ -1,4 +1,4 @@
-"""TLS and tokens as a server's settings ask for them, and warnings of what is open or expires."""
+"""Sets up TLS and tokens from the settings, and warns of open addresses and of certificates that expire."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Protection:
             self.access = Access(None)
 
     def add_port(self, server: Server, address: str) -> None:
-        """Binds a server's port, and warns of what is open to others on the network.
+        """Binds a server's port, and warns if others on the network can use it freely.
 
         Raises:
           RuntimeError: If the address cannot be bound.
@@ -85,7 +85,7 @@ class Protection:
             )
 
     async def watch(self, now: asyncio.Event) -> None:
-        """Reloads files as they change: it looks every second, and at once when `now` is set."""
+        """Reloads files that have changed: looks every second, and at once when `now` is set."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):  # not the built-in one before Python 3.11
                 await asyncio.wait_for(now.wait(), _PERIOD_S)

@@ -1,11 +1,10 @@
-"""A value that is read from files, and read anew when they change.
+"""Reads a value from files, and again when they change.
 
-Owns when files are read and what becomes of a change that makes no sense. It must not know what is in them.
-Invariant: `value` was read whole, from files that belong together; a change that cannot be used leaves the
-value before it in use, and is told once.
+Invariant: `value` was read whole, from files that belong together. A change that cannot be used leaves the
+value before it in use, and is logged once.
 
-Contents are compared rather than times of change: the files are small, and a volume that Kubernetes rotates
-or a clock that jumps cannot hide a change.
+Contents are compared rather than modification times: the files are small, and neither a volume that
+Kubernetes rotates nor a clock that jumps can hide a change.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ class FilesError(Exception):
 
 
 class Reloaded(Generic[T]):
-    """What `parse` makes of files, by flag.
+    """A value parsed from files.
 
     Args:
       what: Names the value in the log and in metrics.
       paths: The files by the flag that names them.
-      parse: Makes the value of the files' contents, by flag; raises FilesError or ValueError.
+      parse: Makes the value from the files' contents, by flag; raises FilesError or ValueError.
       reloads: Where reloads are counted, by (what, result).
 
     Attributes:
       value: The newest value that could be made.
 
     Raises:
-      FilesError: If no value can be made to begin with.
+      FilesError: If the first value cannot be made.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Reloaded(Generic[T]):
         self.value = self._made(self._seen)
 
     async def refresh(self) -> None:
-        """Makes the value anew if the files have changed."""
+        """Makes the value again if the files have changed."""
         found = await asyncio.to_thread(self._read, first=False)
         if found == self._seen:
             return
@@ -78,7 +77,7 @@ class Reloaded(Generic[T]):
     def _read(self, *, first: bool) -> dict[str, bytes | str]:
         """The contents by flag; of a file that cannot be read, why.
 
-        After the first time, only regular files are read: to read a pipe or a device may never end.
+        After the first time, only regular files are read: reading a pipe or a device may never end.
         """
         found: dict[str, bytes | str] = {}
         for flag, path in self._paths.items():

@@ -1,7 +1,6 @@
-"""TLS of the gRPC port, with certificates that can be renewed while the server runs.
+"""Makes TLS credentials from PEM files; certificates can be renewed while the server runs.
 
-Owns how PEM files become gRPC's credentials. It must not know when files change. Invariant: a certificate
-that is offered in a handshake belongs to its key.
+Invariant: a certificate that is offered in a handshake belongs to its key.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
 
 
 def parse_tls(pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
-    """Makes a certificate configuration of PEM files.
+    """Makes a certificate configuration from PEM files.
 
     Args:
       pem: CERT with the server's certificate and those between it and the root, KEY with its key, and
@@ -55,8 +54,8 @@ def server_credentials(
     served = tls.value
 
     def newest() -> grpc.ServerCertificateConfiguration | None:
-        # Called by gRPC's threads before each handshake; None keeps what is there. Two at once may both hand
-        # over the same change, and one that is overtaken hands over the next one at the next handshake.
+        # gRPC's threads call it before each handshake; None keeps what is there. Two at once may both return
+        # the same change; if one is overtaken, the next handshake gets the next change.
         nonlocal served
         current = tls.value
         if current is served:
@@ -73,7 +72,7 @@ def server_credentials(
 
 @contextlib.contextmanager
 def readable(content: bytes) -> Iterator[str]:
-    """A path that reads as `content`; in memory only, as a key must not touch the disk."""
+    """A path that reads as `content`, in memory only: a key must not be written to disk."""
     descriptor = os.memfd_create("pem")
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -1,15 +1,14 @@
 """Who may call: names, scopes and hashes of tokens.
 
-Owns the file format and the look-up of a token. It must not know which call needs which scope. Invariants:
-no token is kept, only its hash; nothing that this module raises or logs repeats what a line holds, which may
-be a token that was put there by mistake.
+Invariants: only hashes of tokens are kept; no error or log line repeats what a line of the file holds, which
+may be a token that was put there by mistake.
 
 One line for each token, as `entropyd token new` prints it; `#` begins a comment:
 
     NAME SCOPE[,SCOPE...] SHA256
 
-A look-up takes as long whatever is asked: what is compared are hashes, which a caller cannot steer towards
-one another, and they are compared in constant time.
+The time of a look-up tells nothing about the tokens: it compares hashes, which a caller cannot choose, in
+constant time.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _KEY_BYTES = 8
 
 
 class Scope(Enum):
-    """What a token allows; `docs/security.md` has the calls of each."""
+    """What a token allows; `docs/security.md` lists the calls of each."""
 
     CODE = "code"
     MODEL = "model"
@@ -46,7 +45,7 @@ class Caller:
     """Whom a token stands for.
 
     Attributes:
-      name: As in the file; it names the caller to operators, and in the store.
+      name: As in the file; operators and the store know the caller by it.
       scopes: What it may do.
     """
 

@@ -1,4 +1,4 @@
-"""When certificates are valid, and what an operator is told where they are not or soon will not be."""
+"""Finds when certificates are valid, and words the warning for those that are not, or soon will not be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-# Told so long before the end, or in the last quarter of a shorter life.
+# Warned of so long before the end, or in the last quarter of a shorter life.
 _NOTICE_S = 14 * 24 * 3600.0
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd._info import ModelInfo
 from entropyd.contract.arrays import array_of
 from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
-    from entropyd.v1 import types_pb2
+from entropyd.v1 import types_pb2
 
 
 def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
 from entropyd._id_search import IdSearch
+from entropyd._info import ServerInfo
+from entropyd._messages import FitProgress
 from entropyd._model import Model
 from entropyd._session import Session
 from entropyd._settings import ClientBase
+from entropyd.contract.config import ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from typing_extensions import Self
-
-    from entropyd._info import ServerInfo
-    from entropyd._messages import FitProgress
-    from entropyd.contract.config import ModelConfig
 
 
 class Client(ClientBase):

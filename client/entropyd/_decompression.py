@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd._arrays import tensor_array
 from entropyd._chunking import CHUNK_BYTES
+from entropyd._info import ModelInfo
 from entropyd.archive import CompressedTensor
 from entropyd.contract.arrays import bit_strings_of
 from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.v1 import coding_pb2, types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
 
 _LARGEST_AXIS = 2**63 - 1
 

@@ -127,7 +127,7 @@ def status_code(failure: grpc.RpcError) -> str:
 def to_error(
     failure: grpc.RpcError, target: str = "the server", timeout_s: float | None = None
 ) -> EntropydError:
-    """The entropyd error of a failed call to a target with a time limit; None for no limit."""
+    """The entropyd error of a failed call; `timeout_s` was its time limit, None if it had none."""
     call: Any = failure
     code, message = status_code(failure), call.details() or ""
     status = _details(call.trailing_metadata() or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
@@ -138,10 +139,7 @@ class Client(ClientBase):
           UnavailableError: WORKER_LOST, if the fit was lost with the process that ran it. The caller decides
             whether to begin anew.
         """
-
-        def requests() -> Any:
-            return _messages.fit_requests(config, samples, max_steps, validation_share)
-
+        requests = partial(_messages.fit_requests, config, samples, max_steps, validation_share)
         return Model(self._session, self._session.fit(requests, timeout_s, progress))
 
     def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
@@ -74,10 +75,7 @@ class Client(ClientBase):
         timeout_s: float | None = 3600.0,
     ) -> Model:
         """See entropyd.Client.fit_model."""
-
-        def requests() -> Any:
-            return _messages.fit_requests(config, samples, max_steps, validation_share)
-
+        requests = partial(_messages.fit_requests, config, samples, max_steps, validation_share)
         return Model(self._session, await self._session.fit(requests, timeout_s, progress))
 
     async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:

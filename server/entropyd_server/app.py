@@ -12,27 +12,22 @@ import logging
 import time
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import UnavailableError
-from entropyd_server.assembly import StartError, assemble, probe_server
+from entropyd_server.assembly import Assembly, StartError, assemble, probe_server
 from entropyd_server.descriptors import raise_limit
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe import pages
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
+from entropyd_server.roles.base import Role
+from entropyd_server.settings import Settings
 from entropyd_server.signals import Signals
+from entropyd_server.store.model_store import ModelStore
+from entropyd_server.transport.server import Server
 from entropyd_server.transport.stalls import Stalls
-from entropyd_server.transport.transports import choose
+from entropyd_server.transport.transports import Transport, choose
 from entropyd_server.vital import Vital, end_within, prepare_end
-
-if TYPE_CHECKING:
-    from entropyd_server.assembly import Assembly
-    from entropyd_server.roles.base import Role
-    from entropyd_server.settings import Settings
-    from entropyd_server.store.model_store import ModelStore
-    from entropyd_server.transport.server import Server
-    from entropyd_server.transport.transports import Transport
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from platformdirs import user_data_path
@@ -13,9 +14,6 @@ from platformdirs import user_data_path
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 from entropyd_server.transport.transports import AIO, CORE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MIB = 1024 * 1024
 

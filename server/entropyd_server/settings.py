@@ -5,20 +5,17 @@ Invariant: a `Settings` is complete and in range.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from entropyd_server.flags import MIB, OPTIONS
 from entropyd_server.limits import Limits
 from entropyd_server.malloc import machine_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from entropyd_server.modeling.devices import Device
+from entropyd_server.modeling.devices import Device
 
 # Memory of an idle server process and of an idle worker.
 _SERVER_BYTES = 256 * MIB
@@ -102,10 +99,7 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
     for option in reversed(OPTIONS):
         invoke = option(invoke)
     decorate = click.command(
-        context_settings={
-            "max_content_width": 100,
-            "help_option_names": ["-h", "--help"],
-        }
+        context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]}
     )
     versioned = click.version_option(package_name="entropyd", prog_name="entropyd-server")
     return decorate(versioned(invoke))

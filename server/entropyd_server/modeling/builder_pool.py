@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 from entropyd_server.modeling.unavailable import stopping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 
 @dataclass(eq=False)

@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entropyd.contract.errors import EntropydError, OverloadedError
-from entropyd_server.modeling.fit_frames import FITTING, FitState, advance_frame, end_frame
-from entropyd_server.modeling.leases import observed
+from entropyd_server.modeling.fit_frames import FITTING, FitState, FitTask, advance_frame, end_frame
+from entropyd_server.modeling.leases import LeaseObserver, observed
+from entropyd_server.modeling.pool import WorkerPool
+from entropyd_server.modeling.protocol import Frame
 from entropyd_server.modeling.unavailable import stopping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-
-    from entropyd_server.modeling.fit_frames import FitTask
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.pool import WorkerPool
-    from entropyd_server.modeling.protocol import Frame
 
 # Fewer than a device has room for.
 _MOST_FITS_OF_A_CALLER = 4

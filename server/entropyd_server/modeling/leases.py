@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
-
-    from entropyd_server.modeling.limits import Work
-    from entropyd_server.modeling.supervisor import Exchange
+from entropyd_server.modeling.limits import Work
+from entropyd_server.modeling.supervisor import Exchange
 
 
 class LeaseObserver(Protocol):

@@ -10,23 +10,18 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import EntropydError
 from entropyd_server.batching.lane import Caller, Lane, parts, settle
-from entropyd_server.batching.queue import BatchQueue
+from entropyd_server.batching.observer import BatchObserver
+from entropyd_server.batching.queue import Batch, BatchQueue
 from entropyd_server.errors import as_error
 from entropyd_server.modeling.perturbation import PerturbCall, Perturbed
+from entropyd_server.modeling.pool import WorkerPool
+from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 from entropyd_server.modeling.unavailable import WORKER_LOST, retry_if_lost
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd_server.batching.observer import BatchObserver
-    from entropyd_server.batching.queue import Batch
-    from entropyd_server.modeling.pool import WorkerPool
-    from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 
 log = logging.getLogger(__name__)
 

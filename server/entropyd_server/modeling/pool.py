@@ -6,22 +6,18 @@ Invariant: a call in flight is counted on its device until it ends.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.devices import Device, builder_devices
+from entropyd_server.modeling.leases import LeaseObserver
+from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.placement import Ring
 from entropyd_server.modeling.supervisor import WorkerSupervisor
 from entropyd_server.modeling.table_builder import TableBuilder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.limits import WorkLimits
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 
 class WorkerPool:

@@ -11,15 +11,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import psutil
 
 from entropyd_server.modeling.protocol import Frame, FrameError, read_blob
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # One logger for all of `modeling`: operators know workers, not modules.
 log = logging.getLogger("entropyd_server.modeling")

@@ -7,10 +7,12 @@ never pickle, so that reading one runs no code of the other end's choice.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +22,6 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from entropyd.contract.errors import EntropydError, from_status, to_status
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
 
 LENGTH = struct.Struct("<Q")
 # Far above any frame: a larger length is stray bytes.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from entropyd.contract.errors import UnavailableError
 from entropyd_server.modeling.devices import BUILDER, Device
@@ -19,9 +19,6 @@ from entropyd_server.modeling.limits import MEMORY_LIMIT, TIME_LIMIT, Work, Work
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
 from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
 from entropyd_server.modeling.unavailable import WORKER_LOST, stopping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 Exchange: TypeAlias = Callable[[Frame, Work], Awaitable[Frame]]
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd.contract.errors import ModelStateError
+from entropyd.contract.prior import Prior
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.registry import codec_of
+from entropyd_server.metrics import Metrics
 from entropyd_server.models.model_id import checked_model_id
 from entropyd_server.models.single_flight import SingleFlight
-
-if TYPE_CHECKING:
-    from entropyd.contract.prior import Prior
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.store.model_store import ModelStore, StoredModel
 
 # Python's objects around the arrays of a model with one or two plans; measured with tracemalloc.
 _OBJECT_BYTES = 6 * 1024

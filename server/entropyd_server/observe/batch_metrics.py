@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from entropyd_server.batching.queue import Batch, Entry, Key
-    from entropyd_server.metrics import Metrics
+from entropyd_server.batching.queue import Batch, Entry, Key
+from entropyd_server.metrics import Metrics
 
 
 class BatchMetrics:

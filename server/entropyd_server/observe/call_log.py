@@ -11,15 +11,12 @@ import random
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from entropyd.contract.errors import EntropydError
 from entropyd_server.observe.throttle import Throttle
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from entropyd.contract.errors import EntropydError
 
 log = logging.getLogger("entropyd_server.calls")
 

@@ -11,17 +11,14 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+from wsgiref.types import WSGIApplication
 
 from entropyd_server.observe.throttle import Throttle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from wsgiref.types import WSGIApplication
-
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 log = logging.getLogger(__name__)
 

@@ -5,21 +5,16 @@ Invariant: requests only read, and coding never waits for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.registry import Collector
 
 from entropyd_server.observe import http as http_server
+from entropyd_server.observe.status import Status
 from entropyd_server.observe.status_page import render
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from prometheus_client.registry import Collector
-
-    from entropyd_server.observe.status import Status
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 _PAGE_HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),

@@ -6,14 +6,11 @@ Invariant: rates cover about a minute, or the whole life of a younger server.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.metrics import Metrics
+from entropyd_server.metrics import Metrics
 
 INTERVAL_SECONDS = 5.0
 _MINUTE_SECONDS = 60.0

@@ -6,14 +6,13 @@ Invariant: the spans of a call are complete before the call's own span ends, als
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from entropyd_server.batching.queue import Batch, Entry, Key
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.trace import Tracer
-
-    from entropyd_server.batching.queue import Batch, Entry, Key
 
 
 class _Run(NamedTuple):

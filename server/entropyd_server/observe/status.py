@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from entropyd_server.observe.rates import INTERVAL_SECONDS, Minute, Reading
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.observe.call_log import CallLog, Failure
-    from entropyd_server.observe.rates import Rates
+from entropyd_server.metrics import Metrics
+from entropyd_server.observe.call_log import CallLog, Failure
+from entropyd_server.observe.rates import INTERVAL_SECONDS, Minute, Rates, Reading
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,11 @@ Invariant: all text is escaped, and the page needs no script and no other file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+from entropyd_server.observe.status import Status
 from entropyd_server.observe.units import bytes_text, count_text, duration_text, seconds_text, time_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from entropyd_server.observe.status import Status
 
 _REFRESH_SECONDS = 10
 _STYLE = """

@@ -23,13 +23,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from entropyd.contract.errors import EntropydError
 from entropyd_server.observe.call_log import model_id_of
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Handle, Method, Open
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Handle, Method, Open
 
 _CLOSE_SECONDS = 2.0
 # By OpenTelemetry's conventions for gRPC servers; the other codes are the caller's mistakes.

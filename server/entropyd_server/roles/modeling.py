@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd.v1 import model_pb2
 from entropyd_server.modeling.fitter import Fitter
@@ -16,15 +15,11 @@ from entropyd_server.models.importing import ModelImporter
 from entropyd_server.models.quota import ModelQuota
 from entropyd_server.observe.batch_metrics import PerturbMetrics
 from entropyd_server.observe.spans import LeaseSpans
-from entropyd_server.roles.base import Role
+from entropyd_server.roles.base import Role, Shared
 from entropyd_server.rpc.model_service import ModelCaller, ModelService
-from entropyd_server.security.access import ANYBODY
+from entropyd_server.security.access import ANYBODY, Access
 from entropyd_server.security.tokens import Scope
-
-if TYPE_CHECKING:
-    from entropyd_server.roles.base import Shared
-    from entropyd_server.security.access import Access
-    from entropyd_server.transport.call import Call
+from entropyd_server.transport.call import Call
 
 
 class ModelingRole(Role):

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from entropyd.contract.errors import CODES
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd_server.batching.batcher import Batcher
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
-from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork
+from entropyd_server.coding.operations import (
+    COMPRESS,
+    DECOMPRESS,
+    Compress,
+    CompressWork,
+    Decompress,
+    DecompressWork,
+)
+from entropyd_server.coding.rows import Rows
 from entropyd_server.errors import as_error
+from entropyd_server.limits import Limits
+from entropyd_server.metrics import Metrics
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.coding_responses import (
     corrupt_strings,
     failed_rows,
@@ -18,25 +35,10 @@ from entropyd_server.rpc.coding_responses import (
     render_decompressed,
     render_stream_decompressed,
 )
+from entropyd_server.rpc.large_fields import LargeMessage
 from entropyd_server.rpc.requests.coding import decompress_source, parse_compress, parse_decompress
 from entropyd_server.rpc.streams import answer_each
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    import numpy.typing as npt
-
-    from entropyd_server.batching.batcher import Batcher
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.coding.operations import Compress, Decompress
-    from entropyd_server.coding.rows import Rows
-    from entropyd_server.limits import Limits
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.models.cache import ModelCache
-    from entropyd_server.observe.call_log import CallLog
-    from entropyd_server.rpc.large_fields import LargeMessage
-    from entropyd_server.transport.call import Call
-
+from entropyd_server.transport.call import Call
 
 # The rows of larger units are computed on a thread.
 _INLINE_ROWS_SYMBOLS = 8192

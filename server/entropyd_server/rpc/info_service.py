@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from entropyd.contract.config import BOTTLENECK_DTYPES
 from entropyd.contract.wire import FORMAT_VERSION
 from entropyd.v1 import info_pb2, info_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.limits import Limits
-    from entropyd_server.transport.call import Call
+from entropyd_server.limits import Limits
+from entropyd_server.transport.call import Call
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):

@@ -10,19 +10,16 @@ parsed.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.v1 import coding_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
-
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
 # A smaller message cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20

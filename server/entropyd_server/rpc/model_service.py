@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd.contract.wire import config_from_message, tensor_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.modeling.fitter import Fitter
+from entropyd_server.modeling.perturber import Perturber
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
 from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.weights import weights_of, with_weights
 from entropyd_server.rpc.requests.fit import read_task
 from entropyd_server.rpc.requests.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
-from entropyd_server.store.model_store import StoredModel
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from entropyd_server.limits import Limits
-    from entropyd_server.modeling.fitter import Fitter
-    from entropyd_server.modeling.perturber import Perturber
-    from entropyd_server.models.cache import ModelCache
-    from entropyd_server.models.creation import ModelCreator
-    from entropyd_server.models.importing import ModelImporter
-    from entropyd_server.models.quota import ModelQuota
-    from entropyd_server.store.model_store import ModelStore
-    from entropyd_server.transport.call import Call
-
+from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.transport.call import Call
 
 # Objects of a page that are read concurrently.
 _PAGE_READS = 8

@@ -6,15 +6,11 @@ that is not in the table is allowed to nobody.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from entropyd.contract.errors import PermissionDeniedError, UnauthenticatedError
-from entropyd_server.security.tokens import Caller, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from entropyd_server.security.tokens import TokenBook
+from entropyd_server.security.tokens import Caller, Scope, TokenBook
 
 _SCHEME = "bearer "
 _ADMIN = frozenset({Scope.ADMIN})

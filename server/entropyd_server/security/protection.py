@@ -6,23 +6,21 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from entropyd.contract.address import stays_on_this_machine
+from entropyd_server.metrics import Metrics
 from entropyd_server.security.access import Access
 from entropyd_server.security.reloading import Reloaded
 from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, parse_tls, server_credentials
 from entropyd_server.security.tokens import TokenBook
 from entropyd_server.security.validity import Validity, chain_validity, roots_validity
+from entropyd_server.settings import Settings
+from entropyd_server.transport.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import grpc
-
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.settings import Settings
-    from entropyd_server.transport.server import Server
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
-    from pathlib import Path
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 

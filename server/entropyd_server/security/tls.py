@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
 import grpc
 
 from entropyd.contract.pem import check_pair, check_roots
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from entropyd_server.security.reloading import Reloaded
+from entropyd_server.security.reloading import Reloaded
 
 CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
 

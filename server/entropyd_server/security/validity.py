@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from entropyd_server.security.tls import readable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # Told so long before the end, or in the last quarter of a shorter life.

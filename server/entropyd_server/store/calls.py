@@ -9,15 +9,13 @@ import asyncio
 import errno
 import logging
 import re
+from collections.abc import Awaitable
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from entropyd.contract.errors import EntropydError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
 
 log = logging.getLogger(__name__)
 

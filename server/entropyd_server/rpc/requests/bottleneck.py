@@ -8,15 +8,15 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy.typing as npt
+
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
+from entropyd.v1 import types_pb2
 from entropyd_server.errors import limit_exceeded
+from entropyd_server.limits import Limits
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd.v1 import types_pb2
-    from entropyd_server.limits import Limits
 
     class Model(Protocol):
         """A codec or a configuration, as far as it describes bottlenecks."""

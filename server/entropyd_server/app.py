@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from entropyd.contract.errors import UnavailableError
 from entropyd_server.assembly import Assembly, StartError, assemble, probe_server
-from entropyd_server.descriptors import raise_limit
+from entropyd_server.machine import raise_file_limit
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe import pages
 from entropyd_server.observe.call_log import CallLog
@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
       ServerFailedError: If something fails that the server cannot do without.
     """
     prepare_end()
-    raise_limit()
+    raise_file_limit()
     try:
         transport = choose(settings.transport)
         transport.run(_serve(settings, transport))

@@ -43,11 +43,10 @@ class _Number(click.FloatRange):
     """A range of numbers without NaN, which passes every comparison of click's."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See base class."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
-        return seconds
+        return number
 
 
 class _Devices(click.ParamType[tuple[Device, ...]]):
@@ -56,7 +55,6 @@ class _Devices(click.ParamType[tuple[Device, ...]]):
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See base class."""
         try:
             return parse_devices(value, visible_gpus(os.environ))
         except ValueError as error:

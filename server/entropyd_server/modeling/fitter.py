@@ -19,7 +19,6 @@ from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.protocol import Frame
 from entropyd_server.modeling.unavailable import stopping
 
-# Fewer than a device has room for.
 _MOST_FITS_OF_A_CALLER = 4
 _RETRY_AFTER_S = 10.0
 # How long another call on the device may have to wait.
@@ -27,8 +26,6 @@ _STEP_SECONDS = 0.2
 
 
 class Fitter:
-    """Fits priors on the devices of a pool."""
-
     def __init__(self, pool: WorkerPool, on_lease: LeaseObserver | None = None) -> None:
         self._pool = pool
         self._on_lease = on_lease
@@ -49,7 +46,7 @@ class Fitter:
                 state = FitState.from_frame(await self._step(device, task.to_frame(fit_id)))
                 yield state
                 while not state.done:
-                    # No use in waiting for the next worker: it does not have this fit.
+                    # Only this worker has the fit, so there is no use in waiting for its successor.
                     request = advance_frame(fit_id, _STEP_SECONDS)
                     response = await self._step(device, request, only_if_ready=True)
                     state = FitState.from_frame(response)
@@ -72,7 +69,7 @@ class Fitter:
                 del self._fits_by_caller[caller]
 
     async def _step(self, device: str, request: Frame, *, only_if_ready: bool = False) -> Frame:
-        """One exchange with a worker; it ends even if its caller is cancelled or the pool is drained.
+        """Exchanges frames with a worker, to the end even if the caller is cancelled or the pool is drained.
 
         Cancelling it would kill the worker, and with it the fits of others.
         """
@@ -85,7 +82,7 @@ class Fitter:
         drained = self._pool.drained
         if not drained.done():
             step = asyncio.ensure_future(exchanged())
-            # Else asyncio logs the error of a step for which nobody waits any more.
+            # Marks an error as retrieved; else asyncio logs it after a cancellation.
             step.add_done_callback(lambda step: None if step.cancelled() else step.exception())
             either: set[asyncio.Future[Any]] = {step, drained}
             try:

@@ -31,13 +31,7 @@ _RETRY_S = 0.1
 
 
 class Perturber:
-    """Perturbs bottlenecks on the devices of a pool.
-
-    Args:
-      pool: The devices and their workers.
-      max_queue_symbols: The queue of a device is full from this many symbols on.
-      observer: Hears of refusals and batches.
-    """
+    """Perturbs bottlenecks on the devices of a pool; each queues at most `max_queue_symbols`."""
 
     def __init__(self, pool: WorkerPool, max_queue_symbols: int, observer: BatchObserver) -> None:
         self._pool = pool
@@ -47,7 +41,7 @@ class Perturber:
         }
 
     async def perturb(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
-        """Waits for the perturbed units of a call with at least one, in order.
+        """Returns the perturbed units of a call with at least one, in order.
 
         Raises:
           OverloadedError: If the queue is full; says when to retry.
@@ -100,7 +94,7 @@ class _Device:
                     batch = self._lane.next_batch(_MAX_BATCH_SYMBOLS)
                     if batch is not None:
                         await self._run(batch, exchange)
-            except Exception as raised:  # mostly a lost worker; the queued calls may be placed anew
+            except Exception as raised:  # mostly a lost worker; the queued calls may be placed again
                 error = as_error(raised)
                 if error is not raised:
                     log.exception("queued calls to perturb fail")

@@ -20,8 +20,6 @@ _LONG_ROWS = 4096
 
 
 class TableBuilder:
-    """Builds tables on the workers of a pool."""
-
     def __init__(self, pool: BuilderPool, on_lease: LeaseObserver | None = None) -> None:
         self._pool = pool
         self._on_lease = on_lease
@@ -31,9 +29,7 @@ class TableBuilder:
 
         Cancelling it ends the worker that builds, and another one is started.
 
-        Args:
-          config: The configuration.
-          caller: Whose build it is; the builds of different callers alternate.
+        The builds of different callers alternate.
 
         Raises:
           InvalidConfigError: If TFC cannot build them.

@@ -27,19 +27,9 @@ _PAGE_HEADERS = [
 
 
 def serve(address: str, metrics: Collector, status: Callable[[], Status], vital: Vital) -> str:
-    """Serves the metrics under /metrics and the status page under /, from a thread of its own.
+    """Serves `metrics` and those of this process under /metrics, and the status page under /.
 
-    Args:
-      address: `HOST:PORT`; port 0 for any free one.
-      metrics: Served under /metrics, together with memory and processor time of this process.
-      status: Returns what the status page shows.
-      vital: Ends the process if the thread fails.
-
-    Returns:
-      The URL of the status page.
-
-    Raises:
-      OSError: If the address cannot be bound.
+    Returns and raises what `http.serve` does.
     """
     registry = CollectorRegistry()
     registry.register(metrics)

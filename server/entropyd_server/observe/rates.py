@@ -65,11 +65,9 @@ class MethodRates:
     """Rates of one method.
 
     Attributes:
-      calls_per_second: Calls that ended.
       failed: Number of calls that ended with an error.
-      median_seconds: Median duration; None without calls.
-      p99_seconds: 99th percentile of the duration; None without calls.
-      median_beyond, p99_beyond: Whether the quantile lies above the last bound, which stands in for it.
+      median_seconds, p99_seconds: Quantiles of the duration; None without calls.
+      median_beyond, p99_beyond: Whether the quantile lies above the last bound, which replaces it.
       total: Calls since the server started.
     """
 
@@ -108,7 +106,6 @@ class Minute:
         self._readings = deque([first])
 
     def add(self, reading: Reading) -> None:
-        """Adds a reading, and drops those that are no longer needed."""
         self._readings.append(reading)
         while reading.at - self._readings[1].at >= _MINUTE_SECONDS:
             self._readings.popleft()
@@ -152,14 +149,9 @@ def lies_beyond(share: float, counts: Sequence[int]) -> bool:
 def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> MethodRates:
     before, calls = oldest.calls.get(name, {}), newest.calls[name]
     ended = {code: count - before.get(code, 0) for code, count in calls.items()}
-    counts = [
-        now - then
-        for now, then in zip(
-            newest.durations[name],
-            oldest.durations.get(name, (0,) * len(newest.durations[name])),
-            strict=True,
-        )
-    ]
+    durations = newest.durations[name]
+    earlier = oldest.durations.get(name, (0,) * len(durations))
+    counts = [now - then for now, then in zip(durations, earlier, strict=True)]
     return MethodRates(
         sum(ended.values()) / seconds,
         sum(ended.values()) - ended.get("OK", 0),

@@ -26,20 +26,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class Status:
-    """A server at one moment.
+    """A server at one moment; for most fields, see the metric of the same name.
 
     Attributes:
-      version: As in `0.1.0`.
-      uptime_seconds: Time since the process began to serve.
       services: State of each service, by its full name.
       rates: Over the last minute.
-      inflight_requests: Calls in flight.
-      queue_symbols: Queued symbols.
       stalled_seconds: Time since a batch last ended, while work is queued.
-      shed: Calls refused or dropped since the start, by reason.
-      undecodable_units: Coding units since the start whose bit string could not be decoded.
-      models_loaded: Models in memory.
-      model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
       failures: The last failures that were logged, newest first.
     """
@@ -62,11 +54,6 @@ class Status:
 class StatusSource:
     """Gathers a server's status.
 
-    Args:
-      version: Of the server.
-      metrics: Of the server.
-      call_log: Has the last failures.
-
     Attributes:
       services: Returns the state of each service, by its full name.
     """
@@ -86,7 +73,6 @@ class StatusSource:
             self._minute.add(Reading.of(self._metrics, time.monotonic()))
 
     def status(self) -> Status:
-        """Returns the present status."""
         metrics, now = self._metrics, time.monotonic()
         restarts = dict(metrics.worker_restarts)
         return Status(

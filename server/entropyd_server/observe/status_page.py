@@ -37,7 +37,6 @@ Row = tuple[str, ...]
 
 
 def render(status: Status) -> str:
-    """Returns the page as HTML."""
     sections = (
         _tiles(status),
         _section("Calls", f"last {status.rates.seconds:.0f} s", _calls(status)),
@@ -74,11 +73,9 @@ def _tiles(status: Status) -> str:
     hits = f"{status.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
     shed = sum(status.shed.values())
     stalled = f", no batch ended for {status.stalled_seconds:.0f} s" if status.stalled_seconds >= 1 else ""
+    calls_per_second = sum(rates.calls_per_second for rates in status.rates.methods.values())
     tiles = (
-        (
-            count_text(sum(rates.calls_per_second for rates in status.rates.methods.values())),
-            "calls per second",
-        ),
+        (count_text(calls_per_second), "calls per second"),
         (count_text(status.inflight_requests), "calls in flight"),
         (count_text(status.queue_symbols), f"queued symbols{stalled}"),
         (count_text(shed), "calls refused or dropped since the start"),
@@ -104,9 +101,8 @@ def _calls(status: Status) -> str:
         for name, rates in sorted(status.rates.methods.items())
         if rates.total
     ]
-    return _table(
-        ("method", "calls/s", "failed", "median", "p99", "calls since the start"), rows, "no calls yet"
-    )
+    heads = ("method", "calls/s", "failed", "median", "p99", "calls since the start")
+    return _table(heads, rows, "no calls yet")
 
 
 def _quantile(seconds: float | None, *, beyond: bool) -> str:
@@ -152,12 +148,8 @@ def _failures(status: Status) -> str:
         )
         for failure in status.failures
     ]
-    return _table(
-        ("time (UTC)", "method", "error", "duration", "model", "request id"),
-        rows,
-        "no errors",
-        text_columns=6,
-    )
+    heads = ("time (UTC)", "method", "error", "duration", "model", "request id")
+    return _table(heads, rows, "no errors", text_columns=6)
 
 
 def _section(title: str, remark: str, content: str) -> str:

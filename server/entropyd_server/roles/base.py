@@ -42,7 +42,7 @@ class Shared:
     models: ModelCache
 
     def observer(self, metrics: BatchObserver) -> BatchObserver:
-        """The observer of a role's batches: metrics, and spans if tracing is on."""
+        """Returns the observer of a role's batches: `metrics`, and spans if tracing is on."""
         return metrics if self.tracing is None else Observers(metrics, BatchSpans(self.tracing.tracer))
 
 

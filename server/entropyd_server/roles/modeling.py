@@ -48,7 +48,6 @@ class ModelingRole(Role):
         )
 
     async def start(self) -> None:
-        """Starts the worker processes."""
         await self._pool.start(self._vital)
         await self._pool.wait_ready()
 
@@ -57,7 +56,6 @@ class ModelingRole(Role):
         await self._pool.drain()
 
     async def close(self) -> None:
-        """See base class."""
         await self._pool.close()
 
 
@@ -82,7 +80,7 @@ def _worker_pool(shared: Shared, on_lease: LeaseSpans | None) -> WorkerPool:
 
 
 def _caller(access: Access, call: Call) -> ModelCaller:
-    """Who makes a call; without tokens, connections take turns as callers do."""
+    """Identifies the caller of a call; without tokens, each connection has a turn of its own."""
     token = access.caller(call.invocation_metadata())
     turn_key = call.connection.decode(errors="replace") if token is ANYBODY else token.name
     return ModelCaller(token.name, turn_key, is_admin=Scope.ADMIN in token.scopes)

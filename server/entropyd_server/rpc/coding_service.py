@@ -52,8 +52,6 @@ class CodingKey(NamedTuple):
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
-    """Compresses and decompresses with stored models."""
-
     def __init__(
         self,
         models: ModelCache,
@@ -67,29 +65,25 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._limits = limits
         self._metrics = metrics
         self._call_log = call_log
-        metrics.stream_messages.update({(f"{kind}Stream", "OK"): 0 for kind in ("Compress", "Decompress")})
+        metrics.stream_messages.update({("CompressStream", "OK"): 0, ("DecompressStream", "OK"): 0})
 
     async def Compress(
         self, request: coding_pb2.CompressRequest, context: Call
     ) -> coding_pb2.CompressResponse:
-        """See coding.proto."""
         return await self._compress(request, context.time_remaining())
 
     async def Decompress(self, request: coding_pb2.DecompressRequest, context: Call) -> LargeMessage:
-        """See coding.proto."""
         return await self._decompress(request, context.time_remaining())
 
     async def CompressStream(
         self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
     ) -> None:
-        """See coding.proto."""
         response = coding_pb2.CompressStreamResponse
         await self._serve_stream(requests, context, "CompressStream", self._compress, response)
 
     async def DecompressStream(
         self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
     ) -> None:
-        """See coding.proto."""
         response = render_stream_decompressed
         await self._serve_stream(requests, context, "DecompressStream", self._decompress, response)
 
@@ -157,8 +151,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         error = as_error(raised)
         self._metrics.stream_messages[method, error.code] += 1
         milliseconds = 1000 * (time.perf_counter() - started)
-        sent = context.invocation_metadata()
-        log_id = self._call_log.failed(method, sent, error, raised, milliseconds)
+        log_id = self._call_log.failed(method, context.invocation_metadata(), error, raised, milliseconds)
         return coding_pb2.StreamStatus(
             code=CODES[error.code],
             reason=error.reason,

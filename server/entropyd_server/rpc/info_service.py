@@ -13,8 +13,6 @@ from entropyd_server.transport.call import Call
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):
-    """Returns the same description to every call."""
-
     def __init__(self, version: str, roles: Sequence[str], devices: Sequence[str], limits: Limits) -> None:
         self._info = info_pb2.GetServerInfoResponse(
             version=version,
@@ -28,5 +26,4 @@ class InfoService(info_pb2_grpc.InfoServiceServicer):
     async def GetServerInfo(
         self, request: info_pb2.GetServerInfoRequest, context: Call
     ) -> info_pb2.GetServerInfoResponse:
-        """See info.proto."""
         return self._info

@@ -51,7 +51,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
     try:
         message = message_type.FromString(data)
     except DecodeError:
-        # Raises MemoryError if memory is what is missing; protobuf raises DecodeError for that, too.
+        # Protobuf raises DecodeError also for lack of memory; then this raises MemoryError.
         bytes(2 * len(data))
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.at("message", what) from None
@@ -59,11 +59,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
 
 
 def write_message(message: Message) -> bytes:
-    """Serialises a message.
-
-    Raises:
-      MemoryError: If there is not enough memory for it.
-    """
+    """Serialises a message; raises MemoryError if there is not enough memory for it."""
     try:
         return message.SerializeToString()
     except EncodeError as error:  # proto3 leaves no other cause
@@ -77,7 +73,7 @@ def _count_fields(data: bytes, message_type: type[Message]) -> int:
     bytes that are no message.
     """
     count = 0
-    # Messages to look into: where their fields begin and end, of what type, how deep.
+    # Messages to look into: where their fields begin and end, their type and depth.
     messages = [(0, len(data), cast("Descriptor", message_type.DESCRIPTOR), 0)]
     while messages:
         start, stop, descriptor, depth = messages.pop()

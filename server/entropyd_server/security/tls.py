@@ -1,7 +1,6 @@
 """TLS of the gRPC port, with certificates that can be renewed while the server runs.
 
-Owns how PEM files become gRPC's credentials. It must not know when files change. Invariant: a certificate
-that is offered in a handshake belongs to its key.
+Invariant: a certificate that a handshake offers belongs to its key.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ def parse_tls(pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
     """Makes a certificate configuration of PEM files.
 
     Args:
-      pem: CERT with the server's certificate and those between it and the root, KEY with its key, and
-        perhaps CLIENT_CA with the roots of clients' certificates.
+      pem: CERT has the server's certificate and those between it and the root, KEY its key. CLIENT_CA is
+        optional and has the roots of clients' certificates.
 
     Raises:
       ValueError: If a file is no PEM of its kind, is encrypted, or the key is another certificate's.
@@ -42,17 +41,15 @@ def parse_tls(pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
 def server_credentials(
     tls: Reloaded[grpc.ServerCertificateConfiguration], *, clients_too: bool
 ) -> grpc.ServerCredentials:
-    """Credentials of a port whose handshakes use the newest certificate.
+    """Returns credentials of a port whose handshakes use the newest certificate.
 
-    Args:
-      tls: The certificates.
-      clients_too: Whether a client must show a certificate of its own.
+    `clients_too` says whether a client must present a certificate of its own.
     """
     served = tls.value
 
     def newest() -> grpc.ServerCertificateConfiguration | None:
-        # Called by gRPC's threads before each handshake; None keeps what is there. Two at once may both hand
-        # over the same change, and one that is overtaken hands over the next one at the next handshake.
+        # gRPC's threads call this before each handshake; None means no change. Two threads may both return a
+        # change, and one that is missed is returned at the next handshake.
         nonlocal served
         current = tls.value
         if current is served:
@@ -69,7 +66,7 @@ def server_credentials(
 
 @contextlib.contextmanager
 def readable(content: bytes) -> Iterator[str]:
-    """A path that reads as `content`; in memory only, as a key must not touch the disk."""
+    """Makes a path with this content, in memory only: a key must not be written to a disk."""
     descriptor = os.memfd_create("pem")
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -1,4 +1,4 @@
-"""When certificates are valid, and what an operator is told where they are not or soon will not be."""
+"""Warns of certificates that are not valid, or soon will not be."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 from entropyd_server.security.tls import readable
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-# Told so long before the end, or in the last quarter of a shorter life.
+# Warns so long before the end, or in the last quarter of a shorter life.
 _NOTICE_S = 14 * 24 * 3600.0
 
 
 class Validity(NamedTuple):
-    """Seconds since 1970 between which a certificate is valid."""
+    """When a certificate is valid, in seconds since 1970."""
 
     not_before: float
     not_after: float
 
     def trouble(self, now: float) -> str | None:
-        """What an operator should know now, worded to follow the certificate's name; None if nothing."""
+        """Returns a warning that continues the certificate's name, if there is one at this time."""
         if now < self.not_before:
             return f"is not valid before {_date(self.not_before)}"
         if now > self.not_after:
@@ -33,7 +33,7 @@ class Validity(NamedTuple):
 
 
 def chain_validity(pem: bytes) -> Validity | None:
-    """When all certificates of a chain are valid; None where there is none in this form of PEM."""
+    """Returns when all certificates of a chain are valid; None if no certificate is found."""
     found = list(_each(pem))
     if not found:
         return None
@@ -41,14 +41,14 @@ def chain_validity(pem: bytes) -> Validity | None:
 
 
 def roots_validity(pem: bytes) -> Validity | None:
-    """When the last of some roots is valid; those before it may stay while clients change over."""
+    """Returns when the root that expires last is valid; older ones may stay while clients change over."""
     return max(_each(pem), key=lambda each: each.not_after, default=None)
 
 
 def _each(pem: bytes) -> Iterator[Validity]:
     for certificate in _CERTIFICATE.findall(pem):
         with readable(certificate) as path:
-            # The standard library has no other decoder of a certificate that no peer has shown.
+            # The standard library has no other decoder of a certificate that no peer has presented.
             decoded: dict[str, Any] = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]  # noqa: SLF001
         yield Validity(*(float(ssl.cert_time_to_seconds(decoded[end])) for end in ("notBefore", "notAfter")))
 

@@ -47,11 +47,7 @@ _CREATE_ATTEMPTS = 3
 
 @dataclass(frozen=True, eq=False)
 class StoredModel(ModelObject):
-    """A model as the store holds it.
-
-    Attributes:
-      created_at: When the object was written.
-    """
+    """A model in the store, and when it was written."""
 
     created_at: datetime
 
@@ -131,7 +127,6 @@ class ModelStore:
         raise unavailable("the model store lost a model that was just stored", retry_after_s=1.0)
 
     async def _put(self, model_id: str, blob: bytes) -> bool:
-        """Stores an object; returns whether it is new."""
         await self._check_folder()
         try:
             await obstore.put_async(self._backend, _key(model_id), blob, mode="create")
@@ -149,11 +144,7 @@ class ModelStore:
         return (await self._read(model_id))[0]
 
     async def read(self, model_id: str) -> bytes:
-        """Reads the object of a model and checks it as `load` does.
-
-        Raises:
-          ModelNotFoundError, DataLossError: As `load`.
-        """
+        """Reads the object of a model; checks and raises as `load` does."""
         return (await self._read(model_id))[1]
 
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:

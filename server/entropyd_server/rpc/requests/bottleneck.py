@@ -6,7 +6,7 @@ Invariant: a `Bottleneck` fits its model and the limits, so nothing after it che
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -16,25 +16,20 @@ from entropyd.v1 import types_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import Limits
 
-if TYPE_CHECKING:
-
-    class Model(Protocol):
-        """A codec or a configuration, as far as it describes bottlenecks."""
-
-        @property
-        def bottleneck_dtype(self) -> str:
-            """Name of the dtype."""
-
-        @property
-        def coding_rank(self) -> int:
-            """Number of innermost dimensions that make one coding unit."""
-
-        @property
-        def prior_shape(self) -> tuple[int, ...]:
-            """Batch shape of the prior, the innermost dimensions."""
-
-
 _DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+class Model(Protocol):
+    """A codec or a configuration, as far as it describes bottlenecks."""
+
+    @property
+    def bottleneck_dtype(self) -> str: ...
+
+    @property
+    def coding_rank(self) -> int: ...
+
+    @property
+    def prior_shape(self) -> tuple[int, ...]: ...
 
 
 class Bottleneck(NamedTuple):

@@ -47,7 +47,6 @@ def parse_perturb(
 def render_perturbed(
     perturbed: Perturbed, call: PerturbCall, batch_shape: tuple[int, ...]
 ) -> model_pb2.PerturbResponse:
-    """Renders the result of a call."""
     dtype = call.config.bottleneck_dtype
     response = model_pb2.PerturbResponse(
         perturbed=tensor_to_message(_shaped(perturbed.perturbed, batch_shape), dtype),

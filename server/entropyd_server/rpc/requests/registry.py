@@ -1,7 +1,4 @@
-"""Parses the requests for models as objects, and renders models.
-
-The other half of ModelService computes: see `perturb` and `fit`.
-"""
+"""Parses the requests for stored models, and renders models."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from google.protobuf import timestamp_pb2
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.wire import array_from_message, config_to_message
 from entropyd.v1 import model_pb2
-from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.models.cache import checked_model_id
 from entropyd_server.models.weights import TABLES, weights_of
 from entropyd_server.store.model_object import TablesOrigin
 
@@ -82,7 +79,6 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
 
 
 def render_model(model: StoredModel) -> model_pb2.Model:
-    """Renders a stored model."""
     create_time = timestamp_pb2.Timestamp()
     create_time.FromDatetime(model.created_at)
     tables = model.tables

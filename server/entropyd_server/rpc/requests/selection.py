@@ -1,4 +1,4 @@
-"""Selects coding units of a Decompress request."""
+"""Selects the coding units that a Decompress request names."""
 
 from __future__ import annotations
 

@@ -50,8 +50,6 @@ class _Number(click.FloatRange):
 
 
 class _Devices(click.ParamType[tuple[Device, ...]]):
-    """Names of this machine's devices, separated by commas."""
-
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

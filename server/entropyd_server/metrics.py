@@ -50,23 +50,18 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Counts an observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 @dataclass(eq=False)
 class MethodMetrics:
-    """Metrics of the calls of one method."""
-
     duration_seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
     calls_by_code: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 @dataclass(eq=False)
 class OperationMetrics:
-    """Metrics of one coding operation."""
-
     symbols: int = 0
     uncompressed_bytes: int = 0
     compressed_bytes: int = 0

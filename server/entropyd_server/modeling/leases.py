@@ -10,8 +10,8 @@ from typing import TypeAlias
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.supervisor import Exchange
 
-# Called at the end of each lease, in the caller's context, with the name of the work, the device, and the times
-# when the caller was queued, got the worker (None: never) and ended, by `time.monotonic`.
+# Called at the end of each lease, in the caller's context: the work's name, the device, and when the
+# caller was queued, got the worker (None: never) and ended, by `time.monotonic`.
 LeaseObserver: TypeAlias = Callable[[str, str, float, "float | None", float], None]
 
 

@@ -19,11 +19,11 @@ _MEMORY_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of work: `build` in spans, `building the tables` in messages, what usually makes it slow."""
+    """A kind of work, in words."""
 
-    name: str
-    doing: str
-    slow_because: str
+    name: str  # in spans, as in `build`
+    doing: str  # in messages, as in `building the tables`
+    slow_because: str  # the usual reason that it exceeds the time limit
 
 
 @dataclass(frozen=True)

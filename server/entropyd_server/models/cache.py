@@ -79,7 +79,7 @@ class ModelCache:
         return model
 
     def recharge(self, codec: BatchedCodec) -> None:
-        """Counts anew the bytes of a codec that has grown, if its model is still cached."""
+        """Updates the counted bytes of a codec that has grown, if its model is still cached."""
         model = self._cache.get(codec.model_id)
         if model is not None and model.codec is codec:
             self._put(model)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from entropyd_server.metrics import Metrics
 
@@ -16,8 +17,7 @@ INTERVAL_SECONDS = 5.0
 _MINUTE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Coded:
+class Coded(NamedTuple):
     """Totals of one coding operation."""
 
     symbols: int
@@ -100,8 +100,6 @@ class Rates:
 
 
 class Minute:
-    """Readings of the last minute."""
-
     def __init__(self, first: Reading) -> None:
         self._readings = deque([first])
 
@@ -164,9 +162,7 @@ def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> Meth
 
 
 def _operation(before: Coded, after: Coded, seconds: float) -> OperationRates:
-    symbols = after.symbols - before.symbols
-    uncompressed_bytes = after.uncompressed_bytes - before.uncompressed_bytes
-    compressed_bytes = after.compressed_bytes - before.compressed_bytes
+    symbols, uncompressed_bytes, compressed_bytes = (b - a for a, b in zip(before, after, strict=True))
     return OperationRates(
         symbols / seconds,
         uncompressed_bytes / seconds,

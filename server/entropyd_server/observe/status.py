@@ -26,12 +26,11 @@ class Worker:
 
 @dataclass(frozen=True)
 class Status:
-    """A server at one moment; for most fields, see the metric of the same name.
+    """A server at one moment.
 
     Attributes:
       services: State of each service, by its full name.
       rates: Over the last minute.
-      stalled_seconds: Time since a batch last ended, while work is queued.
       workers: Modeling workers; none without the role.
       failures: The last failures that were logged, newest first.
     """
@@ -39,14 +38,8 @@ class Status:
     version: str
     uptime_seconds: float
     services: Mapping[str, str]
+    metrics: Metrics
     rates: Rates
-    inflight_requests: int
-    queue_symbols: float
-    stalled_seconds: float
-    shed: Mapping[str, int]
-    undecodable_units: int
-    models_loaded: int
-    model_cache: Mapping[str, int]
     workers: Sequence[Worker]
     failures: Sequence[Failure]
 
@@ -79,14 +72,8 @@ class StatusSource:
             version=self._version,
             uptime_seconds=now - self._started,
             services=self.services(),
+            metrics=metrics,
             rates=self._minute.rates(Reading.of(metrics, now)),
-            inflight_requests=metrics.inflight_requests,
-            queue_symbols=metrics.queue_symbols(),
-            stalled_seconds=metrics.batching_stalled_seconds(),
-            shed=dict(metrics.shed),
-            undecodable_units=metrics.undecodable_units,
-            models_loaded=metrics.models_loaded,
-            model_cache=dict(metrics.model_cache),
             workers=[
                 Worker(name, up(), {why: n for (device, why), n in restarts.items() if n and device == name})
                 for name, up in metrics.worker_up.items()

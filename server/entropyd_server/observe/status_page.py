@@ -69,18 +69,19 @@ def _header(status: Status) -> str:
 
 
 def _tiles(status: Status) -> str:
-    lookups = sum(status.model_cache.values())
-    hits = f"{status.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
-    shed = sum(status.shed.values())
-    stalled = f", no batch ended for {status.stalled_seconds:.0f} s" if status.stalled_seconds >= 1 else ""
+    metrics = status.metrics
+    lookups = sum(metrics.model_cache.values())
+    hits = f"{metrics.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
+    stalled_s = metrics.batching_stalled_seconds()
+    stalled = f", no batch ended for {stalled_s:.0f} s" if stalled_s >= 1 else ""
     calls_per_second = sum(rates.calls_per_second for rates in status.rates.methods.values())
     tiles = (
         (count_text(calls_per_second), "calls per second"),
-        (count_text(status.inflight_requests), "calls in flight"),
-        (count_text(status.queue_symbols), f"queued symbols{stalled}"),
-        (count_text(shed), "calls refused or dropped since the start"),
-        (count_text(status.undecodable_units), "undecodable coding units since the start"),
-        (count_text(status.models_loaded), f"models in memory, {hits}"),
+        (count_text(metrics.inflight_requests), "calls in flight"),
+        (count_text(metrics.queue_symbols()), f"queued symbols{stalled}"),
+        (count_text(sum(list(metrics.shed.values()))), "calls refused or dropped since the start"),
+        (count_text(metrics.undecodable_units), "undecodable coding units since the start"),
+        (count_text(metrics.models_loaded), f"models in memory, {hits}"),
     )
     shown = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>' for value, text in tiles

@@ -114,7 +114,6 @@ def render_decompressed(
 def render_stream_decompressed(
     *, request_id: str, status: coding_pb2.StreamStatus | None = None, response: LargeMessage | None = None
 ) -> coding_pb2.DecompressStreamResponse | LargeMessage:
-    """Renders the response to one message of a stream."""
     if response is None:
         return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
     whole = coding_pb2.DecompressStreamResponse(request_id=request_id, response=response.message)

@@ -1,4 +1,4 @@
-"""CodingService: compresses arrays and decompresses bit strings."""
+"""CodingService: compresses arrays and decompresses bit strings; see coding.proto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from entropyd.contract.errors import CODES
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.v1 import coding_pb2 as pb
+from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
@@ -67,22 +68,18 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._call_log = call_log
         metrics.stream_messages.update({("CompressStream", "OK"): 0, ("DecompressStream", "OK"): 0})
 
-    async def Compress(
-        self, request: coding_pb2.CompressRequest, context: Call
-    ) -> coding_pb2.CompressResponse:
+    async def Compress(self, request: pb.CompressRequest, context: Call) -> pb.CompressResponse:
         return await self._compress(request, context.time_remaining())
 
-    async def Decompress(self, request: coding_pb2.DecompressRequest, context: Call) -> LargeMessage:
+    async def Decompress(self, request: pb.DecompressRequest, context: Call) -> LargeMessage:
         return await self._decompress(request, context.time_remaining())
 
-    async def CompressStream(
-        self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
-    ) -> None:
-        response = coding_pb2.CompressStreamResponse
+    async def CompressStream(self, requests: AsyncIterator[pb.CompressStreamRequest], context: Call) -> None:
+        response = pb.CompressStreamResponse
         await self._serve_stream(requests, context, "CompressStream", self._compress, response)
 
     async def DecompressStream(
-        self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
+        self, requests: AsyncIterator[pb.DecompressStreamRequest], context: Call
     ) -> None:
         response = render_stream_decompressed
         await self._serve_stream(requests, context, "DecompressStream", self._decompress, response)
@@ -109,9 +106,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
         await answer_each(requests, answer, context.write, self._limits.max_stream_inflight)
 
-    async def _compress(
-        self, request: coding_pb2.CompressRequest, timeout_s: float | None
-    ) -> coding_pb2.CompressResponse:
+    async def _compress(self, request: pb.CompressRequest, timeout_s: float | None) -> pb.CompressResponse:
         codec = await self._models.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
         rows = await self._rows(codec, call.broadcast_shape, call.values.shape[1])
@@ -127,9 +122,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
             self._metrics.excess_bits.observe(actual_bits - rows.modelled_bits)
         return response
 
-    async def _decompress(
-        self, request: coding_pb2.DecompressRequest, timeout_s: float | None
-    ) -> LargeMessage:
+    async def _decompress(self, request: pb.DecompressRequest, timeout_s: float | None) -> LargeMessage:
         codec = await self._models.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
         rows = await self._rows(codec, call.broadcast_shape, call.unit_symbols)
@@ -144,15 +137,12 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._count("decompress", decoded.values, call.strings.payload)
         return render_decompressed(codec, call, decoded, failed)
 
-    def _failed(
-        self, method: str, context: Call, raised: Exception, started: float
-    ) -> coding_pb2.StreamStatus:
-        """Records a stream message that failed, and renders its error."""
+    def _failed(self, method: str, context: Call, raised: Exception, started: float) -> pb.StreamStatus:
         error = as_error(raised)
         self._metrics.stream_messages[method, error.code] += 1
         milliseconds = 1000 * (time.perf_counter() - started)
         log_id = self._call_log.failed(method, context.invocation_metadata(), error, raised, milliseconds)
-        return coding_pb2.StreamStatus(
+        return pb.StreamStatus(
             code=CODES[error.code],
             reason=error.reason,
             message=error.message,

@@ -1,4 +1,4 @@
-"""InfoService: version, roles, devices and limits of the server."""
+"""InfoService: version, roles, devices and limits of the server; see info.proto."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ModelService: creates, describes, perturbs and fits models."""
+"""ModelService: creates, describes, perturbs and fits models; see model.proto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd.contract.wire import config_from_message, tensor_to_message
-from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
+from entropyd.v1 import model_pb2 as pb
+from entropyd.v1 import model_pb2_grpc, types_pb2
 from entropyd_server.limits import Limits
 from entropyd_server.modeling.fitter import Fitter
 from entropyd_server.modeling.perturber import Perturber
@@ -55,30 +56,26 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     limits: Limits
     caller_of: Callable[[Call], ModelCaller]
 
-    async def CreateModel(
-        self, request: model_pb2.CreateModelRequest, context: Call
-    ) -> model_pb2.CreateModelResponse:
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Call) -> pb.CreateModelResponse:
         config = await asyncio.to_thread(config_from_message, request.config)
         caller = self.caller_of(context)
         model, created = await self.creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.CreateModelResponse(model=render_model(model.stored), created=created)
+        return pb.CreateModelResponse(model=render_model(model.stored), created=created)
 
-    async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
+    async def GetModel(self, request: pb.GetModelRequest, context: Call) -> pb.GetModelResponse:
         model = await self.models.model(request.model_id)
-        return model_pb2.GetModelResponse(model=render_model(model.stored))
+        return pb.GetModelResponse(model=render_model(model.stored))
 
-    async def ListModels(
-        self, request: model_pb2.ListModelsRequest, context: Call
-    ) -> model_pb2.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, context: Call) -> pb.ListModelsResponse:
         # Bypasses the cache, so that a listing evicts nothing.
         page_size, after = parse_page(request, self.limits)
         model_ids = await self.store.list_ids(page_size + 1, after)
-        page = model_pb2.ListModelsResponse()
+        page = pb.ListModelsResponse()
         last = await self._list(model_ids[:page_size], page)
         page.next_page_token = "" if last in model_ids[-1:] else last
         return page
 
-    async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
+    async def _list(self, model_ids: list[str], page: pb.ListModelsResponse) -> str:
         """Adds models to a page, at least one, up to max_message_bytes.
 
         Returns:
@@ -102,18 +99,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                 last = model_id
         return last
 
-    async def DeleteModel(
-        self, request: model_pb2.DeleteModelRequest, context: Call
-    ) -> model_pb2.DeleteModelResponse:
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Call) -> pb.DeleteModelResponse:
         await self.store.delete(checked_model_id(request.model_id))
         self.models.forget(request.model_id)
-        return model_pb2.DeleteModelResponse()
+        return pb.DeleteModelResponse()
 
-    async def GetTables(
-        self, request: model_pb2.GetTablesRequest, context: Call
-    ) -> model_pb2.GetTablesResponse:
+    async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
         tables = (await self.models.codec(request.model_id)).tables
-        return model_pb2.GetTablesResponse(
+        return pb.GetTablesResponse(
             tables=types_pb2.Tables(
                 cdf=tensor_to_message(tables.cdf),
                 cdf_offset=tensor_to_message(tables.cdf_offset),
@@ -121,42 +114,34 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             )
         )
 
-    async def GetWeights(
-        self, request: model_pb2.GetWeightsRequest, context: Call
-    ) -> model_pb2.GetWeightsResponse:
+    async def GetWeights(self, request: pb.GetWeightsRequest, context: Call) -> pb.GetWeightsResponse:
         model = await self.models.model(request.model_id)
-        return model_pb2.GetWeightsResponse(
+        return pb.GetWeightsResponse(
             weights=[
-                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
+                pb.NamedTensor(name=name, tensor=tensor_to_message(array))
                 for name, array in weights_of(model.stored).items()
             ]
         )
 
-    async def SetWeights(
-        self, request: model_pb2.SetWeightsRequest, context: Call
-    ) -> model_pb2.SetWeightsResponse:
+    async def SetWeights(self, request: pb.SetWeightsRequest, context: Call) -> pb.SetWeightsResponse:
         stored = (await self.models.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
         caller = self.caller_of(context)
         model, _ = await self.creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.SetWeightsResponse(model=render_model(model.stored))
+        return pb.SetWeightsResponse(model=render_model(model.stored))
 
-    async def ExportModel(
-        self, request: model_pb2.ExportModelRequest, context: Call
-    ) -> model_pb2.ExportModelResponse:
-        return model_pb2.ExportModelResponse(object=await self.store.read(checked_model_id(request.model_id)))
+    async def ExportModel(self, request: pb.ExportModelRequest, context: Call) -> pb.ExportModelResponse:
+        return pb.ExportModelResponse(object=await self.store.read(checked_model_id(request.model_id)))
 
-    async def ImportModel(
-        self, request: model_pb2.ImportModelRequest, context: Call
-    ) -> model_pb2.ImportModelResponse:
+    async def ImportModel(self, request: pb.ImportModelRequest, context: Call) -> pb.ImportModelResponse:
         caller = self.caller_of(context)
         model, created = await self.importer.add(
             request.object, caller.name, may_choose_tables=caller.is_admin
         )
-        return model_pb2.ImportModelResponse(model=render_model(model.stored), created=created)
+        return pb.ImportModelResponse(model=render_model(model.stored), created=created)
 
-    async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
+    async def Perturb(self, request: pb.PerturbRequest, context: Call) -> pb.PerturbResponse:
         model = await self.models.model(request.model_id)
         call, batch_shape = parse_perturb(request, model.stored.config, self.limits)
         if not len(call.units):
@@ -164,7 +149,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         perturbed = await self.perturber.perturb(call, context.time_remaining())
         return render_perturbed(perturbed, call, batch_shape)
 
-    async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
+    async def FitModel(self, requests: AsyncIterator[pb.FitModelRequest], context: Call) -> None:
         caller = self.caller_of(context)
         await self.quota.check(caller.name)
         task = await read_task(requests, self.limits)
@@ -172,11 +157,11 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         async with contextlib.aclosing(self.fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
                 fitted = replace(task.config, prior=state.prior)
-                progress = model_pb2.FitProgress(
+                progress = pb.FitProgress(
                     step=state.step,
                     bits_per_element=state.bits_per_element,
                     remaining_seconds=state.remaining_seconds,
                 )
-                await context.write(model_pb2.FitModelResponse(progress=progress))
+                await context.write(pb.FitModelResponse(progress=progress))
         model, _ = await self.creator.create(fitted, caller.name, caller.turn_key)
-        await context.write(model_pb2.FitModelResponse(model=render_model(model.stored)))
+        await context.write(pb.FitModelResponse(model=render_model(model.stored)))

@@ -14,9 +14,17 @@ from entropyd.contract.address import stays_on_this_machine
 from entropyd_server.metrics import Metrics
 from entropyd_server.security.access import Access
 from entropyd_server.security.reloading import Reloaded
-from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, parse_tls, server_credentials
+from entropyd_server.security.tls import (
+    CERT,
+    CLIENT_CA,
+    KEY,
+    Validity,
+    chain_validity,
+    parse_tls,
+    roots_validity,
+    server_credentials,
+)
 from entropyd_server.security.tokens import TokenBook
-from entropyd_server.security.validity import Validity, chain_validity, roots_validity
 from entropyd_server.settings import Settings
 from entropyd_server.transport.server import Server
 

@@ -1,6 +1,7 @@
 """Checks all models of a store or a backup: `python -m entropyd_server.store.check STORE`.
 
-It compares them with their digests. It reads every object in full and changes nothing. Exit status 0 means that no model is damaged.
+It reads every object in full, compares it with its digests, and changes nothing. Exit status 0 means that no
+model is damaged.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ _PAGE_MODELS = 1000
 
 
 async def check(store: ModelStore) -> tuple[int, list[str]]:
-    """Reads every model; returns how many are intact, and the ids of those that are damaged."""
     whole, damaged, after = 0, list[str](), ""
     while page := await store.list_ids(_PAGE_MODELS, after):
         for model_id in page:

@@ -216,8 +216,6 @@ class ModelStore:
         await self._calls.run(put, "write", "the owner of a model")
 
     async def count_charged(self, caller: str) -> int:
-        """Returns the number of models that count against a caller's quota."""
-
         async def count() -> int:
             return sum([len(page) async for page in obstore.list(self._backend, f"{_CALLERS}{caller}")])
 

@@ -42,9 +42,9 @@ _REFUSING_S = 0.5
 _GRACE_SECONDS = 30.0
 # After both, the server gets this long to close its parts; then the kernel ends the process.
 _CLOSING_SECONDS = 10.0
-# How long a server gets that has lost something vital.
+# After a vital part has failed, the server gets this long to end.
 _FAILED_SECONDS = 5.0
-# Of which this is for those who watch its health.
+# Of which watchers of its health get this long to see it.
 _TELL_SECONDS = 0.2
 
 

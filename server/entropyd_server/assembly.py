@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -14,7 +15,6 @@ from entropyd_server.limits import Limits
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.observe.call_log import CallLog
-from entropyd_server.observe.tracing import Tracing
 from entropyd_server.roles.base import Role, Shared
 from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.modeling import ModelingRole
@@ -38,6 +38,9 @@ from entropyd_server.transport.options import KEEPALIVE
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.transports import Transport
 from entropyd_server.vital import Vital
+
+if TYPE_CHECKING:
+    from entropyd_server.observe.tracing import Tracing
 
 # By the names that `--role` takes, in the order in which they start.
 _ROLES: dict[str, Callable[[Shared], Role]] = {"coding": CodingRole, "modeling": ModelingRole}

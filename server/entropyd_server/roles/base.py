@@ -15,7 +15,6 @@ from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.spans import BatchSpans
-from entropyd_server.observe.tracing import Tracing
 from entropyd_server.rpc.interceptors.admission import Admit
 from entropyd_server.security.access import Access
 from entropyd_server.settings import Settings
@@ -23,6 +22,7 @@ from entropyd_server.store.model_store import ModelStore
 from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
+    from entropyd_server.observe.tracing import Tracing  # which needs OpenTelemetry
     from entropyd_server.transport.transports import Resume
 
 

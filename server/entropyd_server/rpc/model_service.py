@@ -35,7 +35,7 @@ class ModelCaller(NamedTuple):
 
     Attributes:
       name: Whose quota a new model counts against.
-      turn_key: Callers of one key take turns as one where models are built or fitted.
+      turn_key: Callers with one key count as one where the builds and fits of callers take turns.
       is_admin: Whether the caller may do everything.
     """
 

@@ -83,14 +83,10 @@ class ModelStore:
     ) -> None:
         self._max_object_bytes = max_object_bytes
         self._calls = BackendCalls(timeout_s)
+        self.operations: Mapping[tuple[str, str], int] = self._calls.counts
         self._backend = open_backend(name, timeout_s, make_folder=make_folder)
         # A thread of its own, so that a file system that hangs blocks no other work.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
-
-    @property
-    def operations(self) -> Mapping[tuple[str, str], int]:
-        """Number of operations that ended, by operation and result; it has every pair from the start."""
-        return self._calls.counts
 
     async def probe(self) -> None:
         """Checks with one listing whether the store can be used."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.arrays import array_of, numpy_dtype
+from entropyd.contract.arrays import array_of
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from entropyd._info import ServerInfo
     from entropyd._messages import FitProgress
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 
 class Client(ClientBase):
@@ -64,7 +64,7 @@ class Client(ClientBase):
         """Version, roles, devices and limits of the server; asked for once."""
         return self._session.server_info()
 
-    def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """Makes the model of a configuration, or finds it.
 
         Building tables takes seconds, or minutes for thousands of channels. A build is cancelled when all its
@@ -114,7 +114,7 @@ class Client(ClientBase):
 
     def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,

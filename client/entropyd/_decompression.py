@@ -12,7 +12,8 @@ import numpy as np
 from entropyd._arrays import tensor_array
 from entropyd._chunking import CHUNK_BYTES
 from entropyd.archive import CompressedTensor
-from entropyd.contract.arrays import bit_strings_of, numpy_dtype
+from entropyd.contract.arrays import bit_strings_of
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.v1 import coding_pb2, types_pb2

@@ -6,13 +6,13 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from entropyd.contract.wire import config_from_message
+from entropyd.contract.kinds import config_from_message
 from entropyd.v1 import model_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.v1 import info_pb2
 
 _ORIGINS: dict[int, str] = {
@@ -39,7 +39,7 @@ class ModelInfo:
     """
 
     id: str
-    config: UniversalBatchedConfig
+    config: ModelConfig
     tables_digest: bytes
     table_rows: int
     table_bytes: int

@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from entropyd._arrays import bottleneck_array, check_finite, tensor_array
 from entropyd._info import ModelInfo, ServerInfo, model_info, server_info
 from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
-from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.tables import RawTables
+from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 Array = npt.NDArray[Any]
-Tables = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 # Larger messages are compared with the server's limits before they are sent.
 UNCHECKED_BYTES = 1024 * 1024
@@ -90,7 +90,7 @@ def get_server_info() -> Call[ServerInfo]:
     return Call(info_pb2.GetServerInfoRequest(), server_info)
 
 
-def create_model(config: UniversalBatchedConfig) -> Call[ModelInfo]:
+def create_model(config: ModelConfig) -> Call[ModelInfo]:
     """Makes the model of a configuration."""
     request = model_pb2.CreateModelRequest(config=config_to_message(config))
     return Call(request, _model_of_response, config.model_id)
@@ -126,14 +126,17 @@ def import_model(exported: bytes) -> Call[ModelInfo]:
     return Call(model_pb2.ImportModelRequest(object=exported), _model_of_response)
 
 
-def get_tables(model: ModelInfo) -> Call[Tables]:
-    """Asks for `cdf` and `cdf_offset`."""
+def get_tables(model: ModelInfo) -> Call[RawTables]:
+    """Asks for a model's coding tables."""
 
-    def read(response: model_pb2.GetTablesResponse) -> Tables:
+    def read(response: model_pb2.GetTablesResponse) -> RawTables:
         tables = response.tables
-        return (
-            array_from_message(tables.cdf, "tables.cdf")[1],
-            array_from_message(tables.cdf_offset, "tables.cdf_offset")[1],
+        return RawTables(
+            **{
+                name: array_from_message(getattr(tables, name), f"tables.{name}")[1]
+                for name in RawTables._fields
+                if tables.HasField(name)
+            }
         )
 
     return Call(model_pb2.GetTablesRequest(model_id=model.id), read, model.id)
@@ -158,11 +161,10 @@ def set_weights(model: ModelInfo, weights: Sequence[Any]) -> Call[ModelInfo]:
         found = f"is a {type(weights).__name__}; expected a list of arrays, as get_weights returns"
         raise InvalidTensorError.at("weights", found)
     config = model.config
-    tables = 0 if config.stateless else 2
+    own = len(weights) - (0 if config.prior is None else len(config.prior.variables))
     tensors = []
     for number, weight in enumerate(weights):
-        field = f"weights[{number}]"
-        dtype = "int32" if number < tables else config.prior.dtype
+        field, dtype = f"weights[{number}]", _weight_dtype(config, number, own)
         array, found_dtypes = read_array(field, weight)
         if not found_dtypes:
             array = numbers_as(field, array, dtype)
@@ -172,6 +174,13 @@ def set_weights(model: ModelInfo, weights: Sequence[Any]) -> Call[ModelInfo]:
             raise InvalidTensorError.at(field, f"has dtype {array.dtype.name}; expected {dtype}") from error
     request = model_pb2.SetWeightsRequest(model_id=model.id, weights=tensors)
     return Call(request, _model_of_response, model.id)
+
+
+def _weight_dtype(config: ModelConfig, number: int, own: int) -> str:
+    """Name of the dtype of a weight, of which the first `own` are not the prior's."""
+    if number < own:
+        return "int32" if number < 2 else str(config.bottleneck_dtype)
+    return config.needed_prior.dtype
 
 
 def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool) -> Call[Perturbed]:
@@ -193,7 +202,7 @@ def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool
 
 
 def fit_requests(
-    config: UniversalBatchedConfig, samples: Any, max_steps: int, validation_share: float
+    config: ModelConfig, samples: Any, max_steps: int, validation_share: float
 ) -> Iterator[model_pb2.FitModelRequest]:
     """The messages of a FitModel call: the configuration, then the samples in chunks.
 
@@ -247,7 +256,7 @@ def _model_of_response(response: Any) -> ModelInfo:
     return model_info(response.model)
 
 
-def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
+def _rows(config: ModelConfig, samples: Any) -> Array:
     dtype, shape = config.bottleneck_dtype, config.prior_shape
     array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd._messages import Perturbed, Tables
+    from entropyd._messages import Perturbed
     from entropyd._session import Session
     from entropyd.archive import CompressedTensor, MeasuredTensor
+    from entropyd.contract.tables import RawTables
 
 
 class Model(ModelBase):
@@ -196,6 +197,17 @@ class Model(ModelBase):
         """
         return self._tables[1]
 
+    @property
+    def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """What is subtracted before a symbol is rounded, in bottleneck_dtype; None without any.
+
+        The dither of universal models is not meant: it belongs to a symbol's place, not to the model.
+
+        Raises:
+          ModelStateError: If the model was made without compression.
+        """
+        return self._offset_of(self._tables)
+
     @cached_property
-    def _tables(self) -> Tables:
+    def _tables(self) -> RawTables:
         return self._session.call(_messages.get_tables(self.info))

@@ -13,7 +13,7 @@ import numpy as np
 from entropyd import priors
 from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 
 if TYPE_CHECKING:

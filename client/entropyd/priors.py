@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.config import dtype_name
+from entropyd.contract.dtypes import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.parameters import DTYPES, integers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from entropyd._info import ServerInfo
     from entropyd._messages import FitProgress
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
 
 
 class Client(ClientBase):
@@ -43,7 +43,7 @@ class Client(ClientBase):
         """See entropyd.Client.server_info."""
         return await self._session.server_info()
 
-    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    async def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """See entropyd.Client.create_model."""
         return Model(self._session, await self._session.call(_messages.create_model(config), timeout_s))
 
@@ -67,7 +67,7 @@ class Client(ClientBase):
 
     async def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,

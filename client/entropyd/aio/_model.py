@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from entropyd._messages import Perturbed, Tables
+    from entropyd._messages import Perturbed
     from entropyd.aio._session import Session
     from entropyd.archive import CompressedTensor, MeasuredTensor
 
@@ -104,6 +104,10 @@ class Model(ModelBase):
         """See entropyd.Model.export."""
         return await self._session.call(_messages.export_model(self.info))
 
-    async def tables(self) -> Tables:
+    async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
-        return await self._session.call(_messages.get_tables(self.info))
+        return (await self._session.call(_messages.get_tables(self.info)))[:2]
+
+    async def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """See entropyd.Model.quantization_offset."""
+        return self._offset_of(await self._session.call(_messages.get_tables(self.info)))

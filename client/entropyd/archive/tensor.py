@@ -17,7 +17,7 @@ from entropyd.archive.units import CompressedUnits, RateReport, few
 from entropyd.archive.writer import ArchiveWriter
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, InvalidTensorError
 from entropyd.contract.integrity import damaged_units, make_blocks
-from entropyd.contract.wire import dtype_name, dtype_number, shape_from_message
+from entropyd.contract.wire import FORMAT_VERSION, dtype_name, dtype_number, shape_from_message
 from entropyd.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from entropyd.archive.embedded import EmbeddedModel
     from entropyd.v1 import coding_pb2
-
-FORMAT_VERSION = 1
 
 
 class CompressedTensor(CompressedUnits):

@@ -12,12 +12,14 @@ from entropyd import Prior, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
 from entropyd.cli.models import describe
 from entropyd.cli.paths import FILE, open_source
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.json_text import parse_json
+from entropyd.contract.kinds import config_from_dict
 
 if TYPE_CHECKING:
     from entropyd.cli.session import Session
+    from entropyd.contract.config import ModelConfig
 
 # `fit` and --config make the others, which have another prior inside or the variables of a network.
 _FAMILIES = sorted(
@@ -99,7 +101,7 @@ def create(
         sources = [context.get_parameter_source(name) for name in context.params if name != "config_file"]
         if any(source is not ParameterSource.DEFAULT for source in sources):
             raise click.UsageError("--config has everything; leave out the other options")
-        config = _read_config(config_file)
+        config: ModelConfig = _read_config(config_file)
     else:
         if family is None or coding_rank is None:
             raise click.UsageError("--prior and --coding-rank are needed, or --config")
@@ -113,10 +115,10 @@ def create(
     session.show(describe(model), lambda: click.echo(model.id))
 
 
-def _read_config(path: Path) -> UniversalBatchedConfig:
+def _read_config(path: Path) -> ModelConfig:
     try:
         with open_source(path) as file:
-            return UniversalBatchedConfig.from_dict(parse_json(file.read()))
+            return config_from_dict(parse_json(file.read()))
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

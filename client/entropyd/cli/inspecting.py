@@ -121,7 +121,7 @@ def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, A
         "file": archive.name,
         "model_id": archive.model_id,
         "tables_digest": archive.tables_digest.hex(),
-        "prior": None if embedded is None else embedded.config.prior.family,
+        "prior": None if embedded is None else embedded.config.family,
         "model_embedded": has_model,
         "dtype": archive.dtype,
         "batch_shape": list(archive.batch_shape),

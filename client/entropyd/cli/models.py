@@ -60,7 +60,7 @@ def list_models(session: Session, /) -> None:
 
 def _columns(model: Model) -> tuple[str, ...]:
     return (
-        model.prior.family,
+        str(model.config.family),
         str(model.prior_shape),
         str(model.coding_rank),
         model.config.bottleneck_dtype,
@@ -108,17 +108,14 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
 
 def describe(model: Model) -> dict[str, Any]:
     """The properties of a model, as JSON values."""
+    config = model.config
+    arguments = {name: getattr(config, name) for name in config.fields}
     return {
         "model_id": model.id,
-        "prior": model.prior.family,
+        "kind": config.kind,
+        "prior": config.family,
         "prior_shape": list(model.prior_shape),
-        "coding_rank": model.coding_rank,
-        "bottleneck_dtype": model.config.bottleneck_dtype,
-        "compression": model.compression,
-        "range_coder_precision": model.range_coder_precision,
-        "num_noise_levels": model.num_noise_levels,
-        "tail_mass": model.tail_mass,
-        "laplace_tail_mass": model.laplace_tail_mass,
+        **{name: value for name, value in arguments.items() if isinstance(value, (bool, int, float, str))},
         "tables_digest": model.tables_digest.hex(),
         "table_rows": model.info.table_rows,
         "table_bytes": model.info.table_bytes,

@@ -7,7 +7,7 @@ during each `fit_advance`, for a short time.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entropyd_server.modeling.build_frames import config_of
@@ -15,7 +15,7 @@ from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
     from entropyd.contract.prior import Prior
 
@@ -38,7 +38,7 @@ class FitTask:
       validation_share: Share of rows that are held out.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     samples: Array
     max_steps: int
     validation_share: float
@@ -74,10 +74,10 @@ class FitState:
     done: bool
     prior: Prior
 
-    def to_frame(self, config: UniversalBatchedConfig) -> Frame:
+    def to_frame(self, config: ModelConfig) -> Frame:
         """The response; `config` is that of the task."""
         progress = [self.step, self.bits_per_element, self.remaining_seconds, self.done]
-        fitted = replace(config, prior=self.prior)
+        fitted = config.with_prior(self.prior)
         metadata = {"progress": json.dumps(progress), "config": fitted.canonical_json.decode()}
         return Frame(FIT_STATE, metadata)
 
@@ -91,7 +91,7 @@ class FitState:
         """
         metadata = expect(frame, FIT_STATE).metadata
         step, bits_per_element, remaining_seconds, done = json.loads(metadata["progress"])
-        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).prior)
+        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).needed_prior)
 
 
 def advance_frame(fit_id: str, seconds: float) -> Frame:

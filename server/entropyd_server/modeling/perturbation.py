@@ -19,7 +19,7 @@ from entropyd_server.modeling.protocol import Frame, FrameError, expect
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.supervisor import Exchange
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -65,7 +65,7 @@ class PerturbCall:
       unit_symbols: Symbols of each, once axes of length 1 are repeated.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     key: PerturbKey
     units: Array
     unit_symbols: int
@@ -146,7 +146,7 @@ class Perturbed:
         )
 
 
-def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig | None) -> Frame:
+def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> Frame:
     """The request to perturb units.
 
     Args:
@@ -164,7 +164,7 @@ def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig 
     return Frame(PERTURB, metadata, {"units": units})
 
 
-def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, UniversalBatchedConfig | None]:
+def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, ModelConfig | None]:
     """Reads the request; see `perturb_frame`.
 
     Raises:

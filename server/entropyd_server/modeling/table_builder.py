@@ -10,7 +10,7 @@ from entropyd_server.modeling.leases import observed
 from entropyd_server.modeling.unavailable import retry_if_lost
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.builder_pool import BuilderPool
     from entropyd_server.modeling.leases import LeaseObserver
     from entropyd_server.modeling.protocol import Frame
@@ -24,7 +24,7 @@ class TableBuilder:
         self._pool = pool
         self._on_lease = on_lease
 
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str = "") -> BuiltTables:
+    async def build_tables(self, config: ModelConfig, caller: str = "") -> BuiltTables:
         """Builds the coding tables of a configuration from its prior; once more if a worker is lost.
 
         Cancelling it ends the worker that builds, and another one is started.

@@ -37,8 +37,10 @@ class LoadedModel:
     def nbytes(self) -> int:
         """Bytes in memory: configuration, tables and all that was derived from them so far."""
         config = self.stored.config
-        supplied = sum(array.nbytes for array in config.tables or ())
-        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior) + supplied
+        supplied = config.supplied_tables
+        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior)
+        if supplied is not None:
+            held += sum(array.nbytes for array in supplied.by_name().values())
         return held if self.codec is None else held + self.codec.nbytes
 
 
@@ -119,9 +121,11 @@ class ModelCache:
         return self.add(stored)
 
 
-def _prior_bytes(prior: Prior) -> int:
-    nested = 0 if prior.nested is None else _prior_bytes(prior.nested)
-    return nested + sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+def _prior_bytes(prior: Prior | None) -> int:
+    if prior is None:
+        return 0
+    own = sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+    return own + _prior_bytes(prior.nested)
 
 
 def checked_model_id(model_id: str) -> str:

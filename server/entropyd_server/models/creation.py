@@ -18,7 +18,7 @@ from entropyd_server.store.model_object import check_fit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.metrics import Metrics
     from entropyd_server.modeling.table_builder import TableBuilder
     from entropyd_server.models.cache import LoadedModel, ModelCache
@@ -49,7 +49,7 @@ class ModelCreator:
         self._creations_by_caller: Counter[str] = Counter()
 
     async def create(
-        self, config: UniversalBatchedConfig, caller: str = "", turn_key: str = ""
+        self, config: ModelConfig, caller: str = "", turn_key: str = ""
     ) -> tuple[LoadedModel, bool]:
         """Finds or makes the model of a configuration.
 
@@ -98,9 +98,7 @@ class ModelCreator:
             return
         raise OverloadedError(found, retry_after_s=_RETRY_AFTER_S)
 
-    async def _create(
-        self, config: UniversalBatchedConfig, caller: str, turn_key: str
-    ) -> tuple[LoadedModel, bool]:
+    async def _create(self, config: ModelConfig, caller: str, turn_key: str) -> tuple[LoadedModel, bool]:
         try:
             return await self._models.model(config.model_id), False
         except ModelNotFoundError:
@@ -111,18 +109,17 @@ class ModelCreator:
         return self._models.add(stored), created
 
     async def _tables(
-        self, config: UniversalBatchedConfig, turn_key: str
+        self, config: ModelConfig, turn_key: str
     ) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:
             return None, {}
         built_with: Mapping[str, str] = {}
-        if config.tables is not None:
-            cdf, cdf_offset = config.tables
-        else:
+        raw = config.supplied_tables
+        if raw is None:
             started = time.perf_counter()
             built = await self._builder.build_tables(config, turn_key)
             self._build_seconds.observe(time.perf_counter() - started)
-            cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
-        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset, self._max_model_bytes)
+            raw, built_with = built.tables, built.built_with
+        tables = await asyncio.to_thread(CodingTables.parse, *raw, max_bytes=self._max_model_bytes)
         check_fit(config, tables)
         return tables, built_with

@@ -16,7 +16,7 @@ from entropyd_server.errors import limit_exceeded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.coding.tables import CodingTables
     from entropyd_server.store.model_store import ModelStore, StoredModel
 
@@ -57,7 +57,7 @@ class ModelQuota:
     async def create(
         self,
         caller: str,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         *,

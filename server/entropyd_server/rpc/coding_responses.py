@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.dtypes import BFLOAT16_NAN
 from entropyd.contract.errors import CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits, none_set
-from entropyd_server.coding.dtypes import BFLOAT16_NAN
 from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.large_fields import LargeMessage

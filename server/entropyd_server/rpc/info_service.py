@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.wire import FORMAT_VERSION
 from entropyd.v1 import info_pb2, info_pb2_grpc
 from entropyd_server.limits import Limits

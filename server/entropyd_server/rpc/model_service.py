@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
-from entropyd.contract.wire import config_from_message, tensor_to_message
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2 as pb
 from entropyd.v1 import model_pb2_grpc, types_pb2
 from entropyd_server.limits import Limits
@@ -106,20 +107,15 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
         tables = (await self.models.codec(request.model_id)).tables
-        return pb.GetTablesResponse(
-            tables=types_pb2.Tables(
-                cdf=tensor_to_message(tables.cdf),
-                cdf_offset=tensor_to_message(tables.cdf_offset),
-                digest=tables.digest,
-            )
-        )
+        arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
+        return pb.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 
     async def GetWeights(self, request: pb.GetWeightsRequest, context: Call) -> pb.GetWeightsResponse:
         model = await self.models.model(request.model_id)
         return pb.GetWeightsResponse(
             weights=[
-                pb.NamedTensor(name=name, tensor=tensor_to_message(array))
-                for name, array in weights_of(model.stored).items()
+                pb.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
+                for name, weight in weights_of(model.stored).items()
             ]
         )
 
@@ -143,7 +139,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
 
     async def Perturb(self, request: pb.PerturbRequest, context: Call) -> pb.PerturbResponse:
         model = await self.models.model(request.model_id)
-        call, batch_shape = parse_perturb(request, model.stored.config, self.limits)
+        call, batch_shape = parse_perturb(request, model.stored.live_config, self.limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
         perturbed = await self.perturber.perturb(call, context.time_remaining())
@@ -156,7 +152,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         fitted = task.config
         async with contextlib.aclosing(self.fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
-                fitted = replace(task.config, prior=state.prior)
+                fitted = task.config.with_prior(state.prior)
                 progress = pb.FitProgress(
                     step=state.step,
                     bits_per_element=state.bits_per_element,

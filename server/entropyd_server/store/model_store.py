@@ -13,6 +13,7 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import obstore
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.coding.tables import CodingTables
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,15 @@ class StoredModel(ModelObject):
 
     created_at: datetime
 
+    @cached_property
+    def live_config(self) -> ModelConfig:
+        """The configuration with the stored quantization offset, so that none has to be computed."""
+        return self.config if self.tables is None else self.config.with_fixed_offset(self.tables.raw)
+
     @property
     def table_bytes(self) -> int:
         """Bytes of the coding tables as they are stored; 0 without compression."""
-        return 0 if self.tables is None else self.tables.cdf.nbytes + self.tables.cdf_offset.nbytes
+        return 0 if self.tables is None else self.tables.table_bytes
 
 
 class ModelStore:
@@ -99,7 +105,7 @@ class ModelStore:
 
     async def create(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         *,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd.contract.dtypes import are_finite
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2
@@ -18,14 +19,12 @@ from entropyd_server.rpc.requests.bottleneck import parse_bottleneck
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.limits import Limits
-
-_BFLOAT16_EXPONENT = 0x7F80
 
 
 def parse_perturb(
-    request: model_pb2.PerturbRequest, config: UniversalBatchedConfig, limits: Limits
+    request: model_pb2.PerturbRequest, config: ModelConfig, limits: Limits
 ) -> tuple[PerturbCall, tuple[int, ...]]:
     """Checks a bottleneck against its model.
 
@@ -59,7 +58,7 @@ def render_perturbed(
 
 def nothing_perturbed(call: PerturbCall) -> Perturbed:
     """Returns the result of a call without units, which needs no device."""
-    bits = np.zeros(0, call.config.prior.dtype)
+    bits = np.zeros(0, call.config.needed_prior.dtype)
     return Perturbed(call.units, bits, call.units if call.key.gradient else None)
 
 
@@ -68,8 +67,7 @@ def _shaped(array: npt.NDArray[Any], batch_shape: tuple[int, ...]) -> npt.NDArra
 
 
 def _check_finite(array: npt.NDArray[Any], dtype: str) -> None:
-    bits = dtype == "bfloat16"  # uint16 bit patterns, because NumPy has no such dtype
-    finite = (array & _BFLOAT16_EXPONENT) != _BFLOAT16_EXPONENT if bits else np.isfinite(array)
+    finite = are_finite(array, dtype)
     if not finite.all():
         element = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
         raise InvalidTensorError.at(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.kinds import config_from_dict
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
 
 BUILD_TABLES = "build_tables"
 TABLES = "tables"

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.parameters import Array
+from entropyd.contract.prior import Prior
 from entropyd_server.modeling.build_frames import config_of
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.parameters import Array
-    from entropyd.contract.prior import Prior
 
 FIT_START = "fit_start"
 FIT_ADVANCE = "fit_advance"

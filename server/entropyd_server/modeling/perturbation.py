@@ -5,6 +5,7 @@ Invariant: units with one `PerturbKey` can share a request; the response has one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,14 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
 from entropyd_server.modeling.build_frames import config_of
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, FrameError, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.supervisor import Exchange
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -50,7 +49,6 @@ class PerturbKey:
 
     @property
     def operation(self) -> Perturb:
-        """See batching.queue.Key."""
         return _PERTURB
 
 
@@ -129,13 +127,11 @@ class Perturbed:
         return cls(tensors["perturbed"], tensors["bits"], tensors.get("gradient"))
 
     def __getitem__(self, units: slice) -> Perturbed:
-        """Some of the units."""
         gradient = None if self.gradient is None else self.gradient[units]
         return Perturbed(self.perturbed[units], self.bits[units], gradient)
 
     @classmethod
     def join(cls, parts: Sequence[Perturbed]) -> Perturbed:
-        """The units of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
         gradients = [part.gradient for part in parts if part.gradient is not None]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from entropyd.contract.config import ModelConfig
 from entropyd_server.modeling.build_frames import BUILDING, BuiltTables, build_tables_frame
+from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.devices import BUILDER
-from entropyd_server.modeling.leases import observed
+from entropyd_server.modeling.leases import LeaseObserver, observed
+from entropyd_server.modeling.protocol import Frame
 from entropyd_server.modeling.unavailable import retry_if_lost
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.modeling.builder_pool import BuilderPool
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.protocol import Frame
 
 # TFC takes about 0.7 ms for a row.
 _LONG_ROWS = 4096

@@ -8,21 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import ModelNotFoundError, OverloadedError
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.metrics import Metrics
+from entropyd_server.modeling.table_builder import TableBuilder
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.single_flight import SingleFlight
 from entropyd_server.store.model_object import check_fit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.modeling.table_builder import TableBuilder
-    from entropyd_server.models.cache import LoadedModel, ModelCache
-    from entropyd_server.models.quota import ModelQuota
 
 _MOST_CREATIONS = 256
 _MOST_CREATIONS_OF_A_CALLER = 32

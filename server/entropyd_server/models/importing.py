@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import (
     InvalidRequestError,
@@ -12,13 +11,11 @@ from entropyd.contract.errors import (
     PermissionDeniedError,
     TablesMismatchError,
 )
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, builds_tables
-
-if TYPE_CHECKING:
-    from entropyd_server.models.cache import LoadedModel, ModelCache
-    from entropyd_server.models.quota import ModelQuota
-    from entropyd_server.store.model_store import ModelStore
+from entropyd_server.store.model_store import ModelStore
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
+from entropyd.contract.config import ModelConfig
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.errors import limit_exceeded
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.coding.tables import CodingTables
-    from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.store.model_store import ModelStore, StoredModel
 
 
 class ModelQuota:

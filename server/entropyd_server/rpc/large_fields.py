@@ -38,7 +38,7 @@ class LargeMessage(NamedTuple):
     path: tuple[int, ...]
     data: npt.NDArray[Any]
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+    def SerializeToString(self) -> bytes:
         """Serialises the whole message; copies `data` once."""
         head, size = b"", self.data.nbytes
         for number in reversed(self.path):

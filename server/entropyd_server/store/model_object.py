@@ -15,24 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rfc8785
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import EntropydError, InvalidConfigError, LimitExceededError, Violation
 from entropyd.contract.json_text import parse_json
 from entropyd.contract.kinds import config_from_dict
 from entropyd_server.coding.tables import CodingTables
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
 
 _FORMAT = "1"
 _MAX_LIBRARIES = 64
@@ -70,11 +67,7 @@ class ModelObject:
 
 
 def serialise(
-    config: ModelConfig,
-    tables: CodingTables | None,
-    built_with: Mapping[str, str],
-    *,
-    imported: bool = False,
+    config: ModelConfig, tables: CodingTables | None, built_with: Mapping[str, str], *, imported: bool = False
 ) -> bytes:
     """Serialises a model. `imported` says that its tables come from another store."""
     metadata = {

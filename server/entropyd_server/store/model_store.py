@@ -11,27 +11,23 @@ import contextlib
 import heapq
 import logging
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
 from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_object import ModelObject, ObjectError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.coding.tables import CodingTables
 
 log = logging.getLogger(__name__)
 

@@ -5,22 +5,19 @@ Invariant: a `PerturbCall` fits its model and holds finite numbers only, so it c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import are_finite
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2
+from entropyd_server.limits import Limits
 from entropyd_server.modeling.perturbation import PerturbCall, Perturbed, PerturbKey
 from entropyd_server.rpc.requests.bottleneck import parse_bottleneck
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd_server.limits import Limits
 
 
 def parse_perturb(

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from google.protobuf import timestamp_pb2
 
 from entropyd.contract.dtypes import are_finite, widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.kinds import config_to_message
+from entropyd.contract.parameters import Array
 from entropyd.contract.wire import array_from_message
-from entropyd.v1 import model_pb2
+from entropyd.v1 import model_pb2, types_pb2
+from entropyd_server.limits import Limits
 from entropyd_server.models.cache import checked_model_id
 from entropyd_server.models.weights import weights_of
 from entropyd_server.store.model_object import TablesOrigin
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.contract.parameters import Array
-    from entropyd.v1 import types_pb2
-    from entropyd_server.limits import Limits
-    from entropyd_server.store.model_store import StoredModel
+from entropyd_server.store.model_store import StoredModel
 
 _DEFAULT_PAGE_SIZE = 50
 # As in TFC, tables may have another length, as those of another density usually do.

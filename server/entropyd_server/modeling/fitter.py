@@ -32,7 +32,7 @@ class Fitter:
         self._fits_by_caller: Counter[str] = Counter()
 
     async def fit(self, task: FitTask, caller: str = "") -> AsyncGenerator[FitState, None]:
-        """Yields the state of the fit a few times a second; the last one is done.
+        """Yields the state of the fit a few times a second, until it is done.
 
         Raises:
           InvalidConfigError: If the fit diverges.

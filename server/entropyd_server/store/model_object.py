@@ -166,20 +166,15 @@ def _built_with(versions: Any) -> Mapping[str, str]:
         raise ValueError(f"built_with is not a map of at most {_MAX_LIBRARIES} libraries")
     for text in (*versions.keys(), *versions.values()):
         if not isinstance(text, str) or len(text) > _MAX_VERSION_CHARACTERS:
-            raise ValueError(
-                f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
-            )
+            found = f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
+            raise ValueError(found)
     return versions
 
 
 def _origin(config: ModelConfig, metadata: Mapping[str, str]) -> TablesOrigin:
     if config.supplied_tables is not None:
         return TablesOrigin.SUPPLIED
-    return (
-        TablesOrigin(metadata.get("entropyd.tables_origin", ""))
-        if config.compression
-        else TablesOrigin.UNKNOWN
-    )
+    return TablesOrigin(metadata.get("entropyd.tables_origin", "") if config.compression else "")
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

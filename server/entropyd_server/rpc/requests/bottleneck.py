@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidTensorError
@@ -95,6 +96,13 @@ def checked_size(
         found = f"an array of {array_bytes} bytes exceeds"
         raise limit_exceeded(found, "max_message_bytes", limits.max_message_bytes)
     return units, unit_symbols
+
+
+def check_finite(finite: npt.NDArray[np.bool_], field: str) -> None:
+    """Raises InvalidTensorError for the first element of an array that is not finite; names it."""
+    if not finite.all():
+        element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape)]
+        raise InvalidTensorError.at(f"{field}{element}", "is NaN or infinite; expected finite numbers")
 
 
 def _check_repeats(shape: tuple[int, ...], prior_axis: int, prior_shape: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from entropyd.v1 import model_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import Limits
 from entropyd_server.modeling.fit_frames import FitTask
+from entropyd_server.rpc.requests.bottleneck import check_finite
 
 DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000
@@ -84,10 +85,7 @@ def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:
             "samples", f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         )
     array = widened(array, dtype)
-    finite = np.isfinite(array)
-    if not finite.all():
-        element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape)]
-        raise InvalidTensorError.at(f"samples{element}", "is NaN or infinite; expected finite numbers")
+    check_finite(np.isfinite(array), "samples")
     rows = array.size // max(prod(shape), 1)
     return array.reshape(rows, *shape)
 

@@ -73,9 +73,9 @@ class BatchedCodec(Codec):
         """
         return self._rows.get(tuple(broadcast_shape), self._build_rows)
 
-    def has_rows(self, broadcast_shape: Shape) -> bool:
-        """Whether `rows` has nothing to compute."""
-        return broadcast_shape in self._rows
+    def cached_rows(self, broadcast_shape: Shape) -> Rows | None:
+        """Returns what `rows` would; None if it would have to compute them."""
+        return self._rows.cached(broadcast_shape)
 
     @property
     def nbytes(self) -> int:

@@ -156,8 +156,8 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         metrics.compressed_bytes += len(payload)
 
     async def _rows(self, codec: BatchedCodec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:
-        if codec.has_rows(broadcast_shape):
-            return codec.rows(broadcast_shape)
+        if (cached := codec.cached_rows(broadcast_shape)) is not None:
+            return cached
         if unit_symbols <= _INLINE_ROWS_SYMBOLS:
             rows = codec.rows(broadcast_shape)
         else:

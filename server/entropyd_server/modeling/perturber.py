@@ -97,7 +97,7 @@ class _Device:
             except Exception as raised:  # mostly a lost worker; the queued calls may be placed again
                 error = as_error(raised)
                 if error is not raised:
-                    log.exception("queued calls to perturb fail")
+                    log.exception("queued Perturb calls failed")
                 self._lane.fail_all(error)
 
     async def _run(self, batch: Batch[Caller[PerturbCall, Perturbed]], exchange: Exchange) -> None:
@@ -108,7 +108,7 @@ class _Device:
         except Exception as raised:
             error = as_error(raised)
             if error is not raised:
-                log.exception("a batch of calls to perturb failed")
+                log.exception("a batch of Perturb calls failed")
             outcomes = [error] * len(batch.shares)
         self._observer.ran(batch, started_at, time.monotonic())
         settle(batch.shares, outcomes)

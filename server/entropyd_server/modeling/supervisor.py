@@ -194,7 +194,10 @@ class WorkerSupervisor:
                 except (ProcessEndedError, FrameError, OSError) as cause:
                     backoff_s = min(max(2 * backoff_s, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
                     log.error(
-                        "worker %s did not start: %s; again in %g s", self.device.name, cause, backoff_s
+                        "worker %s did not start: %s; trying again in %g s",
+                        self.device.name,
+                        cause,
+                        backoff_s,
                     )
                     await asyncio.sleep(backoff_s)
                     self._restarting(START_FAILED)

@@ -61,10 +61,10 @@ class Reloaded(Generic[T]):
             self.value = self._parsed(found)
         except FilesError as error:
             self._reloads[self._what, "failed"] += 1
-            log.error("%s changed and cannot be used; those before stay in use: %s", self._what, error)
+            log.error("%s changed and cannot be used; the previous ones stay in use: %s", self._what, error)
         except Exception:
             self._reloads[self._what, "failed"] += 1
-            log.exception("%s changed and cannot be read; those before stay in use", self._what)
+            log.exception("%s changed and cannot be read; the previous ones stay in use", self._what)
         else:
             self._reloads[self._what, "ok"] += 1
             log.info("%s reloaded", self._what)

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from zarr.abc.codec import ArrayBytesCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
-from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 from entropyd import bounded
 from entropyd._connection import Connection
@@ -23,6 +20,12 @@ from entropyd._messages import check_bytes
 from entropyd.contract.errors import DeadlineExceededError, InvalidConfigError, UnavailableError, Violation
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
 from entropyd.zarr.server import configured_server, served_model
+
+if TYPE_CHECKING:  # zarr.core is private: its modules depend on zarr's version
+    from typing_extensions import Self
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer, NDBuffer
+    from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 NAME = "entropyd"
 # Time limit for creating an array where no server answers.

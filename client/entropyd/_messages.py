@@ -6,25 +6,22 @@ refused here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy.typing as npt
 
 from entropyd._arrays import bottleneck_array, check_finite, tensor_array
 from entropyd._info import ModelInfo, ServerInfo, model_info, server_info
 from entropyd.contract.arrays import array_of, numbers_as, read_array
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
 from entropyd.contract.kinds import config_to_message
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from entropyd.contract.config import ModelConfig
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +49,6 @@ class Call(Generic[_Result_co]):
 
     @property
     def method(self) -> str:
-        """The method, as in `GetModel`."""
         return type(self.request).__name__.removesuffix("Request")
 
 
@@ -86,18 +82,15 @@ class FitProgress(NamedTuple):
 
 
 def get_server_info() -> Call[ServerInfo]:
-    """Asks for the server's version, roles and limits."""
     return Call(info_pb2.GetServerInfoRequest(), server_info)
 
 
 def create_model(config: ModelConfig) -> Call[ModelInfo]:
-    """Makes the model of a configuration."""
     request = model_pb2.CreateModelRequest(config=config_to_message(config))
     return Call(request, _model_of_response, config.model_id)
 
 
 def get_model(model_id: str) -> Call[ModelInfo]:
-    """Looks up a model by its whole id."""
     return Call(model_pb2.GetModelRequest(model_id=model_id), _model_of_response, model_id)
 
 
@@ -111,24 +104,19 @@ def list_models(page_token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 
 def delete_model(model_id: str) -> Call[None]:
-    """Removes a model."""
     return Call(model_pb2.DeleteModelRequest(model_id=model_id), lambda _: None, model_id)
 
 
 def export_model(model: ModelInfo) -> Call[bytes]:
-    """Asks for a model as one file."""
     request = model_pb2.ExportModelRequest(model_id=model.id)
     return Call(request, lambda response: bytes(response.object), model.id)
 
 
 def import_model(exported: bytes) -> Call[ModelInfo]:
-    """Stores a model that was exported."""
     return Call(model_pb2.ImportModelRequest(object=exported), _model_of_response)
 
 
 def get_tables(model: ModelInfo) -> Call[RawTables]:
-    """Asks for a model's coding tables."""
-
     def read(response: model_pb2.GetTablesResponse) -> RawTables:
         tables = response.tables
         return RawTables(
@@ -143,8 +131,6 @@ def get_tables(model: ModelInfo) -> Call[RawTables]:
 
 
 def get_weights(model: ModelInfo) -> Call[list[Array]]:
-    """Asks for a model's variables."""
-
     def read(response: model_pb2.GetWeightsResponse) -> list[Array]:
         return [tensor_array(weight.tensor) for weight in response.weights]
 
@@ -152,11 +138,7 @@ def get_weights(model: ModelInfo) -> Call[list[Array]]:
 
 
 def set_weights(model: ModelInfo, weights: Sequence[Any]) -> Call[ModelInfo]:
-    """Makes the model with other variables.
-
-    Raises:
-      InvalidTensorError: If one is neither an array nor a list of numbers.
-    """
+    """Makes the model with other variables."""
     if not isinstance(weights, (list, tuple)):
         found = f"is a {type(weights).__name__}; expected a list of arrays, as get_weights returns"
         raise InvalidTensorError.at("weights", found)
@@ -184,11 +166,7 @@ def _weight_dtype(config: ModelConfig, number: int, own: int) -> str:
 
 
 def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool) -> Call[Perturbed]:
-    """Adds noise to an array and asks for its cost.
-
-    Raises:
-      InvalidTensorError: If the array has another dtype than the model's.
-    """
+    """Adds noise to an array and asks for its cost."""
 
     def read(response: model_pb2.PerturbResponse) -> Perturbed:
         slope = tensor_array(response.gradient) if response.HasField("gradient") else None
@@ -204,13 +182,7 @@ def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool
 def fit_requests(
     config: ModelConfig, samples: Any, max_steps: int, validation_share: float
 ) -> Iterator[model_pb2.FitModelRequest]:
-    """The messages of a FitModel call: the configuration, then the samples in chunks.
-
-    Raises:
-      InvalidTensorError: If the samples are of another dtype than the configuration, of another shape, or not
-        finite.
-      InvalidRequestError: If `max_steps` is no number of steps.
-    """
+    """The messages of a FitModel call: the configuration, then the samples in chunks."""
     if not 0 <= max_steps <= _UINT32_MAX:
         found = f"is {max_steps}; expected 0, for the server's default, or a number of steps"
         raise InvalidRequestError.at("max_steps", found)
@@ -239,16 +211,12 @@ def fitted(
 
 
 def check_bytes(message_bytes: int, info: ServerInfo) -> None:
-    """Refuses a message that the server would.
-
-    Raises:
-      LimitExceededError: If it is larger than the server's max_message_bytes.
-    """
-    if message_bytes > info.max_message_bytes:
-        found = f"a message of {message_bytes} bytes"
+    """Refuses a message that is larger than the server's max_message_bytes."""
+    limit = info.max_message_bytes
+    if message_bytes > limit:
         raise LimitExceededError(
-            f"{found} exceeds the server's max_message_bytes of {info.max_message_bytes}",
-            metadata={"limit": "max_message_bytes", "value": str(info.max_message_bytes)},
+            f"a message of {message_bytes} bytes exceeds the server's max_message_bytes of {limit}",
+            metadata={"limit": "max_message_bytes", "value": str(limit)},
         )
 
 

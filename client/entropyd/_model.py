@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd import _messages
 from entropyd._compression import Compression
 from entropyd._decompression import Decompression
+from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd._messages import Perturbed
-    from entropyd._session import Session
-    from entropyd.archive import CompressedTensor, MeasuredTensor
-    from entropyd.contract.tables import RawTables
+from entropyd._session import Session
+from entropyd.archive import CompressedTensor, MeasuredTensor
+from entropyd.contract.tables import RawTables
 
 
 class Model(ModelBase):

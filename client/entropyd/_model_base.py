@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd._info import ModelInfo
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import numpy_dtype
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.prior import Prior
-    from entropyd.contract.tables import RawTables
+from entropyd.contract.prior import Prior
+from entropyd.contract.tables import RawTables
 
 
 class ModelBase:
@@ -39,9 +35,8 @@ class ModelBase:
     def __getattr__(self, name: str) -> Any:
         info = vars(self).get("info")
         if info is None or name not in info.config.fields:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-            )
+            what = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(what, name=name, obj=self)
         return getattr(info.config, name)
 
     def _offset_of(self, tables: RawTables) -> npt.NDArray[Any] | None:

@@ -8,18 +8,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd import Model
 from entropyd.contract.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Model
 
 _MOST_PANELS = 12
 _FORMATS = (".html", ".png")
@@ -52,15 +48,7 @@ class FitReport:
         self._format = path.suffix
 
     def draw(self, model: Model, rows: npt.NDArray[Any]) -> bytes:
-        """Draws a model against samples.
-
-        Args:
-          model: With compression.
-          rows: [rows, *prior_shape], finite.
-
-        Returns:
-          The content of the file.
-        """
+        """The content of the file: a model with compression against `rows` [rows, *prior_shape], finite."""
         offset = model.quantization_offset
         quantized = rows if offset is None else rows - offset
         columns = quantized.reshape(len(rows), -1).astype(np.float64)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd import _messages
 from entropyd._compression import Compression
 from entropyd._decompression import Decompression
+from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd._messages import Perturbed
-    from entropyd.aio._session import Session
-    from entropyd.archive import CompressedTensor, MeasuredTensor
+from entropyd.aio._session import Session
+from entropyd.archive import CompressedTensor, MeasuredTensor
 
 
 class Model(ModelBase):

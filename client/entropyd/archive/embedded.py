@@ -11,23 +11,20 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.units import CompressedUnits
 from entropyd.contract.by_value import ByValue
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.json_text import parse_json
 from entropyd.contract.kinds import config_from_dict
 from entropyd.contract.tables import RawTables
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd.contract.config import ModelConfig
 
 _Units = TypeVar("_Units", bound=CompressedUnits)
 

@@ -20,8 +20,8 @@ from typing import Literal, TypeAlias
 Domain: TypeAlias = Literal["real", "positive", "one positive", "weight"]
 
 # Which adapters can stand on a distribution. TFC's adapters call its cumulative, RoundAdapter and
-# SoftRoundAdapter by private methods that TFP 0.22 does not give every class: `any` has all of them, `none` too
-# few, and `noise` is a mixture: noise on it is a mixture with noise.
+# SoftRoundAdapter by private methods that TFP 0.22 does not give every class: `any` has all, `none` too
+# few of them, `noise` is a mixture: noise on it is a mixture with noise.
 Cumulative: TypeAlias = Literal["none", "noise", "any"]
 
 NOISE_ADAPTER = "UniformNoiseAdapter"

@@ -8,56 +8,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import ModelNotFoundError, OverloadedError
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.metrics import Metrics
+from entropyd_server.modeling.table_builder import TableBuilder
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.single_flight import SingleFlight
 from entropyd_server.store.model_object import check_fit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.tables import RawTables
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.models.cache import LoadedModel, ModelCache
-    from entropyd_server.models.quota import ModelQuota
 
 _MOST_CREATIONS = 256
 _MOST_CREATIONS_OF_A_CALLER = 32
 _RETRY_AFTER_S = 5.0
 
 
-class BuiltTables(Protocol):
-    """What a worker returns."""
-
-    @property
-    def tables(self) -> RawTables:
-        """The tables."""
-
-    @property
-    def built_with(self) -> Mapping[str, str]:
-        """Versions of the libraries that built them."""
-
-
-class TableBuilder(Protocol):
-    """Builds coding tables; `modeling.building.TableBuilder` does."""
-
-    async def build_tables(self, config: ModelConfig, caller: str) -> BuiltTables:
-        """Builds the tables of a configuration with compression; callers take turns."""
-
-
 class ModelCreator:
-    """Creates models in a store.
-
-    Args:
-      models: The models of the store; new ones are added.
-      quota: Stores new models.
-      builder: Builds tables.
-      max_model_bytes: Most bytes of one model's tables.
-      metrics: Counts the time of builds.
-    """
+    """Creates models, of at most `max_model_bytes` of tables, in a store and the cache `models`."""
 
     def __init__(
         self,
@@ -83,7 +52,7 @@ class ModelCreator:
         A build is cancelled when all its callers are.
 
         Args:
-          config: The configuration.
+          config: What to build.
           caller: Whose quota a new model counts against.
           turn_key: Callers of one key take turns as one; see `ModelCaller`.
 
@@ -117,7 +86,6 @@ class ModelCreator:
         return model, created and leads
 
     def _check_load(self, turn_key: str) -> None:
-        """Raises OverloadedError while too many models are being made."""
         if self._creations_by_caller[turn_key] >= _MOST_CREATIONS_OF_A_CALLER:
             found = f"{_MOST_CREATIONS_OF_A_CALLER} models are being made for this caller"
         elif len(self._creations) >= _MOST_CREATIONS:

@@ -8,19 +8,17 @@ prior's own. Tables of a stateless model are tensors, not variables, and are lef
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import narrowed
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.parameters import Array
 from entropyd.contract.tables import RawTables
 from entropyd_server.coding.tables import CodingTables
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import ModelConfig
-    from entropyd.contract.parameters import Array
-    from entropyd_server.store.model_store import StoredModel
+from entropyd_server.store.model_store import StoredModel
 
 TABLES = RawTables._fields
 

@@ -75,7 +75,7 @@ class Health:
         self._turning_away = True
 
     def unready(self, service: str) -> UnavailableError | None:
-        """The error for calls of a service that is starting, or of a server about to end; else None."""
+        """Returns the error for calls of a service that is starting, or of a server about to end, if any."""
         if self._turning_away:
             return UnavailableError(
                 "the server is draining", reason="DRAINING", retry_after_s=_TURNED_AWAY_RETRY_AFTER_S
@@ -109,17 +109,15 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Call
     ) -> health_pb2.HealthCheckResponse:
-        """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
             raise _UnknownServiceError("no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Call) -> None:
-        """See grpc/health/v1/health.proto."""
-        told = None
+        sent = None
         while True:
             async with self._changed:
-                while (status := self._statuses.get(request.service, _UNKNOWN)) == told:
+                while (status := self._statuses.get(request.service, _UNKNOWN)) == sent:
                     await self._changed.wait()
-            told = status
-            await context.write(health_pb2.HealthCheckResponse(status=told))
+            sent = status
+            await context.write(health_pb2.HealthCheckResponse(status=sent))

@@ -1,4 +1,4 @@
-"""Reflection: tells tools like grpcurl which services there are."""
+"""Reflection: lists the services for tools like grpcurl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ class Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package c
     async def ServerReflectionInfo(
         self, requests: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: Call
     ) -> None:
-        """See grpc/reflection/v1alpha/reflection.proto."""
         async with aclosing(super().ServerReflectionInfo(requests, context)) as answers:
             async for answer in answers:
                 await context.write(answer)

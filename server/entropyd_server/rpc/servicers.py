@@ -15,7 +15,7 @@ from entropyd_server.transport.method import Handle, Method
 
 
 def methods_of(servicer: object, service: ServiceDescriptor) -> Iterator[Method]:
-    """The methods of a service, answered by a servicer's methods of the same names."""
+    """Yields the methods of a service, answered by a servicer's methods of the same names."""
     for method in service.methods:
         parse = partial(read_message, GetMessageClass(method.input_type))
         yield Method(

@@ -1,1 +1,1 @@
-"""TLS, and tokens with their scopes."""
+"""TLS, tokens and their scopes."""

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rfc8785
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import EntropydError, InvalidConfigError, LimitExceededError, Violation
 from entropyd.contract.json_text import parse_json
 from entropyd.contract.kinds import config_from_dict
 from entropyd_server.coding.tables import CodingTables
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import ModelConfig
 
 _FORMAT = "1"
 _MAX_LIBRARIES = 64
@@ -70,11 +67,7 @@ class ModelObject:
 
 
 def serialise(
-    config: ModelConfig,
-    tables: CodingTables | None,
-    built_with: Mapping[str, str],
-    *,
-    imported: bool = False,
+    config: ModelConfig, tables: CodingTables | None, built_with: Mapping[str, str], *, imported: bool = False
 ) -> bytes:
     """Serialises a model. `imported` says that its tables come from another store."""
     metadata = {
@@ -173,20 +166,15 @@ def _built_with(versions: Any) -> Mapping[str, str]:
         raise ValueError(f"built_with is not a map of at most {_MAX_LIBRARIES} libraries")
     for text in (*versions.keys(), *versions.values()):
         if not isinstance(text, str) or len(text) > _MAX_VERSION_CHARACTERS:
-            raise ValueError(
-                f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
-            )
+            found = f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
+            raise ValueError(found)
     return versions
 
 
 def _origin(config: ModelConfig, metadata: Mapping[str, str]) -> TablesOrigin:
     if config.supplied_tables is not None:
         return TablesOrigin.SUPPLIED
-    return (
-        TablesOrigin(metadata.get("entropyd.tables_origin", ""))
-        if config.compression
-        else TablesOrigin.UNKNOWN
-    )
+    return TablesOrigin(metadata.get("entropyd.tables_origin", "") if config.compression else "")
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class Admission(Interceptor):
         def admitted(call: Call) -> None:
             connection = call.connection
             others = by_connection.get(connection)
-            # gRPC's clients keep to a connection's limit by themselves.
+            # Clients keep to a connection's limit by themselves; those that do not are refused.
             if others and len(others) >= self._share and not connection.startswith(_ANY_PEER):
                 raise OverloadedError(
                     f"{self._share} calls of this connection are in flight", retry_after_s=_RETRY_AFTER_S
@@ -71,9 +71,10 @@ class Admission(Interceptor):
     def _make_room(self, calls: int) -> bool:
         """Ends the newest call that waits for its caller, of the connection with most of those.
 
-        That connection must keep at least as many as the new call's connection, with `calls` in flight, then
-        has. So callers who hold calls without sending share them evenly, and callers who send slowly do not
-        evict each other.
+        Only if that connection keeps at least as many as the new call's connection then has. So callers who
+        hold calls without sending share them evenly, and callers who send slowly do not evict each other.
+
+        `calls` are in flight on the new call's connection. Returns whether there was a call to end.
         """
         held: list[Call] = []
         for others in self._by_connection.values():
@@ -99,5 +100,5 @@ class Admission(Interceptor):
 
 
 def connection_share(max_calls: int) -> int:
-    """How many of a server's calls one connection may have: all but an eighth, or the only one."""
+    """Returns how many of a server's calls one connection may have: all but an eighth, or the only one."""
     return max(max_calls - max(max_calls // 8, 1), 1)

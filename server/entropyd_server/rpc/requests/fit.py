@@ -6,26 +6,23 @@ Invariant: a `FitTask` has enough finite samples of the prior's shape, within th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 from entropyd.contract.kinds import config_from_message
 from entropyd.contract.wire import array_from_message
+from entropyd.v1 import model_pb2
 from entropyd_server.errors import limit_exceeded
+from entropyd_server.limits import Limits
 from entropyd_server.modeling.fit_frames import FitTask
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import numpy.typing as npt
-
-    from entropyd.contract.config import ModelConfig
-    from entropyd.v1 import model_pb2
-    from entropyd_server.limits import Limits
+from entropyd_server.rpc.requests.bottleneck import check_finite
 
 DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000
@@ -88,10 +85,7 @@ def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:
             "samples", f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         )
     array = widened(array, dtype)
-    finite = np.isfinite(array)
-    if not finite.all():
-        element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape)]
-        raise InvalidTensorError.at(f"samples{element}", "is NaN or infinite; expected finite numbers")
+    check_finite(np.isfinite(array), "samples")
     rows = array.size // max(prod(shape), 1)
     return array.reshape(rows, *shape)
 

@@ -1,30 +1,22 @@
-"""Parses the requests for models as objects, and renders models.
-
-The other half of ModelService computes: see `perturb` and `fit`.
-"""
+"""Parses the requests for stored models, and renders models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from google.protobuf import timestamp_pb2
 
 from entropyd.contract.dtypes import are_finite, widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.kinds import config_to_message
+from entropyd.contract.parameters import Array
 from entropyd.contract.wire import array_from_message
-from entropyd.v1 import model_pb2
-from entropyd_server.models.model_id import checked_model_id
+from entropyd.v1 import model_pb2, types_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.models.cache import checked_model_id
 from entropyd_server.models.weights import weights_of
 from entropyd_server.store.model_object import TablesOrigin
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.contract.parameters import Array
-    from entropyd.v1 import types_pb2
-    from entropyd_server.limits import Limits
-    from entropyd_server.store.model_store import StoredModel
+from entropyd_server.store.model_store import StoredModel
 
 _DEFAULT_PAGE_SIZE = 50
 # As in TFC, tables may have another length, as those of another density usually do.
@@ -85,7 +77,6 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
 
 
 def render_model(model: StoredModel) -> model_pb2.Model:
-    """Renders a stored model."""
     create_time = timestamp_pb2.Timestamp()
     create_time.FromDatetime(model.created_at)
     tables = model.tables

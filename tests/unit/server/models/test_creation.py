@@ -84,7 +84,7 @@ class Builder:
 class Server:
     """What creating models needs, on a store in memory unless one is given."""
 
-    def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
+    def __init__(self, builder: Any, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///") if store is None else store
         self.models = ModelCache(self.store, 1 << 20, self.metrics)

@@ -106,7 +106,6 @@ def bit_strings_of(field: str, value: Any) -> tuple[tuple[int, ...], list[bytes]
 
 
 def _joined(field: str, value: Any) -> tuple[Array, set[str]]:
-    """The array of a number, or of nested lists."""
     found: set[str] = set()
     parts = _parts(field, value, found, 0)
     try:
@@ -186,7 +185,6 @@ def _no_bytes(value: Any, depth: int) -> str | None:
 
 
 def _objects(value: Any) -> list[Any]:
-    """The elements of an array of dtype object."""
     array = _converted("strings", value)
     if array.dtype.kind == "S":
         raise InvalidTensorError.at("strings", _TRIMMED)

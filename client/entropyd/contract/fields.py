@@ -73,8 +73,6 @@ def number(expected: str, good: Callable[[Any], bool]) -> Field:
 
 
 def optional(field: Field) -> Field:
-    """An argument that may be left out."""
-
     def problems(name: str, value: Any) -> Iterator[Violation]:
         if value is not None:
             yield from field.problems(name, value)

@@ -133,7 +133,6 @@ def network(given: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[dict[str,
 
 
 def network_layers(given: Mapping[str, Any]) -> int:
-    """Number of layers of a DeepFactorized."""
     return sum(1 for name in given if name.startswith("matrix_"))
 
 

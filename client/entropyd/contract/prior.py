@@ -70,7 +70,6 @@ class Prior:
 
     @property
     def nested(self) -> Prior | None:
-        """The prior among the parameters, if there is one."""
         name = FAMILIES[self.family].nested
         return None if name is None else self.parameters[name]
 

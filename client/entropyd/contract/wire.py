@@ -33,14 +33,8 @@ _ELEMENTS = {name: element_dtype(name) for name in _NUMBERS}
 _NAMES: dict[int, str] = {number: name for name, number in _NUMBERS.items()}
 
 
-def dtype_number(name: str) -> types_pb2.DType:
-    """The enum value of a dtype's name."""
-    return _NUMBERS[name]
-
-
-def dtype_name(number: int) -> str | None:
-    """The name of an enum value; None for one that is unset or unknown."""
-    return _NAMES.get(number)
+# From the name of a dtype to its enum value, and back; None for a value that is unset or unknown.
+dtype_number, dtype_name = _NUMBERS.__getitem__, _NAMES.get
 
 
 def tensor_to_message(array: Array, dtype: str | None = None) -> types_pb2.Tensor:

@@ -12,7 +12,7 @@ from entropyd._distributions import prior_of
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
-from entropyd.tfc.remote import RemoteCoding, array_of_tensor, precision_of, raw_tables
+from entropyd.tfc.remote import RemoteCoding, array_of_tensor, common_arguments, precision_of, raw_tables
 
 
 def config_of(em: tfc.ContinuousBatchedEntropyModel) -> ContinuousBatchedConfig:
@@ -34,13 +34,7 @@ def _prior(em: Any) -> Prior | None:
 
 
 def _with_tables(em: Any, tables: RawTables) -> ContinuousBatchedConfig:
-    return _config(
-        em,
-        precision_of(tables),
-        cdf=tables.cdf,
-        cdf_offset=tables.cdf_offset,
-        quantization_offset=tables.quantization_offset,
-    )
+    return _config(em, precision_of(tables), **tables._asdict())
 
 
 def _config(em: Any, precision: int, quantization_offset: Any, **tables: Any) -> ContinuousBatchedConfig:
@@ -48,19 +42,11 @@ def _config(em: Any, precision: int, quantization_offset: Any, **tables: Any) ->
     offset = None if quantization_offset is None else array_of_tensor(quantization_offset)
     return ContinuousBatchedConfig(
         prior=prior,
-        coding_rank=em.coding_rank,
-        compression=em.compression,
-        stateless=em.stateless,
-        expected_grads=em.expected_grads,
-        tail_mass=em.tail_mass,
-        range_coder_precision=precision,
-        bottleneck_dtype=em.bottleneck_dtype.name,
         prior_shape=tuple(em.prior_shape),
         # Without a prior there is nothing to compute an offset from, and an object that has none uses none.
         offset_heuristic=em.offset_heuristic and (prior is not None or offset is not None),
         quantization_offset=offset,
-        decode_sanity_check=em.decode_sanity_check,
-        laplace_tail_mass=float(em.laplace_tail_mass),
+        **common_arguments(em, precision),
         **tables,
     )
 

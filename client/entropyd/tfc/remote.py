@@ -37,6 +37,17 @@ def precision_of(tables: RawTables) -> int:
     return int(-tables.cdf[0]) if len(tables.cdf) else 0
 
 
+def common_arguments(em: Any, precision: int) -> dict[str, Any]:
+    """The arguments that constructors of all of TFC's continuous entropy models take, of an object."""
+    same = ("coding_rank", "compression", "stateless", "expected_grads", "tail_mass", "decode_sanity_check")
+    return {
+        **{name: getattr(em, name) for name in same},
+        "range_coder_precision": precision,
+        "bottleneck_dtype": em.bottleneck_dtype.name,
+        "laplace_tail_mass": float(em.laplace_tail_mass),
+    }
+
+
 class RemoteCoding:
     """Mixed into a class of TFC: a server builds the tables and codes.
 

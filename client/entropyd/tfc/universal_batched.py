@@ -10,7 +10,7 @@ from entropyd import Client
 from entropyd._distributions import prior_of
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.tables import RawTables
-from entropyd.tfc.remote import RemoteCoding, precision_of, raw_tables
+from entropyd.tfc.remote import RemoteCoding, common_arguments, precision_of, raw_tables
 
 
 def config_of(em: tfc.UniversalBatchedEntropyModel) -> UniversalBatchedConfig:
@@ -24,17 +24,9 @@ def config_of(em: tfc.UniversalBatchedEntropyModel) -> UniversalBatchedConfig:
 def _config(em: Any, precision: int, tables: RawTables | None) -> UniversalBatchedConfig:
     return UniversalBatchedConfig(
         prior=prior_of(em.prior),
-        coding_rank=em.coding_rank,
-        compression=em.compression,
-        laplace_tail_mass=float(em.laplace_tail_mass),
-        expected_grads=em.expected_grads,
-        tail_mass=em.tail_mass,
-        range_coder_precision=precision,
-        bottleneck_dtype=em.bottleneck_dtype.name,
         num_noise_levels=em._num_noise_levels,  # noqa: SLF001 - TFC 2.14.1 has no public name for it
-        stateless=em.stateless,
-        decode_sanity_check=em.decode_sanity_check,
         tables=None if tables is None else (tables.cdf, tables.cdf_offset),
+        **common_arguments(em, precision),
     )
 
 

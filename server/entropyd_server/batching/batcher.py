@@ -135,7 +135,6 @@ class Batcher(Generic[W, R]):
         return self._clock() - self._progress_at if busy else 0.0
 
     async def close(self) -> None:
-        """Waits for the batches in flight."""
         await to_thread(self._threads.shutdown)
 
     def _run_inline(self, key: Key, work: W, units: int, symbols: int) -> R:
@@ -196,7 +195,6 @@ class Batcher(Generic[W, R]):
                 self._start_batches()
 
     def _run(self, shares: Sequence[Share[Caller[W, R]]]) -> list[R | Exception]:
-        """The result or the error of each share."""
         try:
             return self._run_together(shares)
         except Exception as error:  # noqa: BLE001 - it must not fail the other callers

@@ -105,7 +105,6 @@ class BatchQueue(Generic[W]):
         return self.symbols / self._max_queue_symbols
 
     def append(self, entry: Entry[W], now: float) -> None:
-        """Queues an entry behind those of its key."""
         entry.queued_at = now
         self._entries.setdefault(entry.key, deque()).append(entry)
         self.symbols += entry.queued_symbols

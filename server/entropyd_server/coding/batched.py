@@ -39,7 +39,6 @@ class BatchedCodec(Codec, ABC):
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
-        """The codec of a config; `own` are arguments of a subclass."""
         return cls(
             model_id=config.model_id,
             tables=tables,

@@ -54,7 +54,6 @@ class Compress:
     name = "compress"
 
     def run(self, parts: Sequence[tuple[CompressWork, int, int]]) -> list[EncodedUnits]:
-        """Encodes units [start, stop) of each work."""
         return [
             work.codec.encode(work.values[start:stop], work.rows.of_units(start, stop))
             for work, start, stop in parts
@@ -67,7 +66,6 @@ class Decompress:
     name = "decompress"
 
     def run(self, parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
-        """Decodes units [start, stop) of each work."""
         if len(parts) == 1:
             return [_decode_part(*parts[0])]
         decoded = []

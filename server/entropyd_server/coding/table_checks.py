@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,28 +49,18 @@ def row_problems(cdf: npt.NDArray[np.int32]) -> list[Violation]:
     lengths = np.diff(heads, append=len(cdf))
     precision = -cdf[heads].astype(np.int64)
     outside = (precision < 1) | (precision > MAX_PRECISION)
-    problems = [
-        Violation("cdf", f"row {row} has precision {precision[row]}; expected 1 to {MAX_PRECISION}")
-        for row in np.flatnonzero(outside)[:_MAX_REPORTED]
-    ]
-    problems += [
-        Violation(
-            "cdf",
-            f"row {row} has precision {precision[row]} and row 0 has {precision[0]}; expected one precision",
-        )
-        for row in np.flatnonzero(~outside & (precision != precision[0]))[:_MAX_REPORTED]
-    ]
-    problems += [
-        Violation("cdf", f"row {row} has {lengths[row]} elements; expected -precision, 0, ..., 2^precision")
-        for row in np.flatnonzero(lengths < 3)[:_MAX_REPORTED]
-    ]
+    problems = _rows(outside, lambda row: f"has precision {precision[row]}; expected 1 to {MAX_PRECISION}")
+    other = f"and row 0 has {precision[0]}; expected one precision"
+    problems += _rows(
+        ~outside & (precision != precision[0]), lambda row: f"has precision {precision[row]} {other}"
+    )
+    layout = "-precision, 0, ..., 2^precision"
+    problems += _rows(lengths < 3, lambda row: f"has {lengths[row]} elements; expected {layout}")
     if problems:
         return problems
 
-    problems += [
-        Violation("cdf", f"row {row} begins its probabilities with {cdf[heads[row] + 1]}; expected 0")
-        for row in np.flatnonzero(cdf[heads + 1] != 0)[:_MAX_REPORTED]
-    ]
+    first = cdf[heads + 1]
+    problems += _rows(first != 0, lambda row: f"begins its probabilities with {first[row]}; expected 0")
     falls = np.flatnonzero((cdf[1:] < cdf[:-1]) & (cdf[1:] >= 0)) + 1
     problems += [
         Violation(
@@ -82,15 +73,14 @@ def row_problems(cdf: npt.NDArray[np.int32]) -> list[Violation]:
     ]
     total = 1 << int(precision[0])
     tails = cdf[heads + lengths - 1]
-    problems += [
-        Violation("cdf", f"row {row} ends with {tails[row]}; expected 2^precision = {total}")
-        for row in np.flatnonzero(tails != total)[:_MAX_REPORTED]
-    ]
-    problems += [
-        Violation("cdf", f"row {row} has {lengths[row] - 2} intervals; expected at most {MAX_ROW_INTERVALS}")
-        for row in np.flatnonzero(lengths - 2 > MAX_ROW_INTERVALS)[:_MAX_REPORTED]
-    ]
-    return problems
+    problems += _rows(tails != total, lambda row: f"ends with {tails[row]}; expected 2^precision = {total}")
+    intervals, most = lengths - 2, f"intervals; expected at most {MAX_ROW_INTERVALS}"
+    return problems + _rows(intervals > MAX_ROW_INTERVALS, lambda row: f"has {intervals[row]} {most}")
+
+
+def _rows(wrong: npt.NDArray[np.bool_], found: Callable[[Any], str], field: str = "cdf") -> list[Violation]:
+    rows = np.flatnonzero(wrong)[:_MAX_REPORTED]
+    return [Violation(field, f"row {row} {found(row)}") for row in rows]
 
 
 def offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> list[Violation]:
@@ -99,10 +89,8 @@ def offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32
     if len(cdf_offset) != rows:
         return [Violation("cdf_offset", f"has length {len(cdf_offset)}; expected {rows}, one per row of cdf")]
     far = np.abs(cdf_offset.astype(np.int64)) > MAX_CDF_OFFSET
-    return [
-        Violation("cdf_offset", f"row {row} has {cdf_offset[row]}; expected at most 2^29 in magnitude")
-        for row in np.flatnonzero(far)[:_MAX_REPORTED]
-    ]
+    expected = "expected at most 2^29 in magnitude"
+    return _rows(far, lambda row: f"has {cdf_offset[row]}; {expected}", "cdf_offset")
 
 
 def quantization_problems(offset: npt.NDArray[Any] | None, rows: int) -> list[Violation]:
@@ -113,7 +101,4 @@ def quantization_problems(offset: npt.NDArray[Any] | None, rows: int) -> list[Vi
         return [Violation(field, f"has shape {offset.shape}; expected {(rows,)}, one per row of cdf")]
     if offset.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
         return [Violation(field, f"has dtype {offset.dtype}; expected float32 or float64")]
-    return [
-        Violation(field, f"row {row} has {offset[row]}; expected a finite number")
-        for row in np.flatnonzero(~np.isfinite(offset))[:_MAX_REPORTED]
-    ]
+    return _rows(~np.isfinite(offset), lambda row: f"has {offset[row]}; expected a finite number", field)

@@ -14,10 +14,6 @@ Handle = Callable[[Any, "Call"], Awaitable["bytes | None"]]
 Open = Callable[["Call"], None]
 
 
-def accept(call: Call) -> None:
-    """Refuses no call."""
-
-
 @dataclass(frozen=True)
 class Method:
     """One method of a service.
@@ -34,7 +30,7 @@ class Method:
     service: str
     name: str
     handle: Handle
-    open: Open = accept
+    open: Open = lambda _call: None  # refuses none
     request_streaming: bool = False
     response_streaming: bool = False
     parse: Callable[[bytes], Any] = bytes

@@ -42,7 +42,6 @@ class Server(ABC):
         self.refuse_unknown: Open = _unknown
 
     def add(self, methods: Iterable[Method]) -> None:
-        """Adds methods, before the server starts."""
         self._methods.update((method.path, method) for method in methods)
 
     @abstractmethod

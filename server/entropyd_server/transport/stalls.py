@@ -37,7 +37,6 @@ class Stalls:
                 yield call
 
     async def watch(self, calls: Iterable[Call], crowded: Callable[[], bool]) -> None:
-        """Ends stalled calls until it is cancelled."""
         while True:
             await asyncio.sleep(self._limit_s / _LOOKS)
             for call in list(self.look(calls, crowded=crowded())):

@@ -69,7 +69,6 @@ def choose(name: str, grpcio: str = "") -> Transport:
 
 
 def is_tested(grpcio: str) -> bool:
-    """Whether the core transport was tested with a version of grpcio."""
     first, end = map(_release, TESTED_GRPCIO)
     return first <= _release(grpcio) < end
 

@@ -196,7 +196,6 @@ class ContinuousBatchedConfig(ModelConfig):
 
     @property
     def table_rows(self) -> int:
-        """product(prior_shape)."""
         return prod(self.prior_shape)
 
     @property
@@ -211,7 +210,6 @@ class ContinuousBatchedConfig(ModelConfig):
 
     @property
     def _given_rows(self) -> Array | None:
-        """The given quantization offset of each row."""
         offset = self.quantization_offset
         return None if offset is None else np.broadcast_to(offset, self.prior_shape).reshape(-1)
 

@@ -76,7 +76,6 @@ class UniversalBatchedConfig(ModelConfig):
 
     @property
     def table_rows(self) -> int:
-        """num_noise_levels * product(prior_shape)."""
         return self.num_noise_levels * prod(self.prior_shape)
 
     @property

@@ -38,8 +38,6 @@ _MAX_FITS = 8
 
 
 class Handlers:
-    """Handles requests, one at a time."""
-
     def __init__(self, limits: BuildLimits) -> None:
         self._limits = limits
         self._live: BytesLRU[str, LiveModel] = BytesLRU(_MAX_LIVE_BYTES)

@@ -37,13 +37,9 @@ def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
     if laplace_tail_mass and config.prior.dtype != "float32":
         # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64.
         laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
+    same = ("coding_rank", "stateless", "expected_grads", "tail_mass", "range_coder_precision")
     return {
-        "coding_rank": config.coding_rank,
-        "stateless": config.stateless,
-        "expected_grads": config.expected_grads,
-        "tail_mass": config.tail_mass,
-        "range_coder_precision": config.range_coder_precision,
+        **{name: getattr(config, name) for name in (*same, "decode_sanity_check")},
         "bottleneck_dtype": tf.as_dtype(dtype),
-        "decode_sanity_check": config.decode_sanity_check,
         "laplace_tail_mass": laplace_tail_mass,
     }

@@ -64,12 +64,16 @@ def integer(least: int, most: int) -> Field:
 
 def number(expected: str, good: Callable[[Any], bool]) -> Field:
     """A number for which `good` holds; `expected` says that in a message."""
+    kinds = (int, float, np.integer, np.floating)
+    return Field(_unless(lambda value: isinstance(value, kinds) and good(value), expected), float)
 
+
+def _unless(good: Callable[[Any], bool], expected: str) -> Callable[[str, Any], Iterator[Violation]]:
     def problems(name: str, value: Any) -> Iterator[Violation]:
-        if not isinstance(value, (int, float, np.integer, np.floating)) or not good(value):
+        if not good(value):
             yield Violation(name, f"is {value!r:.80}; expected {expected}")
 
-    return Field(problems, float)
+    return problems
 
 
 def optional(field: Field) -> Field:
@@ -81,16 +85,6 @@ def optional(field: Field) -> Field:
         return None if value is None else field.normalised(value)
 
     return replace(field, problems=problems, normalised=normalised)
-
-
-def _flag_problems(name: str, value: Any) -> Iterator[Violation]:
-    if not isinstance(value, (bool, np.bool_)):
-        yield Violation(name, f"is {value!r:.80}; expected True or False")
-
-
-def _dtype_problems(name: str, value: Any) -> Iterator[Violation]:
-    if dtype_name(value) not in BOTTLENECK_DTYPES:
-        yield Violation(name, f"is {value!r:.80}; expected one of {', '.join(BOTTLENECK_DTYPES)}")
 
 
 def _prior_problems(name: str, value: Any) -> Iterator[Violation]:
@@ -145,9 +139,9 @@ def _tables_from_message(name: str, value: types_pb2.Tables, problems: Problems)
     return None if any(part is None for part in parts) else tuple(parts)
 
 
-FLAG = Field(_flag_problems, bool)
+FLAG = Field(_unless(lambda value: isinstance(value, (bool, np.bool_)), "True or False"), bool)
 BOTTLENECK_DTYPE = Field(
-    _dtype_problems,
+    _unless(lambda value: dtype_name(value) in BOTTLENECK_DTYPES, f"one of {', '.join(BOTTLENECK_DTYPES)}"),
     dtype_name,
     to_message=dtype_number,
     from_message=lambda _name, value, _problems: name_of_number(value) or str(value),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 # A configuration whose priors nest as deeply as they may has 12 levels.
 MAX_DEPTH = 32
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TOO_DEEP = f"nests more than {MAX_DEPTH} levels"
 
 
@@ -30,16 +32,9 @@ def parse_json(text: str | bytes) -> Any:
                 below += value.values()
             elif isinstance(value, list):
                 below += value
-            elif isinstance(value, str):
-                _check_text(value)
+            elif isinstance(value, str) and _SURROGATE.search(value):
+                raise ValueError("has a string with a lone surrogate")
         if not below:
             return document
         level = below
     raise ValueError(_TOO_DEEP)
-
-
-def _check_text(value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("has a string with a lone surrogate") from None

@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, coding_dtype, element_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd_server.coding.cost import row_bits
 from entropyd_server.coding.rows import Rows
-from entropyd_server.coding.tables import CodingTables
+from entropyd_server.coding.tables import CodingTables, row_bits
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
@@ -65,13 +64,8 @@ class EncodedUnits(NamedTuple):
     def join(parts: Sequence[EncodedUnits]) -> EncodedUnits:
         if len(parts) == 1:
             return parts[0]
-        return EncodedUnits(
-            b"".join([part.payload for part in parts]),
-            np.concatenate([part.lengths for part in parts]),
-            np.concatenate([part.statuses for part in parts]),
-            np.concatenate([part.positions for part in parts]),
-            sum(part.escapes for part in parts),
-        )
+        payloads, *arrays, escapes = zip(*parts, strict=True)
+        return EncodedUnits._make((b"".join(payloads), *map(np.concatenate, arrays), sum(escapes)))
 
 
 class DecodedUnits(NamedTuple):

@@ -27,6 +27,8 @@ from entropyd_server.kernels.single_decoder import INTERVAL
 # Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
 # tables leaves the second-level cache than that is worth (docs/notes/kernels.md).
 FINE_HINTS = 64
+# An escape is followed by at least one bit of magnitude and one of sign.
+_ESCAPE_BITS = 2
 # Intervals that decoding prefetches: most rows have no more.
 _LIKELY_INTERVALS = 32
 
@@ -174,3 +176,22 @@ def _lookup(
     middle = hints[rows[:, Row.HINT_START] + (1 << hint_bits >> 1)].astype(np.int64)
     rows[:, Row.LIKELY] = np.maximum(middle - _LIKELY_INTERVALS // 2, 0)
     return rows, hints
+
+
+def row_bits(tables: CodingTables) -> npt.NDArray[np.float64]:
+    """float64 [rows], the expected bits of a symbol drawn from each row: entropy, and the shortest escape."""
+    total = 1 << tables.precision
+    cdf = tables.cdf
+    # One logarithm for each possible width, as there may be millions of intervals.
+    probability = np.arange(total + 1) / total
+    cost = np.zeros(total + 1)
+    cost[1:] = -probability[1:] * np.log2(probability[1:])
+    # Where a row begins, neighbours are of two rows or head and first value: 0, which costs nothing.
+    widths = np.where(cdf[:-1] >= 0, np.maximum(np.diff(cdf), 0), 0)
+    heads = np.flatnonzero(cdf < 0)
+    entropy: npt.NDArray[np.float64] = np.add.reduceat(cost[widths], heads)
+    first, last = tables.bounds[0::2].astype(np.int64), tables.bounds[1::2].astype(np.int64)
+    escapes = tables.rows[:, Row.START].astype(np.int64) + tables.rows[:, Row.ESCAPE]
+    escape_widths = np.maximum(last[escapes] - first[escapes] + 1, 0)
+    entropy += _ESCAPE_BITS * probability[escape_widths]
+    return entropy

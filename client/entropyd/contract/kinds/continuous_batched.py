@@ -52,19 +52,6 @@ _OFFSET = Field(
 )
 
 
-# Arguments that may contradict one another.
-_RELATED = {
-    "prior",
-    "compression",
-    "bottleneck_dtype",
-    "prior_shape",
-    "cdf",
-    "cdf_offset",
-    "offset_heuristic",
-    "quantization_offset",
-}
-
-
 @dataclass(frozen=True, eq=False)
 class ContinuousBatchedConfig(ModelConfig):
     """Constructor arguments of TFC's ContinuousBatchedEntropyModel, each with its name.
@@ -143,7 +130,8 @@ class ContinuousBatchedConfig(ModelConfig):
     def _violations(self) -> Iterator[Violation]:
         found = list(super()._violations())
         yield from found
-        if not {violation.field for violation in found} & _RELATED:
+        related = self.fields.keys() - CONTINUOUS.keys() | {"prior", "compression", "bottleneck_dtype"}
+        if related.isdisjoint(violation.field for violation in found):
             yield from self._contradictions()
 
     def _contradictions(self) -> Iterator[Violation]:

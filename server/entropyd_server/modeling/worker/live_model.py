@@ -24,7 +24,7 @@ _FUNCTION_BYTES = 4 * 2**20
 # A multiple of every kernel's step: four packets of 16 float32.
 _STEP_ELEMENTS = 64
 # From here on a unit is computed alone: joining saves little, and a second row would double the work.
-_LONE_UNIT_ELEMENTS = 2**16
+LONE_UNIT_ELEMENTS = 2**16
 
 
 class LiveModel:
@@ -49,10 +49,10 @@ class LiveModel:
           units: [units, *coding shape] in the bottleneck's dtype; uint16 bit patterns for bfloat16.
         """
         elements = max(prod(units.shape[1:]), prod(self._config.prior_shape))
-        if elements > _LONE_UNIT_ELEMENTS and len(units) > 1:
+        if elements > LONE_UNIT_ELEMENTS and len(units) > 1:
             return Perturbed.join([self.perturb(key, units[i : i + 1]) for i in range(len(units))])
         padding = 0
-        if not key.training and elements <= _LONE_UNIT_ELEMENTS:
+        if not key.training and elements <= LONE_UNIT_ELEMENTS:
             padding = _padding_units(len(units), elements)
         padded = np.concatenate([units, np.repeat(units[-1:], padding, axis=0)]) if padding else units
         answer = self._function(key)(tf.constant(self._computed(padded)))
@@ -96,11 +96,11 @@ class LiveModel:
 
 
 def _padding_units(units: int, unit_elements: int) -> int:
-    """Number of units to add to a batch for TensorFlow to compute every unit by the same machine instructions.
+    """Number of units to add, so that TensorFlow computes every unit by the same machine instructions.
 
-    Its CPU kernels process an array in packets of a few elements and the rest one element at a time, with other
-    approximations of exp, log and tanh; and they sum a single row in another order than several. Measured with
-    TensorFlow 2.14 without padding: up to half of the results of a small unit differ in their last bits.
+    Its CPU kernels process an array in packets of a few elements and the rest one element at a time, with
+    other approximations of exp, log and tanh; and they sum a single row in another order than several.
+    Without it up to half of the results of a small unit differ in their last bits (TensorFlow 2.14).
     """
     multiple = max(_STEP_ELEMENTS // gcd(_STEP_ELEMENTS, max(unit_elements, 1)), 2)
     return -units % multiple

@@ -9,9 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd_server.coding.cost import row_bits
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
-from entropyd_server.coding.tables import CodingTables
+from entropyd_server.coding.tables import CodingTables, row_bits
 
 
 def tables_of(*rows: list[int], precision: int) -> CodingTables:

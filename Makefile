@@ -57,8 +57,9 @@ matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the ol
 	$(BIN)/python -m tests.matrix.run
 
 .PHONY: draws
-draws: $(READY) ## Builds 300 ordinary priors as TFC does, and 500 hard ones in 10 s each (takes half an hour).
+draws: $(READY) ## Builds random models of both kinds as TFC does, and hard priors in 10 s each (takes half an hour and more).
 	$(BIN)/python -m tests.draws.run
+	$(BIN)/python -m tests.draws.continuous_batched 200
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.

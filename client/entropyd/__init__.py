@@ -24,7 +24,7 @@ from entropyd.archive import (
     MeasuredTensor,
     RateReport,
 )
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import (
     CancelledError,
     CorruptStringError,
@@ -46,6 +46,8 @@ from entropyd.contract.errors import (
     UnimplementedError,
     Violation,
 )
+from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
+from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.prior import Prior
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "CancelledError",
     "Client",
     "CompressedTensor",
+    "ContinuousBatchedConfig",
     "CorruptStringError",
     "DataLossError",
     "DeadlineExceededError",
@@ -67,6 +70,7 @@ __all__ = [
     "LimitExceededError",
     "MeasuredTensor",
     "Model",
+    "ModelConfig",
     "ModelInfo",
     "ModelNotFoundError",
     "ModelStateError",

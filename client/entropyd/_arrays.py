@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.contract.arrays import array_of, numpy_dtype
+from entropyd._info import ModelInfo
+from entropyd.contract.arrays import array_of
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
-    from entropyd.v1 import types_pb2
+from entropyd.v1 import types_pb2
 
 
 def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
-    """A bottleneck as an array of the model's bottleneck_dtype.
-
-    Raises:
-      InvalidTensorError: If it is neither an array of that dtype nor a list of numbers.
-    """
+    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted."""
     return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
 
 
 def check_finite(array: npt.NDArray[Any], field: str) -> None:
-    """Refuses an array of floats that has NaN or infinities.
-
-    Raises:
-      InvalidTensorError: Naming the first such element.
-    """
+    """Refuses an array of floats that has NaN or infinities; the InvalidTensorError names the first one."""
     finite = np.isfinite(array)
     if not finite.all():
         where = np.unravel_index(int(np.argmin(finite)), array.shape)

@@ -7,43 +7,29 @@ from __future__ import annotations
 
 import numbers
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from entropyd._channel import to_error
-from entropyd._credentials import current
+from entropyd._credentials import Token, current
 from entropyd._tracing import spans
 from entropyd.contract.errors import CancelledError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from entropyd._credentials import Token
 
 # gRPC counts the nanoseconds of a deadline in 64 bits, which is 292 years; 95 years are as good as no limit.
 _UNLIMITED_S = 3e9
 
 
 class Caller:
-    """Gives each call its metadata and its deadline, and translates its errors.
-
-    Args:
-      target: Target of the calls, for messages.
-      token: Bearer token, or a function that returns the one for a call; None for no token.
-      timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
-      tracing: Whether each call is a span; see `entropyd.Client`.
-
-    Raises:
-      ValueError: If `timeout_s` is not a number from 0 up.
-    """
+    """Gives each call its metadata and deadline, and translates errors; arguments as `entropyd.Client`."""
 
     def __init__(self, target: str, token: Token, timeout_s: float | None, *, tracing: bool) -> None:
         self._target = target
         self._token = token
         self._timeout_s = _time_limit(timeout_s)
-        self._spans = spans(tracing=tracing)
+        self._span_of = spans(tracing=tracing)
         self._closed = False
 
     def close(self) -> None:
@@ -64,10 +50,6 @@ class Caller:
         Yields:
           A function that returns the options of a gRPC call: `metadata`, and `timeout`, the seconds that are
           left or None for no limit.
-
-        Raises:
-          OSError, ValueError: If the token cannot be read or sent, or `timeout_s` is not a number from 0 up.
-          CancelledError: If the client was closed.
         """
         limit_s = self._timeout_s if timeout_s is None else _time_limit(timeout_s)
         until = None if limit_s is None else time.monotonic() + limit_s
@@ -76,7 +58,7 @@ class Caller:
         token = current(self._token)
         credentials = [] if token is None else [("authorization", f"Bearer {token}")]
         routing = [] if model_id is None else [("entropyd-model", model_id)]
-        with self._spans.around(method, credentials + routing) as metadata:
+        with self._span_of(method, credentials + routing) as metadata:
             try:
                 yield lambda: {
                     "timeout": None if until is None else until - time.monotonic(),
@@ -91,16 +73,11 @@ class Caller:
 
 
 def closed() -> CancelledError:
-    """The error of a call of a client that was closed."""
     return CancelledError("the client is closed; make another one")
 
 
 def _time_limit(timeout_s: float | None) -> float | None:
-    """Seconds, or None for no limit.
-
-    Raises:
-      ValueError: If it is not a number from 0 up.
-    """
+    """Seconds, or None for no limit."""
     if timeout_s is None:
         return None
     if not isinstance(timeout_s, numbers.Real) or isinstance(timeout_s, bool) or not timeout_s >= 0:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from entropyd.contract.address import stays_on_this_machine
 from entropyd.contract.errors import DeadlineExceededError, EntropydError, UnavailableError, from_status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import grpc
 
 # Every server answers this call at once and without a token. gRPC does not retry it, so where there is no
 # connection, it fails at once and says why.
@@ -99,12 +96,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 
 def options(target: str, *, new_connections: bool = False) -> list[tuple[str, Any]]:
-    """The options to open a channel to a target with.
-
-    Args:
-      target: Target of the channel.
-      new_connections: Whether not to share the connections of other channels of this process.
-    """
+    """Options of a channel; with `new_connections` it shares none with other channels of this process."""
     options = list(_OPTIONS)
     if stays_on_this_machine(target):
         options.append(("grpc.enable_http_proxy", 0))  # proxies of the environment are for remote servers
@@ -128,7 +120,6 @@ def unanswered(failure: grpc.RpcError) -> bool:
 
 
 def status_code(failure: grpc.RpcError) -> str:
-    """Name of the status code of a failed call."""
     call: Any = failure  # grpc raises errors that are calls too; its types do not say so
     return str(call.code().name)
 
@@ -136,13 +127,7 @@ def status_code(failure: grpc.RpcError) -> str:
 def to_error(
     failure: grpc.RpcError, target: str = "the server", timeout_s: float | None = None
 ) -> EntropydError:
-    """The entropyd error of a failed call.
-
-    Args:
-      failure: What gRPC raised.
-      target: Target of the call.
-      timeout_s: Time limit of the call, in seconds; None for no limit.
-    """
+    """The entropyd error of a failed call; `timeout_s` was its time limit, None if it had none."""
     call: Any = failure
     code, message = status_code(failure), call.details() or ""
     status = _details(call.trailing_metadata() or ())

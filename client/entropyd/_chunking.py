@@ -6,12 +6,10 @@ units of the whole array.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from entropyd._info import ModelInfo
+from entropyd._info import ModelInfo
 
 # Arrays are cut into chunks of about this many bytes: docs/adr/0006-batching.md has the measurement.
 CHUNK_BYTES = 1024 * 1024
@@ -28,23 +26,15 @@ class Work(Protocol[_Result_co]):
     model: ModelInfo
     units: int
 
-    def requests(self) -> Iterator[tuple[Any, int]]:
-        """Each call's request, and how many coding units it covers."""
+    def requests(self) -> Iterator[tuple[Any, int]]: ...  # and how many coding units each covers
 
-    def add(self, response: Any) -> None:
-        """Adds the next response, in the order of the requests."""
+    def add(self, response: Any) -> None: ...  # in the order of the requests
 
-    def result(self) -> _Result_co:
-        """The result of all responses."""
+    def result(self) -> _Result_co: ...  # after all responses
 
 
 class Progress:
-    """Tells a callback how many coding units are done.
-
-    Args:
-      callback: Called with the coding units that are done and the number of all; None for no callback.
-      units: The number of all.
-    """
+    """Calls a callback, if there is one, with the coding units that are done and the number of all."""
 
     def __init__(self, callback: Callable[[int, int], None] | None, units: int) -> None:
         self._callback = callback
@@ -52,7 +42,6 @@ class Progress:
         self._done = 0
 
     def add(self, units: int) -> None:
-        """Counts units as done."""
         self._done += units
         if self._callback is not None:
             self._callback(self._done, self._units)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
-from entropyd._client_base import ClientBase
 from entropyd._id_search import IdSearch
+from entropyd._info import ServerInfo
+from entropyd._messages import FitProgress
 from entropyd._model import Model
 from entropyd._session import Session
+from entropyd._settings import ClientBase
+from entropyd.contract.config import ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from typing_extensions import Self
-
-    from entropyd._info import ServerInfo
-    from entropyd._messages import FitProgress
-    from entropyd.contract.config import UniversalBatchedConfig
 
 
 class Client(ClientBase):
@@ -64,7 +63,7 @@ class Client(ClientBase):
         """Version, roles, devices and limits of the server; asked for once."""
         return self._session.server_info()
 
-    def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """Makes the model of a configuration, or finds it.
 
         Building tables takes seconds, or minutes for thousands of channels. A build is cancelled when all its
@@ -114,7 +113,7 @@ class Client(ClientBase):
 
     def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,
@@ -140,10 +139,7 @@ class Client(ClientBase):
           UnavailableError: WORKER_LOST, if the fit was lost with the process that ran it. The caller decides
             whether to begin anew.
         """
-
-        def requests() -> Any:
-            return _messages.fit_requests(config, samples, max_steps, validation_share)
-
+        requests = partial(_messages.fit_requests, config, samples, max_steps, validation_share)
         return Model(self._session, self._session.fit(requests, timeout_s, progress))
 
     def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:

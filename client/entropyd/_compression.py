@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd._arrays import bottleneck_array
 from entropyd._chunking import CHUNK_BYTES
+from entropyd._info import ModelInfo
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.contract.wire import tensor_fields
 from entropyd.v1 import coding_pb2
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
-
 
 @dataclass
 class Compression:
-    """Compresses an array, in chunks where it is large; see `_chunking.Work`.
-
-    Raises:
-      InvalidTensorError: If `bottleneck` is neither an array of the model's dtype nor a list of numbers.
-    """
+    """Compresses an array, in chunks if it is large; see `_chunking.Work`. Refuses other dtypes."""
 
     method: ClassVar[str] = "Compress"
 
@@ -62,7 +54,6 @@ class Compression:
         )
 
     def add(self, response: coding_pb2.CompressResponse) -> None:
-        """Adds the next response."""
         self._responses.append(response)
 
     def result(self) -> MeasuredTensor:

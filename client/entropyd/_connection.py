@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from entropyd._client import Client
 from entropyd._credentials import tls_credentials
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,10 @@ class Connection:
     token: str | None = field(default=None, repr=False)
 
     def client(self, timeout_s: float = 60.0) -> Client:
-        """A client of that server; its first call connects.
-
-        Raises:
-          OSError: If a file cannot be read.
-          ValueError: If settings contradict one another, or a token would be sent in plain text.
-        """
+        """A client of that server; its first call connects. Errors as Client and tls_credentials."""
         tls = self.tls or not (self.tls_ca is self.tls_cert is self.tls_key is None)
         credentials = tls_credentials(self.tls_ca, self.tls_cert, self.tls_key) if tls else None
         token = None if self.token_file is not None else self.token or None
         return Client(
-            self.server,
-            credentials=credentials,
-            token=token,
-            token_file=self.token_file,
-            timeout_s=timeout_s,
+            self.server, credentials=credentials, token=token, token_file=self.token_file, timeout_s=timeout_s
         )

@@ -6,19 +6,17 @@ path of a file is pickled as that path, never as the content of the file.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
 from entropyd.contract.address import stays_on_this_machine
 from entropyd.contract.pem import check_pair, check_roots
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
 
 Token: TypeAlias = "str | Callable[[], str] | None"  # noqa: S105 - a type
 
@@ -26,10 +24,7 @@ Token: TypeAlias = "str | Callable[[], str] | None"  # noqa: S105 - a type
 class TlsCredentials(grpc.ChannelCredentials):
     """Channel credentials by the paths of their files, which are read when a channel is opened.
 
-    Args:
-      ca: Root certificates in PEM; None for the public ones.
-      cert: The client's own certificate chain, None without one.
-      key: Its key.
+    Arguments as `tls_credentials`.
     """
 
     def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
@@ -69,12 +64,7 @@ class TlsCredentials(grpc.ChannelCredentials):
         return credentials
 
     def check(self) -> None:
-        """Refuses files that are not what they should be.
-
-        Raises:
-          OSError: If one cannot be read.
-          ValueError: If one holds something else, or the key belongs to another certificate.
-        """
+        """Refuses files that are not what they should be; errors as `tls_credentials`."""
         _ = self._credentials
 
 
@@ -120,20 +110,11 @@ class TokenFile:
     path: Path
 
     def __call__(self) -> str:
-        """The token.
-
-        Raises:
-          OSError: If the file cannot be read.
-        """
         return self.path.read_text("utf-8").strip()
 
 
 def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
-    """The token of a client's arguments.
-
-    Raises:
-      ValueError: If both are given.
-    """
+    """The token of a client's arguments."""
     if token_file is None:
         return token
     if token is not None:
@@ -142,26 +123,18 @@ def token_of(token: Token, token_file: str | os.PathLike[str] | None) -> Token:
 
 
 def current(token: Token) -> str | None:
-    """The token to send with a call; None for none.
-
-    Raises:
-      ValueError: If it cannot be sent.
-    """
+    """The token to send with a call; None for none. Raises ValueError if it cannot be sent."""
     text = token() if callable(token) else token
     # gRPC's own error would show the token.
     if text is not None and not (text and all("!" <= character <= "~" for character in text)):
-        raise ValueError("the token is not one of printable ASCII characters without spaces")
+        raise ValueError("the token is empty, or not printable ASCII without spaces")
     return text
 
 
 def check_token(target: str, credentials: grpc.ChannelCredentials | None, token: Token) -> None:
-    """Refuses a token that cannot be sent, or would be sent in plain text over a network.
+    """Refuses a token that cannot be read or sent, or would be sent in plain text over a network.
 
     A function is not called before the first call of the client.
-
-    Raises:
-      OSError: If it is in a file that cannot be read.
-      ValueError: Saying which of the two.
     """
     if token is None:
         return

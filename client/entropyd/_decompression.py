@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd._arrays import tensor_array
 from entropyd._chunking import CHUNK_BYTES
+from entropyd._info import ModelInfo
 from entropyd.archive import CompressedTensor
-from entropyd.contract.arrays import bit_strings_of, numpy_dtype
+from entropyd.contract.arrays import bit_strings_of
+from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.v1 import coding_pb2, types_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
 
 _LARGEST_AXIS = 2**63 - 1
 
 
 @dataclass
 class Decompression:
-    """Restores an array from its bit strings, in chunks where it is large; see `_chunking.Work`.
+    """Restores an array from its bit strings, in chunks if it is large; see `_chunking.Work`.
 
     Attributes:
       source: A CompressedTensor; or bit strings as `bytes`, nested lists or an object array of them.
@@ -107,7 +104,6 @@ class Decompression:
         return coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy)
 
     def add(self, response: coding_pb2.DecompressResponse) -> None:
-        """Adds the next response."""
         self._responses.append(response)
 
     def result(self) -> Any:
@@ -183,7 +179,7 @@ def decompress_request(
 
 
 def _axes(field: str, value: Any) -> list[int]:
-    """Axis lengths, which are integers; NumPy's too."""
+    """Axis lengths: integers, NumPy's too."""
     try:
         axes = [index(axis) for axis in value]
     except TypeError:

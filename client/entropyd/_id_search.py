@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entropyd._messages import Call
 from entropyd.contract.errors import InvalidRequestError, ModelNotFoundError
 from entropyd.v1 import model_pb2
-
-if TYPE_CHECKING:
-    from entropyd.v1.model_pb2 import ListModelsResponse
+from entropyd.v1.model_pb2 import ListModelsResponse
 
 _LEAST_DIGITS = 6
 _ID_DIGITS = 64
@@ -53,12 +51,7 @@ class IdSearch:
         self._ended = not self._page_token or passed or len(self._found) > _NAMED_IDS
 
     def model_id(self) -> str:
-        """The whole id.
-
-        Raises:
-          ModelNotFoundError: If no id begins with the digits.
-          InvalidRequestError: If several do; names them.
-        """
+        """The whole id; ModelNotFoundError if there is none, InvalidRequestError if there are several."""
         if not self._is_prefix:
             return self._text
         if not self._found:
@@ -69,17 +62,13 @@ class IdSearch:
         if len(self._found) > 1:
             others = ", and others" if len(self._found) > _NAMED_IDS else ""
             named = ", ".join(self._found[:_NAMED_IDS]) + others
-            found = f"is {self._text}, with which several ids begin; expected more digits of one of {named}"
+            found = f"is {self._text}, which several ids begin with; expected more digits of one of {named}"
             raise InvalidRequestError.at("model_id", found)
         return self._found[0]
 
 
 def _is_prefix(model_id: Any) -> bool:
-    """Whether a text is the beginning of an id: 6 to 63 lower-case hexadecimal digits.
-
-    Raises:
-      InvalidRequestError: If it has fewer digits, or is no text.
-    """
+    """Whether a text is the beginning of an id: 6 to 63 lower-case hexadecimal digits. Errors as IdSearch."""
     if not isinstance(model_id, str):
         raise InvalidRequestError.at("model_id", f"is {model_id!r:.80}; expected the text of an id")
     digits = len(model_id) if re.fullmatch("[0-9a-f]+", model_id) else 0

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from entropyd.contract.wire import config_from_message
-from entropyd.v1 import model_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.v1 import info_pb2
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.kinds import config_from_message
+from entropyd.v1 import info_pb2, model_pb2
 
 _ORIGINS: dict[int, str] = {
     model_pb2.TABLES_ORIGIN_BUILT: "built",
@@ -39,7 +34,7 @@ class ModelInfo:
     """
 
     id: str
-    config: UniversalBatchedConfig
+    config: ModelConfig
     tables_digest: bytes
     table_rows: int
     table_bytes: int
@@ -76,7 +71,6 @@ class ServerInfo:
 
 
 def model_info(message: model_pb2.Model) -> ModelInfo:
-    """Reads a Model message."""
     return ModelInfo(
         message.model_id,
         config_from_message(message.config),
@@ -90,7 +84,6 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
 
 
 def server_info(response: info_pb2.GetServerInfoResponse) -> ServerInfo:
-    """Reads a GetServerInfo response."""
     limits = response.limits
     return ServerInfo(
         response.version,

@@ -6,27 +6,24 @@ refused here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from entropyd._arrays import bottleneck_array, check_finite, tensor_array
 from entropyd._info import ModelInfo, ServerInfo, model_info, server_info
 from entropyd.contract.arrays import array_of, numbers_as, read_array
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
-from entropyd.contract.wire import array_from_message, config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.tables import RawTables
+from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from entropyd.contract.config import UniversalBatchedConfig
-
 Array = npt.NDArray[Any]
-Tables = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 # Larger messages are compared with the server's limits before they are sent.
 UNCHECKED_BYTES = 1024 * 1024
@@ -52,7 +49,6 @@ class Call(Generic[_Result_co]):
 
     @property
     def method(self) -> str:
-        """The method, as in `GetModel`."""
         return type(self.request).__name__.removesuffix("Request")
 
 
@@ -86,18 +82,15 @@ class FitProgress(NamedTuple):
 
 
 def get_server_info() -> Call[ServerInfo]:
-    """Asks for the server's version, roles and limits."""
     return Call(info_pb2.GetServerInfoRequest(), server_info)
 
 
-def create_model(config: UniversalBatchedConfig) -> Call[ModelInfo]:
-    """Makes the model of a configuration."""
+def create_model(config: ModelConfig) -> Call[ModelInfo]:
     request = model_pb2.CreateModelRequest(config=config_to_message(config))
     return Call(request, _model_of_response, config.model_id)
 
 
 def get_model(model_id: str) -> Call[ModelInfo]:
-    """Looks up a model by its whole id."""
     return Call(model_pb2.GetModelRequest(model_id=model_id), _model_of_response, model_id)
 
 
@@ -111,37 +104,33 @@ def list_models(page_token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 
 def delete_model(model_id: str) -> Call[None]:
-    """Removes a model."""
     return Call(model_pb2.DeleteModelRequest(model_id=model_id), lambda _: None, model_id)
 
 
 def export_model(model: ModelInfo) -> Call[bytes]:
-    """Asks for a model as one file."""
     request = model_pb2.ExportModelRequest(model_id=model.id)
     return Call(request, lambda response: bytes(response.object), model.id)
 
 
 def import_model(exported: bytes) -> Call[ModelInfo]:
-    """Stores a model that was exported."""
     return Call(model_pb2.ImportModelRequest(object=exported), _model_of_response)
 
 
-def get_tables(model: ModelInfo) -> Call[Tables]:
-    """Asks for `cdf` and `cdf_offset`."""
-
-    def read(response: model_pb2.GetTablesResponse) -> Tables:
+def get_tables(model: ModelInfo) -> Call[RawTables]:
+    def read(response: model_pb2.GetTablesResponse) -> RawTables:
         tables = response.tables
-        return (
-            array_from_message(tables.cdf, "tables.cdf")[1],
-            array_from_message(tables.cdf_offset, "tables.cdf_offset")[1],
+        return RawTables(
+            **{
+                name: array_from_message(getattr(tables, name), f"tables.{name}")[1]
+                for name in RawTables._fields
+                if tables.HasField(name)
+            }
         )
 
     return Call(model_pb2.GetTablesRequest(model_id=model.id), read, model.id)
 
 
 def get_weights(model: ModelInfo) -> Call[list[Array]]:
-    """Asks for a model's variables."""
-
     def read(response: model_pb2.GetWeightsResponse) -> list[Array]:
         return [tensor_array(weight.tensor) for weight in response.weights]
 
@@ -149,20 +138,15 @@ def get_weights(model: ModelInfo) -> Call[list[Array]]:
 
 
 def set_weights(model: ModelInfo, weights: Sequence[Any]) -> Call[ModelInfo]:
-    """Makes the model with other variables.
-
-    Raises:
-      InvalidTensorError: If one is neither an array nor a list of numbers.
-    """
+    """Makes the model with other variables."""
     if not isinstance(weights, (list, tuple)):
         found = f"is a {type(weights).__name__}; expected a list of arrays, as get_weights returns"
         raise InvalidTensorError.at("weights", found)
     config = model.config
-    tables = 0 if config.stateless else 2
+    own = len(weights) - (0 if config.prior is None else len(config.prior.variables))
     tensors = []
     for number, weight in enumerate(weights):
-        field = f"weights[{number}]"
-        dtype = "int32" if number < tables else config.prior.dtype
+        field, dtype = f"weights[{number}]", _weight_dtype(config, number, own)
         array, found_dtypes = read_array(field, weight)
         if not found_dtypes:
             array = numbers_as(field, array, dtype)
@@ -174,12 +158,15 @@ def set_weights(model: ModelInfo, weights: Sequence[Any]) -> Call[ModelInfo]:
     return Call(request, _model_of_response, model.id)
 
 
-def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool) -> Call[Perturbed]:
-    """Adds noise to an array and asks for its cost.
+def _weight_dtype(config: ModelConfig, number: int, own: int) -> str:
+    """Name of the dtype of a weight, of which the first `own` are not the prior's."""
+    if number < own:
+        return "int32" if number < 2 else str(config.bottleneck_dtype)
+    return config.needed_prior.dtype
 
-    Raises:
-      InvalidTensorError: If the array has another dtype than the model's.
-    """
+
+def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool) -> Call[Perturbed]:
+    """Adds noise to an array and asks for its cost."""
 
     def read(response: model_pb2.PerturbResponse) -> Perturbed:
         slope = tensor_array(response.gradient) if response.HasField("gradient") else None
@@ -193,15 +180,9 @@ def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool
 
 
 def fit_requests(
-    config: UniversalBatchedConfig, samples: Any, max_steps: int, validation_share: float
+    config: ModelConfig, samples: Any, max_steps: int, validation_share: float
 ) -> Iterator[model_pb2.FitModelRequest]:
-    """The messages of a FitModel call: the configuration, then the samples in chunks.
-
-    Raises:
-      InvalidTensorError: If the samples are of another dtype than the configuration, of another shape, or not
-        finite.
-      InvalidRequestError: If `max_steps` is no number of steps.
-    """
+    """The messages of a FitModel call: the configuration, then the samples in chunks."""
     if not 0 <= max_steps <= _UINT32_MAX:
         found = f"is {max_steps}; expected 0, for the server's default, or a number of steps"
         raise InvalidRequestError.at("max_steps", found)
@@ -230,16 +211,12 @@ def fitted(
 
 
 def check_bytes(message_bytes: int, info: ServerInfo) -> None:
-    """Refuses a message that the server would.
-
-    Raises:
-      LimitExceededError: If it is larger than the server's max_message_bytes.
-    """
-    if message_bytes > info.max_message_bytes:
-        found = f"a message of {message_bytes} bytes"
+    """Refuses a message that is larger than the server's max_message_bytes."""
+    limit = info.max_message_bytes
+    if message_bytes > limit:
         raise LimitExceededError(
-            f"{found} exceeds the server's max_message_bytes of {info.max_message_bytes}",
-            metadata={"limit": "max_message_bytes", "value": str(info.max_message_bytes)},
+            f"a message of {message_bytes} bytes exceeds the server's max_message_bytes of {limit}",
+            metadata={"limit": "max_message_bytes", "value": str(limit)},
         )
 
 
@@ -247,7 +224,7 @@ def _model_of_response(response: Any) -> ModelInfo:
     return model_info(response.model)
 
 
-def _rows(config: UniversalBatchedConfig, samples: Any) -> Array:
+def _rows(config: ModelConfig, samples: Any) -> Array:
     dtype, shape = config.bottleneck_dtype, config.prior_shape
     array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd import _messages
 from entropyd._compression import Compression
 from entropyd._decompression import Decompression
+from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd._messages import Perturbed, Tables
-    from entropyd._session import Session
-    from entropyd.archive import CompressedTensor, MeasuredTensor
+from entropyd._session import Session
+from entropyd.archive import CompressedTensor, MeasuredTensor
+from entropyd.contract.tables import RawTables
 
 
 class Model(ModelBase):
@@ -196,6 +194,17 @@ class Model(ModelBase):
         """
         return self._tables[1]
 
+    @property
+    def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """What is subtracted before a symbol is rounded, in bottleneck_dtype; None without any.
+
+        The dither of universal models is not meant: it belongs to a symbol's place, not to the model.
+
+        Raises:
+          ModelStateError: If the model was made without compression.
+        """
+        return self._offset_of(self._tables)
+
     @cached_property
-    def _tables(self) -> Tables:
+    def _tables(self) -> RawTables:
         return self._session.call(_messages.get_tables(self.info))

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.contract.arrays import numpy_dtype
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
-
-    from entropyd._info import ModelInfo
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.contract.prior import Prior
+from entropyd._info import ModelInfo
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import numpy_dtype
+from entropyd.contract.prior import Prior
+from entropyd.contract.tables import RawTables
 
 
 class ModelBase:
-    """The attributes of TFC's UniversalBatchedEntropyModel that need no call.
+    """The attributes of TFC's classes that need no call.
+
+    Constructor arguments that only some kinds have, such as num_noise_levels, are attributes of their models.
 
     Attributes:
       info: What the server said of the model.
-      name: TFC's name of such a model.
     """
-
-    name = "universal_batched_entropy_model"
 
     def __init__(self, session: Any, info: ModelInfo) -> None:
         self._session = session
@@ -36,14 +32,28 @@ class ModelBase:
         # The copy has the info, so that it needs no call for it.
         return type(self), (self._session, self.info)
 
+    def __getattr__(self, name: str) -> Any:
+        info = vars(self).get("info")
+        if info is None or name not in info.config.fields:
+            what = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(what, name=name, obj=self)
+        return getattr(info.config, name)
+
+    def _offset_of(self, tables: RawTables) -> npt.NDArray[Any] | None:
+        """The quantization offset in the model's tables, in bottleneck_dtype; None without any."""
+        if tables.quantization_offset is None:
+            return None
+        offset = self.config.shaped_offset(tables.quantization_offset)
+        return offset.astype(self.bottleneck_dtype, copy=False)
+
     def __repr__(self) -> str:
         return (
-            f"<Model {self.id[:12]} {self.prior.family} "
+            f"<Model {self.id[:12]} {self.config.family} "
             f"prior_shape={self.prior_shape} coding_rank={self.coding_rank}>"
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration as a JSON-serialisable dictionary; see UniversalBatchedConfig.from_dict.
+        """The configuration as a JSON-serialisable dictionary; see ModelConfig.from_dict.
 
         Raises:
           RuntimeError: As TFC's class does, with compression=False or stateless=True.
@@ -53,12 +63,17 @@ class ModelBase:
         return self.config.to_dict()
 
     @property
+    def name(self) -> str:
+        """TFC's name of such a model."""
+        return self.config.class_name
+
+    @property
     def id(self) -> str:
         """Config hash: SHA-256 of the canonical configuration, in hex."""
         return self.info.id
 
     @property
-    def config(self) -> UniversalBatchedConfig:
+    def config(self) -> ModelConfig:
         """The configuration, every default filled in."""
         return self.info.config
 
@@ -75,7 +90,7 @@ class ModelBase:
     @property
     def prior(self) -> Prior:
         """Prior distribution, used for deriving the coding tables."""
-        return self.config.prior
+        return self.config.needed_prior
 
     @property
     def prior_shape(self) -> tuple[int, ...]:
@@ -121,11 +136,6 @@ class ModelBase:
     def tail_mass(self) -> float:
         """Approximate probability left to the escape."""
         return self.config.tail_mass
-
-    @property
-    def num_noise_levels(self) -> int:
-        """Number of levels of the discretised dither."""
-        return self.config.num_noise_levels
 
     @property
     def stateless(self) -> bool:

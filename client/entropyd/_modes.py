@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from typing_extensions import Self
+from pathlib import Path
+from typing import NamedTuple
 
 
 class Limit(NamedTuple):
@@ -21,18 +17,15 @@ class Limit(NamedTuple):
     gid: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> Self:
-        """The mode and group of a file or folder."""
+    def of(cls, found: os.stat_result) -> Limit:
         return cls(found.st_mode, found.st_gid)
 
 
 def make_folders(folder: Path, like: Path) -> None:
     """Makes a folder and its missing parents.
 
-    Args:
-      folder: The folder. It is at most as permissive as `like`, and each of its parents as the parent of
-        `like` at that level.
-      like: A folder, or a file that becomes a folder.
+    It is at most as permissive as `like`, a folder or a file that becomes one, and each of its parents as the
+    parent of `like` at that level.
     """
     if folder.is_dir():
         return
@@ -79,10 +72,7 @@ def _exclusively(path: Path, mode: int) -> int:
 def _narrowed(mode: int, limits: Sequence[Limit], gid: int | None = None) -> int:
     """A mode without the permissions that limits do not give; the owner keeps all.
 
-    Args:
-      mode: The mode that is asked for.
-      limits: The limits.
-      gid: Group of the file. If a limit has another group, the group gets the permissions of everybody.
+    Where the file's group `gid` is not the limit's, the group gets the permissions of everybody.
     """
     for limit in limits:
         group, others = limit.mode >> 3 & 7, limit.mode & 7

@@ -5,23 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 
 from entropyd import _channel, _messages
-from entropyd._chunking import WINDOW, Progress
+from entropyd._chunking import WINDOW, Progress, Work
+from entropyd._info import ModelInfo, ServerInfo
+from entropyd._messages import Call, FitProgress
 from entropyd._session_base import Opened, SessionBase
+from entropyd._settings import Settings
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from entropyd._chunking import Work
-    from entropyd._info import ModelInfo, ServerInfo
-    from entropyd._messages import Call, FitProgress
-    from entropyd._settings import Settings
 
 _Result = TypeVar("_Result")
 
@@ -37,19 +33,16 @@ class Session(SessionBase):
         self._server_info_lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes the connection; calls in flight end with CancelledError."""
         for channel in self._shut():
             channel.close()
 
     def server_info(self) -> ServerInfo:
-        """The server's version, roles and limits, asked for once."""
         with self._server_info_lock:
             if self._server_info is None:
                 self._server_info = self.call(_messages.get_server_info())
             return self._server_info
 
     def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
-        """Makes one call and returns its result."""
         self._check_size(call.request)
 
         def response() -> Any:
@@ -73,8 +66,6 @@ class Session(SessionBase):
         timeout_s: float | None,
         progress: Callable[[FitProgress], None] | None,
     ) -> ModelInfo:
-        """Makes a FitModel call and returns its model."""
-
         def fit() -> ModelInfo:
             requests = new_requests()
             with self._calling("FitModel", None, timeout_s) as (opened, options):

@@ -1,9 +1,9 @@
 """The channel of a session, which the first call opens.
 
 It is replaced when credentials change or a connection is silent. A session is pickled as its settings, so a
-copy connects anew. Invariants: a process never uses the channel of
-the process that it was forked from; a call that begins after files of credentials changed uses the new ones;
-a channel that is replaced is closed when the last call over it ends.
+copy connects anew. Invariants: a process never uses the channel of the process that it was forked from; a
+call that begins after files of credentials changed uses the new ones; a channel that is replaced is closed
+when the last call over it ends.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import grpc
+
 from entropyd import _channel
 from entropyd._caller import Caller, closed
 from entropyd._credentials import TlsCredentials
+from entropyd._info import ServerInfo
+from entropyd._settings import Settings
 from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import grpc
     from typing_extensions import Self
-
-    from entropyd._info import ServerInfo
-    from entropyd._settings import Settings
 
 
 @dataclass(eq=False)
@@ -61,10 +60,8 @@ class Opened:
 class SessionBase:
     """Settings, and the channel that is opened with them."""
 
-    _grpc: ClassVar[Any]
-    """The module that opens channels: `grpc` or `grpc.aio`."""
-    _new_lock: ClassVar[Any]
-    """The class of locks: threading's or asyncio's."""
+    _grpc: ClassVar[Any]  # the module that opens channels: `grpc` or `grpc.aio`
+    _new_lock: ClassVar[Any]  # the class of locks: threading's or asyncio's
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -91,10 +88,6 @@ class SessionBase:
         """The channel of this process and of the credentials' files as they are, opened if there is none.
 
         While the files cannot be used, as during their replacement, it is the channel before.
-
-        Raises:
-          OSError, ValueError: If files of credentials cannot be used, and never could.
-          CancelledError: If the client was closed.
         """
         opened = self._latest()
         if opened is None or opened.files != self.settings.files():
@@ -116,7 +109,6 @@ class SessionBase:
         return opened if opened is not None and opened.process == os.getpid() else None
 
     def _replace(self, opened: Opened) -> Opened:
-        """Makes further calls use another channel; returns it."""
         before = self._current
         if before is not None and before.process == opened.process:
             self._replaced.add(before)
@@ -146,7 +138,6 @@ class SessionBase:
         return Opened(os.getpid(), files, channel, settings.caller(), methods, probe, self._new_lock())
 
     def _needs_probe(self, opened: Opened) -> bool:
-        """Whether the last probes of a channel are too old to judge it by."""
         return opened.probed_at is None or time.monotonic() - opened.probed_at > _channel.PROBE_AGE_S
 
     def _judge(self, opened: Opened, failures: Sequence[grpc.RpcError]) -> None:

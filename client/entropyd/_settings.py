@@ -1,4 +1,4 @@
-"""The arguments of a client.
+"""The arguments of a client, and the constructor of the blocking and the asynchronous one.
 
 Invariant: settings that were pickled hold nothing secret, and unpickling them cannot fail: programs that send
 work to other processes often cannot report an error there.
@@ -6,18 +6,21 @@ work to other processes often cannot report an error there.
 
 from __future__ import annotations
 
+import os
 import pickle
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import grpc
 
 from entropyd._caller import Caller
-from entropyd._credentials import TlsCredentials, TokenFile, check_token
+from entropyd._credentials import TlsCredentials, Token, TokenFile, check_token, token_of
 from entropyd.contract.address import check_target
 
 if TYPE_CHECKING:
-    import grpc
-
-    from entropyd._credentials import Token
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,12 @@ class Settings:
     tracing: bool
 
     def check(self) -> None:
-        """Refuses wrong arguments before the first call.
-
-        Raises:
-          OSError, ValueError: As entropyd.Client.
-          ImportError: To trace without the opentelemetry-api package.
-        """
+        """Refuses wrong arguments before the first call; errors as entropyd.Client."""
         check_target(self.target)
         check_token(self.target, self.credentials, self.token)
         self.caller()
 
     def caller(self) -> Caller:
-        """A Caller with these settings; errors as `check`."""
         return Caller(self.target, self.token, self.timeout_s, tracing=self.tracing)
 
     def files(self) -> Any:
@@ -55,11 +52,7 @@ class Settings:
         return callable(self.token)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled.
-
-        Raises:
-          TypeError: For credentials that cannot be pickled, or should not be.
-        """
+        """What is pickled; TypeError for credentials that cannot or should not be."""
         if not isinstance(self.credentials, (TlsCredentials, type(None))):
             raise TypeError(
                 "cannot pickle a client with gRPC's own credentials, which cannot be read back; "
@@ -79,3 +72,36 @@ class Settings:
                     "give it token_file=PATH, or a function of a module"
                 ) from error
         return dict(self.__dict__)
+
+
+class ClientBase:
+    """Makes a session from the arguments of a client."""
+
+    _new_session: ClassVar[Any]  # the class of the session
+    _session: Any
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | Callable[[], str] | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        timeout_s: float | None = 60.0,
+        tracing: bool = False,
+    ) -> None:
+        settings = Settings(target, credentials, token_of(token, token_file), timeout_s, tracing)
+        settings.check()
+        self._session = self._new_session(settings)
+
+    @classmethod
+    def _of(cls, session: Any) -> Self:
+        client = cls.__new__(cls)
+        client._session = session  # noqa: SLF001 - its own
+        return client
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._of, (self._session,)
+
+    def __copy__(self) -> Self:
+        return self._of(copy(self._session))

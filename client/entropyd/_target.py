@@ -12,17 +12,14 @@ import re
 import secrets
 import socket
 import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from entropyd._modes import Limit, create, create_like
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import BinaryIO
-
     from typing_extensions import Self
 
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
@@ -33,21 +30,15 @@ _NAME_BYTES = 200
 class Writable(Protocol):
     """A binary stream for writing."""
 
-    def write(self, content: bytes, /) -> Any:
-        """Writes all of it."""
+    def write(self, content: bytes, /) -> Any: ...  # all of it
 
-    def flush(self) -> Any:
-        """Passes on what is buffered."""
+    def flush(self) -> Any: ...
 
 
 class Target:
-    """Output to a stream, which stays open.
+    """Output to a stream, which stays open. The end of a `with` statement finishes it; an error discards it.
 
-    At the end of a `with` statement it is finished, or discarded if there was an error.
-
-    Args:
-      stream: The stream.
-      name: Name of the output in errors; None leaves errors as they are.
+    `name` is that of the output in errors; None leaves errors as they are.
     """
 
     def __init__(self, stream: Writable, name: str | None = None) -> None:
@@ -55,12 +46,10 @@ class Target:
         self._name = name
 
     def write(self, content: bytes) -> None:
-        """Writes all of it."""
         with _naming(self._name):
             self._stream.write(content)
 
     def flush(self) -> None:
-        """Passes on what is buffered."""
         with _naming(self._name):
             self._stream.flush()
 
@@ -74,12 +63,7 @@ class Target:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         try:
             if error is None:
                 self.finish()
@@ -184,11 +168,7 @@ def open_target(
 
 
 def check_is_no_source(found: os.stat_result, sources: Sequence[os.stat_result], name: str) -> None:
-    """Refuses an output that would overwrite one of its sources.
-
-    Raises:
-      OSError: If it would; says `name`.
-    """
+    """Raises an OSError with `name` if an output would overwrite one of its sources."""
     stored = stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)
     if stored and any(os.path.samestat(found, source) for source in sources):
         raise OSError(errno.EINVAL, "is an input of this command, which its output would destroy", name)
@@ -203,7 +183,7 @@ def open_descriptor(path: str | os.PathLike[str]) -> int | None:
 
 
 def _checked(path: Path, sources: Sequence[os.stat_result], *, replace: bool) -> os.stat_result | None:
-    """`os.stat` of an output's path, which may be written to; None if there is nothing yet."""
+    """`os.stat` of a path that may be written to; None if there is nothing yet."""
     name = str(path)
     descriptor = open_descriptor(path)
     try:
@@ -233,7 +213,7 @@ def _connected(path: Path, mode: int) -> int:
 
 @contextmanager
 def _naming(name: str | None) -> Iterator[None]:
-    """Makes errors name the file that the caller knows, in place of a temporary file or none."""
+    """Makes errors name the output, not its temporary file or nothing."""
     try:
         yield
     except OSError as error:

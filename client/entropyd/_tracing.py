@@ -6,78 +6,46 @@ span ends, also when its call is cancelled.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 from entropyd.contract.errors import CODES, EntropydError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from opentelemetry.trace import Tracer
-
 Entries = list[tuple[str, str]]
+# From a method, as in `Compress`, and request metadata: a context for one call of a client, which may take
+# several gRPC calls; it gives the metadata to send.
+SpanOf = Callable[[str, Entries], AbstractContextManager[Entries]]
 
 
-class Spans(Protocol):
-    """Makes the span of each call."""
-
-    def around(self, method: str, entries: Entries) -> AbstractContextManager[Entries]:
-        """A context for one call of a client, which may take several gRPC calls; gives its request metadata.
-
-        Args:
-          method: As in `Compress`.
-          entries: Request metadata.
-        """
-
-
-def spans(*, tracing: bool) -> Spans:
-    """The spans of a client's calls.
+def spans(*, tracing: bool) -> SpanOf:
+    """The spans of a client's calls, of the application's own tracer provider; children of the current span.
 
     Raises:
       ImportError: To trace without the opentelemetry-api package.
     """
     if not tracing:
-        return _NoSpans()
+        return lambda _, entries: nullcontext(entries)
     try:
         from opentelemetry import trace  # noqa: PLC0415 - an optional dependency
+        from opentelemetry.trace.propagation import tracecontext  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("tracing needs OpenTelemetry: pip install 'entropyd[tracing]'") from error
-    return _Spans(trace.get_tracer("entropyd", version("entropyd")))
-
-
-class _NoSpans:
-    def around(self, method: str, entries: Entries) -> AbstractContextManager[Entries]:  # noqa: ARG002
-        return nullcontext(entries)
-
-
-class _Spans:
-    """Spans of the application's own tracer provider, children of the current span."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        # Optional dependencies.
-        from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
-        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
-            TraceContextTextMapPropagator,
-        )
-
-        self._tracer = tracer
-        self._client, self._error = SpanKind.CLIENT, StatusCode.ERROR
-        self._headers = TraceContextTextMapPropagator()
+    tracer: Any = trace.get_tracer("entropyd", version("entropyd"))
+    headers_of_span = tracecontext.TraceContextTextMapPropagator()
 
     @contextmanager
-    def around(self, method: str, entries: Entries) -> Iterator[Entries]:
-        attributes = {"rpc.system": "grpc", "rpc.method": method}
-        with self._tracer.start_as_current_span(
+    def span_of(method: str, entries: Entries) -> Iterator[Entries]:
+        with tracer.start_as_current_span(
             f"entropyd.{method}",
-            kind=self._client,
-            attributes=attributes,
+            kind=trace.SpanKind.CLIENT,
+            attributes={"rpc.system": "grpc", "rpc.method": method},
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
             headers: dict[str, str] = {}
-            self._headers.inject(headers)
+            headers_of_span.inject(headers)
             code, reason = "CANCELLED", "CANCELLED"  # until known otherwise: cancellation is no Exception
             try:
                 yield [*entries, *headers.items()]
@@ -89,4 +57,6 @@ class _Spans:
                 span.set_attribute("rpc.grpc.status_code", CODES.get(code, 0 if code == "OK" else 2))
                 if code != "OK":
                     span.set_attribute("entropyd.reason", reason)
-                    span.set_status(self._error, code)
+                    span.set_status(trace.StatusCode.ERROR, code)
+
+    return span_of

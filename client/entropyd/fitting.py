@@ -6,22 +6,18 @@ not search for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd import priors
 from entropyd._arrays import check_finite
 from entropyd.contract.arrays import array_of
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    from entropyd.contract.prior import Prior
+from entropyd.contract.prior import Prior
 
 _COMPONENTS = 3
 # An element with at most this many values gets a component for each.

@@ -8,21 +8,18 @@ raises InvalidConfigError here, before anything is sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import expm1, log, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.contract.config import dtype_name
+from entropyd.contract.dtypes import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.parameters import DTYPES, integers
 from entropyd.contract.prior import Prior
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
 
 __all__ = [
     "DeepFactorized",
@@ -185,15 +182,9 @@ def NoisySoftRoundedDeepFactorized(
     *,
     alpha: float = 5.0,
 ) -> Prior:
-    """DeepFactorized, softly rounded, with uniform noise added.
+    """DeepFactorized, softly rounded, with uniform noise added. Arguments as NoisyDeepFactorized, and alpha.
 
-    Args:
-      batch_shape: As in NoisyDeepFactorized.
-      num_filters: As in NoisyDeepFactorized.
-      init_scale: As in NoisyDeepFactorized.
-      dtype: As in NoisyDeepFactorized.
-      variables: As in NoisyDeepFactorized.
-      alpha: Above 0; the larger, the closer to rounding.
+    `alpha` is above 0; the larger, the closer to rounding.
     """
     network = _network(batch_shape, num_filters, init_scale, dtype, variables)
     return Prior("NoisySoftRoundedDeepFactorized", {**network, "alpha": alpha})

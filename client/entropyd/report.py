@@ -8,18 +8,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd import Model
 from entropyd.contract.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Model
 
 _MOST_PANELS = 12
 _FORMATS = (".html", ".png")
@@ -52,16 +48,10 @@ class FitReport:
         self._format = path.suffix
 
     def draw(self, model: Model, rows: npt.NDArray[Any]) -> bytes:
-        """Draws a model against samples.
-
-        Args:
-          model: With compression.
-          rows: [rows, *prior_shape], finite.
-
-        Returns:
-          The content of the file.
-        """
-        columns = rows.reshape(len(rows), -1).astype(np.float64)
+        """The content of the file: a model with compression against `rows` [rows, *prior_shape], finite."""
+        offset = model.quantization_offset
+        quantized = rows if offset is None else rows - offset
+        columns = quantized.reshape(len(rows), -1).astype(np.float64)
         rates = [
             _rate(_histogram(column, *_row(model, element)), _row(model, element)[1])
             for element, column in enumerate(columns.T)
@@ -96,9 +86,9 @@ class FitReport:
 
 def _row(model: Model, element: int) -> tuple[int, npt.NDArray[np.float64]]:
     """The first integer of a row, and the probabilities from it on; the last is the escape's."""
-    level = model.num_noise_levels // 2
     size = max(int(np.prod(model.prior_shape)), 1)
-    row = level * size + element
+    levels = len(model.cdf_offset) // size
+    row = levels // 2 * size + element
     begins = np.append(np.flatnonzero(model.cdf < 0), len(model.cdf))
     values = model.cdf[begins[row] + 1 : begins[row + 1]]
     return int(model.cdf_offset[row]), np.diff(values) / 2.0**model.range_coder_precision

@@ -12,27 +12,22 @@ import logging
 import time
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import UnavailableError
-from entropyd_server.assembly import StartError, assemble, probe_server
-from entropyd_server.descriptors import raise_limit
+from entropyd_server.assembly import Assembly, StartError, assemble, probe_server
+from entropyd_server.machine import raise_file_limit
 from entropyd_server.metrics import Metrics
 from entropyd_server.observe import pages
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
+from entropyd_server.roles.base import Role
+from entropyd_server.settings import Settings
 from entropyd_server.signals import Signals
+from entropyd_server.store.model_store import ModelStore
+from entropyd_server.transport.server import Server
 from entropyd_server.transport.stalls import Stalls
-from entropyd_server.transport.transports import choose
+from entropyd_server.transport.transports import Transport, choose
 from entropyd_server.vital import Vital, end_within, prepare_end
-
-if TYPE_CHECKING:
-    from entropyd_server.assembly import Assembly
-    from entropyd_server.roles.base import Role
-    from entropyd_server.settings import Settings
-    from entropyd_server.store.model_store import ModelStore
-    from entropyd_server.transport.server import Server
-    from entropyd_server.transport.transports import Transport
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +42,9 @@ _REFUSING_S = 0.5
 _GRACE_SECONDS = 30.0
 # After both, the server gets this long to close its parts; then the kernel ends the process.
 _CLOSING_SECONDS = 10.0
-# How long a server gets that has lost something vital.
+# After a vital part has failed, the server gets this long to end.
 _FAILED_SECONDS = 5.0
-# Of which this is for those who watch its health.
+# Of which watchers of its health get this long to see it.
 _TELL_SECONDS = 0.2
 
 
@@ -65,7 +60,7 @@ def serve(settings: Settings) -> None:
       ServerFailedError: If something fails that the server cannot do without.
     """
     prepare_end()
-    raise_limit()
+    raise_file_limit()
     try:
         transport = choose(settings.transport)
         transport.run(_serve(settings, transport))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from google.protobuf.descriptor import ServiceDescriptor
+
 from entropyd.contract.errors import UnimplementedError
 from entropyd.v1 import info_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import ModelCache
-from entropyd_server.roles.base import Shared
+from entropyd_server.observe.call_log import CallLog
+from entropyd_server.roles.base import Role, Shared
 from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
-from entropyd_server.rpc.interceptors import intercepted
+from entropyd_server.rpc.interceptors import Interceptor, intercepted
 from entropyd_server.rpc.interceptors.access_control import AccessControl
 from entropyd_server.rpc.interceptors.admission import Admission, connection_share
 from entropyd_server.rpc.interceptors.readiness import Readiness
@@ -23,27 +29,18 @@ from entropyd_server.rpc.reflection import REFLECTION, Reflection
 from entropyd_server.rpc.servicers import methods_of
 from entropyd_server.security.protection import Protection
 from entropyd_server.security.reloading import FilesError
+from entropyd_server.settings import Settings
 from entropyd_server.store.location import StoreError
 from entropyd_server.store.model_store import ModelStore
+from entropyd_server.transport.call import Call
 from entropyd_server.transport.method import Method
 from entropyd_server.transport.options import KEEPALIVE
+from entropyd_server.transport.server import Server
+from entropyd_server.transport.transports import Transport
+from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from google.protobuf.descriptor import ServiceDescriptor
-
-    from entropyd_server.limits import Limits
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.observe.call_log import CallLog
     from entropyd_server.observe.tracing import Tracing
-    from entropyd_server.roles.base import Role
-    from entropyd_server.rpc.interceptors import Interceptor
-    from entropyd_server.settings import Settings
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.server import Server
-    from entropyd_server.transport.transports import Transport
-    from entropyd_server.vital import Vital
 
 # By the names that `--role` takes, in the order in which they start.
 _ROLES: dict[str, Callable[[Shared], Role]] = {"coding": CodingRole, "modeling": ModelingRole}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from platformdirs import user_data_path
@@ -13,9 +14,6 @@ from platformdirs import user_data_path
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 from entropyd_server.transport.transports import AIO, CORE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MIB = 1024 * 1024
 
@@ -45,20 +43,16 @@ class _Number(click.FloatRange):
     """A range of numbers without NaN, which passes every comparison of click's."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See base class."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
-        return seconds
+        return number
 
 
 class _Devices(click.ParamType[tuple[Device, ...]]):
-    """Names of this machine's devices, separated by commas."""
-
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See base class."""
         try:
             return parse_devices(value, visible_gpus(os.environ))
         except ValueError as error:

@@ -5,20 +5,17 @@ Invariant: a `Settings` is complete and in range.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from entropyd_server.flags import MIB, OPTIONS
 from entropyd_server.limits import Limits
-from entropyd_server.malloc import machine_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from entropyd_server.modeling.devices import Device
+from entropyd_server.machine import machine_bytes
+from entropyd_server.modeling.devices import Device
 
 # Memory of an idle server process and of an idle worker.
 _SERVER_BYTES = 256 * MIB
@@ -62,7 +59,6 @@ class Settings:
 
     @property
     def limits(self) -> Limits:
-        """The limits that callers can hit."""
         return Limits(
             max_message_bytes=self.max_message_bytes,
             max_model_bytes=self.max_model_bytes,
@@ -73,9 +69,8 @@ class Settings:
 
 
 def _builders(devices: int, max_build_memory_bytes: int) -> int:
-    """Returns the default number of builders."""
-    workers = devices + 2
-    needed = _SERVER_BYTES + workers * (_WORKER_BYTES + max_build_memory_bytes)
+    """Returns 2 if memory has room for two builders and the workers of so many devices, else 1."""
+    needed = _SERVER_BYTES + (devices + 2) * (_WORKER_BYTES + max_build_memory_bytes)
     return 2 if machine_bytes() >= needed else 1
 
 
@@ -101,11 +96,6 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
     """
     for option in reversed(OPTIONS):
         invoke = option(invoke)
-    decorate = click.command(
-        context_settings={
-            "max_content_width": 100,
-            "help_option_names": ["-h", "--help"],
-        }
-    )
     versioned = click.version_option(package_name="entropyd", prog_name="entropyd-server")
-    return decorate(versioned(invoke))
+    context = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+    return click.command(context_settings=context)(versioned(invoke))

@@ -1,6 +1,6 @@
-"""Guards the threads and tasks without which a server is deaf or goes wrong unnoticed.
+"""Ends the process if a thread or task fails without which a server does not work.
 
-Invariant: once one of them raises, the process ends within seconds and with another status than 0, whatever
+Invariant: once one of them raises, the process ends within seconds, with a status other than 0, whatever
 state the rest of it is in.
 """
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The kernel's timers take no infinity; 30 years will do for one.
+# The kernel's timers take no infinity: 30 years instead.
 _LONGEST_S = 1e9
 
 
 class Guard:
-    """See Vital.guard. It holds nothing of a block, so one serves any number of them at the same time."""
+    """See Vital.guard. It keeps no state of a block, so any number of blocks may share one."""
 
     __slots__ = ("_name", "_vital")
 
@@ -52,7 +52,7 @@ class Vital:
       failed: Whether one of them has raised.
 
     Args:
-      end: Ends the server; called on the thread of whatever raised, as often as something does.
+      end: Ends the server; called on the thread that raised, for each that raises.
     """
 
     def __init__(self, end: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class Vital:
     def fail(self, name: str, error: BaseException) -> None:
         """Logs that something vital has failed, and ends the server."""
         self.failed = True
-        # First of all, and once more: to write the line may fail too where memory has run out.
+        # Before logging and again after it: logging may fail too if memory has run out.
         self._end()
         try:
             log.critical("%s failed, so the server ends", name, exc_info=error)
@@ -98,15 +98,15 @@ class Vital:
 
 
 def prepare_end() -> None:
-    """Has the traces of all threads written when `end_within` has to end the process by force."""
+    """Makes the process write the stacks of all threads if `end_within` ends it by force."""
     with contextlib.suppress(ValueError, OSError, RuntimeError):  # standard error may be closed
         faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
 
 
 def end_within(seconds: float) -> None:
-    """Has the kernel end this process by SIGALRM after a time, unless it is to end it sooner already.
+    """Makes the kernel end this process by SIGALRM after a time, unless it is set to end sooner.
 
-    A timer of the kernel's needs no thread, no memory and no event loop, any of which may be missing by then.
+    A kernel timer needs no thread, memory or event loop, any of which may be missing by then.
     """
     left, _ = signal.getitimer(signal.ITIMER_REAL)
     if not left or seconds < left:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("cli.md", "$ "): "test_cli_tour.py",
     ("security.md", "$ "): "test_security_page.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
+    ("kinds.md", "import numpy as np"): "test_continuous_batched.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",

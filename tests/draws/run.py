@@ -39,12 +39,12 @@ _MOST_SECONDS = 10.0
 _TFC_SECONDS = 120
 
 
-class _NoTailsError(Exception):
+class NoTailsError(Exception):
     """TFC has no tails for a prior; says why."""
 
 
 @contextmanager
-def _judged_search() -> Iterator[None]:
+def judged_search() -> Iterator[None]:
     """Ends TFC's search where it takes too long, or stops because it met NaN and with any value."""
     from tensorflow_compression.python.distributions import helpers  # noqa: PLC0415 - imports TensorFlow
 
@@ -54,13 +54,13 @@ def _judged_search() -> Iterator[None]:
         def watched(x: Any) -> Any:
             value = function(x)
             if np.isnan(value.numpy()).any():
-                raise _NoTailsError("TFC's search met NaN")
+                raise NoTailsError("TFC's search met NaN")
             return value
 
         return search(watched, target, shape, dtype)
 
     def expired(*_: object) -> None:
-        raise _NoTailsError(f"TFC's search takes more than {_TFC_SECONDS} s")
+        raise NoTailsError(f"TFC's search takes more than {_TFC_SECONDS} s")
 
     signal.signal(signal.SIGALRM, expired)
     signal.alarm(_TFC_SECONDS)
@@ -82,12 +82,12 @@ def compared(config: UniversalBatchedConfig) -> str:
     except EntropydError:
         return "refused"
     try:
-        with _judged_search():
+        with judged_search():
             plain = tfc_model(config)
-    except _NoTailsError as error:
+    except NoTailsError as error:
         return str(error)
-    same = np.array_equal(built.cdf, plain.cdf.numpy()) and np.array_equal(
-        built.cdf_offset, plain.cdf_offset.numpy()
+    same = np.array_equal(built.tables.cdf, plain.cdf.numpy()) and np.array_equal(
+        built.tables.cdf_offset, plain.cdf_offset.numpy()
     )
     return "equal" if same else "different"
 

@@ -85,7 +85,7 @@ def test_hard_priors_are_built_or_refused_by_name(number: int) -> None:
     config = hard_config(number)
     fields: set[str] = set()
     try:
-        rows = len(build_tables(config, LIMITS).cdf_offset)
+        rows = len(build_tables(config, LIMITS).tables.cdf_offset)
     except InvalidConfigError as error:
         rows, fields = config.table_rows, {violation.field for violation in error.violations}
     assert rows == config.table_rows

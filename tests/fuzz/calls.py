@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from entropyd.contract.errors import CATALOG, CODES, DOMAIN
-from entropyd.contract.wire import config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, info_pb2, model_pb2, types_pb2
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
         prior_shape=model.config.prior_shape,
         coding_rank=model.config.coding_rank,
         bottleneck_dtype=model.config.bottleneck_dtype,
-        num_noise_levels=model.config.num_noise_levels,
+        num_noise_levels=model.config.num_noise_levels,  # type: ignore[attr-defined]
         decode_sanity_check=model.config.decode_sanity_check,
     )
     decoded = codec.decode(compressed.payload, compressed.lengths, codec.rows(compressed.broadcast_shape))

@@ -14,7 +14,7 @@ import psutil
 
 import entropyd
 from entropyd import priors
-from entropyd.contract.wire import config_to_message
+from entropyd.contract.kinds import config_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.support.load import free_ports

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from entropyd import priors
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.modeling.perturbation import PerturbKey
 from entropyd_server.modeling.worker import live_model
 from entropyd_server.modeling.worker.live_model import LiveModel

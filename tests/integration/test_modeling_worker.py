@@ -12,8 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from entropyd import priors
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError, UnavailableError
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.modeling.builder_pool import BuilderPool
@@ -166,10 +165,10 @@ def test_built_tables_are_those_of_tfc_in_a_plain_process(rig: Rig, wanted: Univ
     from tests.support.tfc_models import tfc_model  # noqa: PLC0415
 
     built, plain = rig.build(wanted), tfc_model(wanted)
-    assert built.cdf.dtype == built.cdf_offset.dtype == np.int32
-    np.testing.assert_array_equal(built.cdf, plain.cdf)
-    np.testing.assert_array_equal(built.cdf_offset, plain.cdf_offset)
-    CodingTables.parse(built.cdf, built.cdf_offset)
+    assert built.tables.cdf.dtype == built.tables.cdf_offset.dtype == np.int32
+    np.testing.assert_array_equal(built.tables.cdf, plain.cdf)
+    np.testing.assert_array_equal(built.tables.cdf_offset, plain.cdf_offset)
+    CodingTables.parse(built.tables.cdf, built.tables.cdf_offset)
 
 
 REFUSED = {
@@ -231,12 +230,12 @@ def test_a_prior_whose_tails_tfc_never_finds_is_built(
     rig: Rig, wanted: UniversalBatchedConfig, tails: tuple[int, int]
 ) -> None:
     built = rig.build(wanted)
-    tables = CodingTables.parse(built.cdf, built.cdf_offset)
+    tables = CodingTables.parse(built.tables.cdf, built.tables.cdf_offset)
     heads = np.flatnonzero(tables.cdf < 0)
     # Without the precision, the leading 0 and the escape.
-    lasts = built.cdf_offset + np.diff(np.append(heads, len(tables.cdf))) - 4
+    lasts = built.tables.cdf_offset + np.diff(np.append(heads, len(tables.cdf))) - 4
     first, last = tails
-    assert set(built.cdf_offset) <= {first - 1, first}
+    assert set(built.tables.cdf_offset) <= {first - 1, first}
     assert set(lasts) <= {last, last + 1, last + 2}
 
 
@@ -292,8 +291,8 @@ def test_a_build_that_loses_two_workers_fails_and_no_other_does(rig: Rig) -> Non
     assert isinstance(lost, UnavailableError)
     assert (lost.reason, lost.retry_after_s) == ("WORKER_LOST", 5)
     assert "SIGKILL" in lost.message
-    assert tables.cdf_offset.shape == (3,)
-    assert rig.build(normal()).cdf_offset.shape == (3,)
+    assert tables.tables.cdf_offset.shape == (3,)
+    assert rig.build(normal()).tables.cdf_offset.shape == (3,)
     assert rig.supervisor.restarts == restarts + 2
     assert rig.reasons[-1] == "died"
 
@@ -327,7 +326,7 @@ def test_a_cancelled_build_frees_the_worker_for_the_next(rig: Rig) -> None:
             await asyncio.wait_for(rig.builder.build_tables(lengthy()), 0.2)
         return await rig.builder.build_tables(normal())
 
-    assert rig.await_(cancel_during_build()).cdf_offset.shape == (3,)
+    assert rig.await_(cancel_during_build()).tables.cdf_offset.shape == (3,)
     assert rig.reasons[-1] == "cancelled"
 
 
@@ -340,7 +339,7 @@ def test_a_call_cancelled_while_it_waits_costs_nothing(rig: Rig) -> None:
         return await first
 
     restarts = rig.supervisor.restarts
-    assert rig.await_(cancel_while_waiting()).cdf_offset.shape == (3,)
+    assert rig.await_(cancel_while_waiting()).tables.cdf_offset.shape == (3,)
     assert rig.supervisor.restarts == restarts
 
 
@@ -355,7 +354,7 @@ def test_a_build_past_a_limit_is_ended_and_the_next_one_works() -> None:
         with pytest.raises(LimitExceededError, match=r"max_build_seconds of 4: .* many rows") as caught:
             rig.build(lengthy())
         assert caught.value.metadata == {"limit": "max_build_seconds", "value": "4"}
-        assert rig.build(normal()).cdf_offset.shape == (3,)
+        assert rig.build(normal()).tables.cdf_offset.shape == (3,)
         assert rig.reasons == ["time_limit"]
 
 
@@ -380,7 +379,7 @@ def test_a_worker_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
         while not rig.reasons:
             rig.await_(asyncio.sleep(0.05))
     assert not waiting.done()
-    assert rig.await_(waiting).cdf_offset.shape == (3,)
+    assert rig.await_(waiting).tables.cdf_offset.shape == (3,)
     assert set(rig.reasons) == {"start_failed"}
     rig.close()
 

@@ -10,7 +10,7 @@ import pytest
 
 import entropyd
 from entropyd import priors
-from entropyd.contract.arrays import numpy_dtype
+from entropyd.contract.dtypes import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 import entropyd
 from entropyd import priors
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, model_pb2, model_pb2_grpc, types_pb2
+from tests.support.transports import Current
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -336,6 +337,8 @@ class TestSurroundings:
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
     def test_small_calls_pass_through_one_thread(self, server: LocalServer, model: entropyd.Model) -> None:
+        if Current.transport.name == "aio":
+            pytest.skip("grpc.aio hands each event from thread to thread")
         x, calls = bottleneck(4, 3), 300
         model.compress(x)
         before = waits(server)

@@ -300,7 +300,7 @@ def unretried(target: str) -> Iterator[Any]:
         yield coding_pb2_grpc.CodingServiceStub(channel)
 
 
-def request(config: entropyd.UniversalBatchedConfig, x: npt.NDArray[np.float32]) -> Any:
+def request(config: entropyd.ModelConfig, x: npt.NDArray[np.float32]) -> Any:
     return coding_pb2.CompressRequest(model_id=config.model_id, bottleneck=tensor_to_message(x))
 
 

@@ -17,6 +17,7 @@ from entropyd_server.local import LocalServer
 from tests.support import http2
 from tests.support.load import free_ports
 from tests.support.operations import status_page_of, until
+from tests.support.transports import Current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,8 @@ def counted(server: LocalServer, method: str, code: str) -> float:
 
 @pytest.mark.parametrize("what", FLOODS)
 def test_bytes_that_are_no_text_fill_no_log(what: str, guarded: LocalServer) -> None:
+    if what == "a path" and Current.transport.name == "aio":
+        pytest.skip("grpc.aio stops serving at a path that is not UTF-8 (docs/operations.md)")
     path, field, method, code = FLOODS[what]
     before = guarded.log_path.stat().st_size
     ended_before = 0.0 if method is None or code is None else counted(guarded, method, code)

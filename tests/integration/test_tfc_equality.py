@@ -11,8 +11,7 @@ from hypothesis.extra.numpy import array_shapes
 
 import entropyd
 from entropyd import priors
-from entropyd.contract.arrays import numpy_dtype
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from tests.support.tfc_models import tfc_model, tfc_strings
 
 if TYPE_CHECKING:

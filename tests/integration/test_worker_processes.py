@@ -56,7 +56,7 @@ def version_of(client: entropyd.Client) -> str:
     return client.server_info().version
 
 
-def id_made_by(client: entropyd.Client, config: entropyd.UniversalBatchedConfig) -> str:
+def id_made_by(client: entropyd.Client, config: entropyd.ModelConfig) -> str:
     return client.create_model(config).id
 
 

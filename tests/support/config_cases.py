@@ -13,8 +13,8 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from entropyd import priors
-from entropyd.contract.config import BOTTLENECK_DTYPES, UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig, priors
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 
 if TYPE_CHECKING:
     from entropyd.contract.prior import Prior

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
+if TYPE_CHECKING:
+    from entropyd import ModelConfig
+
+TENSORS = ("quantization_offset",)
 VECTORS_PATH = Path(__file__).parents[1] / "vectors" / "identity.json"
 
 
-def config_of(given: dict[str, Any]) -> UniversalBatchedConfig:
+def config_of(given: dict[str, Any]) -> ModelConfig:
     """Reads a configuration whose tensors are written as dtype, shape and values."""
-    fields = dict(given, prior=_prior(given["prior"]))
+    fields = {name: _parameter(value) if name in TENSORS else value for name, value in given.items()}
+    if "prior" in given:
+        fields["prior"] = _prior(given["prior"])
     if "tables" in given:
         fields["tables"] = (given["tables"]["cdf"], given["tables"]["cdf_offset"])
-    return UniversalBatchedConfig(**fields)
+    return KINDS[fields.pop("kind", "universal_batched")](**fields)
 
 
 def _prior(prior: dict[str, Any]) -> Prior:

@@ -23,6 +23,18 @@ DEFAULTS = {
     "stateless": False,
     "decode_sanity_check": True,
 }
+CONTINUOUS_DEFAULTS = {
+    "compression": True,
+    "stateless": False,
+    "expected_grads": False,
+    "tail_mass": 0.00390625,
+    "range_coder_precision": 12,
+    "bottleneck_dtype": "float32",
+    "offset_heuristic": True,
+    "decode_sanity_check": True,
+    "laplace_tail_mass": 0.0,
+}
+_KINDS = {"universal_batched": DEFAULTS, "continuous_batched": CONTINUOUS_DEFAULTS}
 _CODES = {"float32": "f", "float64": "d", "int32": "i"}
 _REALS = ("laplace_tail_mass", "tail_mass")
 
@@ -34,10 +46,17 @@ def model_id(config: dict[str, Any]) -> str:
 
 def canonical_json(config: dict[str, Any]) -> str:
     """The text that `model_id` hashes."""
-    full = {"kind": "universal_batched", **DEFAULTS, **config}
+    kind = config.get("kind", "universal_batched")
+    full = {"kind": kind, **_KINDS[kind], **config}
     full["stateless"] = full["stateless"] or not full["compression"]
     full.update({name: float(full[name]) for name in _REALS})
-    full["prior"] = _prior(config["prior"])
+    if "prior" in config:
+        full["prior"] = _prior(config["prior"])
+    for name in {"cdf", "cdf_offset"} & set(config):
+        full[name] = _tensor("int32", [len(config[name])], config[name])
+    if "quantization_offset" in config:
+        offset = config["quantization_offset"]
+        full["quantization_offset"] = _tensor(offset["dtype"], offset["shape"], offset["values"])
     if "tables" in config:
         full["tables"] = {
             name: _tensor("int32", [len(values)], values) for name, values in config["tables"].items()
@@ -45,19 +64,26 @@ def canonical_json(config: dict[str, Any]) -> str:
     return jcs(full)
 
 
-def tables_layout(cdf: list[int], cdf_offset: list[int]) -> bytes:
+def tables_layout(
+    cdf: list[int], cdf_offset: list[int], quantization_offset: list[float] | None = None
+) -> bytes:
     """The bytes that `tables_digest` hashes."""
+    offset = quantization_offset or []
     return (
-        b"entropyd tables\x01"
+        b"entropyd tables"
+        + (b"\x01" if quantization_offset is None else b"\x02")
         + struct.pack("<IQ", len(cdf_offset), len(cdf))
         + struct.pack(f"<{len(cdf)}i", *cdf)
         + struct.pack(f"<{len(cdf_offset)}i", *cdf_offset)
+        + struct.pack(f"<{len(offset)}d", *offset)
     )
 
 
-def tables_digest(cdf: list[int], cdf_offset: list[int]) -> str:
+def tables_digest(
+    cdf: list[int], cdf_offset: list[int], quantization_offset: list[float] | None = None
+) -> str:
     """SHA-256 of the tables, in hexadecimal."""
-    return hashlib.sha256(tables_layout(cdf, cdf_offset)).hexdigest()
+    return hashlib.sha256(tables_layout(cdf, cdf_offset, quantization_offset)).hexdigest()
 
 
 def jcs(value: Any) -> str:

@@ -15,10 +15,8 @@ from entropyd import Prior
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from entropyd import UniversalBatchedConfig
 
-
-def tfc_model(config: UniversalBatchedConfig) -> Any:
+def tfc_model(config: Any) -> Any:
     """TFC's model of a configuration; 16-bit bottlenecks, which it cannot code, are float32 here."""
     wide = config.bottleneck_dtype in {"float32", "float64"}
     return tfc.UniversalBatchedEntropyModel(

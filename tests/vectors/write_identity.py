@@ -20,8 +20,9 @@ def main() -> None:
         model["canonical_json"] = config.canonical_json.decode()
         model["model_id"] = config.model_id
     for tables in vectors["tables"]:
-        tables["layout_hex"] = tables_layout(tables["cdf"], tables["cdf_offset"]).hex()
-        tables["tables_digest"] = tables_digest(tables["cdf"], tables["cdf_offset"])
+        given = (tables["cdf"], tables["cdf_offset"], tables.get("quantization_offset"))
+        tables["layout_hex"] = tables_layout(*given).hex()
+        tables["tables_digest"] = tables_digest(*given)
     text = json.dumps(vectors, indent=1)
     one_line = re.sub(r"\[[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)
     VECTORS_PATH.write_text(one_line.replace("[ ", "[").replace(" ]", "]") + "\n")

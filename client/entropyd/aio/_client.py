@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
-from entropyd._client_base import ClientBase
 from entropyd._id_search import IdSearch
+from entropyd._info import ServerInfo
+from entropyd._messages import FitProgress
+from entropyd._settings import ClientBase
 from entropyd.aio._model import Model
 from entropyd.aio._session import Session
+from entropyd.contract.config import ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from typing_extensions import Self
-
-    from entropyd._info import ServerInfo
-    from entropyd._messages import FitProgress
-    from entropyd.contract.config import UniversalBatchedConfig
 
 
 class Client(ClientBase):
@@ -43,7 +42,7 @@ class Client(ClientBase):
         """See entropyd.Client.server_info."""
         return await self._session.server_info()
 
-    async def create_model(self, config: UniversalBatchedConfig, *, timeout_s: float | None = 600.0) -> Model:
+    async def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
         """See entropyd.Client.create_model."""
         return Model(self._session, await self._session.call(_messages.create_model(config), timeout_s))
 
@@ -67,7 +66,7 @@ class Client(ClientBase):
 
     async def fit_model(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         samples: Any,
         *,
         max_steps: int = 0,
@@ -76,10 +75,7 @@ class Client(ClientBase):
         timeout_s: float | None = 3600.0,
     ) -> Model:
         """See entropyd.Client.fit_model."""
-
-        def requests() -> Any:
-            return _messages.fit_requests(config, samples, max_steps, validation_share)
-
+        requests = partial(_messages.fit_requests, config, samples, max_steps, validation_share)
         return Model(self._session, await self._session.fit(requests, timeout_s, progress))
 
     async def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd import _messages
 from entropyd._compression import Compression
 from entropyd._decompression import Decompression
+from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd._messages import Perturbed, Tables
-    from entropyd.aio._session import Session
-    from entropyd.archive import CompressedTensor, MeasuredTensor
+from entropyd.aio._session import Session
+from entropyd.archive import CompressedTensor, MeasuredTensor
 
 
 class Model(ModelBase):
@@ -104,6 +101,10 @@ class Model(ModelBase):
         """See entropyd.Model.export."""
         return await self._session.call(_messages.export_model(self.info))
 
-    async def tables(self) -> Tables:
+    async def tables(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The quantized CDFs and their offsets: entropyd.Model.cdf and cdf_offset."""
-        return await self._session.call(_messages.get_tables(self.info))
+        return (await self._session.call(_messages.get_tables(self.info)))[:2]
+
+    async def quantization_offset(self) -> npt.NDArray[Any] | None:
+        """See entropyd.Model.quantization_offset."""
+        return self._offset_of(await self._session.call(_messages.get_tables(self.info)))

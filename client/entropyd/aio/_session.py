@@ -1,26 +1,22 @@
-"""Makes awaitable calls: the twin of `entropyd._session`."""
+"""Makes awaitable calls; `entropyd._session` has the same methods and describes them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc.aio
 
 from entropyd import _channel, _messages
-from entropyd._chunking import WINDOW, Progress
+from entropyd._chunking import WINDOW, Progress, Work
+from entropyd._info import ModelInfo, ServerInfo
+from entropyd._messages import Call, FitProgress
 from entropyd._session_base import Opened, SessionBase
 from entropyd.contract.errors import InternalError, UnauthenticatedError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-
-    from entropyd._chunking import Work
-    from entropyd._info import ModelInfo, ServerInfo
-    from entropyd._messages import Call, FitProgress
 
 _Result = TypeVar("_Result")
 
@@ -32,18 +28,15 @@ class Session(SessionBase):
     _new_lock: ClassVar[Any] = asyncio.Lock
 
     async def close(self) -> None:
-        """Closes the connection; calls in flight end with CancelledError."""
         for channel in self._shut():
             await channel.close()
 
     async def server_info(self) -> ServerInfo:
-        """See entropyd._session.Session.server_info."""
         if self._server_info is None:
             self._server_info = await self.call(_messages.get_server_info())
         return self._server_info
 
     async def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
-        """See entropyd._session.Session.call."""
         await self._check_size(call.request)
 
         async def response() -> Any:
@@ -58,7 +51,6 @@ class Session(SessionBase):
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> _Result:
-        """See entropyd._session.Session.run."""
         return await self._again(lambda: self._run(new_work(), timeout_s, progress))
 
     async def fit(
@@ -67,8 +59,6 @@ class Session(SessionBase):
         timeout_s: float | None,
         progress: Callable[[FitProgress], None] | None,
     ) -> ModelInfo:
-        """See entropyd._session.Session.fit."""
-
         async def fit() -> ModelInfo:
             requests = new_requests()
             async with self._calling("FitModel", None, timeout_s) as (opened, options):
@@ -114,7 +104,6 @@ class Session(SessionBase):
             _messages.check_bytes(size, await self.server_info())
 
     async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Makes a call, and once more if its token was refused and may have changed."""
         try:
             return await call()
         except UnauthenticatedError:
@@ -126,7 +115,6 @@ class Session(SessionBase):
     async def _calling(
         self, method: str, model_id: str | None, timeout_s: float | None
     ) -> AsyncIterator[tuple[Opened, Callable[[], dict[str, Any]]]]:
-        """The channel of one call and its options, see Caller.call; probes after a call without an answer."""
         opened = self._opened()
         began = time.monotonic()
         with opened.caller.call(method, model_id, timeout_s) as options:
@@ -139,7 +127,6 @@ class Session(SessionBase):
                 raise opened.unreachable or failure from None
 
     async def _probe(self, opened: Opened, waited_s: float) -> None:
-        """Asks every address of a channel for an answer, after a call that had none for `waited_s`."""
         async with opened.probing:
             if self._needs_probe(opened):
                 limit_s = _channel.probe_timeout_s(waited_s)

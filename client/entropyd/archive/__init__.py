@@ -4,7 +4,7 @@ docs/archive.md describes the format. The modules, from the bytes up:
 
 - layout, varints, chunk_headers: the bytes of a file; source: where they are
 - units, exact: bit strings and exact elements of coding units; embedded: a model inside a file
-- blocks, stored, structure, selection: reading parts; recovery, verification: damaged files
+- blocks, structure, selection: reading parts; recovery, verification: damaged files
 - reader, pending, writer: reading and writing whole files
 - tensor, archive: the public values
 """

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.archive.blocks import StoredBlock, read_block_header
+from entropyd.archive.chunk_headers import BlockHeader
+from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.structure import read_model
 from entropyd.archive.tensor import CompressedTensor
 from entropyd.contract.errors import DataLossError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
-
-    import numpy as np
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd.archive.blocks import StoredBlock
-    from entropyd.archive.chunk_headers import BlockHeader
-    from entropyd.archive.embedded import EmbeddedModel
 
 
 class Archive(ArchiveReader):
@@ -35,7 +31,7 @@ class Archive(ArchiveReader):
     """
 
     @classmethod
-    def recover(cls, path: str | os.PathLike[str]) -> Self:
+    def recover(cls, path: str | os.PathLike[str]) -> Archive:
         """Opens a file that lost its end or its index, by looking through all of it.
 
         Coding units between the blocks that are found count as damaged. Those after the last whole block are
@@ -155,8 +151,7 @@ class Archive(ArchiveReader):
 
     def blocks(self) -> Iterator[StoredBlock]:
         """Reads and checks all blocks, one after the other; damaged ones are included."""
-        for number in range(len(self._stored)):
-            yield self._stored.block(number)
+        yield from map(self._block, range(len(self._index.entries)))
 
     def lengths(self) -> Iterator[npt.NDArray[np.uint32]]:
         """Reads the lengths of all bit strings in bytes, one block at a time, without the bit strings.
@@ -176,9 +171,9 @@ class Archive(ArchiveReader):
         Raises:
           DataLossError: If the header of a block is damaged or lost.
         """
-        for number in range(len(self._stored)):
+        for number in range(len(self._index.entries)):
             try:
-                yield self._stored.block_header(number)
+                yield read_block_header(self._source, self._index.place(number))[1]
             except LayoutError as error:
                 if on_error == "raise":
                     what = f"{self.name}: a block {error}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,8 @@ from entropyd.archive.layout import (
     LayoutError,
     parse_chunk_header,
 )
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import checksum
-
-if TYPE_CHECKING:
-    from entropyd.archive.source import Source
 
 # Far more than any header has; a damaged frame must not make a reader allocate more.
 MAX_HEADER_BYTES = 1 << 24
@@ -61,7 +59,6 @@ class StoredBlock:
 
     @property
     def end_unit(self) -> int:
-        """Number of the unit after the last one."""
         return self.first_unit + len(self.lengths)
 
     def part(self, first: int, last: int) -> StoredBlock:
@@ -98,7 +95,6 @@ class Index:
     complete: bool = True
 
     def block_of(self, unit: int) -> int:
-        """Number of the block that holds a unit."""
         return bisect_right(self.entries["first_unit"], unit) - 1
 
     def place(self, block: int) -> tuple[int, int, int]:
@@ -110,11 +106,7 @@ class Index:
 
 
 def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
-    """Reads frame and header of the chunk at `offset`; its data may reach beyond the end of the source.
-
-    Raises:
-      LayoutError: If they do not match their checksum.
-    """
+    """Reads frame and header of the chunk at `offset`; its data may reach beyond the end of the source."""
     start = source.read_at(offset, CHUNK.size)
     frame = ChunkFrame.unpack(start)
     if frame.header_bytes > MAX_HEADER_BYTES:
@@ -124,11 +116,7 @@ def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
 
 
 def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHeader]:
-    """Reads frame and header of the block at a place of the index.
-
-    Raises:
-      LayoutError: If it is damaged, lost, cut off, or another block.
-    """
+    """Reads frame and header of the block at a place of the index; LayoutError unless it is there, whole."""
     offset, first_unit, end_unit = place
     if offset == LOST:
         raise LayoutError("is lost")
@@ -147,23 +135,18 @@ def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[Chun
 
 
 def read_block(source: Source, place: tuple[int, int, int], exact_dtype: str | None) -> StoredBlock:
-    """Reads and checks the block at a place of the index.
-
-    Args:
-      source: The archive.
-      place: Offset, first unit, and unit after the last one.
-      exact_dtype: That of the archive.
-    """
+    """Reads and checks the block at a place of the index; `exact_dtype` is that of the archive."""
     offset, first_unit, end_unit = place
     try:
         frame, header = read_block_header(source, place)
         data = source.read_at(offset + frame.data_offset, frame.data_bytes)
         payload, exact_content = data[: header.payload_bytes], data[header.payload_bytes :]
         if checksum(data, header.lengths) != frame.data_crc32c:
-            damage = "the bit strings do not match their checksum"
-            return StoredBlock(
-                first_unit, header.lengths, payload.ljust(header.payload_bytes, b"\0"), damage=damage
+            damage, payload = (
+                "the bit strings do not match their checksum",
+                payload.ljust(header.payload_bytes, b"\0"),
             )
+            return StoredBlock(first_unit, header.lengths, payload, damage=damage)
         exact = _exact(header, exact_content, exact_dtype)
     except LayoutError as error:
         return StoredBlock.lost(first_unit, end_unit, f"the block {error}")

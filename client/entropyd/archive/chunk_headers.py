@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,6 @@ from entropyd.archive.varints import packed_varints, unpacked_varints
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
 from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _BLOCK_HEADER = struct.Struct("<QI")
 _EXACT_COUNTS = struct.Struct("<QQ")
@@ -58,11 +56,7 @@ class ArchiveHeader:
     exact_dtype: str | None = None
 
     def pack(self) -> bytes:
-        """Renders the JSON of a HEAD chunk.
-
-        Raises:
-          ValueError, TypeError: If the metadata are not JSON.
-        """
+        """Renders the JSON of a HEAD chunk; ValueError or TypeError if the metadata are not JSON."""
         document: dict[str, Any] = {
             "model_id": self.model_id,
             "tables_digest": self.tables_digest.hex(),
@@ -97,7 +91,7 @@ class ArchiveHeader:
                 BIT_PATTERNS[header.exact_dtype]
         except (
             ValueError,
-            KeyError,
+            LookupError,
             TypeError,
             ArithmeticError,
             RecursionError,
@@ -135,16 +129,13 @@ class BlockHeader:
 
     @property
     def kind(self) -> bytes:
-        """Kind of the chunk."""
         return EXACT_BLOCK if self.exact_elements else BLOCK
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all bit strings."""
         return int(self.lengths.sum(dtype=np.uint64))
 
     def pack(self) -> bytes:
-        """Renders the header of a chunk of its kind."""
         # Lengths vary at random about a mean: there are runs of equal bytes to find, but no longer strings.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
         packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
@@ -187,12 +178,10 @@ class IndexHeader:
     items: int
 
     def pack(self) -> bytes:
-        """Renders the header of the INDX chunk."""
         return _INDEX_HEADER.pack(self.units, self.items)
 
     @classmethod
     def parse(cls, content: bytes, header: ArchiveHeader) -> IndexHeader:
-        """Reads the header of the INDX chunk of an archive with that header."""
         if len(content) != _INDEX_HEADER.size:
             raise LayoutError("has an index header of another size")
         units, items = _INDEX_HEADER.unpack(content)

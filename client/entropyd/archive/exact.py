@@ -10,21 +10,17 @@ Invariant: memory grows with the number of runs of equal neighbours, not with th
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
 from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
 
 # Name of a dtype -> dtype of the stored bit patterns.
 BIT_PATTERNS: dict[str, np.dtype[Any]] = {
@@ -38,11 +34,7 @@ MAX_PACKED_BYTES = 1 << 26
 
 
 def exact_dtype_name(dtype: npt.DTypeLike) -> str:
-    """Name of a dtype of exact elements.
-
-    Raises:
-      InvalidTensorError: If exact elements cannot have it.
-    """
+    """Name of a dtype; InvalidTensorError if exact elements cannot have it."""
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in BIT_PATTERNS:
         found = f"has dtype {name}; expected one of {', '.join(BIT_PATTERNS)}"
@@ -69,14 +61,14 @@ class ExactElements:
     bits: npt.NDArray[Any]
 
     @classmethod
-    def none(cls, dtype: npt.DTypeLike, elements: int = 0) -> Self:
+    def none(cls, dtype: npt.DTypeLike, elements: int = 0) -> ExactElements:
         """No elements of an array of that dtype and size."""
         name = exact_dtype_name(dtype)
         nothing = np.empty(0, np.int64)
         return cls(name, elements, nothing, nothing, np.empty(0, BIT_PATTERNS[name]))
 
     @classmethod
-    def of(cls, array: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Self:
+    def of(cls, array: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> ExactElements:
         """The elements of an array that a mask selects.
 
         Args:
@@ -99,7 +91,9 @@ class ExactElements:
         return cls._of_runs(name, array.size, positions, np.ones_like(positions), bits)
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[int, ExactElements]], dtype: npt.DTypeLike, elements: int) -> Self:
+    def joined(
+        cls, parts: Sequence[tuple[int, ExactElements]], dtype: npt.DTypeLike, elements: int
+    ) -> ExactElements:
         """The elements of several arrays, one after the other, as those of one array.
 
         Args:
@@ -126,7 +120,7 @@ class ExactElements:
         starts: npt.NDArray[np.int64],
         counts: npt.NDArray[np.int64],
         bits: npt.NDArray[Any],
-    ) -> Self:
+    ) -> ExactElements:
         """Joins adjacent runs of equal bits, so that equal elements have equal runs."""
         apart = (starts[1:] != starts[:-1] + counts[:-1]) | (bits[1:] != bits[:-1])
         first = np.concatenate(([0], np.flatnonzero(apart) + 1))
@@ -149,7 +143,7 @@ class ExactElements:
         bits = np.repeat(self.bits, self.counts)
         return bits if self.dtype == "bfloat16" else bits.view(np.dtype(self.dtype).newbyteorder("<"))
 
-    def part(self, first: int, last: int) -> Self:
+    def part(self, first: int, last: int) -> ExactElements:
         """The elements of the part of the array from position `first` to `last`, not included."""
         if first >= last:
             return self.none(self.dtype)
@@ -198,7 +192,7 @@ class ExactElements:
         return deflate.compress(raw) + deflate.flush()
 
     @classmethod
-    def unpack(cls, content: bytes, dtype: npt.DTypeLike, elements: int) -> Self:
+    def unpack(cls, content: bytes, dtype: npt.DTypeLike, elements: int) -> ExactElements:
         """Reads packed elements, in bounded memory whatever the content.
 
         Args:

@@ -66,17 +66,14 @@ class ChunkFrame:
 
     @property
     def data_offset(self) -> int:
-        """Bytes from the beginning of the chunk to its data."""
         return CHUNK.size + self.header_bytes + CHECKSUM.size
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of the whole chunk."""
         return self.data_offset + self.data_bytes
 
 
 def pack_prefix(version: int) -> bytes:
-    """The first 16 bytes of a file."""
     start = PREFIX.pack(MAGIC, version, 0)[: -CHECKSUM.size]
     return start + CHECKSUM.pack(google_crc32c.value(start))
 
@@ -109,11 +106,7 @@ def pack_chunk(kind: bytes, header: bytes, data: bytes = b"", data_crc32c: int |
 
 
 def parse_chunk_header(content: bytes) -> tuple[ChunkFrame, bytes]:
-    """Reads a chunk up to its data.
-
-    Returns:
-      The frame, and the header.
-    """
+    """Reads the frame and the header of a chunk."""
     frame = ChunkFrame.unpack(content)
     end = CHUNK.size + frame.header_bytes
     if len(content) < end + CHECKSUM.size:
@@ -124,7 +117,6 @@ def parse_chunk_header(content: bytes) -> tuple[ChunkFrame, bytes]:
 
 
 def pack_footer(index_offset: int, file_bytes: int) -> bytes:
-    """The last 28 bytes of a file."""
     start = FOOTER.pack(index_offset, file_bytes, 0, b"")[:16]
     return FOOTER.pack(index_offset, file_bytes, google_crc32c.value(start), END_MAGIC)
 

@@ -5,31 +5,23 @@ Invariant: the blocks do not depend on how the units were divided into tensors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 
 from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
 from entropyd.archive.layout import pack_chunk
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from entropyd.archive.units import CompressedUnits
 
 # Bounds the memory of a block's exact elements where bit strings are short.
 MAX_EXACT_BLOCK_ELEMENTS = 1 << 22
 
 
 class PendingUnits:
-    """The coding units that are not written yet, and their exact elements.
-
-    Args:
-      exact_dtype: Name of the dtype of exact elements; None where there can be none.
-    """
+    """The coding units that are not written yet, and their exact elements, of `exact_dtype` or none."""
 
     def __init__(self, exact_dtype: str | None) -> None:
         self._exact_dtype = exact_dtype
@@ -46,11 +38,7 @@ class PendingUnits:
         return len(self._payload) > BLOCK_BYTES or len(self._lengths) > MAX_BLOCK_UNITS
 
     def append(self, tensor: CompressedUnits, exact: ExactElements | None) -> None:
-        """Adds a tensor and the exact elements of its array.
-
-        Raises:
-          InvalidRequestError: If the elements have another dtype, or are those of an array of another size.
-        """
+        """Adds a tensor and the exact elements of its array; errors as `ArchiveWriter.append`."""
         if exact is not None and len(exact):
             self._check(exact, len(tensor.lengths))
             begin = len(self._lengths) * self._elements_per_unit
@@ -60,11 +48,7 @@ class PendingUnits:
         self._lengths = np.concatenate((self._lengths, tensor.lengths))
 
     def take_blocks(self, *, keep_last: bool) -> Iterator[tuple[int, bytes]]:
-        """Removes and renders them block by block; the last block may stay, as it may still grow.
-
-        Yields:
-          First unit and chunk of each block.
-        """
+        """Removes blocks, yielding first unit and chunk of each; the last may stay, as it may still grow."""
         ends = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
         blocks = make_blocks(self._payload, self._lengths)
         taken = 0
@@ -105,17 +89,12 @@ class PendingUnits:
 
     def _check(self, exact: ExactElements, units: int) -> None:
         if exact.dtype != self._exact_dtype:
-            expected = (
-                "none, as the archive has no exact_dtype" if self._exact_dtype is None else self._exact_dtype
-            )
-            raise InvalidRequestError.at(
-                "the exact elements", f"are of dtype {exact.dtype}; expected {expected}"
-            )
+            expected = self._exact_dtype or "none, as the archive has no exact_dtype"
+            found = f"are of dtype {exact.dtype}; expected {expected}"
+            raise InvalidRequestError.at("the exact elements", found)
         per_unit = self._elements_per_unit or (exact.elements // units if units else 0)
         if not per_unit or exact.elements != per_unit * units:
             expected = f"{per_unit} in each" if per_unit else "as many in each"
-            raise InvalidRequestError.at(
-                "the exact elements",
-                f"are of an array of {exact.elements} elements in {units} coding units; expected {expected}",
-            )
+            found = f"are of an array of {exact.elements} elements in {units} coding units"
+            raise InvalidRequestError.at("the exact elements", f"{found}; expected {expected}")
         self._elements_per_unit = per_unit

@@ -1,34 +1,35 @@
 """Reads archives as any type of CompressedUnits.
 
-Invariant: opening an archive checks everything but the blocks, and a block is checked whenever it is read.
+Invariant: opening an archive checks everything but the blocks. Only the blocks with selected units are read,
+and each is checked whenever it is read.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd.archive.blocks import Index, StoredBlock, read_block
+from entropyd.archive.chunk_headers import ArchiveHeader
 from entropyd.archive.exact import ExactElements
 from entropyd.archive.layout import LayoutError, NewerVersionError
 from entropyd.archive.recovery import recovered_index
 from entropyd.archive.selection import selected_units
-from entropyd.archive.source import BytesSource, FileSource
-from entropyd.archive.stored import StoredUnits, checksums
+from entropyd.archive.source import BytesSource, FileSource, Source
 from entropyd.archive.structure import read_header, read_index
 from entropyd.archive.units import CompressedUnits, few
 from entropyd.contract.errors import CorruptStringError, DataLossError, InvalidRequestError
+from entropyd.contract.integrity import checksum, make_blocks
+from entropyd.v1 import types_pb2
 
 if TYPE_CHECKING:
-    import os
-    from types import TracebackType
-
     from typing_extensions import Self
-
-    from entropyd.archive.blocks import Index, StoredBlock
-    from entropyd.archive.chunk_headers import ArchiveHeader
-    from entropyd.archive.source import Source
 
 _Units = TypeVar("_Units", bound=CompressedUnits)
 
@@ -45,7 +46,7 @@ class ArchiveReader:
         self._source = source
         self._header = header
         self._index = index
-        self._stored = StoredUnits(source, index, header.exact_dtype)
+        self._latest: StoredBlock | None = None  # adjacent units are often read one by one
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, recover: bool = False) -> Self:
@@ -87,19 +88,12 @@ class ArchiveReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "cannot pickle or copy an Archive, which is an open file: open its path again where it is read; "
-            "what read() returns can be pickled"
-        )
+        what = "cannot pickle or copy an Archive, which is an open file"
+        raise TypeError(f"{what}: open its path again where it is read; what read() returns can be pickled")
 
     def close(self) -> None:
         """Closes the file."""
@@ -119,7 +113,7 @@ class ArchiveReader:
             header.broadcast_shape,
             b"".join(part.payload for part in parts),
             np.concatenate([np.empty(0, np.uint32), *(part.lengths for part in parts)]),
-            checksums(parts),
+            _checksums(parts),
         )
 
     def exact(self, key: Any = ..., *, on_error: Literal["raise", "skip"] = "raise") -> ExactElements:
@@ -153,9 +147,46 @@ class ArchiveReader:
     ) -> tuple[tuple[int, ...], list[StoredBlock]]:
         """Shape of a selection, and its units as parts of stored blocks, in order."""
         selected = selected_units(key, self._index.items, self._header.item_shape)
-        parts = list(self._stored.parts(selected.reshape(-1)))
+        parts = list(self._parts(selected.reshape(-1)))
         if on_error == "raise" and (damaged := [part for part in parts if part.damage is not None]):
             bad = [unit for part in damaged for unit in range(part.first_unit, part.end_unit)]
             what = f"coding units {few(bad)} of {self.name} are damaged: {damaged[0].damage}"
             raise CorruptStringError(what, units=bad)
         return selected.shape, parts
+
+    def _parts(self, units: npt.NDArray[np.int64]) -> Iterator[StoredBlock]:
+        """Some units, in their order, as parts of stored blocks."""
+        cuts = np.flatnonzero(np.diff(units) != 1) + 1
+        for run in np.split(units, cuts):
+            unit, end = (int(run[0]), int(run[-1]) + 1) if len(run) else (0, 0)
+            while unit < end:
+                block = self._block_with(unit)
+                stop = min(end, block.end_unit)
+                yield block.part(unit, stop)
+                unit = stop
+
+    def _block_with(self, unit: int) -> StoredBlock:
+        latest = self._latest
+        if latest is not None and latest.first_unit <= unit < latest.end_unit:
+            return latest
+        self._latest = block = self._block(self._index.block_of(unit))
+        return block
+
+    def _block(self, number: int) -> StoredBlock:
+        """Reads a block, which may be damaged."""
+        return read_block(self._source, self._index.place(number), self._header.exact_dtype)
+
+
+def _checksums(parts: Sequence[StoredBlock]) -> list[types_pb2.Block]:
+    """Checksums of the parts, one after the other; those of damaged ones do not match."""
+    blocks: list[types_pb2.Block] = []
+    for damaged, group in groupby(parts, lambda part: part.damage is not None):
+        run = list(group)
+        payload = b"".join(part.payload for part in run)
+        lengths = np.concatenate([part.lengths for part in run])
+        if damaged:
+            wrong = checksum(payload, lengths) ^ 0xFFFFFFFF
+            blocks.append(types_pb2.Block(units=len(lengths), crc32c=wrong))
+        else:
+            blocks += make_blocks(payload, lengths)
+    return blocks

@@ -5,13 +5,13 @@ Invariant: the search ends whatever the bytes are, and the headers of found bloc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd.archive.blocks import LOST, Index, read_chunk_header
-from entropyd.archive.chunk_headers import BlockHeader, IndexHeader
+from entropyd.archive.chunk_headers import ArchiveHeader, BlockHeader, IndexHeader
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -20,16 +20,11 @@ from entropyd.archive.layout import (
     EXACT_BLOCK,
     INDEX,
     PREFIX,
+    ChunkFrame,
     LayoutError,
 )
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from entropyd.archive.chunk_headers import ArchiveHeader
-    from entropyd.archive.layout import ChunkFrame
-    from entropyd.archive.source import Source
 
 _WINDOW_BYTES = 1 << 20
 _AFTER_DAMAGE = (BLOCK, EXACT_BLOCK, INDEX)
@@ -75,11 +70,7 @@ def walk(source: Source, end: int) -> Iterator[Chunk]:
 
 
 def recovered_index(source: Source, header: ArchiveHeader) -> Index:
-    """An index of the blocks that can be found, with LOST ones in place of missing units between them.
-
-    Raises:
-      LayoutError: If there are more coding units than the header says.
-    """
+    """An index of the blocks that can be found, with LOST ones in place of missing units between them."""
     entries: list[tuple[int, int]] = []
     units, known_units, found_bytes = 0, 0, PREFIX.size
     for chunk in walk(source, source.size):

@@ -11,14 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from entropyd.contract.errors import DataLossError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 
 class Source(Protocol):
@@ -35,8 +31,7 @@ class Source(Protocol):
           OSError: If they cannot be read.
         """
 
-    def close(self) -> None:
-        """Closes it."""
+    def close(self) -> None: ...
 
 
 class FileSource:
@@ -61,16 +56,11 @@ class FileSource:
         self._changed_ns = state.st_mtime_ns
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Opens a file.
-
-        Raises:
-          OSError: If it cannot be opened, or is not a regular file.
-        """
+    def open(cls, path: Path) -> FileSource:
+        """Opens a file; OSError if it cannot be opened, or is not a regular file."""
         return cls(path.open("rb", buffering=0), str(path))
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """See Source.read_at."""
         parts = []
         count = min(count, self.size - offset)  # a damaged file may ask for more than there is memory
         while count > 0 and (part := os.pread(self._file.fileno(), count, offset)):
@@ -85,7 +75,6 @@ class FileSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -98,7 +87,6 @@ class BytesSource:
         self._content = content
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """See Source.read_at."""
         return self._content[offset : offset + count]
 
     def close(self) -> None:

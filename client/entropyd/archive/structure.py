@@ -6,8 +6,6 @@ no checks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import google_crc32c
 import numpy as np
 
@@ -27,19 +25,12 @@ from entropyd.archive.layout import (
     parse_footer,
     parse_prefix,
 )
+from entropyd.archive.source import Source
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-
-if TYPE_CHECKING:
-    from entropyd.archive.source import Source
 
 
 def read_header(source: Source) -> ArchiveHeader:
-    """Reads the prefix and the HEAD chunk.
-
-    Raises:
-      NewerVersionError: If a later version of the format wrote it.
-      LayoutError: If it is no archive, or they are damaged.
-    """
+    """Reads the prefix and the HEAD chunk; errors as `layout.parse_prefix`."""
     version = parse_prefix(source.read_at(0, PREFIX.size))
     frame, content = read_chunk_header(source, PREFIX.size)
     if frame.kind != HEAD:
@@ -51,11 +42,7 @@ def read_header(source: Source) -> ArchiveHeader:
 
 
 def read_model(source: Source, header: ArchiveHeader) -> EmbeddedModel | None:
-    """Reads the MODL chunk; None if there is none.
-
-    Raises:
-      LayoutError: If it is damaged, or not the model of the header.
-    """
+    """Reads the MODL chunk, which must be the model of the header; None if there is none."""
     offset = PREFIX.size + read_chunk_header(source, PREFIX.size)[0].chunk_bytes
     while offset < source.size - FOOTER.size:
         frame, content = read_chunk_header(source, offset)
@@ -74,11 +61,7 @@ def read_model(source: Source, header: ArchiveHeader) -> EmbeddedModel | None:
 
 
 def read_index(source: Source, header: ArchiveHeader) -> Index:
-    """Reads footer and index.
-
-    Raises:
-      LayoutError: If the file is cut short, or they are damaged.
-    """
+    """Reads footer and index."""
     end = source.size - FOOTER.size
     offset = parse_footer(source.read_at(max(end, 0), FOOTER.size), source.size)
     frame, content = read_chunk_header(source, offset)

@@ -5,6 +5,8 @@ Invariant: a block that does not match its checksum is an error, also of a slice
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,24 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.units import CompressedUnits, RateReport, few
 from entropyd.archive.writer import ArchiveWriter
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, InvalidTensorError
 from entropyd.contract.integrity import damaged_units, make_blocks
-from entropyd.contract.wire import dtype_name, dtype_number, shape_from_message
-from entropyd.v1 import types_pb2
+from entropyd.contract.wire import FORMAT_VERSION, dtype_name, dtype_number, shape_from_message
+from entropyd.v1 import coding_pb2, types_pb2
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
     from typing_extensions import Self
-
-    from entropyd.archive.embedded import EmbeddedModel
-    from entropyd.v1 import coding_pb2
-
-FORMAT_VERSION = 1
 
 
 class CompressedTensor(CompressedUnits):

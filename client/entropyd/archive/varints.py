@@ -13,11 +13,7 @@ _WINDOW_BYTES = 1 << 20
 
 
 def packed_varints(numbers: npt.NDArray[np.uint64]) -> bytes:
-    """Renders numbers below 2^63, one after the other.
-
-    Args:
-      numbers: uint64 [n].
-    """
+    """Renders uint64 [n] numbers below 2^63, one after the other."""
     groups = np.ones(len(numbers), np.int64)
     for shift in range(7, 7 * MAX_GROUPS, 7):
         more = numbers >= np.uint64(1 << shift)
@@ -34,15 +30,9 @@ def packed_varints(numbers: npt.NDArray[np.uint64]) -> bytes:
 
 
 def unpacked_varints(content: bytes, max_groups: int = MAX_GROUPS) -> npt.NDArray[np.uint64]:
-    """Reads numbers of at most `max_groups` groups until the end of the content.
+    """Reads uint64 [n] numbers of at most `max_groups` groups until the end of the content.
 
     Temporary memory is bounded by what 1 MiB of content takes.
-
-    Returns:
-      uint64 [n].
-
-    Raises:
-      LayoutError: If a number has more groups, or the last one does not end.
     """
     read, start = [], 0
     while start < len(content):

@@ -5,26 +5,20 @@ Invariant: every byte is read, and a checksum covers it, so any changed bit is a
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import google_crc32c
 
-from entropyd.archive.blocks import LOST, read_block
+from entropyd.archive.blocks import LOST, Index, read_block
+from entropyd.archive.chunk_headers import ArchiveHeader
 from entropyd.archive.layout import BLOCK, END_MAGIC, EXACT_BLOCK, FOOTER, LayoutError
 from entropyd.archive.recovery import recovered_index, walk
-from entropyd.archive.source import FileSource
+from entropyd.archive.source import FileSource, Source
 from entropyd.archive.structure import read_header, read_index, read_model
 from entropyd.contract.errors import DataLossError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from entropyd.archive.blocks import Index
-    from entropyd.archive.chunk_headers import ArchiveHeader
-    from entropyd.archive.source import Source
 
 _READ_BYTES = 1 << 20
 
@@ -83,7 +77,7 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] | No
 
 
 def verify_source(source: Source, progress: Callable[[int], None] | None = None) -> Verification:
-    """See `verify`."""
+    """Checks every byte of a source; see `verify`."""
     try:
         return _verified(source, progress)
     except DataLossError as error:  # it changed meanwhile, which voids all results

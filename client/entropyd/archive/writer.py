@@ -7,29 +7,24 @@ and a file appears under its name when it is complete and on the disk, or not at
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd._target import Target, open_target
+from entropyd._target import Target, Writable, open_target
 from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
-from entropyd.archive.exact import exact_dtype_name
+from entropyd.archive.embedded import EmbeddedModel
+from entropyd.archive.exact import ExactElements, exact_dtype_name
 from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
 from entropyd.archive.pending import PendingUnits
+from entropyd.archive.units import CompressedUnits
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
 from entropyd.contract.integrity import damaged_units
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
-
-    import numpy.typing as npt
     from typing_extensions import Self
-
-    from entropyd._target import Writable
-    from entropyd.archive.embedded import EmbeddedModel
-    from entropyd.archive.exact import ExactElements
-    from entropyd.archive.units import CompressedUnits
 
 MAX_METADATA_BYTES = 8 * 2**20
 
@@ -77,20 +72,13 @@ class ArchiveWriter:
         self._pending = PendingUnits(self._exact_dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "cannot pickle or copy an ArchiveWriter, which is an open file: "
-            "send the tensors to the process that has it"
-        )
+        what = "cannot pickle or copy an ArchiveWriter, which is an open file"
+        raise TypeError(f"{what}: send the tensors to the process that has it")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is not None:
             self._file.discard()
         else:
@@ -130,9 +118,8 @@ class ArchiveWriter:
     def _finish(self) -> None:
         try:
             if self._header is None:
-                raise InvalidRequestError.at(
-                    "archive", "is empty; append at least one tensor, which may have no items"
-                )
+                found = "is empty; append at least one tensor, which may have no items"
+                raise InvalidRequestError.at("archive", found)
             self._write_blocks(keep_last=False)
             self._fold_entries()
             index_offset = self._offset
@@ -161,14 +148,10 @@ class ArchiveWriter:
         )
         first = self._header
         if first is None:
-            embedded = self._model
-            if embedded is not None and (embedded.model_id, embedded.tables_digest) != (
-                tensor.model_id,
-                tensor.tables_digest,
-            ):
-                raise InvalidRequestError.at(
-                    "archive", f"embeds model {embedded.model_id}; the tensor is of {tensor.model_id}"
-                )
+            model, made_with = self._model, (tensor.model_id, tensor.tables_digest)
+            if model is not None and (model.model_id, model.tables_digest) != made_with:
+                found = f"embeds model {model.model_id}; the tensor is of {tensor.model_id}"
+                raise InvalidRequestError.at("archive", found)
             return header
         if first.item_shape is None:
             raise InvalidRequestError.at("archive", "holds a tensor without batch axes, which takes no other")
@@ -207,7 +190,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     try:
         document = ArchiveHeader("", b"", "float32", (), (), None, metadata).pack()
     except (ValueError, TypeError) as error:
-        raise InvalidRequestError.at("metadata", f"are no JSON: {error}") from error
+        raise InvalidRequestError.at("metadata", f"are not JSON: {error}") from error
     if len(document) > MAX_METADATA_BYTES:
         found = f"take {len(document)} bytes of JSON; expected at most {MAX_METADATA_BYTES}"
         raise InvalidRequestError.at("metadata", found)

@@ -8,13 +8,12 @@ Invariants: |x - restored| <= max_error for every element that is not missing; a
 array restores the same array, bit for bit, so that an array may be rewritten in parts any number of times.
 
 bound: the step, and the effect of rounding on it; missing: missing values; filler: the values that are coded
-in their place; coding: all of it together; tensor: the result.
+in their place; tensor: all of it together.
 """
 
 from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound, max_error_problem
-from entropyd.bounded.coding import compress_elements
 from entropyd.bounded.missing import missing_from_json, missing_problem, missing_to_json, missing_values
-from entropyd.bounded.tensor import BoundedTensor, compress, decompress
+from entropyd.bounded.tensor import BoundedTensor, compress, compress_elements, decompress
 
 __all__ = [
     "DTYPES",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive import ExactElements
 from entropyd.bounded.missing import is_number, missing_mask
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
 
 METADATA_NAME = "entropyd.bounded"
 DTYPES = ("float16", "float32", "float64")
@@ -44,12 +40,8 @@ class ErrorBound:
 
     @classmethod
     def holding(
-        cls,
-        max_error: float,
-        data: npt.NDArray[Any],
-        bottleneck_dtype: str,
-        missing: Sequence[float] = (),
-    ) -> Self:
+        cls, max_error: float, data: npt.NDArray[Any], bottleneck_dtype: str, missing: Sequence[float] = ()
+    ) -> ErrorBound:
         """The bound for some data, if their precision suffices.
 
         The step depends on max_error alone, not on the data: 2 * max_error * (1 - 2^-8). Restored data lie
@@ -73,16 +65,14 @@ class ErrorBound:
         if problem is not None:
             raise InvalidTensorError.of([problem])
         if data.dtype.name not in DTYPES:
-            raise InvalidTensorError.at(
-                "data", f"have dtype {data.dtype.name}; expected float16, float32 or float64"
-            )
+            found = f"have dtype {data.dtype.name}; expected float16, float32 or float64"
+            raise InvalidTensorError.at("data", found)
         max_error = float(max_error)
         bound = cls(max_error, 2 * max_error * (1 - _MARGIN), data.dtype.name)
         largest = _largest_magnitude(data, missing)
         if math.isinf(largest):
-            raise InvalidTensorError.at(
-                "data", "have infinities, which no finite error bounds and `missing` does not name"
-            )
+            found = "have infinities; expected finite numbers, or `missing` to name the infinities"
+            raise InvalidTensorError.at("data", found)
         if largest > bound.reach(bottleneck_dtype):
             relative, smallest = bound._rounding(bottleneck_dtype)
             least = 2.1 * (relative * largest + smallest)
@@ -112,7 +102,7 @@ class ErrorBound:
         return relative, float(np.finfo(self.dtype).smallest_subnormal) / 2
 
     @classmethod
-    def of(cls, metadata: Any) -> Self | None:
+    def of(cls, metadata: Any) -> ErrorBound | None:
         """The bound that an archive's metadata carry, None where they carry none.
 
         Raises:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd._model import Model
+from entropyd._model import Model
 
 
 def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
@@ -38,19 +36,22 @@ def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool
 
 @lru_cache(maxsize=16)
 def _likeliest(model: Model) -> npt.NDArray[Any]:
-    """The value at the mode of each position's row, for the middle noise level.
+    """The value at the mode of each position's row, for the middle noise level if there are several.
 
     Returns:
       Array of bottleneck_dtype and shape prior_shape; read-only.
     """
-    levels, positions = model.num_noise_levels, int(np.prod(model.prior_shape))
+    positions = int(np.prod(model.prior_shape))
+    levels = len(model.cdf_offset) // positions
     middle = (levels - 1) // 2
     rows = np.split(model.cdf, np.flatnonzero(model.cdf < 0)[1:])[middle * positions :][:positions]
     offsets = model.cdf_offset[middle * positions :][:positions]
     modes = [int(offset) + _mode(row) for row, offset in zip(rows, offsets, strict=True)]
     dither = (middle + 1) / (levels + 1) - 0.5
-    values = (np.array(modes, np.float64) + dither).astype(model.bottleneck_dtype)
-    values = values.reshape(model.prior_shape)
+    values = np.array(modes, np.float64).reshape(model.prior_shape) + dither
+    if model.quantization_offset is not None:
+        values += model.quantization_offset
+    values = values.astype(model.bottleneck_dtype)
     values.setflags(write=False)
     return values
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, ExactElements
+import numpy as np
+import numpy.typing as npt
+
+from entropyd._model import Model
+from entropyd.archive import Archive, ArchiveWriter, CompressedTensor, ExactElements, MeasuredTensor
 from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
-from entropyd.bounded.coding import compress_elements
-from entropyd.bounded.missing import missing_values
+from entropyd.bounded.filler import filled
+from entropyd.bounded.missing import missing_mask, missing_values
 from entropyd.contract.arrays import array_of
 from entropyd.contract.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd._model import Model
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class BoundedTensor:
             writer.append(self.compressed, self.exact)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> BoundedTensor:
         """Reads an archive with a bound; errors as CompressedTensor.load.
 
         Raises:
@@ -82,6 +79,37 @@ def compress(
     bound = ErrorBound.holding(max_error, data, model.config.bottleneck_dtype, missing)
     compressed, exact = compress_elements(model, data, bound, missing)
     return BoundedTensor(compressed, bound, exact)
+
+
+def compress_elements(
+    model: Model, data: npt.NDArray[Any], bound: ErrorBound | None, missing: Sequence[float]
+) -> tuple[MeasuredTensor, ExactElements]:
+    """Compresses an array, and finds the elements to store beside the bit strings.
+
+    Args:
+      model: Any; with a bound, one for such data divided by its step.
+      data: Shaped as `Model.compress` takes it. With a bound, of the bound's dtype; without one, of
+        bottleneck_dtype.
+      bound: With a bound, the bit strings are decompressed and compared with the data, so that the bound does
+        not rest on arithmetic alone; None compresses the array as it is.
+      missing: Values to restore exactly, as `missing_values` gives them; NaN always is.
+
+    Returns:
+      The bit strings, and the exact elements of the restored array.
+
+    Raises:
+      InvalidTensorError, LimitExceededError: As `Model.compress`.
+    """
+    absent = missing_mask(data, missing)
+    present = np.where(absent, np.zeros((), data.dtype), data) if absent.any() else data
+    bottleneck = present if bound is None else bound.bottleneck(present, model.bottleneck_dtype)
+    compressed = model.compress(filled(model, bottleneck, absent))
+    shape = compressed.batch_shape + compressed.broadcast_shape + model.prior_shape
+    data = np.broadcast_to(data, shape)
+    if bound is None:
+        return compressed, ExactElements.of(data, np.broadcast_to(absent, shape))
+    restored = bound.data(model.decompress(compressed))
+    return compressed, bound.exact(data, restored, model.config.bottleneck_dtype, missing)
 
 
 def decompress(model: Model, tensor: BoundedTensor) -> npt.NDArray[Any]:

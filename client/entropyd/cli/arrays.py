@@ -11,20 +11,16 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import click
+import numpy.typing as npt
 
 from entropyd.cli.npy import NpyFile, read_stream
 from entropyd.cli.paths import STREAM, open_source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    import numpy.typing as npt
 
 
 @contextmanager
@@ -32,10 +28,6 @@ def open_array(path: Path) -> Iterator[npt.NDArray[Any] | NpyFile]:
     """The array of a `.npy` file, of which slices are read; or that of a stream, in memory.
 
     The end of the `with` statement checks that the file has not changed.
-
-    Raises:
-      click.ClickException: If it cannot be read, is something else, does not hold exactly one array, or
-        changed meanwhile.
     """
     with open_source(path) as file:
         if _is_regular(file, path):
@@ -52,12 +44,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def member_names(path: Path) -> list[str]:
-    """Names of the arrays of a `.npz` file.
-
-    Raises:
-      click.ClickException: If there is no such file, it is something else, or a name leads out of a folder or
-        occurs twice.
-    """
+    """Names of the arrays of a `.npz` file."""
     with _opened_archive(path) as members:
         names = [name.removesuffix(".npy") for name in members.namelist() if not name.endswith("/")]
     for name, count in Counter(names).items():
@@ -70,11 +57,7 @@ def member_names(path: Path) -> list[str]:
 
 @contextmanager
 def open_member(path: Path, name: str) -> Iterator[npt.NDArray[Any]]:
-    """One array of a `.npz` file, in memory; the end of the `with` statement checks as in open_array.
-
-    Raises:
-      click.ClickException: If the file or the array is damaged, or the member is not exactly one array.
-    """
+    """One array of a `.npz` file, in memory; the end of the `with` statement checks as in open_array."""
     what = f"array {name} of {path}"
     with _opened_archive(path) as members:
         if f"{name}.npy" not in members.namelist():
@@ -101,7 +84,6 @@ def _opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def _unchanged(file: BinaryIO, path: Path) -> Iterator[None]:
-    """Checks that a file has not changed while it was read."""
     before = os.fstat(file.fileno())
     yield
     after = os.fstat(file.fileno())

@@ -8,19 +8,15 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import Model, UniversalBatchedConfig, priors
+from entropyd.cli.session import Session
 from entropyd.cli.values import MODEL_ID, FiniteRange
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 _WARM_UP_CALLS = 3
 
@@ -52,15 +48,12 @@ class Measurement:
     show_default="a normal prior for the last axis of --shape",
     help="Model to use: its id, or 6 or more of its first digits.",
 )
-@click.option("--shape", default="1,4,4,192", show_default=True, help="Shape of the array of each call.")
-@click.option("--coding-rank", default=3, show_default=True, help="Coding rank of the default model.")
-@click.option(
-    "--concurrency", default=16, show_default=True, help="Calls in flight.", type=click.IntRange(1, 1024)
-)
+@click.option("--shape", default="1,4,4,192", help="Shape of the array of each call.")
+@click.option("--coding-rank", default=3, help="Coding rank of the default model.")
+@click.option("--concurrency", default=16, help="Calls in flight.", type=click.IntRange(1, 1024))
 @click.option(
     "--seconds",
     default=5.0,
-    show_default=True,
     type=FiniteRange(min=0, min_open=True),
     help="Time for each of the two operations, in seconds.",
 )
@@ -83,7 +76,7 @@ def bench(
     Examples:
       entropyd bench
       entropyd --json bench --model MODEL_ID --shape 1,48,32,192 --concurrency 4
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     axes = _shape(shape)
     if model_id is None:
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
@@ -98,23 +91,16 @@ def bench(
         "concurrency": concurrency,
         "operations": [asdict(one) for one in measured],
     }
-
-    def text() -> None:
-        click.echo(f"model {model.id}, shape {axes}, {concurrency} calls in flight")
-        click.echo(f"{'':12}{'calls/s':>10}{'MB/s':>10}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
-        for one in measured:
-            rates = f"{one.calls_per_s:10.0f}{one.megabytes_per_s:10.1f}"
-            click.echo(f"{one.operation:12}{rates}{one.p50_ms:10.2f}{one.p90_ms:10.2f}{one.p99_ms:10.2f}")
-
-    session.show(found, text)
+    lines = [f"model {model.id}, shape {axes}, {concurrency} calls in flight"]
+    lines.append(f"{'':12}{'calls/s':>10}{'MB/s':>10}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
+    for one in measured:
+        rates = f"{one.calls_per_s:10.0f}{one.megabytes_per_s:10.1f}"
+        lines.append(f"{one.operation:12}{rates}{one.p50_ms:10.2f}{one.p90_ms:10.2f}{one.p99_ms:10.2f}")
+    session.tell(found, "\n".join(lines))
 
 
 def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: float) -> list[Measurement]:
-    """Compresses one array again and again, then decompresses it again and again.
-
-    Raises:
-      click.ClickException: If a result differs from the first one.
-    """
+    """Compresses one array again and again, then decompresses it again and again."""
     array = np.random.default_rng(0).normal(0, 2, shape).astype(model.bottleneck_dtype)
     compressed = model.compress(array)
     restored = model.decompress(compressed)
@@ -125,10 +111,8 @@ def measure(model: Model, shape: tuple[int, ...], concurrency: int, seconds: flo
     def decompress() -> bool:
         return bool(np.array_equal(model.decompress(compressed), restored))
 
-    return [
-        _load("compress", compress, array, concurrency, seconds),
-        _load("decompress", decompress, array, concurrency, seconds),
-    ]
+    calls = {"compress": compress, "decompress": decompress}
+    return [_load(name, call, array, concurrency, seconds) for name, call in calls.items()]
 
 
 def _load(

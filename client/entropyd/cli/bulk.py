@@ -6,35 +6,65 @@ without --force no file is replaced that could not be made again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-from entropyd import Archive, EntropydError
+from entropyd import Archive, EntropydError, Model
 from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
-from entropyd.cli.compressing import compress_array
+from entropyd.cli.compressing import Advance, Array, CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
-from entropyd.cli.jobs import Job, Outcome, reason
-from entropyd.cli.paths import open_output
+from entropyd.cli.paths import STREAM, open_output
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session, os_sentence, sentence
+from entropyd.cli.sources import files_under
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from entropyd import Model
-    from entropyd.cli.compressing import Advance, Array, CompressOptions
-    from entropyd.cli.session import Session
-
-    Load = Callable[[], AbstractContextManager[Array]]
+Load = Callable[[], AbstractContextManager[Array]]
 
 SOURCE_NAME = "entropyd.source"
+_ERRORS = (EntropydError, click.ClickException, OSError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a file.
+
+    Attributes:
+      status: `done`, `skipped` or `failed`.
+      source, target: The file, and the file that is made of it.
+      text: Sizes, or the error.
+      details: The sizes, for JSON.
+    """
+
+    status: str
+    source: str
+    target: str
+    text: str
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file, and the file that is made of it."""
+
+    source: Path
+    target: Path
+
+    def outcome(self, status: str, text: str, details: dict[str, Any] | None = None) -> Outcome:
+        return Outcome(status, str(self.source), str(self.target), text, details or {})
+
+    def failure(self, error: EntropydError | click.ClickException | OSError) -> Outcome:
+        if isinstance(error, EntropydError):
+            return self.outcome("failed", sentence(error))
+        return self.outcome("failed", os_sentence(error) if isinstance(error, OSError) else error.message)
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,41 @@ class DecompressOptions:
     items: slice | None
     skip_damaged: bool
     recover: bool
+
+
+def compress_jobs(source: Path, target: Path, *, recursive: bool) -> tuple[list[Job], list[Outcome]]:
+    """The `.npy` and `.npz` files under a folder, or one `.npz` file; and the files that failed already."""
+    _check_folder(target)
+    if not recursive:
+        return [Job(source, target)], []
+    return _jobs(source, target, ".entropyd", ".npy", ".npz")
+
+
+def decompress_jobs(source: Path, target: Path) -> tuple[list[Job], list[Outcome]]:
+    """The archives under a folder; and the files that failed already."""
+    _check_folder(target)
+    return _jobs(source, target, ".npy", ".entropyd")
+
+
+def _check_folder(target: Path) -> None:
+    if target == STREAM or (target.exists() and not target.is_dir()):
+        raise click.ClickException(f"{target} is not a folder; several files need one")
+
+
+def _jobs(folder: Path, target: Path, suffix: str, *suffixes: str) -> tuple[list[Job], list[Outcome]]:
+    """The files under a folder with one of `suffixes`; what is made of them has `suffix`, or is a folder."""
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder} is not a folder; --recursive needs one")
+    files, errors = files_under(folder, suffixes)
+    if not files and not errors:
+        raise click.ClickException(f"{folder} holds no {' or '.join(suffixes)} files")
+
+    def made_of(path: Path) -> Path:
+        return target / path.relative_to(folder)
+
+    jobs = [Job(path, made_of(path).with_suffix("" if path.suffix == ".npz" else suffix)) for path in files]
+    failed = [(Path(error.filename), error) for error in errors]
+    return jobs, [Job(path, made_of(path)).failure(error) for path, error in failed]
 
 
 def compress_all(
@@ -62,17 +127,16 @@ def compress_all(
             try:
                 parts = _parts(job)
             except click.ClickException as error:
-                yield Outcome("failed", str(job.source), str(job.target), reason(error))
+                yield job.failure(error)
                 continue
-            for target, load in parts:
+            for part, load in parts:
                 try:
-                    if target in made:  # as x.npz with an array y and x/y.npy are
-                        raise click.ClickException(f"{target} was made of another source in this run")
-                    part = Job(job.source, target)
+                    if part.target in made:  # as x.npz with an array y and x/y.npy are
+                        raise click.ClickException(f"{part.target} was made of another source in this run")
                     yield _compress(session, model, part, load, options, force=force, advance=advance)
-                    made.add(target)
-                except (EntropydError, click.ClickException, OSError) as error:
-                    yield Outcome("failed", str(job.source), str(target), reason(error))
+                    made.add(part.target)
+                except _ERRORS as error:
+                    yield part.failure(error)
 
 
 def decompress_all(
@@ -84,16 +148,16 @@ def decompress_all(
         for job in jobs:
             try:
                 yield _decompress(session, job, options, force=force, advance=advance)
-            except (EntropydError, click.ClickException, OSError) as error:
-                yield Outcome("failed", str(job.source), str(job.target), reason(error))
+            except _ERRORS as error:
+                yield job.failure(error)
 
 
-def _parts(job: Job) -> list[tuple[Path, Load]]:
+def _parts(job: Job) -> list[tuple[Job, Load]]:
     """The archives to make of a file, and what opens the array of each."""
     if job.source.suffix != ".npz":
-        return [(job.target, partial(open_array, job.source))]
+        return [(job, partial(open_array, job.source))]
     return [
-        (job.target / f"{name}.entropyd", partial(open_member, job.source, name))
+        (Job(job.source, job.target / f"{name}.entropyd"), partial(open_member, job.source, name))
         for name in member_names(job.source)
     ]
 
@@ -114,12 +178,12 @@ def _compress(
     stored = replace(options, metadata={**options.metadata, SOURCE_NAME: fingerprint})
     if _is_done(target, model, stored):
         advance(state.st_size)
-        return Outcome("skipped", str(source), str(target), "done before, and verified")
+        return job.outcome("skipped", "done before, and verified")
     make_folders(target.parent, source if source.suffix == ".npz" else source.parent)
     again = _was_made_of(target, fingerprint)
     with open_output(target, sources=[source], force=force or again) as file, load() as array:
         spent = compress_array(session.client, model, array, file, stored, advance=advance)
-    return Outcome("done", str(source), str(target), str(spent), spent.figures)
+    return job.outcome("done", str(spent), spent.figures)
 
 
 def _decompress(
@@ -134,8 +198,7 @@ def _decompress(
             session.client, archive, file, options.items, skip_damaged=options.skip_damaged, advance=advance
         )
     text = ", but ".join([str(restored), *restored.problems])
-    status = "failed" if restored.problems else "done"
-    return Outcome(status, str(job.source), str(job.target), text, restored.figures)
+    return job.outcome("failed" if restored.problems else "done", text, restored.figures)
 
 
 def _is_done(target: Path, model: Model, options: CompressOptions) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,19 +15,12 @@ from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
 from entropyd.cli.compressing import CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
-from entropyd.cli.jobs import compress_jobs, decompress_jobs
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session
 from entropyd.cli.sources import opened_archive
 from entropyd.cli.values import MODEL_ID
 from entropyd.contract.json_text import parse_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from entropyd.cli.jobs import Outcome
-    from entropyd.cli.session import Session
 
 MISSING_NAME = "entropyd.missing"
 
@@ -102,7 +97,7 @@ def compress(
       entropyd compress --model MODEL_ID --max-error 0.001 --missing -9999 gaps.npy gaps.entropyd
       entropyd compress --model MODEL_ID --recursive arrays/ archives/
       make-latents | entropyd compress --model MODEL_ID - - > latents.entropyd
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     if missing and max_error is None:
         raise click.UsageError("--missing needs --max-error: without it, arrays have no missing values")
     named = missing_values(missing)
@@ -111,7 +106,7 @@ def compress(
         stored[MISSING_NAME] = missing_to_json(named)
     options = CompressOptions(max_error, named, cast, embed_model, stored)
     if recursive or source.suffix == ".npz":
-        jobs, failed = compress_jobs(source, target, recursive=recursive)
+        jobs, failed = bulk.compress_jobs(source, target, recursive=recursive)
         done = bulk.compress_all(session, model_id, jobs, options, force=force)
         _report(session, chain(failed, done))
         return
@@ -171,10 +166,10 @@ def decompress(
       entropyd decompress --units 12345 latents.entropyd one.npy
       entropyd decompress --recursive archives/ arrays/
       entropyd decompress --skip-damaged --recover torn.entropyd rest.npy
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     items = None if units is None else _items(units)
     if recursive:
-        jobs, failed = decompress_jobs(source, target)
+        jobs, failed = bulk.decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
         done = bulk.decompress_all(session, jobs, options, force=force)
         _report(session, chain(failed, done))
@@ -194,7 +189,7 @@ def decompress(
         raise click.ClickException("\n".join(restored.problems))
 
 
-def _report(session: Session, outcomes: Iterable[Outcome]) -> None:
+def _report(session: Session, outcomes: Iterable[bulk.Outcome]) -> None:
     """Shows the outcome of each file, and exits with 1 if one failed."""
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     shown = []

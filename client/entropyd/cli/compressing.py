@@ -5,26 +5,21 @@ Invariant: memory is that of a part, unless one item of the first batch axis is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import ArchiveWriter, EmbeddedModel, InvalidTensorError
+from entropyd import ArchiveWriter, Client, EmbeddedModel, InvalidTensorError, MeasuredTensor, Model
+from entropyd._target import Target
+from entropyd.archive import ExactElements
 from entropyd.bounded import ErrorBound, compress_elements
+from entropyd.cli.npy import NpyFile
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
-
-    from entropyd import Client, CompressedTensor, Model
-    from entropyd._target import Target
-    from entropyd.archive import ExactElements
-    from entropyd.cli.npy import NpyFile
-
-    Array = npt.NDArray[Any] | NpyFile
-    Advance = Callable[[int], None]
+Array = npt.NDArray[Any] | NpyFile
+Advance = Callable[[int], None]
 
 _PART_BYTES = 8 * 2**20
 
@@ -73,7 +68,6 @@ class Spent:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """All of it, for JSON."""
         return {**asdict(self), "bits_per_symbol": self.bits_per_symbol}
 
     def __str__(self) -> str:
@@ -82,17 +76,13 @@ class Spent:
 
 
 def compress_array(
-    client: Client,
-    model: Model,
-    array: Array,
-    target: Target,
-    options: CompressOptions,
-    *,
-    advance: Advance,
+    client: Client, model: Model, array: Array, target: Target, options: CompressOptions, *, advance: Advance
 ) -> Spent:
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)
-    array = _with_the_dtype_of(array, model)
+    if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
+        # .npy files have no name for bfloat16: its elements are two bytes of any kind.
+        array = array.view(model.bottleneck_dtype)
     batch_axes = array.ndim - model.coding_rank
     elements = part_elements(client, array.dtype, bounded=options.max_error is not None)
     if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
@@ -108,7 +98,11 @@ def compress_array(
     exact_dtype = None if bound is None else bound.dtype
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
         for part in _parts(array, batch_axes, elements):
-            compressed, exact = _compress_part(model, part, bound, options)
+            if bound is None:
+                typed = part.astype(model.bottleneck_dtype) if options.cast else part
+                compressed, exact = model.compress(typed), None
+            else:
+                compressed, exact = compress_elements(model, part, bound, options.missing)
             writer.append(compressed, exact)
             spent = _added(spent, compressed, exact, part)
             advance(part.nbytes)
@@ -122,13 +116,6 @@ def part_elements(client: Client, dtype: np.dtype[Any], *, bounded: bool) -> int
     return min(_PART_BYTES, client.server_info().max_message_bytes // 2) // itemsize
 
 
-def _with_the_dtype_of(array: Array, model: Model) -> Array:
-    # .npy files have no name for bfloat16: its elements are two bytes of any kind.
-    if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
-        return array.view(model.bottleneck_dtype)
-    return array
-
-
 def _parts(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
     """Runs of items of the first batch axis; the whole array if it has no batch axes."""
     if batch_axes < 1 or not array.size:
@@ -139,20 +126,10 @@ def _parts(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray
         yield array[first : first + step]
 
 
-def _compress_part(
-    model: Model, part: npt.NDArray[Any], bound: ErrorBound | None, options: CompressOptions
-) -> tuple[CompressedTensor, ExactElements | None]:
-    if bound is None:
-        return model.compress(part.astype(model.bottleneck_dtype) if options.cast else part), None
-    return compress_elements(model, part, bound, options.missing)
-
-
 def _added(
-    spent: Spent, compressed: CompressedTensor, exact: ExactElements | None, part: npt.NDArray[Any]
+    spent: Spent, compressed: MeasuredTensor, exact: ExactElements | None, part: npt.NDArray[Any]
 ) -> Spent:
     rate = compressed.rate
-    if rate is None:
-        raise AssertionError("a Compress response has a rate")
     return Spent(
         spent.coding_units + len(compressed.lengths),
         spent.symbols + rate.symbols,

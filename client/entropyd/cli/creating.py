@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -12,12 +12,12 @@ from entropyd import Prior, UniversalBatchedConfig
 from entropyd.cli.arrays import read_array
 from entropyd.cli.models import describe
 from entropyd.cli.paths import FILE, open_source
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.cli.session import Session
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.json_text import parse_json
-
-if TYPE_CHECKING:
-    from entropyd.cli.session import Session
+from entropyd.contract.kinds import config_from_dict
 
 # `fit` and --config make the others, which have another prior inside or the variables of a network.
 _FAMILIES = sorted(
@@ -43,35 +43,21 @@ _FAMILIES = sorted(
 )
 @click.option("--coding-rank", type=int, help="Number of innermost dimensions that make one coding unit.")
 @click.option("--no-compression", is_flag=True, help="Make a model without coding tables.")
-@click.option(
-    "--tail-mass",
-    default=UniversalBatchedConfig.tail_mass,
-    show_default=True,
-    help="Probability left to the escape.",
-)
+@click.option("--tail-mass", default=UniversalBatchedConfig.tail_mass, help="Probability left to the escape.")
 @click.option(
     "--range-coder-precision",
     default=UniversalBatchedConfig.range_coder_precision,
-    show_default=True,
     help="Bits of the coding tables, 1 to 16.",
 )
 @click.option(
-    "--bottleneck-dtype",
-    type=click.Choice(BOTTLENECK_DTYPES),
-    default="float32",
-    show_default=True,
-    help="Type of arrays.",
+    "--bottleneck-dtype", type=click.Choice(BOTTLENECK_DTYPES), default="float32", help="Type of arrays."
 )
 @click.option(
-    "--num-noise-levels",
-    default=UniversalBatchedConfig.num_noise_levels,
-    show_default=True,
-    help="Levels of the dither.",
+    "--num-noise-levels", default=UniversalBatchedConfig.num_noise_levels, help="Levels of the dither."
 )
 @click.option(
     "--laplace-tail-mass",
     default=UniversalBatchedConfig.laplace_tail_mass,
-    show_default=True,
     help="Weight of a Laplace mixture in bit costs.",
 )
 @click.pass_context
@@ -93,13 +79,13 @@ def create(
       entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
       entropyd models create --config model.json
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     session: Session = context.obj
     if config_file is not None:
         sources = [context.get_parameter_source(name) for name in context.params if name != "config_file"]
         if any(source is not ParameterSource.DEFAULT for source in sources):
             raise click.UsageError("--config has everything; leave out the other options")
-        config = _read_config(config_file)
+        config: ModelConfig = _read_config(config_file)
     else:
         if family is None or coding_rank is None:
             raise click.UsageError("--prior and --coding-rank are needed, or --config")
@@ -113,10 +99,10 @@ def create(
     session.show(describe(model), lambda: click.echo(model.id))
 
 
-def _read_config(path: Path) -> UniversalBatchedConfig:
+def _read_config(path: Path) -> ModelConfig:
     try:
         with open_source(path) as file:
-            return UniversalBatchedConfig.from_dict(parse_json(file.read()))
+            return config_from_dict(parse_json(file.read()))
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

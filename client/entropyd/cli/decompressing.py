@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
-from entropyd import InvalidRequestError, ModelNotFoundError
+from entropyd import Archive, Client, EmbeddedModel, InvalidRequestError, Model, ModelNotFoundError
+from entropyd._target import Target
 from entropyd.bounded import ErrorBound
-from entropyd.cli.compressing import part_elements
+from entropyd.cli.compressing import Advance, part_elements
 from entropyd.cli.npy import write_header
 from entropyd.cli.sources import missing
-
-if TYPE_CHECKING:
-    from entropyd import Archive, Client, EmbeddedModel, Model
-    from entropyd._target import Target
-    from entropyd.cli.compressing import Advance
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,7 @@ class Restored:
     """A restored array.
 
     Attributes:
-      shape: Shape of the array.
-      dtype: dtype of the array.
+      shape, dtype: Of the array.
       damaged_units: Numbers of the damaged coding units, which are NaN in the array.
       missing_units: Coding units that are known to be missing after the last one.
       complete: Whether these are all coding units of the archive.
@@ -61,27 +56,21 @@ def decompress_archive(
     skip_damaged: bool,
     advance: Advance,
 ) -> Restored:
-    """Restores an archive, or some items of its first batch axis, into a `.npy` file.
-
-    Raises:
-      CorruptStringError: If coding units are damaged and not to be skipped.
-      InvalidRequestError: If the archive does not have all of the items.
-      ModelNotFoundError, TablesMismatchError: If the server cannot decode it and it embeds no model.
-    """
+    """Restores an archive, or some items of its first batch axis, into a `.npy` file."""
     model, embedded = _model_of(client, archive)
     bound = ErrorBound.of(archive.metadata)
     dtype = np.dtype(bound.dtype) if bound is not None else model.bottleneck_dtype
     unit_shape = archive.broadcast_shape + model.prior_shape
-    selections = _selections(
-        archive, items, part_elements(client, dtype, bounded=bound is not None) // (prod(unit_shape) or 1)
-    )
+    elements = part_elements(client, dtype, bounded=bound is not None)
+    selections = _selections(archive, items, elements // (prod(unit_shape) or 1))
     chosen = (selections[-1].stop - selections[0].start,) if archive.batch_shape else ()
     shape = chosen + archive.batch_shape[1:] + unit_shape
     damaged: list[int] = []
+    on_error: Literal["raise", "skip"] = "skip" if skip_damaged else "raise"
     write_header(target, shape, dtype)
     for selection in selections:
         key = selection if archive.batch_shape else ...
-        compressed = archive.read(key, on_error="skip" if skip_damaged else "raise")
+        compressed = archive.read(key, on_error=on_error)
         if embedded is not None:
             compressed = embedded.standalone(compressed)
         if skip_damaged:
@@ -90,7 +79,7 @@ def decompress_archive(
             damaged += (first_unit + np.flatnonzero(mask)).tolist()
         else:
             restored = model.decompress(compressed)
-        exact = archive.exact(key, on_error="skip" if skip_damaged else "raise")
+        exact = archive.exact(key, on_error=on_error)
         target.write(exact.applied(restored if bound is None else bound.data(restored)).tobytes())
         advance(len(compressed.payload))
     problems = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
@@ -14,17 +17,9 @@ from entropyd import FitProgress, UniversalBatchedConfig
 from entropyd._arrays import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
+from entropyd.cli.session import Session
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 from entropyd.report import FitReport
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 
 @click.command()
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
 @click.option(
     "--prior-rank",
     default=1,
-    show_default=True,
     type=click.IntRange(min=0),
     help="Number of innermost axes whose elements have a density each.",
 )
@@ -46,19 +40,14 @@ if TYPE_CHECKING:
 @click.option(
     "--max-steps",
     default=0,
-    show_default=True,
     type=click.IntRange(min=0),
     help="Most optimiser steps; 0 for the server's default.",
 )
-@click.option("--validation-share", default=0.1, show_default=True, help="Share of samples held out.")
+@click.option("--validation-share", default=0.1, help="Share of samples held out.")
+@click.option("--laplace-tail-mass", default=0.0, help="Weight of a Laplace mixture in bit costs.")
+@click.option("--tail-mass", default=2**-8, help="Probability left to the escape.")
 @click.option(
-    "--laplace-tail-mass", default=0.0, show_default=True, help="Weight of a Laplace mixture in bit costs."
-)
-@click.option("--tail-mass", default=2**-8, show_default=True, help="Probability left to the escape.")
-@click.option(
-    "--report",
-    type=FILE,
-    help="File for a picture of the fit, .html or .png; needs entropyd[report].",
+    "--report", type=FILE, help="File for a picture of the fit, .html or .png; needs entropyd[report]."
 )
 @force_option
 @click.argument("samples", nargs=-1, required=True, type=FILE)
@@ -69,14 +58,12 @@ def fit(
     *,
     family: str | None,
     prior_rank: int,
-    coding_rank: int,
     max_steps: int,
     validation_share: float,
-    laplace_tail_mass: float,
-    tail_mass: float,
     report: Path | None,
     force: bool,
     samples: tuple[Path, ...],
+    **arguments: Any,
 ) -> None:
     """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id.
 
@@ -84,7 +71,7 @@ def fit(
     Examples:
       entropyd fit --coding-rank 3 latents.npy --report fit.html
       entropyd fit --coding-rank 1 --prior NoisyNormal monday.npy tuesday.npy
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     try:
         drawn = None if report is None else FitReport(report)
     except ImportError as error:
@@ -93,29 +80,24 @@ def fit(
         rows = _rows(samples, prior_rank)
         config = UniversalBatchedConfig(
             prior=starting_prior(rows, family, prior_rank),
-            coding_rank=coding_rank,
             expected_grads=True,
-            laplace_tail_mass=laplace_tail_mass,
-            tail_mass=tail_mass,
             bottleneck_dtype=rows.dtype,
+            **arguments,
         )
         states: list[FitProgress] = []
-        model = _fitted(
-            states,
-            lambda progress: session.client.fit_model(
+        with _progress(states) as progress:
+            model = session.client.fit_model(
                 config, rows, max_steps=max_steps, validation_share=validation_share, progress=progress
-            ),
-        )
+            )
         if drawn is not None and target is not None:
             target.write(drawn.draw(model, rows))
-    last = states[-1]
     figures = {
         "model_id": model.id,
-        "steps": last.step,
-        "bits_per_element": last.bits_per_element,
+        "steps": states[-1].step,
+        "bits_per_element": states[-1].bits_per_element,
         "report": None if report is None else str(report),
     }
-    session.show(figures, lambda: click.echo(model.id))
+    session.tell(figures, model.id)
 
 
 def _rows(samples: tuple[Path, ...], prior_rank: int) -> npt.NDArray[Any]:
@@ -131,11 +113,12 @@ def _rows(samples: tuple[Path, ...], prior_rank: int) -> npt.NDArray[Any]:
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def _fitted(states: list[FitProgress], run: Callable[[Callable[[FitProgress], None]], Model]) -> Model:
-    """Runs a fit, with a progress bar on a terminal."""
+@contextmanager
+def _progress(states: list[FitProgress]) -> Iterator[Callable[[FitProgress], None]]:
+    """A progress bar on a terminal; gives a function that takes the states of a fit and appends them."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task: Any = bar.add_task("fitting")
+        task = bar.add_task("fitting")
 
         def progress(state: FitProgress) -> None:
             states.append(state)
@@ -143,4 +126,4 @@ def _fitted(states: list[FitProgress], run: Callable[[Callable[[FitProgress], No
             text = f"{state.bits_per_element:.3f} bits per element, {state.remaining_seconds:.0f} s at most"
             bar.update(task, completed=100 * (1 - share), description=text)
 
-        return run(progress)
+        yield progress

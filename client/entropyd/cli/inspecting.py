@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-from entropyd import DataLossError
+from entropyd import Archive, DataLossError
 from entropyd.cli.paths import FILE
+from entropyd.cli.session import Session
 from entropyd.cli.sources import opened_archive
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from entropyd import Archive
-    from entropyd.cli.session import Session
 
 _BARS = 12
 _BAR_WIDTH = 40
@@ -88,7 +83,7 @@ def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     Examples:
       entropyd inspect latents.entropyd
       entropyd --json inspect latents.entropyd | jq .bits_per_symbol
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     with opened_archive(file, recover=recover) as archive:
         strings = _Strings.of(archive, recover=recover)
         found = _found(archive, strings, recover=recover)
@@ -121,7 +116,7 @@ def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, A
         "file": archive.name,
         "model_id": archive.model_id,
         "tables_digest": archive.tables_digest.hex(),
-        "prior": None if embedded is None else embedded.config.prior.family,
+        "prior": None if embedded is None else embedded.config.family,
         "model_embedded": has_model,
         "dtype": archive.dtype,
         "batch_shape": list(archive.batch_shape),

@@ -1,7 +1,8 @@
-"""The `entropyd` command: options that all commands share, and the list of commands."""
+"""The `entropyd` command: options and conventions that all commands share, and the list of commands."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,7 @@ import click
 
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
-from entropyd.cli.conventions import follow_conventions
 from entropyd.cli.creating import create
-from entropyd.cli.exchange import export_model, import_model
 from entropyd.cli.fit import fit
 from entropyd.cli.inspecting import inspect
 from entropyd.cli.models import models
@@ -24,10 +23,10 @@ _FILE = click.Path(path_type=Path)
 
 @click.group(
     cls=ErrorsAsSentences,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
-@click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Server to use, HOST:PORT.")
-@click.option("--timeout-s", default=600.0, show_default=True, help="Longest time for one call, in seconds.")
+@click.option("--server", default=DEFAULT_SERVER, help="Server to use, HOST:PORT.")
+@click.option("--timeout-s", default=600.0, help="Longest time for one call, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities.")
 @click.option("--tls-ca", type=_FILE, help="Use TLS, and trust the root certificates in this PEM file.")
@@ -50,7 +49,7 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
       entropyd decompress latents.entropyd restored.npy
       entropyd inspect latents.entropyd
       entropyd verify archives/
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     try:
         client = connect(connection, timeout_s)
     except ValueError as error:
@@ -58,10 +57,34 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
     context.obj = Session(context.with_resource(client), as_json)
 
 
-for command in (create, export_model, import_model):
-    models.add_command(command)
+def _follow_conventions(command: click.Command, prefix: str = "ENTROPYD") -> None:
+    """Names each option's environment variable after its flag, and adds `--json` to subcommands.
 
+    `entropyd --server` gets ENTROPYD_SERVER, `entropyd compress --model` ENTROPYD_COMPRESS_MODEL.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option) and option.expose_value:
+            flag = max(option.opts, key=len)
+            option.envvar = f"{prefix}_{flag.strip('-').replace('-', '_')}".upper()
+            option.show_envvar = True
+    if isinstance(command, click.Group):
+        for name, subcommand in command.commands.items():
+            _follow_conventions(subcommand, f"{prefix}_{name}")
+            subcommand.params.append(_json_option())
+
+
+def _json_option() -> click.Option:
+    # It has the variable of the same option before the command, ENTROPYD_JSON.
+    help_text = "Print JSON, for programs."
+    return click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help=help_text)
+
+
+def _as_json(context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value and context.obj is not None:  # None during shell completion
+        context.obj = replace(context.obj, as_json=True)
+
+
+models.add_command(create)
 for command in (models, fit, compress, decompress, inspect, verify, bench, token):
     entropyd.add_command(command)
-
-follow_conventions(entropyd)
+_follow_conventions(entropyd)

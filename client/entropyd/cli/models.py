@@ -1,18 +1,25 @@
-"""`entropyd models`: create, list, show and delete."""
+"""`entropyd models`: list, show, delete, export and import; `creating` has the rest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from entropyd import Model
+from entropyd.cli.paths import (
+    FILE,
+    force_option,
+    is_standard_output,
+    open_output,
+    open_source,
+    refuse_terminal,
+)
+from entropyd.cli.session import Session
 from entropyd.cli.values import MODEL_ID
-
-if TYPE_CHECKING:
-    from entropyd import Model
-    from entropyd.cli.session import Session
 
 
 @click.group()
@@ -23,7 +30,7 @@ def models() -> None:
     Examples:
       entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
       entropyd models list
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
 
 
 _WIDEST = 10_000  # columns, more than any table has
@@ -40,7 +47,7 @@ def list_models(session: Session, /) -> None:
     Examples:
       entropyd models list
       entropyd models list --json | jq -r '.[].model_id'
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     found = list(session.client.models())
 
     def show() -> None:
@@ -60,7 +67,7 @@ def list_models(session: Session, /) -> None:
 
 def _columns(model: Model) -> tuple[str, ...]:
     return (
-        model.prior.family,
+        str(model.config.family),
         str(model.prior_shape),
         str(model.coding_rank),
         model.config.bottleneck_dtype,
@@ -81,14 +88,10 @@ def show(session: Session, /, model_id: str) -> None:
     Examples:
       entropyd models show 62d75192
       entropyd models show --json MODEL_ID > model.json
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     model = session.client.model(model_id)
-
-    def text() -> None:
-        for name, value in describe(model).items():
-            click.echo(f"{name:22} {value}")
-
-    session.show(model.config.to_dict(), text)
+    text = "\n".join(f"{name:22} {value}" for name, value in describe(model).items())
+    session.tell(model.config.to_dict(), text)
 
 
 @models.command()
@@ -100,25 +103,65 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     \b
     Example:
       entropyd models delete MODEL_ID
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     for model_id in model_ids:
         session.client.delete_model(model_id)
-    session.show({"deleted": list(model_ids)}, lambda: click.echo(f"deleted {len(model_ids)}"))
+    session.tell({"deleted": list(model_ids)}, f"deleted {len(model_ids)}")
+
+
+@models.command("export")
+@force_option
+@click.argument("model_id", type=MODEL_ID)
+@click.argument("target", type=FILE)
+@click.pass_obj
+def export_model(session: Session, /, model_id: str, target: Path, *, force: bool) -> None:
+    """Write a model, with its weights and coding tables, to TARGET (.safetensors).
+
+    MODEL_ID is its id, or 6 or more of its first digits. - as TARGET is standard output.
+
+    \b
+    Example:
+      entropyd models export MODEL_ID model.safetensors
+    """
+    refuse_terminal(target)
+    with open_output(target, force=force) as file:
+        model = session.client.model(model_id)
+        exported = model.export()
+        file.write(exported)
+    figures = {"target": str(target), "model_id": model.id, "bytes": len(exported)}
+    text = f"{target}: model {model.id[:12]}, {len(exported):,} bytes"
+    session.tell(figures, text, err=is_standard_output(target))
+
+
+@models.command("import")
+@click.argument("source", type=FILE)
+@click.pass_obj
+def import_model(session: Session, /, source: Path) -> None:
+    """Store the model in SOURCE under its own id. Prints the id.
+
+    - as SOURCE is standard input.
+
+    \b
+    Example:
+      entropyd models import model.safetensors
+    """
+    with open_source(source) as file:
+        exported = file.read()
+    model = session.client.import_model(exported)
+    figures = {"model_id": model.id, "tables_digest": model.tables_digest.hex()}
+    session.tell(figures, model.id)
 
 
 def describe(model: Model) -> dict[str, Any]:
     """The properties of a model, as JSON values."""
+    config = model.config
+    arguments = {name: getattr(config, name) for name in config.fields}
     return {
         "model_id": model.id,
-        "prior": model.prior.family,
+        "kind": config.kind,
+        "prior": config.family,
         "prior_shape": list(model.prior_shape),
-        "coding_rank": model.coding_rank,
-        "bottleneck_dtype": model.config.bottleneck_dtype,
-        "compression": model.compression,
-        "range_coder_precision": model.range_coder_precision,
-        "num_noise_levels": model.num_noise_levels,
-        "tail_mass": model.tail_mass,
-        "laplace_tail_mass": model.laplace_tail_mass,
+        **{name: value for name, value in arguments.items() if isinstance(value, (bool, int, float, str))},
         "tables_digest": model.tables_digest.hex(),
         "table_rows": model.info.table_rows,
         "table_bytes": model.info.table_bytes,

@@ -5,19 +5,14 @@ from __future__ import annotations
 import copy
 import os
 from math import prod
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from types import EllipsisType
-    from typing import BinaryIO
-
-    import numpy.typing as npt
-    from typing_extensions import Self
-
-    from entropyd._target import Target
+from entropyd._target import Target
 
 _READ_BYTES = 2**20
 # Shorter columns are read whole even for some rows: the cost of a read is the same.
@@ -33,9 +28,6 @@ class NpyFile:
     Args:
       file: A regular file, at its beginning.
       name: For messages.
-
-    Raises:
-      click.ClickException: If it is something else, does not hold exactly one array, or holds objects.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -52,28 +44,21 @@ class NpyFile:
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Number of elements."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all elements."""
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: slice | EllipsisType) -> npt.NDArray[Any]:
-        """Reads consecutive items of the first axis; or all of the array, for `...`.
-
-        Raises:
-          click.ClickException: If the file ends early, or cannot be read.
-        """
+        """Reads consecutive items of the first axis; or all of the array, for `...`."""
         if key is ...:
             return self._elements(0, self.size).reshape(self.shape, order="F" if self._column_major else "C")
         first, stop, step = key.indices(len(self))
@@ -85,7 +70,7 @@ class NpyFile:
         per_item = prod(self.shape[1:])
         return self._elements(first * per_item, items * per_item).reshape(items, *self.shape[1:])
 
-    def view(self, dtype: npt.DTypeLike) -> Self:
+    def view(self, dtype: npt.DTypeLike) -> NpyFile:
         """The same bytes as elements of another dtype of that size."""
         viewed = copy.copy(self)
         viewed.dtype = np.dtype(dtype)
@@ -123,7 +108,6 @@ def write_header(target: Target, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def read_stream(stream: Any, name: str) -> npt.NDArray[Any]:
-    """Reads a stream that is one array."""
     shape, column_major, dtype = _read_header(stream, name)
     array = _read_elements(stream, prod(shape), dtype, name)
     following = len(stream.read(_READ_BYTES))
@@ -151,7 +135,6 @@ def _read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
 
 
 def _read_elements(file: Any, count: int, dtype: np.dtype[Any], name: str) -> npt.NDArray[Any]:
-    """A vector of elements."""
     wanted = count * dtype.itemsize
     try:
         content = np.empty(wanted, np.uint8)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import click
 
 from entropyd._target import Target, check_is_no_source, open_descriptor, open_target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
 STREAM = Path("-")
 STANDARD_OUTPUT = "standard output"
@@ -38,11 +35,7 @@ force_option = click.option(
 
 @contextmanager
 def open_source(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file, a pipe, a socket, or standard input for `-`, for reading.
-
-    Raises:
-      click.ClickException: If it cannot be opened.
-    """
+    """Opens a file, a pipe, a socket, or standard input for `-`, for reading."""
     if path == STREAM:
         if sys.stdin is None:
             raise click.ClickException("standard input is closed")
@@ -62,12 +55,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, private: bool = False) -> Target:
-    """Opens the output of a command, see open_target; standard output for `-`.
-
-    Raises:
-      click.ClickException: If it exists and is not to be replaced.
-      OSError: As open_target.
-    """
+    """Opens the output of a command, see open_target; standard output for `-`."""
     states = source_states(sources)
     if path == STREAM:
         if sys.stdout is None:
@@ -100,11 +88,7 @@ def is_standard_output(path: Path) -> bool:
 
 
 def refuse_terminal(path: Path) -> None:
-    """Refuses to write binary data to a terminal.
-
-    Raises:
-      click.UsageError: If the target is standard output and that is a terminal.
-    """
+    """Refuses to write binary data to a terminal."""
     if is_standard_output(path) and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError(f"{STANDARD_OUTPUT} is a terminal; send it to a file or a pipe")
 

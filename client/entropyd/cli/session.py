@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from entropyd import EntropydError
+from entropyd import Client, EntropydError
 from entropyd._connection import Connection
 from entropyd.cli.paths import STANDARD_OUTPUT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from entropyd import Client
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 
@@ -65,13 +61,7 @@ class Session:
             text()
 
     def tell(self, value: Any, text: str, *, err: bool = False) -> None:
-        """Prints `value` as JSON, or `text`.
-
-        Args:
-          value: A JSON value.
-          text: The same as text.
-          err: Whether to print on standard error, because data are written to standard output.
-        """
+        """Prints `value` as JSON, or `text`; with `err` on standard error, as data are on standard output."""
         click.echo(json.dumps(value, indent=2) if self.as_json else text, err=err)
 
 
@@ -79,7 +69,6 @@ class ErrorsAsSentences(click.Group):
     """A group that shows entropyd errors as messages, with exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Runs the command."""
         try:
             return super().invoke(context)
         except EntropydError as error:
@@ -93,11 +82,7 @@ class ErrorsAsSentences(click.Group):
 
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
-    """The client of the options of `entropyd`; its first call connects.
-
-    Raises:
-      OSError, ValueError: As Connection.client.
-    """
+    """The client of the options of `entropyd`; its first call connects."""
     known = {field.name for field in fields(Connection)}
     given = {name: value for name, value in options.items() if name in known}
     # No option takes a token: other users of the machine can see the arguments of a command.
@@ -105,7 +90,6 @@ def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
 
 
 def os_sentence(error: OSError) -> str:
-    """The file, and its error."""
     return f"{error.filename or 'a file'}: {error.strerror or error}"
 
 
@@ -125,7 +109,6 @@ def _output_failed() -> bool:
 
 
 def sentence(error: EntropydError) -> str:
-    """The error, its reason, and advice where there is some."""
     advice = _ADVICE.get(error.reason)
     what = f"{error} ({error.reason})"
     return f"{what}\n{advice}" if advice else what

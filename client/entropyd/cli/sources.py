@@ -8,43 +8,31 @@ import shutil
 import stat
 import sys
 import tempfile
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from entropyd import Archive
+from entropyd.archive import Verification
 from entropyd.archive.source import FileSource
 from entropyd.cli.paths import STREAM
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    from entropyd.archive import Verification
 
 
 @contextmanager
 def archive_source(path: Path) -> Iterator[FileSource]:
-    """The bytes of an archive; of a pipe or standard input, they are copied to a temporary file.
-
-    Raises:
-      OSError: If it cannot be read, or there is no room for a temporary file.
-    """
-    if path == STREAM:
-        with _copied(sys.stdin.buffer, "standard input") as source:
-            yield source
-        return
-    with path.open("rb") as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    """The bytes of an archive; those of a pipe or standard input are copied to a temporary file."""
+    with nullcontext(sys.stdin.buffer) if path == STREAM else path.open("rb") as file:
+        if path != STREAM and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield FileSource(file, str(path))
-        else:
-            with _copied(file, str(path)) as source:
-                yield source
+            return
+        with tempfile.TemporaryFile() as copied:
+            shutil.copyfileobj(file, copied)
+            copied.flush()
+            yield FileSource(copied, "standard input" if path == STREAM else str(path))
 
 
 @contextmanager
 def opened_archive(path: Path, *, recover: bool) -> Iterator[Archive]:
-    """Opens an archive; errors as of archive_source and Archive.open."""
     with archive_source(path) as source, Archive.of_source(source, recover=recover) as archive:
         yield archive
 
@@ -79,11 +67,3 @@ def missing(found: Archive | Verification) -> str:
     if found.missing_units:
         return f"at least {found.missing_units:,} more are missing"
     return "the file does not say whether more are missing"
-
-
-@contextmanager
-def _copied(stream: BinaryIO, name: str) -> Iterator[FileSource]:
-    with tempfile.TemporaryFile() as file:
-        shutil.copyfileobj(stream, file)
-        file.flush()
-        yield FileSource(file, name)

@@ -8,16 +8,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from entropyd.cli.session import Session
+from entropyd.cli.session import Session
 
 _SCOPES = ("code", "model", "admin")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -33,7 +29,7 @@ def token() -> None:
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
 
 
 @token.command()
@@ -65,9 +61,11 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
     \b
     Example:
       entropyd token new --scope code --output ci.token ci >> tokens
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     if not _NAME.fullmatch(name):
-        raise click.UsageError("NAME may have letters, digits, '.', '_' and '-', at most 64")
+        raise click.UsageError(
+            "NAME takes 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
     made = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     digest = hashlib.sha256(made.encode()).hexdigest()
     line = f"{name} {','.join(sorted(set(scopes)))} {digest}"
@@ -77,6 +75,5 @@ def new(session: Session, /, scopes: tuple[str, ...], output: Path | None, name:
         session.tell({"line": line}, line, err=is_standard_output(output))
         return
     session.tell(
-        {"token": made, "line": line},
-        f"token, shown only here:  {made}\nline of --tokens-file:   {line}",
+        {"token": made, "line": line}, f"token, shown only here:  {made}\nline of --tokens-file:   {line}"
     )

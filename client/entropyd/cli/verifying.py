@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,12 +12,8 @@ from entropyd.archive import Verification
 from entropyd.archive.verification import verify_source
 from entropyd.cli.paths import FILE, STREAM
 from entropyd.cli.progress import progress
+from entropyd.cli.session import Session
 from entropyd.cli.sources import archive_source, files_under, missing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from entropyd.cli.session import Session
 
 _NAMED_RUNS = 20
 
@@ -34,7 +31,7 @@ def verify(session: Session, /, files: tuple[Path, ...]) -> None:
     Examples:
       entropyd verify latents.entropyd
       entropyd --json verify archives/
-    """  # noqa: D301 - \b keeps click from wrapping
+    """
     named = [(path, why) for file in files for path, why in _archives(file)]
     shown, good = [], True
     for path, report in _verified_one_by_one(named, quiet=session.as_json):
@@ -46,7 +43,7 @@ def verify(session: Session, /, files: tuple[Path, ...]) -> None:
         else:
             click.echo(f"{path}: {report}", err=True)
     checked = sum(why is None for _, why in named)
-    session.show({"good": good, "files": shown}, lambda: click.echo(f"{checked} files checked"))
+    session.tell({"good": good, "files": shown}, f"{checked} files checked")
     if not good:
         raise click.exceptions.Exit(1)
 

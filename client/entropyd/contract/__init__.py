@@ -1,1 +1,1 @@
-"""What client and server agree on: configurations and identity, wire conversion, errors."""
+"""What client and server share, without I/O: configurations and ids, wire conversion, errors."""

@@ -1,7 +1,7 @@
-"""Targets of gRPC: which ones can lead to a server, and which ones stay on this machine.
+"""Targets of gRPC: which ones name a server, and which ones stay on this machine.
 
 The second question decides whether a secret may be sent in plain text. No name is resolved. Invariant: a
-target of which it cannot be told counts as leading out.
+target whose place is unknown counts as another machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What counts as an array: every array that a caller hands in is read here.
+"""Reads the arrays that callers hand in.
 
-Taken are arrays, by the dtype that they have, and lists of numbers, which have none. Invariant: no element
-changes its value, and nothing that a value says beside its elements, as a mask does, is dropped.
+Arrays are taken in the dtype that they have; lists of numbers have none. Invariant: no element changes its
+value, and nothing beside the elements, such as a mask, is dropped.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from entropyd.contract.dtypes import Array, numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Array = npt.NDArray[Any]
 
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 # More lists than that, one in another, are none of NumPy's arrays.
@@ -121,21 +119,6 @@ def bit_strings_of(field: str, value: Any) -> tuple[tuple[int, ...], list[bytes]
             return array.shape, strings
         problem = "is a ragged list; expected rows of one length"
     raise InvalidRequestError.at(field, problem)
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a name.
-
-    Raises:
-      ImportError: For bfloat16 without the ml_dtypes package, which gives NumPy that type.
-    """
-    if name != "bfloat16":
-        return np.dtype(name)
-    try:
-        import ml_dtypes  # noqa: PLC0415 - an optional dependency
-    except ImportError as error:
-        raise ImportError("bfloat16 arrays need the ml_dtypes package: pip install ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _joined(field: str, value: Any) -> tuple[Array, set[str]]:

@@ -1,9 +1,7 @@
-"""The error tree and its catalog of gRPC codes and reasons.
+"""The error tree, its catalog of gRPC codes and reasons, and its form as `google.rpc` details.
 
-Owns every way in which a call can fail, and the one rendering of an error to `google.rpc` details and
-back. It must not know where an error was raised. Invariant: `to_status` followed by `from_status`
-restores class, reason, message and metadata, so a caller sees the same error whether it was raised beside
-it or on the other side of the network.
+Invariant: `to_status` followed by `from_status` restores class, reason, message and metadata, so a caller
+sees the same error on either side of the network.
 """
 
 from __future__ import annotations
@@ -160,10 +158,10 @@ class TablesMismatchError(EntropydError):
 
 
 class ModelStateError(EntropydError):
-    """The model was made with `compression=False`, so it has no coding tables."""
+    """The model was made without what the call needs: coding tables, or a prior."""
 
     code = "FAILED_PRECONDITION"
-    reasons = ("MODEL_NOT_COMPRESSING",)
+    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR")
 
 
 class OverloadedError(EntropydError):

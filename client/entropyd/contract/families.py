@@ -1,12 +1,11 @@
-"""The families of priors: which there are, what each takes, and where each may stand.
+"""The families of priors: their parameters, and which family may stand inside which.
 
-Owns that table. It must not know values or how a density is computed. Invariant: a prior that the table
-allows can be built by TensorFlow, and every call that a model makes of it has a kernel there.
+Invariant: TensorFlow can build every prior that this table allows, and has a kernel for every call that a
+model makes of it.
 
 Names and meanings are those of tensorflow_compression/python/distributions (uniform_noise.py,
-deep_factorized.py, round_adapters.py), and with the prefix `tfp.` those of
-tensorflow_probability.distributions. The list is closed: a configuration is data, and no name in it is looked
-up anywhere else.
+deep_factorized.py, round_adapters.py) and, with the prefix `tfp.`, of tensorflow_probability.distributions.
+The list is closed: a configuration is data, and no name in it is looked up anywhere else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Checksums of bit strings in blocks.
 
-Owns how units are grouped and what a checksum covers. It must not know what the bytes mean. Invariant: the
-blocks of a payload cover every coding unit once, and any change of a length or a payload byte changes the
-checksum of the block that holds it.
+Invariant: the blocks of a payload cover every coding unit once, and a change of any length or payload byte
+changes the checksum of its block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads JSON documents of strangers: of bounded depth, with strings that are Unicode text."""
+"""Reads untrusted JSON: bounded in depth, with strings that are Unicode text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Parameters of priors: read into arrays of one dtype, and checked.
+"""Reads and checks the parameters of priors.
 
-Owns what values a parameter may have. It must not know a family. Invariant: arrays that come out are
-read-only, contiguous and of one dtype; what is wrong comes back as violations, all of them.
+Invariant: the arrays returned are read-only, contiguous and of one dtype; violations name everything that is
+wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of PEM files. gRPC makes none: it takes any bytes, and ends the process for some of them."""
+"""Checks PEM files. gRPC does not: it takes any bytes, and ends the process for some of them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Priors as data: a family's name and its checked parameters.
 
-Owns what a prior is. It must not know how a density is computed. Invariant: a `Prior` that exists can be
-built by TensorFlow Probability: its parameters are finite, in range, of one dtype, and broadcast to
-`batch_shape`; those that are priors themselves fit where they stand, and nest at most `MAX_DEPTH` deep.
+Invariant: TensorFlow Probability can build every `Prior`. Its parameters are finite, in range, of one dtype,
+and broadcast to `batch_shape`; priors among them fit where they stand, and nest at most `MAX_DEPTH` deep.
 
-`families` has the table of what there is; docs/priors.md tells it to people.
+`families` lists what there is; docs/priors.md explains it.
 """
 
 from __future__ import annotations

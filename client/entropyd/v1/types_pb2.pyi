@@ -76,14 +76,16 @@ class BitStrings(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., batch_shape: _Optional[_Iterable[int]] = ..., broadcast_shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Tables(_message.Message):
-    __slots__ = ("cdf", "cdf_offset", "digest")
+    __slots__ = ("cdf", "cdf_offset", "digest", "quantization_offset")
     CDF_FIELD_NUMBER: _ClassVar[int]
     CDF_OFFSET_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_OFFSET_FIELD_NUMBER: _ClassVar[int]
     cdf: Tensor
     cdf_offset: Tensor
     digest: bytes
-    def __init__(self, cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    quantization_offset: Tensor
+    def __init__(self, cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., digest: _Optional[bytes] = ..., quantization_offset: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class PriorParameter(_message.Message):
     __slots__ = ("tensor", "number", "integers", "text", "prior")
@@ -148,8 +150,44 @@ class UniversalBatchedConfig(_message.Message):
     tables: Tables
     def __init__(self, prior: _Optional[_Union[Prior, _Mapping]] = ..., coding_rank: _Optional[int] = ..., compression: bool = ..., laplace_tail_mass: _Optional[float] = ..., expected_grads: bool = ..., tail_mass: _Optional[float] = ..., range_coder_precision: _Optional[int] = ..., bottleneck_dtype: _Optional[_Union[DType, str]] = ..., num_noise_levels: _Optional[int] = ..., stateless: bool = ..., decode_sanity_check: bool = ..., tables: _Optional[_Union[Tables, _Mapping]] = ...) -> None: ...
 
+class ContinuousBatchedConfig(_message.Message):
+    __slots__ = ("prior", "coding_rank", "compression", "stateless", "expected_grads", "tail_mass", "range_coder_precision", "bottleneck_dtype", "prior_shape", "cdf", "cdf_offset", "offset_heuristic", "quantization_offset", "decode_sanity_check", "laplace_tail_mass")
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    CODING_RANK_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    STATELESS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GRADS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_MASS_FIELD_NUMBER: _ClassVar[int]
+    RANGE_CODER_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    BOTTLENECK_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    CDF_FIELD_NUMBER: _ClassVar[int]
+    CDF_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_HEURISTIC_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DECODE_SANITY_CHECK_FIELD_NUMBER: _ClassVar[int]
+    LAPLACE_TAIL_MASS_FIELD_NUMBER: _ClassVar[int]
+    prior: Prior
+    coding_rank: int
+    compression: bool
+    stateless: bool
+    expected_grads: bool
+    tail_mass: float
+    range_coder_precision: int
+    bottleneck_dtype: DType
+    prior_shape: Integers
+    cdf: Tensor
+    cdf_offset: Tensor
+    offset_heuristic: bool
+    quantization_offset: Tensor
+    decode_sanity_check: bool
+    laplace_tail_mass: float
+    def __init__(self, prior: _Optional[_Union[Prior, _Mapping]] = ..., coding_rank: _Optional[int] = ..., compression: bool = ..., stateless: bool = ..., expected_grads: bool = ..., tail_mass: _Optional[float] = ..., range_coder_precision: _Optional[int] = ..., bottleneck_dtype: _Optional[_Union[DType, str]] = ..., prior_shape: _Optional[_Union[Integers, _Mapping]] = ..., cdf: _Optional[_Union[Tensor, _Mapping]] = ..., cdf_offset: _Optional[_Union[Tensor, _Mapping]] = ..., offset_heuristic: bool = ..., quantization_offset: _Optional[_Union[Tensor, _Mapping]] = ..., decode_sanity_check: bool = ..., laplace_tail_mass: _Optional[float] = ...) -> None: ...
+
 class ModelConfig(_message.Message):
-    __slots__ = ("universal_batched",)
+    __slots__ = ("universal_batched", "continuous_batched")
     UNIVERSAL_BATCHED_FIELD_NUMBER: _ClassVar[int]
+    CONTINUOUS_BATCHED_FIELD_NUMBER: _ClassVar[int]
     universal_batched: UniversalBatchedConfig
-    def __init__(self, universal_batched: _Optional[_Union[UniversalBatchedConfig, _Mapping]] = ...) -> None: ...
+    continuous_batched: ContinuousBatchedConfig
+    def __init__(self, universal_batched: _Optional[_Union[UniversalBatchedConfig, _Mapping]] = ..., continuous_batched: _Optional[_Union[ContinuousBatchedConfig, _Mapping]] = ...) -> None: ...

@@ -13,8 +13,7 @@ ZARR_ENTROPYD__SERVER in the environment; the default is 127.0.0.1:7070. `entrop
 Invariant: a chunk is a whole archive, so `entropyd inspect` and `verify` work on it, and damage is an error
 of that chunk.
 
-codec: the codec that zarr calls; chunks: chunks as archives; creation: checks when an array is created;
-server: the server that codes.
+codec: the codec that zarr calls; chunks: chunks as archives; server: the server that codes.
 """
 
 from entropyd.zarr.codec import EntropydCodec

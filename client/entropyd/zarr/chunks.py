@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd import bounded
+from entropyd._model import Model
 from entropyd.archive import Archive, ArchiveWriter
 from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.zarr.server import served_model
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from entropyd._model import Model
-
 
 def check_dtype(name: str, max_error: float | None) -> None:
-    """Refuses a dtype that no model codes.
-
-    Args:
-      name: Name of the dtype.
-      max_error: That of the codec.
-
-    Raises:
-      InvalidTensorError: If arrays of the dtype cannot be compressed with that max_error.
-    """
+    """Refuses a dtype that no model codes with that max_error."""
     expected = bounded.DTYPES if max_error is not None else (*bounded.DTYPES, "bfloat16")
     if name not in expected:
         found = f"have dtype {name}; expected {', '.join(expected[:-1])} or {expected[-1]}"

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from zarr.abc.codec import ArrayBytesCodec
 
 from entropyd import bounded
-from entropyd.contract.errors import (
-    DeadlineExceededError,
-    InvalidConfigError,
-    UnavailableError,
-    Violation,
-)
+from entropyd._connection import Connection
+from entropyd._messages import check_bytes
+from entropyd.contract.errors import DeadlineExceededError, InvalidConfigError, UnavailableError, Violation
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
-from entropyd.zarr.creation import CodecSettings, try_coding_unit
 from entropyd.zarr.server import configured_server, served_model
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
+if TYPE_CHECKING:  # zarr.core is private: its modules depend on zarr's version
     from typing_extensions import Self
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
     from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 NAME = "entropyd"
+# Time limit for creating an array where no server answers.
+_CREATION_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,7 @@ class EntropydCodec(ArrayBytesCodec):
             self._try(dtype, len(shape), chunk_shape)
 
     def _try(
-        self,
-        dtype: ZDType[TBaseDType, TBaseScalar],
-        rank: int,
-        chunk_shape: tuple[int, ...] | None = None,
+        self, dtype: ZDType[TBaseDType, TBaseScalar], rank: int, chunk_shape: tuple[int, ...] | None = None
     ) -> bool:
         """Compresses one coding unit as a chunk of a new array; False if no server answers."""
         if not self._asks_server:
@@ -141,8 +137,7 @@ class EntropydCodec(ArrayBytesCodec):
         name = dtype.to_native_dtype().name
         check_dtype(name, self.max_error)
         try:
-            codec = CodecSettings(self.model_id, self.max_error, bounded.missing_values(self.missing))
-            try_coding_unit(configured_server(), codec, name, rank, chunk_shape)
+            _try_coding_unit(configured_server(), self, name, rank, chunk_shape)
         except (UnavailableError, DeadlineExceededError):
             return False
         return True
@@ -161,6 +156,34 @@ class EntropydCodec(ArrayBytesCodec):
         # zarr may write to the chunk.
         chunk = np.array(restored, chunk_spec.dtype.to_native_dtype()).reshape(chunk_spec.shape)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk)
+
+
+@lru_cache(maxsize=64)
+def _try_coding_unit(
+    server: Connection, codec: EntropydCodec, dtype: str, rank: int, chunk_shape: tuple[int, ...] | None
+) -> None:
+    """Compresses a chunk of one coding unit of missing values; a success is cached.
+
+    Args:
+      server: The server to use.
+      codec: The array's codec.
+      dtype: Name of the array's dtype.
+      rank: Number of its axes.
+      chunk_shape: Shape of its chunks; None for any that end in the model's prior_shape.
+
+    Raises:
+      EntropydError: As the first write would; UnavailableError or DeadlineExceededError if no server answers
+        in time.
+    """
+    with server.client(_CREATION_TIMEOUT_S) as client:
+        model = client.model(codec.model_id)
+        if chunk_shape is None or rank < model.coding_rank:
+            unit = model.prior_shape[max(len(model.prior_shape) - rank, 0) :]
+        else:
+            unit = chunk_shape[rank - model.coding_rank :]
+        check_bytes(prod(unit) * np.dtype(dtype).itemsize, client.server_info())
+        chunk = np.full((1,) * (rank - len(unit)) + unit, np.nan, dtype)
+        compressed_chunk(model, chunk, codec.max_error, codec.missing)
 
 
 def _model_id_problem(found: Any) -> Violation | None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zarr
 
+from entropyd._client import Client
 from entropyd._connection import Connection
-
-if TYPE_CHECKING:
-    from entropyd._client import Client
-    from entropyd._model import Model
+from entropyd._model import Model
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 

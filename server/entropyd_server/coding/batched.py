@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Self
+
+    from entropyd_server.coding.tables import CodingTables
 
 _MAX_SHAPES = 16
 _MAX_ROWS_BYTES = 64 * 2**20
@@ -35,6 +38,19 @@ class BatchedCodec(Codec):
         self.coding_rank = coding_rank
         self._rows = RowsCache(max_shapes=_MAX_SHAPES, max_bytes=_MAX_ROWS_BYTES)
         super().__init__(**common)
+
+    @classmethod
+    def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
+        """Makes the codec of a config; `own` are arguments of a subclass."""
+        return cls(
+            model_id=config.model_id,
+            tables=tables,
+            prior_shape=config.prior_shape,
+            coding_rank=config.coding_rank,
+            bottleneck_dtype=config.bottleneck_dtype,
+            decode_sanity_check=config.decode_sanity_check,
+            **own,
+        )
 
     @property
     def row_sets(self) -> int:
@@ -57,9 +73,9 @@ class BatchedCodec(Codec):
         """
         return self._rows.get(tuple(broadcast_shape), self._build_rows)
 
-    def has_rows(self, broadcast_shape: Shape) -> bool:
-        """Whether `rows` has nothing to compute."""
-        return broadcast_shape in self._rows
+    def cached_rows(self, broadcast_shape: Shape) -> Rows | None:
+        """Returns what `rows` would; None if it would have to compute them."""
+        return self._rows.cached(broadcast_shape)
 
     @property
     def nbytes(self) -> int:

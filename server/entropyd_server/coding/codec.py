@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, element_dtype, widened
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd_server.coding.cost import row_bits
-from entropyd_server.coding.dtypes import WIRE_DTYPES, widen
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
@@ -140,12 +140,12 @@ class Codec(ABC):
         problems = list(self._problems())
         if problems:
             raise InvalidConfigError.of(problems)
-        self.wire_dtype = WIRE_DTYPES[bottleneck_dtype]
+        self.wire_dtype = element_dtype(bottleneck_dtype)
 
     def _problems(self) -> Iterator[Violation]:
         """Yields what is wrong with the config."""
-        if self.bottleneck_dtype not in WIRE_DTYPES:
-            found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(WIRE_DTYPES)}"
+        if self.bottleneck_dtype not in BOTTLENECK_DTYPES:
+            found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(BOTTLENECK_DTYPES)}"
             yield Violation("bottleneck_dtype", found)
 
     @abstractmethod
@@ -327,4 +327,4 @@ class Codec(ABC):
 
     def value_at(self, values: npt.NDArray[Any], unit: int, position: int) -> float:
         """Returns one element of `wire_dtype` values as a Python float."""
-        return float(widen(values[unit, position : position + 1], self.bottleneck_dtype)[0])
+        return float(widened(values[unit, position : position + 1], self.bottleneck_dtype)[0])

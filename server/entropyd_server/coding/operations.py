@@ -77,6 +77,8 @@ class Decompress:
 
     def run(self, parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
         """Decodes units [start, stop) of each work; returns one result per part."""
+        if len(parts) == 1:
+            return [_decode_part(*parts[0])]
         decoded = []
         for _, same in groupby(parts, lambda part: _joinable(part[0])):
             decoded += _decode_joined(list(same))
@@ -91,12 +93,17 @@ def _joinable(work: DecompressWork) -> tuple[int, int]:
     return id(work.codec), work.rows.unit_stride or -id(work.rows)
 
 
+def _decode_part(work: DecompressWork, start: int, stop: int) -> DecodedUnits:
+    payload, lengths = work.strings.of_units(start, stop)
+    return work.codec.decode(payload, lengths, work.rows.of_units(start, stop))
+
+
 def _decode_joined(parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
+    if len(parts) == 1:
+        return [_decode_part(*parts[0])]
     codec = parts[0][0].codec
     strings = [work.strings.of_units(start, stop) for work, start, stop in parts]
     rows = [work.rows.of_units(start, stop) for work, start, stop in parts]
-    if len(parts) == 1:
-        return [codec.decode(strings[0].payload, strings[0].lengths, rows[0])]
     decoded = codec.decode(
         b"".join([part.payload for part in strings]),
         np.concatenate([part.lengths for part in strings]),

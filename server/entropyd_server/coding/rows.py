@@ -98,8 +98,10 @@ class RowsCache:
         """Bytes of all cached rows."""
         return int(self._rows.currsize)
 
-    def __contains__(self, shape: Shape) -> bool:
-        return shape in self._rows
+    def cached(self, shape: Shape) -> Rows | None:
+        """Returns the rows of a shape if they are cached."""
+        with self._lock:
+            return self._rows.get(shape)
 
     def get(self, shape: Shape, build: Callable[[Shape], Rows]) -> Rows:
         """Returns the rows of a shape, and builds them unless they are cached.
@@ -110,8 +112,8 @@ class RowsCache:
         with self._lock:
             while shape in self._building:
                 self._built.wait()
-            if shape in self._rows:
-                return self._rows[shape]
+            if (cached := self._rows.get(shape)) is not None:
+                return cached
             self._building.add(shape)
         try:
             rows = build(shape)

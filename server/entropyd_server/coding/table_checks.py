@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,4 +105,19 @@ def offset_problems(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32
     return [
         Violation("cdf_offset", f"row {row} has {cdf_offset[row]}; expected at most 2^29 in magnitude")
         for row in np.flatnonzero(far)[:_MAX_REPORTED]
+    ]
+
+
+def quantization_problems(offset: npt.NDArray[Any] | None, rows: int) -> list[Violation]:
+    """Lists what is wrong with the quantization offset of so many rows."""
+    field = "quantization_offset"
+    if offset is None:
+        return []
+    if offset.shape != (rows,):
+        return [Violation(field, f"has shape {offset.shape}; expected {(rows,)}, one per row of cdf")]
+    if offset.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
+        return [Violation(field, f"has dtype {offset.dtype}; expected float32 or float64")]
+    return [
+        Violation(field, f"row {row} has {offset[row]}; expected a finite number")
+        for row in np.flatnonzero(~np.isfinite(offset))[:_MAX_REPORTED]
     ]

@@ -5,15 +5,19 @@ Invariant: a CodingTables is legal, so kernels use the indexes in it without che
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.coding.table_checks import int32_vector, offset_problems, row_problems
+from entropyd.contract.tables import RawTables
+from entropyd_server.coding.table_checks import (
+    int32_vector,
+    offset_problems,
+    quantization_problems,
+    row_problems,
+)
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
 FINE_HINTS = 64
 # Beyond so many a row has a quarter of that, for the same reason.
 _COARSE_HINTS = 1024
-DIGEST_TAG = b"entropyd tables\x01"
 # Intervals that decoding prefetches: most rows have no more.
 _LIKELY_INTERVALS = 32
 
@@ -42,8 +45,9 @@ class CodingTables:
         first belong to no interval, as in TFC (`ScanCDF` in cc/kernels/range_coder_kernels.cc).
       cdf_offset: int32 [rows], read-only: the smallest integer that a row covers.
       precision: Base-2 logarithm of the total of every row, 1 to 16.
-      digest: SHA-256 of the canonical layout: the 16 bytes `entropyd tables` and 0x01, then little-endian
-        uint32 number of rows, uint64 length of `cdf`, `cdf` as int32, `cdf_offset` as int32.
+      quantization_offset: float32 or float64 [rows], read-only, finite: what is subtracted before a symbol of
+        each row is rounded; None without any.
+      digest: See `RawTables.digest`.
       rows: int32 [rows, 8], read-only: one record per row, columns as in `kernels.range_coder.Row`.
       bounds: uint16 [2 * intervals], read-only: first and last cumulative probability of every interval, as
         in `kernels.range_coder`.
@@ -54,6 +58,7 @@ class CodingTables:
 
     cdf: npt.NDArray[np.int32]
     cdf_offset: npt.NDArray[np.int32]
+    quantization_offset: npt.NDArray[Any] | None
     precision: int
     digest: bytes
     rows: npt.NDArray[np.int32]
@@ -65,24 +70,40 @@ class CodingTables:
     def nbytes(self) -> int:
         """Bytes in memory."""
         derived = (self.rows, self.bounds, self.hints, self.intervals)
-        return sum(array.nbytes for array in (self.cdf, self.cdf_offset, *derived))
+        return self.table_bytes + sum(array.nbytes for array in derived)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the tables alone, as they are stored."""
+        return sum(array.nbytes for array in self.raw.by_name().values())
+
+    @property
+    def raw(self) -> RawTables:
+        """The tables as they travel."""
+        return RawTables(self.cdf, self.cdf_offset, self.quantization_offset)
 
     @classmethod
     def parse(
-        cls, cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, max_bytes: int | None = None
+        cls,
+        cdf: npt.ArrayLike,
+        cdf_offset: npt.ArrayLike,
+        quantization_offset: npt.NDArray[Any] | None = None,
+        *,
+        max_bytes: int | None = None,
     ) -> CodingTables:
         """Checks tables in TFC's layout and prepares them for coding.
 
         Args:
           cdf: Integers [length], as the attribute.
           cdf_offset: Integers [rows], as the attribute.
-          max_bytes: The server's max_model_bytes, most bytes of both as int32; None for any number.
+          quantization_offset: As the attribute.
+          max_bytes: The server's max_model_bytes, most bytes of all, integers as int32; None for any number.
 
         Raises:
           InvalidConfigError: Names every row, element and value that is wrong, up to a few of each kind.
           LimitExceededError: If they are larger than `max_bytes`.
         """
-        if max_bytes is not None and (found := 4 * (np.size(cdf) + np.size(cdf_offset))) > max_bytes:
+        if max_bytes is not None and (found := _bytes(cdf, cdf_offset, quantization_offset)) > max_bytes:
             raise limit_exceeded(f"coding tables of {found} bytes exceed", "max_model_bytes", max_bytes)
         cdf_values, cdf_problems = int32_vector("cdf", cdf)
         offset_values, problems_of_offset = int32_vector("cdf_offset", cdf_offset)
@@ -91,6 +112,7 @@ class CodingTables:
             problems += row_problems(cdf_values)
         if not problems:
             problems += offset_problems(cdf_values, offset_values)
+            problems += quantization_problems(quantization_offset, len(offset_values))
         if problems:
             raise InvalidConfigError.of(problems)
 
@@ -99,18 +121,17 @@ class CodingTables:
         bounds = _bounds(cdf_values, begins)
         rows, hints = _lookup(cdf_values, offset_values, bounds, precision)
         intervals = _intervals(cdf_values, begins, rows, precision)
+        if quantization_offset is not None:
+            quantization_offset = np.array(quantization_offset)
+            quantization_offset.flags.writeable = False
         for array in (cdf_values, offset_values, rows, bounds, hints, intervals):
             array.flags.writeable = False
-        digest = _digest(cdf_values, offset_values)
-        return cls(cdf_values, offset_values, precision, digest, rows, bounds, hints, intervals)
+        raw = RawTables(cdf_values, offset_values, quantization_offset)
+        return cls(*raw, precision, raw.digest, rows, bounds, hints, intervals)
 
 
-def _digest(cdf: npt.NDArray[np.int32], cdf_offset: npt.NDArray[np.int32]) -> bytes:
-    content = hashlib.sha256(DIGEST_TAG)
-    content.update(struct.pack("<IQ", len(cdf_offset), len(cdf)))
-    content.update(cdf.astype("<i4", copy=False).data)
-    content.update(cdf_offset.astype("<i4", copy=False).data)
-    return content.digest()
+def _bytes(cdf: npt.ArrayLike, cdf_offset: npt.ArrayLike, floats: npt.NDArray[Any] | None) -> int:
+    return 4 * (np.size(cdf) + np.size(cdf_offset)) + (0 if floats is None else floats.nbytes)
 
 
 def _bounds(cdf: npt.NDArray[np.int32], begins: npt.NDArray[np.intp]) -> npt.NDArray[np.uint16]:

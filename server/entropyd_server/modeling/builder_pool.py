@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 from entropyd_server.modeling.unavailable import stopping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 
 @dataclass(eq=False)
@@ -49,7 +45,7 @@ class BuilderPool:
         self._closed = False
 
     async def start(self, vital: Vital) -> None:
-        """Begins to start the first worker; `wait_ready` waits for it. `vital` guards the supervisors."""
+        """Begins to start the first worker. `vital` guards the supervisors."""
         self._vital = vital
         self._start_another()
 
@@ -74,14 +70,7 @@ class BuilderPool:
 
     @asynccontextmanager
     async def lease(self, caller: str = "", *, long: bool = False) -> AsyncIterator[Exchange]:
-        """Waits for a worker, and gives exclusive use of it inside the `async with` block.
-
-        Args:
-          caller: Whose build it is.
-          long: Whether it may take long.
-
-        Yields:
-          See `WorkerSupervisor.lease`.
+        """Leases a worker to a caller's build, which may be a `long` one; see `WorkerSupervisor.lease`.
 
         Raises:
           UnavailableError: DRAINING, if the pool is closed.

@@ -1,18 +1,15 @@
-"""The devices that worker processes compute on: the GPUs of the machine, and the `--devices` flag.
+"""The devices that worker processes compute on, as the `--devices` flag names them.
 
-Without TensorFlow, which takes memory on all GPUs as soon as it looks for one. Invariant: no two devices of a
-server have the same name.
+GPUs are found without TensorFlow, which takes memory on all of them when it looks for one. Invariant: no two
+devices of a server have the same name.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 AUTO = "auto"
 NO_GPU = "-1"
@@ -40,12 +37,12 @@ BUILDER = Device("builder")
 
 
 def builder_devices(count: int) -> tuple[Device, ...]:
-    """The devices of `count` workers that build tables: `builder`, `builder:1`, and so on."""
+    """Returns the devices of `count` workers that build tables: `builder`, `builder:1`, and so on."""
     return (BUILDER, *(Device(f"{BUILDER.name}:{number}") for number in range(1, count)))
 
 
 def visible_gpus(environment: Mapping[str, str], driver_folder: Path = _DRIVER_FOLDER) -> tuple[str, ...]:
-    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them; `gpu:N` is the Nth.
+    """Returns the GPUs of this machine, as CUDA_VISIBLE_DEVICES names them; `gpu:N` is the Nth.
 
     Where CUDA_VISIBLE_DEVICES is set, it decides; CUDA ignores what follows a negative number.
     """

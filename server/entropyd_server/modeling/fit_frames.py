@@ -7,17 +7,14 @@ during each `fit_advance`, for a short time.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.parameters import Array
+from entropyd.contract.prior import Prior
 from entropyd_server.modeling.build_frames import config_of
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, expect
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.contract.parameters import Array
-    from entropyd.contract.prior import Prior
 
 FIT_START = "fit_start"
 FIT_ADVANCE = "fit_advance"
@@ -38,13 +35,13 @@ class FitTask:
       validation_share: Share of rows that are held out.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     samples: Array
     max_steps: int
     validation_share: float
 
     def to_frame(self, fit_id: str) -> Frame:
-        """The request to start."""
+        """Makes the request to start."""
         options = {"max_steps": self.max_steps, "validation_share": self.validation_share}
         metadata = {"fit_id": fit_id, "options": json.dumps(options)}
         metadata["config"] = self.config.canonical_json.decode()
@@ -74,31 +71,26 @@ class FitState:
     done: bool
     prior: Prior
 
-    def to_frame(self, config: UniversalBatchedConfig) -> Frame:
-        """The response; `config` is that of the task."""
+    def to_frame(self, config: ModelConfig) -> Frame:
+        """Makes the response; `config` is that of the task."""
         progress = [self.step, self.bits_per_element, self.remaining_seconds, self.done]
-        fitted = replace(config, prior=self.prior)
+        fitted = config.with_prior(self.prior)
         metadata = {"progress": json.dumps(progress), "config": fitted.canonical_json.decode()}
         return Frame(FIT_STATE, metadata)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> FitState:
-        """Reads the response.
-
-        Raises:
-          EntropydError: What the worker raised.
-          FrameError: If the frame is neither a state nor an error.
-        """
+        """Reads the response; raises as `expect` does."""
         metadata = expect(frame, FIT_STATE).metadata
         step, bits_per_element, remaining_seconds, done = json.loads(metadata["progress"])
-        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).prior)
+        return cls(step, bits_per_element, remaining_seconds, done, config_of(frame).needed_prior)
 
 
 def advance_frame(fit_id: str, seconds: float) -> Frame:
-    """The request to go on for so many seconds."""
+    """Makes the request to go on for so many seconds."""
     return Frame(FIT_ADVANCE, {"fit_id": fit_id, "seconds": str(seconds)})
 
 
 def end_frame(fit_id: str) -> Frame:
-    """The request to forget a fit."""
+    """Makes the request to forget a fit."""
     return Frame(FIT_END, {"fit_id": fit_id})

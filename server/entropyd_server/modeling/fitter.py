@@ -8,23 +8,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entropyd.contract.errors import EntropydError, OverloadedError
-from entropyd_server.modeling.fit_frames import FITTING, FitState, advance_frame, end_frame
-from entropyd_server.modeling.leases import observed
+from entropyd_server.modeling.fit_frames import FITTING, FitState, FitTask, advance_frame, end_frame
+from entropyd_server.modeling.leases import LeaseObserver, observed
+from entropyd_server.modeling.pool import WorkerPool
+from entropyd_server.modeling.protocol import Frame
 from entropyd_server.modeling.unavailable import stopping
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-
-    from entropyd_server.modeling.fit_frames import FitTask
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.pool import WorkerPool
-    from entropyd_server.modeling.protocol import Frame
-
-# Fewer than a device has room for.
 _MOST_FITS_OF_A_CALLER = 4
 _RETRY_AFTER_S = 10.0
 # How long another call on the device may have to wait.
@@ -32,15 +26,13 @@ _STEP_SECONDS = 0.2
 
 
 class Fitter:
-    """Fits priors on the devices of a pool."""
-
     def __init__(self, pool: WorkerPool, on_lease: LeaseObserver | None = None) -> None:
         self._pool = pool
         self._on_lease = on_lease
         self._fits_by_caller: Counter[str] = Counter()
 
     async def fit(self, task: FitTask, caller: str = "") -> AsyncGenerator[FitState, None]:
-        """Yields the state of the fit a few times a second; the last one is done.
+        """Yields the state of the fit a few times a second, until it is done.
 
         Raises:
           InvalidConfigError: If the fit diverges.
@@ -54,7 +46,7 @@ class Fitter:
                 state = FitState.from_frame(await self._step(device, task.to_frame(fit_id)))
                 yield state
                 while not state.done:
-                    # No use in waiting for the next worker: it does not have this fit.
+                    # Only this worker has the fit, so there is no use in waiting for its successor.
                     request = advance_frame(fit_id, _STEP_SECONDS)
                     response = await self._step(device, request, only_if_ready=True)
                     state = FitState.from_frame(response)
@@ -77,7 +69,7 @@ class Fitter:
                 del self._fits_by_caller[caller]
 
     async def _step(self, device: str, request: Frame, *, only_if_ready: bool = False) -> Frame:
-        """One exchange with a worker; it ends even if its caller is cancelled or the pool is drained.
+        """Exchanges frames with a worker, to the end even if the caller is cancelled or the pool is drained.
 
         Cancelling it would kill the worker, and with it the fits of others.
         """
@@ -90,7 +82,7 @@ class Fitter:
         drained = self._pool.drained
         if not drained.done():
             step = asyncio.ensure_future(exchanged())
-            # Else asyncio logs the error of a step for which nobody waits any more.
+            # Marks an error as retrieved; else asyncio logs it after a cancellation.
             step.add_done_callback(lambda step: None if step.cancelled() else step.exception())
             either: set[asyncio.Future[Any]] = {step, drained}
             try:

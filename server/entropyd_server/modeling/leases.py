@@ -1,33 +1,24 @@
-"""Tells an observer how long callers wait for a worker, and how long they have it to themselves."""
+"""Reports to an observer how long callers wait for a worker and how long they use it."""
 
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
+from entropyd_server.modeling.limits import Work
+from entropyd_server.modeling.supervisor import Exchange
 
-    from entropyd_server.modeling.limits import Work
-    from entropyd_server.modeling.supervisor import Exchange
-
-
-class LeaseObserver(Protocol):
-    """Hears of each lease at its end, in the caller's context; times are of `time.monotonic`."""
-
-    def __call__(
-        self, work: str, device: str, queued_at: float, started_at: float | None, ended_at: float
-    ) -> None:
-        """A lease ended, or the wait for it; then it never started."""
+# Called at the end of each lease, in the caller's context: the work's name, the device, and when the
+# caller was queued, got the worker (None: never) and ended, by `time.monotonic`.
+LeaseObserver: TypeAlias = Callable[[str, str, float, "float | None", float], None]
 
 
 @asynccontextmanager
 async def observed(
     lease: AbstractAsyncContextManager[Exchange], work: Work, device: str, observer: LeaseObserver | None
 ) -> AsyncIterator[Exchange]:
-    """The lease, reported to the observer at its end."""
     queued_at, started_at = time.monotonic(), None
     try:
         async with lease as exchange:

@@ -19,17 +19,11 @@ _MEMORY_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of work, in words.
+    """A kind of work, in words."""
 
-    Attributes:
-      name: In spans, as in `build`.
-      doing: In messages, as in `building the tables`.
-      slow_because: What usually makes it exceed the time limit.
-    """
-
-    name: str
-    doing: str
-    slow_because: str
+    name: str  # in spans, as in `build`
+    doing: str  # in messages, as in `building the tables`
+    slow_because: str  # the usual reason that it exceeds the time limit
 
 
 @dataclass(frozen=True)
@@ -45,12 +39,7 @@ class WorkLimits:
     max_memory_bytes: int
 
     async def exceeded(self, process: WorkerProcess, work: Work) -> tuple[str, LimitExceededError]:
-        """Waits until the work that now starts exceeds a limit.
-
-        Returns:
-          `time_limit` or `memory_limit`; and the caller's error, which names the limit, its value and the
-          usual cause.
-        """
+        """Waits until the work that now starts exceeds a limit; returns which one, and the caller's error."""
         clock = asyncio.get_running_loop().time
         end, resident_bytes = clock() + self.max_seconds, process.resident_bytes
         while clock() < end:

@@ -5,6 +5,7 @@ Invariant: units with one `PerturbKey` can share a request; the response has one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,14 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
 from entropyd_server.modeling.build_frames import config_of
 from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, FrameError, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.contract.config import UniversalBatchedConfig
     from entropyd_server.modeling.supervisor import Exchange
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -50,7 +49,6 @@ class PerturbKey:
 
     @property
     def operation(self) -> Perturb:
-        """See batching.queue.Key."""
         return _PERTURB
 
 
@@ -59,13 +57,11 @@ class PerturbCall:
     """Units to perturb.
 
     Attributes:
-      config: The model's.
-      key: What is wanted.
       units: [units, *coding shape], in the bottleneck's dtype; uint16 bit patterns for bfloat16.
       unit_symbols: Symbols of each, once axes of length 1 are repeated.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     key: PerturbKey
     units: Array
     unit_symbols: int
@@ -111,7 +107,7 @@ class Perturbed:
     gradient: Array | None
 
     def to_frame(self) -> Frame:
-        """The response to `perturb`."""
+        """Makes the response to `perturb`."""
         tensors = {"perturbed": self.perturbed, "bits": self.bits}
         if self.gradient is not None:
             tensors["gradient"] = self.gradient
@@ -119,23 +115,16 @@ class Perturbed:
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Perturbed:
-        """Reads the response.
-
-        Raises:
-          EntropydError: What the worker raised.
-          FrameError: If the frame is neither perturbed units nor an error.
-        """
+        """Reads the response; raises as `expect` does."""
         tensors = expect(frame, PERTURBED).tensors
         return cls(tensors["perturbed"], tensors["bits"], tensors.get("gradient"))
 
     def __getitem__(self, units: slice) -> Perturbed:
-        """Some of the units."""
         gradient = None if self.gradient is None else self.gradient[units]
         return Perturbed(self.perturbed[units], self.bits[units], gradient)
 
     @classmethod
     def join(cls, parts: Sequence[Perturbed]) -> Perturbed:
-        """The units of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
         gradients = [part.gradient for part in parts if part.gradient is not None]
@@ -146,13 +135,10 @@ class Perturbed:
         )
 
 
-def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig | None) -> Frame:
-    """The request to perturb units.
+def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> Frame:
+    """Makes the request to perturb units.
 
-    Args:
-      key: What they have in common.
-      units: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
-      config: The model's, for a worker that does not have it.
+    `units` is as in `PerturbCall`. `config` is for a worker that does not have the model.
     """
     metadata = {
         "model_id": key.model_id,
@@ -164,16 +150,11 @@ def perturb_frame(key: PerturbKey, units: Array, config: UniversalBatchedConfig 
     return Frame(PERTURB, metadata, {"units": units})
 
 
-def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, UniversalBatchedConfig | None]:
-    """Reads the request; see `perturb_frame`.
-
-    Raises:
-      FrameError: If it is another frame.
-    """
+def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, ModelConfig | None]:
+    """Reads the request; raises FrameError if it is another frame."""
     if frame.kind != PERTURB:
         raise FrameError(f"a {frame.kind!r} frame is no {PERTURB!r} frame")
     units, metadata = frame.tensors["units"], frame.metadata
-    key = PerturbKey(
-        metadata["model_id"], metadata["training"] == "1", metadata["gradient"] == "1", units.shape[1:]
-    )
+    training, gradient = metadata["training"] == "1", metadata["gradient"] == "1"
+    key = PerturbKey(metadata["model_id"], training, gradient, units.shape[1:])
     return key, units, config_of(frame) if "config" in metadata else None

@@ -10,23 +10,18 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd.contract.errors import EntropydError
 from entropyd_server.batching.lane import Caller, Lane, parts, settle
-from entropyd_server.batching.queue import BatchQueue
+from entropyd_server.batching.observer import BatchObserver
+from entropyd_server.batching.queue import Batch, BatchQueue
 from entropyd_server.errors import as_error
 from entropyd_server.modeling.perturbation import PerturbCall, Perturbed
+from entropyd_server.modeling.pool import WorkerPool
+from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 from entropyd_server.modeling.unavailable import WORKER_LOST, retry_if_lost
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd_server.batching.observer import BatchObserver
-    from entropyd_server.batching.queue import Batch
-    from entropyd_server.modeling.pool import WorkerPool
-    from entropyd_server.modeling.supervisor import Exchange, WorkerSupervisor
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +31,7 @@ _RETRY_S = 0.1
 
 
 class Perturber:
-    """Perturbs bottlenecks on the devices of a pool.
-
-    Args:
-      pool: The devices and their workers.
-      max_queue_symbols: The queue of a device is full from this many symbols on.
-      observer: Hears of refusals and batches.
-    """
+    """Perturbs bottlenecks on the devices of a pool; each queues at most `max_queue_symbols`."""
 
     def __init__(self, pool: WorkerPool, max_queue_symbols: int, observer: BatchObserver) -> None:
         self._pool = pool
@@ -52,7 +41,7 @@ class Perturber:
         }
 
     async def perturb(self, call: PerturbCall, timeout_s: float | None) -> Perturbed:
-        """Waits for the perturbed units of a call with at least one, in order.
+        """Returns the perturbed units of a call with at least one, in order.
 
         Raises:
           OverloadedError: If the queue is full; says when to retry.
@@ -105,10 +94,10 @@ class _Device:
                     batch = self._lane.next_batch(_MAX_BATCH_SYMBOLS)
                     if batch is not None:
                         await self._run(batch, exchange)
-            except Exception as raised:  # mostly a lost worker; the queued calls may be placed anew
+            except Exception as raised:  # mostly a lost worker; the queued calls may be placed again
                 error = as_error(raised)
                 if error is not raised:
-                    log.exception("queued calls to perturb fail")
+                    log.exception("queued Perturb calls failed")
                 self._lane.fail_all(error)
 
     async def _run(self, batch: Batch[Caller[PerturbCall, Perturbed]], exchange: Exchange) -> None:
@@ -119,7 +108,7 @@ class _Device:
         except Exception as raised:
             error = as_error(raised)
             if error is not raised:
-                log.exception("a batch of calls to perturb failed")
+                log.exception("a batch of Perturb calls failed")
             outcomes = [error] * len(batch.shares)
         self._observer.ran(batch, started_at, time.monotonic())
         settle(batch.shares, outcomes)

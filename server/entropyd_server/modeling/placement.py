@@ -12,44 +12,27 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 _POINTS_PER_DEVICE = 64
 _BALANCE = 1.25
 
 
 class Ring:
-    """Devices on a hash ring.
-
-    Args:
-      devices: Names, at least one.
-    """
+    """A hash ring of at least one device."""
 
     def __init__(self, devices: Sequence[str]) -> None:
-        points = [
-            (_position(f"{device} {number}"), device)
-            for device in devices
-            for number in range(_POINTS_PER_DEVICE)
-        ]
-        self._points = sorted(points)
+        numbers = range(_POINTS_PER_DEVICE)
+        self._points = sorted((_position(f"{name} {number}"), name) for name in devices for number in numbers)
 
     def order(self, model_id: str) -> list[str]:
-        """All devices, the one of the model first."""
+        """Returns all devices, the model's own first."""
         start = bisect_left(self._points, (_position(model_id), ""))
         return list(dict.fromkeys(device for _, device in self._points[start:] + self._points[:start]))
 
     def choose(self, model_id: str, loads: Mapping[str, int], ready: Callable[[str], bool]) -> str:
-        """The device for one more call: the model's own if none is ready.
-
-        Args:
-          model_id: Config hash.
-          loads: Calls in flight by device.
-          ready: Whether a device is ready.
-        """
+        """Returns the device for one more call, given the calls in flight by device."""
         order = self.order(model_id)
         up = [device for device in order if ready(device)]
         if not up:

@@ -6,40 +6,32 @@ Invariant: a call in flight is counted on its device until it ends.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.devices import Device, builder_devices
+from entropyd_server.modeling.leases import LeaseObserver
+from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.placement import Ring
 from entropyd_server.modeling.supervisor import WorkerSupervisor
 from entropyd_server.modeling.table_builder import TableBuilder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.limits import WorkLimits
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 
 class WorkerPool:
     """The workers of a server.
 
     Attributes:
-      builder: Builds tables, on workers of their own, so that builds delay only builds.
+      builder: Builds tables, on workers of its own, so that builds delay only builds.
       workers: By name: one for each device, and those that build tables.
-      devices: Names of the devices.
       drained: Done from `drain` on.
 
     Args:
-      devices: What to compute on besides building tables; at least one.
+      devices: At least one.
       builders: Most workers that build tables; at least one.
-      limits: What one request to a worker may take.
-      max_model_bytes: Most bytes of one model's tables.
       on_restart: Called with the worker's name and the reason at every start after its first.
-      on_lease: Hears of every build.
     """
 
     def __init__(
@@ -70,7 +62,7 @@ class WorkerPool:
         self._loads = dict.fromkeys(self.devices, 0)
 
     async def start(self, vital: Vital) -> None:
-        """Begins to start the workers; `wait_ready` waits for them. `vital` guards their supervisors."""
+        """Begins to start the workers. `vital` guards their supervisors."""
         await self._builders.start(vital)
         for name in self.devices:
             vital.watch(f"supervisor of worker {name}", await self.workers[name].start())
@@ -96,7 +88,6 @@ class WorkerPool:
         await asyncio.gather(*(self.workers[name].close() for name in self.devices))
 
     def ready_besides(self, device: str) -> bool:
-        """Whether the worker of another device is ready."""
         return any(self.workers[name].ready for name in self.devices if name != device)
 
     @contextmanager

@@ -11,15 +11,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import psutil
 
 from entropyd_server.modeling.protocol import Frame, FrameError, read_blob
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # One logger for all of `modeling`: operators know workers, not modules.
 log = logging.getLogger("entropyd_server.modeling")
@@ -50,14 +47,10 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(cls, arguments: Sequence[str], name: str) -> WorkerProcess:
-        """Starts a worker.
+        """Starts a worker; `name` is its name in the log.
 
         The kernel kills the worker at the end of the thread that starts it: the event loop's, or one that
         resumes its callbacks; see `worker`.
-
-        Args:
-          arguments: Command line of the worker.
-          name: Its name in the log.
 
         Raises:
           OSError: If the system cannot start another process.
@@ -72,7 +65,7 @@ class WorkerProcess:
     def resident_bytes(self) -> int:
         """Resident memory; 0 once the process has ended."""
         try:
-            # Looked up each time: there is nothing to look up in advance of a process that ended at once.
+            # Looked up each time, because the process may have ended before the first look-up.
             return int(psutil.Process(self._process.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
@@ -110,7 +103,7 @@ class WorkerProcess:
                 os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> str:
-        """Waits until the process has ended and its pipes are read to the end; says how it ended."""
+        """Waits until the process has ended and its pipes are read to the end; returns how it ended."""
         code = await self._process.wait()
         # Not `gather`, which cancels the readers when the caller is cancelled.
         await asyncio.wait(self._readers)

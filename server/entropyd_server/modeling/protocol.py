@@ -7,10 +7,12 @@ never pickle, so that reading one runs no code of the other end's choice.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +22,6 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from entropyd.contract.errors import EntropydError, from_status, to_status
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
 
 LENGTH = struct.Struct("<Q")
 # Far above any frame: a larger length is stray bytes.
@@ -39,20 +37,14 @@ class FrameError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One message.
-
-    Attributes:
-      kind: What the frame is, as in `ready`.
-      metadata: Strings by name.
-      tensors: Arrays by name.
-    """
+    """A message of a kind, as in `ready`, with strings and arrays by name."""
 
     kind: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The frame, with its length in front."""
+        """Returns the frame after its length."""
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}
         blob = save_tensors(tensors, {**self.metadata, "kind": self.kind})
         return LENGTH.pack(len(blob)) + blob
@@ -75,11 +67,7 @@ class Frame:
 
 
 def frame_bytes(length: bytes) -> int:
-    """Parses the length of a frame.
-
-    Raises:
-      FrameError: If it is above MAX_FRAME_BYTES.
-    """
+    """Parses the length of a frame; raises FrameError if it is above MAX_FRAME_BYTES."""
     (announced,) = LENGTH.unpack(length)
     if announced > MAX_FRAME_BYTES:
         raise FrameError(f"a frame announces {announced} bytes")
@@ -100,11 +88,7 @@ def read_frame(stream: BinaryIO) -> Frame | None:
 
 
 def write_frame(stream: BinaryIO, frame: Frame) -> None:
-    """Writes one frame in a worker.
-
-    Raises:
-      BrokenPipeError: If the server closed the pipe.
-    """
+    """Writes one frame in a worker; raises BrokenPipeError if the server closed the pipe."""
     stream.write(frame.to_bytes())
     stream.flush()
 
@@ -120,29 +104,25 @@ async def read_blob(stream: asyncio.StreamReader) -> bytes:
 
 
 def ready_frame(versions: Mapping[str, str]) -> Frame:
-    """A worker's first frame, with the versions of its libraries."""
+    """Makes a worker's first frame, with the versions of its libraries."""
     return Frame(READY, {"versions": json.dumps(dict(versions))})
 
 
 def versions_of(frame: Frame) -> dict[str, str]:
-    """The versions in a `ready` frame.
-
-    Raises:
-      FrameError: If it is another frame.
-    """
+    """Returns the versions in a `ready` frame; raises FrameError if it is another one."""
     if frame.kind != READY:
         raise FrameError(f"a worker began with a {frame.kind!r} frame")
     return dict(json.loads(frame.metadata["versions"]))
 
 
 def error_frame(error: EntropydError) -> Frame:
-    """The response to a request that failed."""
+    """Makes the response to a request that failed."""
     status = to_status(error).SerializeToString()
     return Frame(ERROR, {"code": error.code}, {"status": np.frombuffer(status, np.uint8)})
 
 
 def error_of(frame: Frame) -> EntropydError:
-    """The error in an `error` frame: the same one that the worker raised."""
+    """Returns the error that the worker raised."""
     status = status_pb2.Status.FromString(frame.tensors["status"].tobytes())
     return from_status(frame.metadata["code"], status.message, status)
 

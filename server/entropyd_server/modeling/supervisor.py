@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from entropyd.contract.errors import UnavailableError
 from entropyd_server.modeling.devices import BUILDER, Device
@@ -19,9 +19,6 @@ from entropyd_server.modeling.limits import MEMORY_LIMIT, TIME_LIMIT, Work, Work
 from entropyd_server.modeling.process import ProcessEndedError, WorkerProcess
 from entropyd_server.modeling.protocol import Frame, FrameError, versions_of
 from entropyd_server.modeling.unavailable import WORKER_LOST, stopping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 Exchange: TypeAlias = Callable[[Frame, Work], Awaitable[Frame]]
 
@@ -46,11 +43,9 @@ class WorkerSupervisor:
     its restart delays the next callers by a few seconds, its work could by `max_seconds`.
 
     Attributes:
-      device: What the worker computes on.
       restarts: Number of starts after the first.
 
     Args:
-      device: See the attribute.
       limits: What one exchange may take.
       max_model_bytes: Most bytes of one model's tables.
       on_restart: Called at every start after the first with the reason, one of RESTART_REASONS.
@@ -74,7 +69,7 @@ class WorkerSupervisor:
             f"--max-build-memory-bytes={limits.max_memory_bytes}",
         )
         self._lease = asyncio.Lock()
-        # Set while a worker is ready, and for good once there will be no other.
+        # Set while a worker is ready, and forever after `close`.
         self._settled = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._versions: dict[str, str] = {}
@@ -89,7 +84,7 @@ class WorkerSupervisor:
 
     @property
     def up(self) -> bool:
-        """Whether it is ready, or was never started."""
+        """Whether the worker is ready, or was never started."""
         return self.ready or self._life is None
 
     @property
@@ -98,7 +93,7 @@ class WorkerSupervisor:
         return dict(self._versions)
 
     async def start(self) -> asyncio.Task[None]:
-        """Begins to start the worker; `wait_ready` waits for it. The task keeps one running until `close`."""
+        """Begins to start the worker. The task keeps one running until `close`."""
         self._life = asyncio.create_task(self._keep_running())
         return self._life
 
@@ -112,7 +107,7 @@ class WorkerSupervisor:
 
     @asynccontextmanager
     async def lease(self, *, only_if_ready: bool = False) -> AsyncIterator[Exchange]:
-        """Waits for the worker, and gives exclusive use of it inside the `async with` block.
+        """Waits for the worker, and reserves it until the end of the `async with` block.
 
         Args:
           only_if_ready: Whether to raise, instead of waiting, if no worker is ready when the lease begins.
@@ -154,7 +149,6 @@ class WorkerSupervisor:
             raise self._lost(f"{how} while {work.doing}") from cause
 
     async def _limited(self, process: WorkerProcess, request: Frame, work: Work) -> Frame:
-        """Exchanges frames within the limits of time and memory."""
         response = asyncio.create_task(process.exchange(request))
         excess = asyncio.create_task(self._limits.exceeded(process, work))
         reason = CANCELLED
@@ -172,7 +166,7 @@ class WorkerSupervisor:
             await asyncio.wait({response, excess})
 
     def _discard(self, process: WorkerProcess, reason: str) -> None:
-        """Kills a worker and leases it no more; `_keep_running` starts the next."""
+        """Kills a worker; `_keep_running` starts the next."""
         process.kill()
         if self._process is process:
             self._process = None
@@ -200,7 +194,10 @@ class WorkerSupervisor:
                 except (ProcessEndedError, FrameError, OSError) as cause:
                     backoff_s = min(max(2 * backoff_s, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
                     log.error(
-                        "worker %s did not start: %s; again in %g s", self.device.name, cause, backoff_s
+                        "worker %s did not start: %s; trying again in %g s",
+                        self.device.name,
+                        cause,
+                        backoff_s,
                     )
                     await asyncio.sleep(backoff_s)
                     self._restarting(START_FAILED)

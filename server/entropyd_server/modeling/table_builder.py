@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from entropyd.contract.config import ModelConfig
 from entropyd_server.modeling.build_frames import BUILDING, BuiltTables, build_tables_frame
+from entropyd_server.modeling.builder_pool import BuilderPool
 from entropyd_server.modeling.devices import BUILDER
-from entropyd_server.modeling.leases import observed
+from entropyd_server.modeling.leases import LeaseObserver, observed
+from entropyd_server.modeling.protocol import Frame
 from entropyd_server.modeling.unavailable import retry_if_lost
-
-if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.modeling.builder_pool import BuilderPool
-    from entropyd_server.modeling.leases import LeaseObserver
-    from entropyd_server.modeling.protocol import Frame
 
 # TFC takes about 0.7 ms for a row.
 _LONG_ROWS = 4096
 
 
 class TableBuilder:
-    """Builds tables on the workers of a pool."""
-
     def __init__(self, pool: BuilderPool, on_lease: LeaseObserver | None = None) -> None:
         self._pool = pool
         self._on_lease = on_lease
 
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str = "") -> BuiltTables:
+    async def build_tables(self, config: ModelConfig, caller: str = "") -> BuiltTables:
         """Builds the coding tables of a configuration from its prior; once more if a worker is lost.
 
         Cancelling it ends the worker that builds, and another one is started.
 
-        Args:
-          config: The configuration.
-          caller: Whose build it is; the builds of different callers alternate.
+        The builds of different callers alternate.
 
         Raises:
           InvalidConfigError: If TFC cannot build them.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from entropyd.contract.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -15,14 +13,13 @@ WORKER_LOST = "WORKER_LOST"
 
 
 def stopping() -> UnavailableError:
-    """The error for callers of a server that is stopping."""
     return UnavailableError("the server is stopping", reason="DRAINING")
 
 
 async def retry_if_lost(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Makes an attempt that changes nothing, and a second one if its worker was lost.
+    """Makes an attempt, and a second one if its worker was lost.
 
-    No third one: two workers lost over the same work may have been lost because of it (docs/adr/0009).
+    There is no third: if two workers are lost over the same work, it may be the cause (docs/adr/0009).
 
     Raises:
       UnavailableError: WORKER_LOST, if the second worker was lost too.

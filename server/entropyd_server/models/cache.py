@@ -6,24 +6,22 @@ cache counts all memory that it keeps alive.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd.contract.errors import ModelStateError
+from entropyd.contract.errors import InvalidRequestError, ModelStateError
+from entropyd.contract.prior import Prior
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.registry import codec_of
-from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.metrics import Metrics
 from entropyd_server.models.single_flight import SingleFlight
+from entropyd_server.store.model_store import ModelStore, StoredModel
 
-if TYPE_CHECKING:
-    from entropyd.contract.prior import Prior
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.store.model_store import ModelStore, StoredModel
-
+_MODEL_ID = re.compile(r"[0-9a-f]{64}")
 # Python's objects around the arrays of a model with one or two plans; measured with tracemalloc.
 _OBJECT_BYTES = 6 * 1024
 
@@ -39,8 +37,10 @@ class LoadedModel:
     def nbytes(self) -> int:
         """Bytes in memory: configuration, tables and all that was derived from them so far."""
         config = self.stored.config
-        supplied = sum(array.nbytes for array in config.tables or ())
-        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior) + supplied
+        supplied = config.supplied_tables
+        held = _OBJECT_BYTES + len(config.canonical_json) + _prior_bytes(config.prior)
+        if supplied is not None:
+            held += sum(array.nbytes for array in supplied.by_name().values())
         return held if self.codec is None else held + self.codec.nbytes
 
 
@@ -71,12 +71,7 @@ class ModelCache:
         return model.codec
 
     async def model(self, model_id: str) -> LoadedModel:
-        """Returns a model, from memory or from the store.
-
-        Raises:
-          InvalidRequestError: If `model_id` is malformed.
-          ModelNotFoundError, DataLossError, UnavailableError: As `ModelStore.load`.
-        """
+        """Returns a model, from memory or from the store; raises as `codec` does, but not ModelStateError."""
         return self._cached(model_id) or await self._from_store(model_id)
 
     def add(self, stored: StoredModel) -> LoadedModel:
@@ -86,13 +81,12 @@ class ModelCache:
         return model
 
     def recharge(self, codec: BatchedCodec) -> None:
-        """Counts anew the bytes of a codec that has grown, if its model is still cached."""
+        """Updates the counted bytes of a codec that has grown, if its model is still cached."""
         model = self._cache.get(codec.model_id)
         if model is not None and model.codec is codec:
             self._put(model)
 
     def forget(self, model_id: str) -> None:
-        """Drops a model from the cache."""
         self._forgotten += 1
         self._cache.pop(model_id, None)
         self._measure()
@@ -102,10 +96,8 @@ class ModelCache:
         self._measure()
 
     def _measure(self) -> None:
-        self._metrics.models_loaded, self._metrics.model_cache_bytes = (
-            len(self._cache),
-            int(self._cache.currsize),
-        )
+        self._metrics.models_loaded = len(self._cache)
+        self._metrics.model_cache_bytes = int(self._cache.currsize)
 
     def _cached(self, model_id: str) -> LoadedModel | None:
         cached = self._cache.get(model_id)
@@ -129,9 +121,23 @@ class ModelCache:
         return self.add(stored)
 
 
-def _prior_bytes(prior: Prior) -> int:
-    nested = 0 if prior.nested is None else _prior_bytes(prior.nested)
-    return nested + sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+def _prior_bytes(prior: Prior | None) -> int:
+    if prior is None:
+        return 0
+    own = sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
+    return own + _prior_bytes(prior.nested)
+
+
+def checked_model_id(model_id: str) -> str:
+    """Returns a well-formed model id.
+
+    Raises:
+      InvalidRequestError: If it is not 64 lower-case hexadecimal digits.
+    """
+    if not _MODEL_ID.fullmatch(model_id):
+        found = f"is {model_id!r:.80}; expected 64 lower-case hexadecimal digits"
+        raise InvalidRequestError.at("model_id", found)
+    return model_id
 
 
 def _codec(stored: StoredModel) -> BatchedCodec | None:

@@ -8,62 +8,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import ModelNotFoundError, OverloadedError
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.metrics import Metrics
+from entropyd_server.modeling.table_builder import TableBuilder
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.single_flight import SingleFlight
 from entropyd_server.store.model_object import check_fit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.models.cache import LoadedModel, ModelCache
-    from entropyd_server.models.quota import ModelQuota
 
 _MOST_CREATIONS = 256
 _MOST_CREATIONS_OF_A_CALLER = 32
 _RETRY_AFTER_S = 5.0
 
 
-class BuiltTables(Protocol):
-    """What a worker returns: see CodingTables for the layout."""
-
-    @property
-    def cdf(self) -> npt.NDArray[np.int32]:
-        """int32 [length]: the rows, one after the other."""
-
-    @property
-    def cdf_offset(self) -> npt.NDArray[np.int32]:
-        """int32 [rows]: the smallest integer that each row covers."""
-
-    @property
-    def built_with(self) -> Mapping[str, str]:
-        """Versions of the libraries that built them."""
-
-
-class TableBuilder(Protocol):
-    """Builds coding tables; `modeling.building.TableBuilder` does."""
-
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> BuiltTables:
-        """Builds the tables of a configuration with compression; callers take turns."""
-
-
 class ModelCreator:
-    """Creates models in a store.
-
-    Args:
-      models: The models of the store; new ones are added.
-      quota: Stores new models.
-      builder: Builds tables.
-      max_model_bytes: Most bytes of one model's tables.
-      metrics: Counts the time of builds.
-    """
+    """Creates models, of at most `max_model_bytes` of tables, in a store and the cache `models`."""
 
     def __init__(
         self,
@@ -82,14 +45,14 @@ class ModelCreator:
         self._creations_by_caller: Counter[str] = Counter()
 
     async def create(
-        self, config: UniversalBatchedConfig, caller: str = "", turn_key: str = ""
+        self, config: ModelConfig, caller: str = "", turn_key: str = ""
     ) -> tuple[LoadedModel, bool]:
         """Finds or makes the model of a configuration.
 
         A build is cancelled when all its callers are.
 
         Args:
-          config: The configuration.
+          config: What to build.
           caller: Whose quota a new model counts against.
           turn_key: Callers of one key take turns as one; see `ModelCaller`.
 
@@ -123,7 +86,6 @@ class ModelCreator:
         return model, created and leads
 
     def _check_load(self, turn_key: str) -> None:
-        """Raises OverloadedError while too many models are being made."""
         if self._creations_by_caller[turn_key] >= _MOST_CREATIONS_OF_A_CALLER:
             found = f"{_MOST_CREATIONS_OF_A_CALLER} models are being made for this caller"
         elif len(self._creations) >= _MOST_CREATIONS:
@@ -132,9 +94,7 @@ class ModelCreator:
             return
         raise OverloadedError(found, retry_after_s=_RETRY_AFTER_S)
 
-    async def _create(
-        self, config: UniversalBatchedConfig, caller: str, turn_key: str
-    ) -> tuple[LoadedModel, bool]:
+    async def _create(self, config: ModelConfig, caller: str, turn_key: str) -> tuple[LoadedModel, bool]:
         try:
             return await self._models.model(config.model_id), False
         except ModelNotFoundError:
@@ -145,18 +105,17 @@ class ModelCreator:
         return self._models.add(stored), created
 
     async def _tables(
-        self, config: UniversalBatchedConfig, turn_key: str
+        self, config: ModelConfig, turn_key: str
     ) -> tuple[CodingTables | None, Mapping[str, str]]:
         if not config.compression:
             return None, {}
         built_with: Mapping[str, str] = {}
-        if config.tables is not None:
-            cdf, cdf_offset = config.tables
-        else:
+        raw = config.supplied_tables
+        if raw is None:
             started = time.perf_counter()
             built = await self._builder.build_tables(config, turn_key)
             self._build_seconds.observe(time.perf_counter() - started)
-            cdf, cdf_offset, built_with = built.cdf, built.cdf_offset, built.built_with
-        tables = await asyncio.to_thread(CodingTables.parse, cdf, cdf_offset, self._max_model_bytes)
+            raw, built_with = built.tables, built.built_with
+        tables = await asyncio.to_thread(CodingTables.parse, *raw, max_bytes=self._max_model_bytes)
         check_fit(config, tables)
         return tables, built_with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from entropyd.contract.errors import (
     InvalidRequestError,
@@ -11,32 +11,21 @@ from entropyd.contract.errors import (
     PermissionDeniedError,
     TablesMismatchError,
 )
+from entropyd_server.models.cache import LoadedModel, ModelCache
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, builds_tables
-
-if TYPE_CHECKING:
-    from entropyd_server.models.cache import LoadedModel, ModelCache
-    from entropyd_server.models.quota import ModelQuota
-    from entropyd_server.store.model_store import ModelStore
+from entropyd_server.store.model_store import ModelStore
 
 
+@dataclass(frozen=True, eq=False)
 class ModelImporter:
-    """Imports models into a store.
+    """Imports models, of at most `max_model_bytes` of tables, into a store and the cache `models`."""
 
-    Args:
-      store: Where models live.
-      models: The cache that imported models are added to.
-      quota: Stores new models.
-      max_model_bytes: Most bytes of one model's tables.
-    """
-
-    def __init__(
-        self, store: ModelStore, models: ModelCache, quota: ModelQuota, max_model_bytes: int
-    ) -> None:
-        self._store = store
-        self._models = models
-        self._quota = quota
-        self._max_model_bytes = max_model_bytes
+    store: ModelStore
+    models: ModelCache
+    quota: ModelQuota
+    max_model_bytes: int
 
     async def add(
         self, blob: bytes, caller: str = "", *, may_choose_tables: bool = True
@@ -60,13 +49,13 @@ class ModelImporter:
           UnavailableError, DataLossError: As `ModelStore.create`.
         """
         try:
-            given = await asyncio.to_thread(model_object.parse, blob, self._max_model_bytes)
+            given = await asyncio.to_thread(model_object.parse, blob, self.max_model_bytes)
         except ObjectError as error:
             found = f"is no exported model, or was damaged ({error!s:.200})"
             raise InvalidRequestError.at("object", found) from error
         config, tables = given.config, given.tables
         try:
-            stored, created = await self._store.load(config.model_id), False
+            stored, created = await self.store.load(config.model_id), False
         except ModelNotFoundError:
             if builds_tables(config) and not may_choose_tables:
                 raise PermissionDeniedError(
@@ -74,8 +63,8 @@ class ModelImporter:
                     "needs scope admin; creating the model does not, nor does one whose config has tables",
                     metadata={"method": "ImportModel", "scopes": "admin"},
                 ) from None
-            async with self._quota.place(caller):
-                stored, created = await self._quota.create(
+            async with self.quota.place(caller):
+                stored, created = await self.quota.create(
                     caller, config, tables, given.built_with, imported=True
                 )
         if tables is not None and stored.tables is not None and stored.tables.digest != tables.digest:
@@ -84,4 +73,4 @@ class ModelImporter:
                 "imported ones would not decode here",
                 metadata={"model_id": config.model_id, "tables_digest": stored.tables.digest.hex()},
             )
-        return self._models.add(stored), created
+        return self.models.add(stored), created

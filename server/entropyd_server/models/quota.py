@@ -6,28 +6,19 @@ Replicas that create models for one caller at the same time may each grant the l
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
+from entropyd.contract.config import ModelConfig
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.errors import limit_exceeded
-from entropyd_server.models.uninterrupted import uninterrupted
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.coding.tables import CodingTables
-    from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.store.model_store import ModelStore, StoredModel
 
 
 class ModelQuota:
-    """Places for the models of each caller.
-
-    Args:
-      store: Where the count is kept.
-      max_models: Places of one caller; 0 for any number, and then nothing is counted.
-    """
+    """Places for the models of each caller, at most `max_models`; with 0, nothing is limited or counted."""
 
     def __init__(self, store: ModelStore, max_models: int) -> None:
         self._store = store
@@ -55,18 +46,14 @@ class ModelQuota:
             self._making[caller] -= 1
 
     async def check(self, caller: str) -> None:
-        """Checks that a caller has a place left.
-
-        Raises:
-          LimitExceededError, UnavailableError: As `place`.
-        """
+        """Checks that a caller has a place left; raises as `place` does."""
         async with self.place(caller):
             pass
 
     async def create(
         self,
         caller: str,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         *,
@@ -83,4 +70,11 @@ class ModelQuota:
                 await self._store.charge(caller, config.model_id)
             return stored, created
 
-        return await uninterrupted(store_and_count())
+        task = asyncio.create_task(store_and_count())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # marks it as retrieved; else asyncio logs it
+            raise

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+from typing import Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,7 +38,7 @@ class SingleFlight(Generic[K, V]):
         return key in self._flights
 
     async def run(self, key: K, compute: Callable[[], Coroutine[None, None, V]]) -> V:
-        """Awaits the computation of `key`, starting it if none is in flight."""
+        """Returns the result of the computation in flight for `key`, or starts it."""
         flight = self._flights.get(key)
         if flight is None:
             flight = started = self._flights[key] = _Flight(asyncio.create_task(compute()))
@@ -58,8 +56,7 @@ class SingleFlight(Generic[K, V]):
     def _landed(self, key: K, flight: _Flight[V]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            # Without waiters, asyncio would log an exception that nobody has retrieved.
-            flight.task.exception()
+            flight.task.exception()  # marks it as retrieved; without waiters, asyncio would log it
 
     def _forget(self, key: K, flight: _Flight[V]) -> None:
         if self._flights.get(key) is flight:

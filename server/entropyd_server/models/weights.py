@@ -2,47 +2,72 @@
 
 Invariant: a model whose own weights are set has the same configuration, and so the same id.
 
-TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, then the prior's own. Tables of a stateless
-model are tensors, not variables, and are left out.
+TFC's order is that of `tf.Module.variables`: cdf, cdf_offset, quantization_offset if there is one, then the
+prior's own. Tables of a stateless model are tensors, not variables, and are left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+import numpy as np
+
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import narrowed
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.parameters import Array
+from entropyd.contract.tables import RawTables
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.store.model_store import StoredModel
 
-if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.contract.parameters import Array
-    from entropyd_server.store.model_store import StoredModel
-
-TABLES = ("cdf", "cdf_offset")
+TABLES = RawTables._fields
 
 
-def weights_of(model: StoredModel) -> dict[str, Array]:
+class Weight(NamedTuple):
+    """A variable.
+
+    Attributes:
+      elements: Its value; uint16 bit patterns for bfloat16.
+      dtype: Name of its dtype.
+    """
+
+    elements: Array
+    dtype: str
+
+
+def weights_of(model: StoredModel) -> dict[str, Weight]:
     """Returns the variables of a model by name, in TFC's order."""
-    variables = dict(model.config.prior.variables)
-    if model.tables is None or model.config.stateless:
-        return variables
-    return {"cdf": model.tables.cdf, "cdf_offset": model.tables.cdf_offset, **variables}
+    config, weights = model.config, {}
+    if model.tables is not None and not config.stateless:
+        for name, array in model.tables.raw.by_name().items():
+            weights[name] = Weight(array, array.dtype.name)
+        if model.tables.quantization_offset is not None:
+            dtype = config.bottleneck_dtype
+            offset = config.shaped_offset(model.tables.quantization_offset)
+            weights["quantization_offset"] = Weight(narrowed(offset, dtype), dtype)
+    if config.prior is not None:
+        for name, array in config.prior.variables.items():
+            weights[name] = Weight(array, array.dtype.name)
+    return weights
 
 
-def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatchedConfig:
+def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
     """Returns the configuration of a model with other weights; its own if they are equal to the bit.
 
     Raises:
       InvalidTensorError: If `cdf` and `cdf_offset` are no tables of the model; names them as weights.
     """
-    config = model.config
-    prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
-    changed = replace(config, prior=prior) if prior != config.prior else config
+    config = changed = model.config
+    if config.prior is not None:
+        prior = config.prior.with_variables({name: arrays[name] for name in arrays if name not in TABLES})
+        changed = config.with_prior(prior) if prior != config.prior else config
     if "cdf" not in arrays or model.tables is None:
         return changed
+    offset = arrays.get("quantization_offset")
+    if offset is not None:
+        offset = np.broadcast_to(offset, config.prior_shape).reshape(-1)
     try:
-        tables = CodingTables.parse(arrays["cdf"], arrays["cdf_offset"])
+        tables = CodingTables.parse(arrays["cdf"], arrays["cdf_offset"], offset)
     except InvalidConfigError as error:
         fields = {name: f"weights[{position}]" for position, name in enumerate(TABLES)}
         problems = [
@@ -61,4 +86,4 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> UniversalBatch
             raise InvalidTensorError.at(f"weights[{number}]", problem)
     if changed is config and tables.digest == model.tables.digest:
         return config
-    return replace(changed, tables=(tables.cdf, tables.cdf_offset))
+    return changed.with_tables(tables.raw)

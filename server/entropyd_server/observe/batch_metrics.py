@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from entropyd_server.batching.queue import Batch, Entry, Key
-    from entropyd_server.metrics import Metrics
+from entropyd_server.batching.queue import Batch, Entry, Key
+from entropyd_server.metrics import Metrics
 
 
 class BatchMetrics:
@@ -17,11 +16,9 @@ class BatchMetrics:
         self._operations = metrics.operations
 
     def refused(self, reason: str) -> None:
-        """See BatchObserver."""
         self._shed[reason] += 1
 
     def ran_inline(self, key: Key, units: int, symbols: int, started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         metrics = self._operations[key.operation.name]
         metrics.queue_wait_seconds.observe(0.0)
         metrics.batch_symbols.observe(symbols)
@@ -29,7 +26,6 @@ class BatchMetrics:
         metrics.kernel_seconds.observe(ended_at - started_at)
 
     def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         metrics = self._operations[batch.key.operation.name]
         for share in batch.shares:
             if share.start == 0:
@@ -39,13 +35,12 @@ class BatchMetrics:
         metrics.kernel_seconds.observe(ended_at - started_at)
 
     def settled(self, entry: Entry[Any]) -> None:
-        """See BatchObserver."""
+        """Counts nothing."""
 
 
 class PerturbMetrics(BatchMetrics):
     """As BatchMetrics; counts symbols too, which CodingService counts for its operations."""
 
     def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         super().ran(batch, started_at, ended_at)
         self._operations[batch.key.operation.name].symbols += batch.symbols

@@ -11,15 +11,12 @@ import random
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from entropyd.contract.errors import EntropydError
 from entropyd_server.observe.throttle import Throttle
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from entropyd.contract.errors import EntropydError
 
 log = logging.getLogger("entropyd_server.calls")
 
@@ -40,10 +37,8 @@ class Failure:
     """A call that ended with an error.
 
     Attributes:
-      at: When it ended, in seconds since the epoch.
+      at: When it ended, in seconds since 1970.
       method: As in `Compress`.
-      code: Name of the gRPC status code.
-      reason: As in the error catalog.
       request_id: The caller's, or one made for the call.
       model: First digits of the model id; empty if the caller named none.
       milliseconds: How long the call took.
@@ -73,7 +68,6 @@ class CallLog:
         self.logs_successes = log.isEnabledFor(logging.DEBUG)
 
     def succeeded(self, method: str, milliseconds: float) -> None:
-        """Logs a call that succeeded; to be called if `logs_successes`."""
         log.debug(
             "%s succeeded after %.1f ms",
             method,
@@ -89,7 +83,7 @@ class CallLog:
         cause: Exception,
         milliseconds: float,
     ) -> str:
-        """Records a call that ends with an error.
+        """Records a call that ends with an error; returns the request id for the caller.
 
         Args:
           method: As in `Compress`.
@@ -97,18 +91,14 @@ class CallLog:
           error: The error that the caller gets.
           cause: The exception behind it; its traceback is logged if the error is INTERNAL.
           milliseconds: How long the call took.
-
-        Returns:
-          The request id for the caller.
         """
         sent = [(name, value) for name, value in metadata if isinstance(value, str)]
         request_id = _first(sent, _REQUEST_ID_KEYS, _REQUEST_ID) or _new_request_id()
         left_out = self._throttle.admit((method, error.reason), time.monotonic())
         if left_out is not None:
             model = model_id_of(sent)[:_MODEL_DIGITS]
-            failure = Failure(
-                time.time(), method, error.code, error.reason, request_id, model, round(milliseconds, 3)
-            )
+            took = round(milliseconds, 3)
+            failure = Failure(time.time(), method, error.code, error.reason, request_id, model, took)
             self.last.appendleft(failure)
             _write(failure, cause, left_out)
         return request_id

@@ -11,24 +11,20 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+from wsgiref.types import WSGIApplication
 
 from entropyd_server.observe.throttle import Throttle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from wsgiref.types import WSGIApplication
-
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _MOST_CONNECTIONS = 32
-# Of a request line with all headers.
-_MOST_HEAD_BYTES = 8192
+_MOST_HEAD_BYTES = 8192  # a request line with all headers
 # Longest time for a request to arrive, and for a response to be taken.
 _TIMEOUT_S = 10.0
 # How long to read what the peer still sends after the last response.
@@ -108,7 +104,6 @@ class _Server:
             log.error(what, error, exc_info=None if isinstance(error, OSError) else error)
 
     async def _serve_all(self, connection: socket.socket) -> None:
-        """Serves the requests of a connection until either end closes it."""
         connection.settimeout(0)
         received, keep = b"", True
         with contextlib.suppress(OSError, asyncio.TimeoutError):  # the peer closed, or is too slow
@@ -125,7 +120,6 @@ class _Server:
             await asyncio.wait_for(self._discard(connection), _LINGER_S)
 
     async def _discard(self, connection: socket.socket) -> None:
-        """Reads until the peer closes."""
         while await asyncio.get_running_loop().sock_recv(connection, _MOST_HEAD_BYTES):
             pass
 
@@ -170,12 +164,7 @@ class _Server:
 
 
 class Request(NamedTuple):
-    """A request.
-
-    Attributes:
-      environ: WSGI's environment: method, path, query and headers.
-      keep: Whether the connection may carry another request.
-    """
+    """WSGI's environment of a request, and whether the connection may carry another one."""
 
     environ: dict[str, Any]
     keep: bool

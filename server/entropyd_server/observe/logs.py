@@ -15,19 +15,11 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(log_format: str, level: str) -> None:
-    """Sends all log lines from a level of LEVELS on to standard error, in a format of FORMATS."""
+    """Sends log lines of `level` and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_json() if log_format == "json" else _text())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if log_format == "json":
+        names = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
+        fields = "%(levelname)s %(name)s %(message)s"
+        handler.setFormatter(JsonFormatter(fields, rename_fields=names, timestamp="time"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-def _text() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def _json() -> logging.Formatter:
-    return JsonFormatter(
-        "%(levelname)s %(name)s %(message)s",
-        rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
-        timestamp="time",
-    )

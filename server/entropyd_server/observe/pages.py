@@ -5,21 +5,16 @@ Invariant: requests only read, and coding never waits for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.registry import Collector
 
 from entropyd_server.observe import http as http_server
+from entropyd_server.observe.status import Status
 from entropyd_server.observe.status_page import render
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from prometheus_client.registry import Collector
-
-    from entropyd_server.observe.status import Status
-    from entropyd_server.vital import Vital
+from entropyd_server.vital import Vital
 
 _PAGE_HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -32,19 +27,9 @@ _PAGE_HEADERS = [
 
 
 def serve(address: str, metrics: Collector, status: Callable[[], Status], vital: Vital) -> str:
-    """Serves the metrics under /metrics and the status page under /, from a thread of its own.
+    """Serves `metrics` and those of this process under /metrics, and the status page under /.
 
-    Args:
-      address: `HOST:PORT`; port 0 for any free one.
-      metrics: Served under /metrics, together with memory and processor time of this process.
-      status: Returns what the status page shows.
-      vital: Ends the process if the thread fails.
-
-    Returns:
-      The URL of the status page.
-
-    Raises:
-      OSError: If the address cannot be bound.
+    Returns and raises what `http.serve` does.
     """
     registry = CollectorRegistry()
     registry.register(metrics)

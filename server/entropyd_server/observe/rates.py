@@ -6,21 +6,18 @@ Invariant: rates cover about a minute, or the whole life of a younger server.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.metrics import Metrics
+from entropyd_server.metrics import Metrics
 
 INTERVAL_SECONDS = 5.0
 _MINUTE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Coded:
+class Coded(NamedTuple):
     """Totals of one coding operation."""
 
     symbols: int
@@ -68,11 +65,9 @@ class MethodRates:
     """Rates of one method.
 
     Attributes:
-      calls_per_second: Calls that ended.
       failed: Number of calls that ended with an error.
-      median_seconds: Median duration; None without calls.
-      p99_seconds: 99th percentile of the duration; None without calls.
-      median_beyond, p99_beyond: Whether the quantile lies above the last bound, which stands in for it.
+      median_seconds, p99_seconds: Quantiles of the duration; None without calls.
+      median_beyond, p99_beyond: Whether the quantile lies above the last bound, which replaces it.
       total: Calls since the server started.
     """
 
@@ -105,13 +100,10 @@ class Rates:
 
 
 class Minute:
-    """Readings of the last minute."""
-
     def __init__(self, first: Reading) -> None:
         self._readings = deque([first])
 
     def add(self, reading: Reading) -> None:
-        """Adds a reading, and drops those that are no longer needed."""
         self._readings.append(reading)
         while reading.at - self._readings[1].at >= _MINUTE_SECONDS:
             self._readings.popleft()
@@ -155,14 +147,9 @@ def lies_beyond(share: float, counts: Sequence[int]) -> bool:
 def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> MethodRates:
     before, calls = oldest.calls.get(name, {}), newest.calls[name]
     ended = {code: count - before.get(code, 0) for code, count in calls.items()}
-    counts = [
-        now - then
-        for now, then in zip(
-            newest.durations[name],
-            oldest.durations.get(name, (0,) * len(newest.durations[name])),
-            strict=True,
-        )
-    ]
+    durations = newest.durations[name]
+    earlier = oldest.durations.get(name, (0,) * len(durations))
+    counts = [now - then for now, then in zip(durations, earlier, strict=True)]
     return MethodRates(
         sum(ended.values()) / seconds,
         sum(ended.values()) - ended.get("OK", 0),
@@ -175,9 +162,7 @@ def _method(name: str, oldest: Reading, newest: Reading, seconds: float) -> Meth
 
 
 def _operation(before: Coded, after: Coded, seconds: float) -> OperationRates:
-    symbols = after.symbols - before.symbols
-    uncompressed_bytes = after.uncompressed_bytes - before.uncompressed_bytes
-    compressed_bytes = after.compressed_bytes - before.compressed_bytes
+    symbols, uncompressed_bytes, compressed_bytes = (b - a for a, b in zip(before, after, strict=True))
     return OperationRates(
         symbols / seconds,
         uncompressed_bytes / seconds,

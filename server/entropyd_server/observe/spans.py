@@ -1,4 +1,4 @@
-"""The spans inside a call: how long it was queued, and how long its units ran.
+"""The spans within a call's own: how long it was queued, and how long its units ran.
 
 Invariant: the spans of a call are complete before the call's own span ends, also if its units never run.
 """
@@ -6,14 +6,13 @@ Invariant: the spans of a call are complete before the call's own span ends, als
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from entropyd_server.batching.queue import Batch, Entry, Key
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.trace import Tracer
-
-    from entropyd_server.batching.queue import Batch, Entry, Key
 
 
 class _Run(NamedTuple):
@@ -33,28 +32,18 @@ class BatchSpans:
         self._runs: dict[Entry[Any], list[_Run]] = {}
 
     def refused(self, reason: str) -> None:
-        """See BatchObserver."""
+        """Makes no span."""
 
-    def ran_inline(
-        self,
-        key: Key,
-        units: int,
-        symbols: int,  # noqa: ARG002 - spans tell units
-        started_at: float,
-        ended_at: float,
-    ) -> None:
-        """See BatchObserver."""
+    def ran_inline(self, key: Key, units: int, symbols: int, started_at: float, ended_at: float) -> None:  # noqa: ARG002
         self._trace(key, started_at, [_Run(started_at, ended_at, units, callers=1)])
 
     def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
-        """See BatchObserver."""
         for share in batch.shares:
-            if not share.entry.removed:  # else its caller is gone, and its spans with it
+            if not share.entry.removed:  # else its caller has cancelled
                 run = _Run(started_at, ended_at, share.stop - share.start, len(batch.shares))
                 self._runs.setdefault(share.entry, []).append(run)
 
     def settled(self, entry: Entry[Any]) -> None:
-        """See BatchObserver."""
         self._trace(entry.key, entry.queued_at, sorted(self._runs.pop(entry, [])))
 
     def _trace(self, key: Key, queued_at: float, runs: list[_Run]) -> None:
@@ -75,7 +64,6 @@ class LeaseSpans:
     def __call__(
         self, work: str, device: str, queued_at: float, started_at: float | None, ended_at: float
     ) -> None:
-        """See LeaseObserver."""
         about = {"entropyd.device": device}
         spans = _Spans(self._tracer)
         spans.add("queue", about, queued_at, ended_at if started_at is None else started_at)

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from entropyd_server.observe.rates import INTERVAL_SECONDS, Minute, Reading
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.observe.call_log import CallLog, Failure
-    from entropyd_server.observe.rates import Rates
+from entropyd_server.metrics import Metrics
+from entropyd_server.observe.call_log import CallLog, Failure
+from entropyd_server.observe.rates import INTERVAL_SECONDS, Minute, Rates, Reading
 
 
 @dataclass(frozen=True)
@@ -34,17 +29,8 @@ class Status:
     """A server at one moment.
 
     Attributes:
-      version: As in `0.1.0`.
-      uptime_seconds: Time since the process began to serve.
       services: State of each service, by its full name.
       rates: Over the last minute.
-      inflight_requests: Calls in flight.
-      queue_symbols: Queued symbols.
-      stalled_seconds: Time since a batch last ended, while work is queued.
-      shed: Calls refused or dropped since the start, by reason.
-      undecodable_units: Coding units since the start whose bit string could not be decoded.
-      models_loaded: Models in memory.
-      model_cache: Look-ups of a model since the start, by result.
       workers: Modeling workers; none without the role.
       failures: The last failures that were logged, newest first.
     """
@@ -52,25 +38,14 @@ class Status:
     version: str
     uptime_seconds: float
     services: Mapping[str, str]
+    metrics: Metrics
     rates: Rates
-    inflight_requests: int
-    queue_symbols: float
-    stalled_seconds: float
-    shed: Mapping[str, int]
-    undecodable_units: int
-    models_loaded: int
-    model_cache: Mapping[str, int]
     workers: Sequence[Worker]
     failures: Sequence[Failure]
 
 
 class StatusSource:
     """Gathers a server's status.
-
-    Args:
-      version: Of the server.
-      metrics: Of the server.
-      call_log: Has the last failures.
 
     Attributes:
       services: Returns the state of each service, by its full name.
@@ -91,21 +66,14 @@ class StatusSource:
             self._minute.add(Reading.of(self._metrics, time.monotonic()))
 
     def status(self) -> Status:
-        """Returns the present status."""
         metrics, now = self._metrics, time.monotonic()
         restarts = dict(metrics.worker_restarts)
         return Status(
             version=self._version,
             uptime_seconds=now - self._started,
             services=self.services(),
+            metrics=metrics,
             rates=self._minute.rates(Reading.of(metrics, now)),
-            inflight_requests=metrics.inflight_requests,
-            queue_symbols=metrics.queue_symbols(),
-            stalled_seconds=metrics.batching_stalled_seconds(),
-            shed=dict(metrics.shed),
-            undecodable_units=metrics.undecodable_units,
-            models_loaded=metrics.models_loaded,
-            model_cache=dict(metrics.model_cache),
             workers=[
                 Worker(name, up(), {why: n for (device, why), n in restarts.items() if n and device == name})
                 for name, up in metrics.worker_up.items()

@@ -5,15 +5,11 @@ Invariant: all text is escaped, and the page needs no script and no other file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+from entropyd_server.observe.status import Status
 from entropyd_server.observe.units import bytes_text, count_text, duration_text, seconds_text, time_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from entropyd_server.observe.status import Status
 
 _REFRESH_SECONDS = 10
 _STYLE = """
@@ -41,7 +37,6 @@ Row = tuple[str, ...]
 
 
 def render(status: Status) -> str:
-    """Returns the page as HTML."""
     sections = (
         _tiles(status),
         _section("Calls", f"last {status.rates.seconds:.0f} s", _calls(status)),
@@ -74,20 +69,19 @@ def _header(status: Status) -> str:
 
 
 def _tiles(status: Status) -> str:
-    lookups = sum(status.model_cache.values())
-    hits = f"{status.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
-    shed = sum(status.shed.values())
-    stalled = f", no batch ended for {status.stalled_seconds:.0f} s" if status.stalled_seconds >= 1 else ""
+    metrics = status.metrics
+    lookups = sum(metrics.model_cache.values())
+    hits = f"{metrics.model_cache['hit'] / lookups:.1%} cache hits" if lookups else "no look-ups yet"
+    stalled_s = metrics.batching_stalled_seconds()
+    stalled = f", no batch ended for {stalled_s:.0f} s" if stalled_s >= 1 else ""
+    calls_per_second = sum(rates.calls_per_second for rates in status.rates.methods.values())
     tiles = (
-        (
-            count_text(sum(rates.calls_per_second for rates in status.rates.methods.values())),
-            "calls per second",
-        ),
-        (count_text(status.inflight_requests), "calls in flight"),
-        (count_text(status.queue_symbols), f"queued symbols{stalled}"),
-        (count_text(shed), "calls refused or dropped since the start"),
-        (count_text(status.undecodable_units), "undecodable coding units since the start"),
-        (count_text(status.models_loaded), f"models in memory, {hits}"),
+        (count_text(calls_per_second), "calls per second"),
+        (count_text(metrics.inflight_requests), "calls in flight"),
+        (count_text(metrics.queue_symbols()), f"queued symbols{stalled}"),
+        (count_text(sum(list(metrics.shed.values()))), "calls refused or dropped since the start"),
+        (count_text(metrics.undecodable_units), "undecodable coding units since the start"),
+        (count_text(metrics.models_loaded), f"models in memory, {hits}"),
     )
     shown = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>' for value, text in tiles
@@ -108,9 +102,8 @@ def _calls(status: Status) -> str:
         for name, rates in sorted(status.rates.methods.items())
         if rates.total
     ]
-    return _table(
-        ("method", "calls/s", "failed", "median", "p99", "calls since the start"), rows, "no calls yet"
-    )
+    heads = ("method", "calls/s", "failed", "median", "p99", "calls since the start")
+    return _table(heads, rows, "no calls yet")
 
 
 def _quantile(seconds: float | None, *, beyond: bool) -> str:
@@ -156,12 +149,8 @@ def _failures(status: Status) -> str:
         )
         for failure in status.failures
     ]
-    return _table(
-        ("time (UTC)", "method", "error", "duration", "model", "request id"),
-        rows,
-        "no errors",
-        text_columns=6,
-    )
+    heads = ("time (UTC)", "method", "error", "duration", "model", "request id")
+    return _table(heads, rows, "no errors", text_columns=6)
 
 
 def _section(title: str, remark: str, content: str) -> str:

@@ -28,10 +28,9 @@ class Throttle(Generic[K]):
         self._budgets: dict[K, _Budget] = {}
 
     def admit(self, kind: K, now: float) -> int | None:
-        """Decides on a line of a kind at a time in seconds.
+        """Returns how many lines of a kind were left out since the last one, or None to leave out this one.
 
-        Returns:
-          None to leave the line out; otherwise how many were left out since the last one.
+        `now` is in seconds.
         """
         budget = self._budgets.setdefault(kind, _Budget(now))
         if now - budget.since >= 1:

@@ -1,7 +1,7 @@
 """Traces calls: what each did and when, as OpenTelemetry spans.
 
-Invariants: only a server that is told to trace imports this; every span that begins ends, also if its caller
-cancels; no span holds what a caller sent, except a request id and a model id, both checked.
+Invariants: only a server that traces imports this module; every span that begins ends, also if its caller
+cancels; of what a caller sent, spans hold a request id and a model id, both checked, and nothing else.
 
 The interceptor of opentelemetry-instrumentation-grpc is made for gRPC's own servers, and leaves cancelled
 calls without a status.
@@ -10,26 +10,21 @@ calls without a status.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import grpc
 from opentelemetry import context as contexts
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from entropyd.contract.errors import EntropydError
 from entropyd_server.observe.call_log import model_id_of
-
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Span, Tracer
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Handle, Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Handle, Method, Open
 
 _CLOSE_SECONDS = 2.0
 # By OpenTelemetry's conventions for gRPC servers; the other codes are the caller's mistakes.
@@ -37,11 +32,7 @@ _SERVER_FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "
 
 
 class Tracing:
-    """The spans of one server, exported as the OTEL_ variables of the environment say.
-
-    Attributes:
-      tracer: Makes spans.
-    """
+    """The spans of one server, exported as the OTEL_ variables of the environment say."""
 
     def __init__(self, version: str) -> None:
         ours = Resource.create({"service.name": "entropyd", "service.version": version})
@@ -88,7 +79,7 @@ class Tracing:
         return traced
 
     def close(self) -> None:
-        """Exports the spans that are left, if the collector accepts them in time."""
+        """Exports the remaining spans, if the collector accepts them in time."""
         # On a thread, because shutdown takes no time limit; a daemon, so that it cannot block the process.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()

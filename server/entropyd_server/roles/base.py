@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from entropyd_server.batching.observer import Observers
+from google.protobuf.descriptor import ServiceDescriptor
+
+from entropyd_server.batching.observer import BatchObserver, Observers
+from entropyd_server.limits import Limits
+from entropyd_server.metrics import Metrics
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.spans import BatchSpans
+from entropyd_server.rpc.interceptors.admission import Admit
+from entropyd_server.security.access import Access
+from entropyd_server.settings import Settings
+from entropyd_server.store.model_store import ModelStore
+from entropyd_server.vital import Vital
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from google.protobuf.descriptor import ServiceDescriptor
-
-    from entropyd_server.batching.observer import BatchObserver
-    from entropyd_server.limits import Limits
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.models.cache import ModelCache
-    from entropyd_server.observe.call_log import CallLog
-    from entropyd_server.observe.tracing import Tracing
-    from entropyd_server.rpc.interceptors.admission import Admit
-    from entropyd_server.security.access import Access
-    from entropyd_server.settings import Settings
-    from entropyd_server.store.model_store import ModelStore
+    from entropyd_server.observe.tracing import Tracing  # which needs OpenTelemetry
     from entropyd_server.transport.transports import Resume
-    from entropyd_server.vital import Vital
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Shared:
     models: ModelCache
 
     def observer(self, metrics: BatchObserver) -> BatchObserver:
-        """The observer of a role's batches: metrics, and spans if tracing is on."""
+        """Returns the observer of a role's batches: `metrics`, and spans if tracing is on."""
         return metrics if self.tracing is None else Observers(metrics, BatchSpans(self.tracing.tracer))
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entropyd.v1 import coding_pb2
 from entropyd_server.batching.batcher import Batcher
+from entropyd_server.batching.queue import Operation
 from entropyd_server.coding import self_test
 from entropyd_server.coding.operations import COMPRESS, DECOMPRESS
-from entropyd_server.malloc import keep_freed_memory
+from entropyd_server.machine import keep_freed_memory
 from entropyd_server.observe.batch_metrics import BatchMetrics
-from entropyd_server.roles.base import Role
+from entropyd_server.roles.base import Role, Shared
 from entropyd_server.rpc.coding_service import CodingService
-
-if TYPE_CHECKING:
-    from entropyd_server.batching.queue import Operation
-    from entropyd_server.roles.base import Shared
 
 # Calls of at most this many symbols (some 200 us of work) run on the thread that reads them: handing one to
 # another thread costs about as much. For decoding it is fewer, because units decoded together decode faster.
@@ -38,16 +35,13 @@ class CodingRole(Role):
 
     @property
     def stalled_s(self) -> float:
-        """See base class."""
         return self._batcher.stalled_s
 
     async def start(self) -> None:
-        """Compiles the kernels."""
         await asyncio.to_thread(self_test.warm_up)
         keep_freed_memory()
 
     async def close(self) -> None:
-        """See base class."""
         await self._batcher.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from entropyd.v1 import model_pb2
 from entropyd_server.modeling.fitter import Fitter
@@ -16,15 +15,11 @@ from entropyd_server.models.importing import ModelImporter
 from entropyd_server.models.quota import ModelQuota
 from entropyd_server.observe.batch_metrics import PerturbMetrics
 from entropyd_server.observe.spans import LeaseSpans
-from entropyd_server.roles.base import Role
+from entropyd_server.roles.base import Role, Shared
 from entropyd_server.rpc.model_service import ModelCaller, ModelService
-from entropyd_server.security.access import ANYBODY
+from entropyd_server.security.access import ANYBODY, Access
 from entropyd_server.security.tokens import Scope
-
-if TYPE_CHECKING:
-    from entropyd_server.roles.base import Shared
-    from entropyd_server.security.access import Access
-    from entropyd_server.transport.call import Call
+from entropyd_server.transport.call import Call
 
 
 class ModelingRole(Role):
@@ -53,7 +48,6 @@ class ModelingRole(Role):
         )
 
     async def start(self) -> None:
-        """Starts the worker processes."""
         await self._pool.start(self._vital)
         await self._pool.wait_ready()
 
@@ -62,7 +56,6 @@ class ModelingRole(Role):
         await self._pool.drain()
 
     async def close(self) -> None:
-        """See base class."""
         await self._pool.close()
 
 
@@ -87,7 +80,7 @@ def _worker_pool(shared: Shared, on_lease: LeaseSpans | None) -> WorkerPool:
 
 
 def _caller(access: Access, call: Call) -> ModelCaller:
-    """Who makes a call; without tokens, connections take turns as callers do."""
+    """Identifies the caller of a call; without tokens, each connection has a turn of its own."""
     token = access.caller(call.invocation_metadata())
     turn_key = call.connection.decode(errors="replace") if token is ANYBODY else token.name
     return ModelCaller(token.name, turn_key, is_admin=Scope.ADMIN in token.scopes)

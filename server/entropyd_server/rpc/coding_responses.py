@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
 
+from entropyd.contract.dtypes import BFLOAT16_NAN
 from entropyd.contract.errors import CorruptStringError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
-from entropyd_server.coding.codec import none_set
-from entropyd_server.coding.dtypes import BFLOAT16_NAN
+from entropyd_server.coding.batched import BatchedCodec
+from entropyd_server.coding.codec import DecodedUnits, EncodedUnits, none_set
+from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.large_fields import LargeMessage
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
-    from entropyd_server.coding.rows import Rows
-    from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
+from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
 
 _CAUSES = {
     Status.ESCAPE_TOO_LONG: coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG,
@@ -42,11 +36,7 @@ def failed_rows(call: DecompressCall, decoded: DecodedUnits) -> npt.NDArray[np.i
 
 
 def corrupt_strings(
-    codec: BatchedCodec,
-    rows: Rows,
-    call: DecompressCall,
-    decoded: DecodedUnits,
-    failed: npt.NDArray[np.intp],
+    codec: BatchedCodec, rows: Rows, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
 ) -> CorruptStringError:
     """Makes the error for units that cannot be decoded, at least one."""
     units = call.units[failed[:_NAMED_UNITS]].tolist()
@@ -124,7 +114,6 @@ def render_decompressed(
 def render_stream_decompressed(
     *, request_id: str, status: coding_pb2.StreamStatus | None = None, response: LargeMessage | None = None
 ) -> coding_pb2.DecompressStreamResponse | LargeMessage:
-    """Renders the response to one message of a stream."""
     if response is None:
         return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
     whole = coding_pb2.DecompressStreamResponse(request_id=request_id, response=response.message)

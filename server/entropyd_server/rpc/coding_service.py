@@ -1,16 +1,34 @@
-"""CodingService: compresses arrays and decompresses bit strings."""
+"""CodingService: compresses arrays and decompresses bit strings; see coding.proto."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from entropyd.contract.errors import CODES
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.v1 import coding_pb2 as pb
+from entropyd.v1 import coding_pb2_grpc
+from entropyd_server.batching.batcher import Batcher
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.codec import DecodedUnits, EncodedUnits
-from entropyd_server.coding.operations import COMPRESS, DECOMPRESS, CompressWork, DecompressWork
+from entropyd_server.coding.operations import (
+    COMPRESS,
+    DECOMPRESS,
+    Compress,
+    CompressWork,
+    Decompress,
+    DecompressWork,
+)
+from entropyd_server.coding.rows import Rows
 from entropyd_server.errors import as_error
+from entropyd_server.limits import Limits
+from entropyd_server.metrics import Metrics
+from entropyd_server.models.cache import ModelCache
+from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.coding_responses import (
     corrupt_strings,
     failed_rows,
@@ -18,25 +36,10 @@ from entropyd_server.rpc.coding_responses import (
     render_decompressed,
     render_stream_decompressed,
 )
+from entropyd_server.rpc.large_fields import LargeMessage
 from entropyd_server.rpc.requests.coding import decompress_source, parse_compress, parse_decompress
 from entropyd_server.rpc.streams import answer_each
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    import numpy.typing as npt
-
-    from entropyd_server.batching.batcher import Batcher
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.coding.operations import Compress, Decompress
-    from entropyd_server.coding.rows import Rows
-    from entropyd_server.limits import Limits
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.models.cache import ModelCache
-    from entropyd_server.observe.call_log import CallLog
-    from entropyd_server.rpc.large_fields import LargeMessage
-    from entropyd_server.transport.call import Call
-
+from entropyd_server.transport.call import Call
 
 # The rows of larger units are computed on a thread.
 _INLINE_ROWS_SYMBOLS = 8192
@@ -50,8 +53,6 @@ class CodingKey(NamedTuple):
 
 
 class CodingService(coding_pb2_grpc.CodingServiceServicer):
-    """Compresses and decompresses with stored models."""
-
     def __init__(
         self,
         models: ModelCache,
@@ -65,29 +66,21 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._limits = limits
         self._metrics = metrics
         self._call_log = call_log
-        metrics.stream_messages.update({(f"{kind}Stream", "OK"): 0 for kind in ("Compress", "Decompress")})
+        metrics.stream_messages.update({("CompressStream", "OK"): 0, ("DecompressStream", "OK"): 0})
 
-    async def Compress(
-        self, request: coding_pb2.CompressRequest, context: Call
-    ) -> coding_pb2.CompressResponse:
-        """See coding.proto."""
+    async def Compress(self, request: pb.CompressRequest, context: Call) -> pb.CompressResponse:
         return await self._compress(request, context.time_remaining())
 
-    async def Decompress(self, request: coding_pb2.DecompressRequest, context: Call) -> LargeMessage:
-        """See coding.proto."""
+    async def Decompress(self, request: pb.DecompressRequest, context: Call) -> LargeMessage:
         return await self._decompress(request, context.time_remaining())
 
-    async def CompressStream(
-        self, requests: AsyncIterator[coding_pb2.CompressStreamRequest], context: Call
-    ) -> None:
-        """See coding.proto."""
-        response = coding_pb2.CompressStreamResponse
+    async def CompressStream(self, requests: AsyncIterator[pb.CompressStreamRequest], context: Call) -> None:
+        response = pb.CompressStreamResponse
         await self._serve_stream(requests, context, "CompressStream", self._compress, response)
 
     async def DecompressStream(
-        self, requests: AsyncIterator[coding_pb2.DecompressStreamRequest], context: Call
+        self, requests: AsyncIterator[pb.DecompressStreamRequest], context: Call
     ) -> None:
-        """See coding.proto."""
         response = render_stream_decompressed
         await self._serve_stream(requests, context, "DecompressStream", self._decompress, response)
 
@@ -113,9 +106,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
 
         await answer_each(requests, answer, context.write, self._limits.max_stream_inflight)
 
-    async def _compress(
-        self, request: coding_pb2.CompressRequest, timeout_s: float | None
-    ) -> coding_pb2.CompressResponse:
+    async def _compress(self, request: pb.CompressRequest, timeout_s: float | None) -> pb.CompressResponse:
         codec = await self._models.codec(request.model_id)
         call = parse_compress(request, codec, self._limits)
         rows = await self._rows(codec, call.broadcast_shape, call.values.shape[1])
@@ -131,9 +122,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
             self._metrics.excess_bits.observe(actual_bits - rows.modelled_bits)
         return response
 
-    async def _decompress(
-        self, request: coding_pb2.DecompressRequest, timeout_s: float | None
-    ) -> LargeMessage:
+    async def _decompress(self, request: pb.DecompressRequest, timeout_s: float | None) -> LargeMessage:
         codec = await self._models.codec(decompress_source(request).model_id)
         call = parse_decompress(request, codec, self._limits)
         rows = await self._rows(codec, call.broadcast_shape, call.unit_symbols)
@@ -148,16 +137,12 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._count("decompress", decoded.values, call.strings.payload)
         return render_decompressed(codec, call, decoded, failed)
 
-    def _failed(
-        self, method: str, context: Call, raised: Exception, started: float
-    ) -> coding_pb2.StreamStatus:
-        """Records a stream message that failed, and renders its error."""
+    def _failed(self, method: str, context: Call, raised: Exception, started: float) -> pb.StreamStatus:
         error = as_error(raised)
         self._metrics.stream_messages[method, error.code] += 1
         milliseconds = 1000 * (time.perf_counter() - started)
-        sent = context.invocation_metadata()
-        log_id = self._call_log.failed(method, sent, error, raised, milliseconds)
-        return coding_pb2.StreamStatus(
+        log_id = self._call_log.failed(method, context.invocation_metadata(), error, raised, milliseconds)
+        return pb.StreamStatus(
             code=CODES[error.code],
             reason=error.reason,
             message=error.message,
@@ -171,8 +156,8 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         metrics.compressed_bytes += len(payload)
 
     async def _rows(self, codec: BatchedCodec, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:
-        if codec.has_rows(broadcast_shape):
-            return codec.rows(broadcast_shape)
+        if (cached := codec.cached_rows(broadcast_shape)) is not None:
+            return cached
         if unit_symbols <= _INLINE_ROWS_SYMBOLS:
             rows = codec.rows(broadcast_shape)
         else:

@@ -6,18 +6,14 @@ Invariant: a service is SERVING only after `serving`, and never again after `dra
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entropyd.contract.errors import EntropydError, UnavailableError
 from entropyd_server.rpc.servicers import methods_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 # The health service's name of the process itself, for a liveness probe: SERVING also while the server starts
@@ -48,7 +44,6 @@ class Health:
         self._turning_away = False
 
     def methods(self) -> Iterator[Method]:
-        """The methods of the health service."""
         return methods_of(self._servicer, HEALTH)
 
     async def serving(self, service: str) -> None:
@@ -81,7 +76,7 @@ class Health:
         self._turning_away = True
 
     def unready(self, service: str) -> UnavailableError | None:
-        """The error for calls of a service that is starting, or of a server about to end; else None."""
+        """Returns the error for calls of a service that is starting, or of a server about to end, if any."""
         if self._turning_away:
             return UnavailableError(
                 "the server is draining", reason="DRAINING", retry_after_s=_TURNED_AWAY_RETRY_AFTER_S
@@ -113,26 +108,18 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the pa
             self._statuses[service] = status
             self._changed.notify_all()
 
-    async def Check(  # noqa: N802 - gRPC's name
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: Call,  # noqa: ARG002 - every servicer gets it
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Call
     ) -> health_pb2.HealthCheckResponse:
-        """See grpc/health/v1/health.proto."""
         if request.service not in self._statuses:
             raise _UnknownServiceError("no such service")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
-    async def Watch(  # noqa: N802 - gRPC's name
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: Call,
-    ) -> None:
-        """See grpc/health/v1/health.proto."""
-        told = None
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Call) -> None:
+        sent = None
         while True:
             async with self._changed:
-                while (status := self._statuses.get(request.service, _UNKNOWN)) == told:
+                while (status := self._statuses.get(request.service, _UNKNOWN)) == sent:
                     await self._changed.wait()
-            told = status
-            await context.write(health_pb2.HealthCheckResponse(status=told))
+            sent = status
+            await context.write(health_pb2.HealthCheckResponse(status=sent))

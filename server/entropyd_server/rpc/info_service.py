@@ -1,24 +1,18 @@
-"""InfoService: version, roles, devices and limits of the server."""
+"""InfoService: version, roles, devices and limits of the server; see info.proto."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.wire import FORMAT_VERSION
 from entropyd.v1 import info_pb2, info_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.limits import Limits
-    from entropyd_server.transport.call import Call
+from entropyd_server.limits import Limits
+from entropyd_server.transport.call import Call
 
 
 class InfoService(info_pb2_grpc.InfoServiceServicer):
-    """Returns the same description to every call."""
-
     def __init__(self, version: str, roles: Sequence[str], devices: Sequence[str], limits: Limits) -> None:
         self._info = info_pb2.GetServerInfoResponse(
             version=version,
@@ -32,5 +26,4 @@ class InfoService(info_pb2_grpc.InfoServiceServicer):
     async def GetServerInfo(
         self, request: info_pb2.GetServerInfoRequest, context: Call
     ) -> info_pb2.GetServerInfoResponse:
-        """See info.proto."""
         return self._info

@@ -8,13 +8,11 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
+import numpy.typing as npt
 
 # The wire type of strings, bytes and messages: a length and as many bytes.
 DELIMITED = 2
@@ -40,7 +38,7 @@ class LargeMessage(NamedTuple):
     path: tuple[int, ...]
     data: npt.NDArray[Any]
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+    def SerializeToString(self) -> bytes:
         """Serialises the whole message; copies `data` once."""
         head, size = b"", self.data.nbytes
         for number in reversed(self.path):
@@ -69,14 +67,9 @@ class LargeRequest:
 
 
 class Field(NamedTuple):
-    """A field of a serialised message, as positions in its bytes.
+    """A field of a serialised message: its tag is in [begin, at), its value in [at, end).
 
-    Attributes:
-      number: The field's number.
-      wire_type: As in `DELIMITED`.
-      begin: Where its tag begins.
-      at: Where its value begins.
-      end: Where its value ends; beyond the bytes if they are cut short.
+    If the bytes are cut short, `end` is beyond them.
     """
 
     number: int
@@ -117,28 +110,28 @@ def take_out(data: bytes, path: tuple[int, ...]) -> tuple[bytes, memoryview] | N
 
     Returns:
       The message without the field, and the field's value; None if one of the fields is missing or repeated,
-      stands among many, or the bytes are no message.
+      is one of too many, or the bytes are no message.
     """
-    way: list[tuple[int, Field, int]] = []
+    outer: list[tuple[int, Field, int]] = []
     start, stop = 0, len(data)
     for number in path:
-        there = list(islice(fields(data, start, stop), _MOST_FIELDS))
-        found = [field for field in there if field.number == number]
-        if len(found) != 1 or found[0].wire_type != DELIMITED or there[-1].end != stop:
+        read = list(islice(fields(data, start, stop), _MOST_FIELDS))
+        found = [field for field in read if field.number == number]
+        if len(found) != 1 or found[0].wire_type != DELIMITED or read[-1].end != stop:
             return None
         (field,) = found
-        way.append((start, field, stop))
+        outer.append((start, field, stop))
         start, stop = field.at, field.end
-    start, field, stop = way.pop()
+    start, field, stop = outer.pop()
     rest = data[start : field.begin] + data[field.end : stop]
     value = memoryview(data)[field.at : field.end]
-    for start, field, stop in reversed(way):
+    for start, field, stop in reversed(outer):
         rest = data[start : field.begin] + header(field.number, len(rest)) + rest + data[field.end : stop]
     return rest, value
 
 
 def header(number: int, size: int) -> bytes:
-    """Tag and length of a delimited field of `size` bytes."""
+    """Returns the tag and length of a delimited field of `size` bytes."""
     return _varint(number << 3 | DELIMITED) + _varint(size)
 
 

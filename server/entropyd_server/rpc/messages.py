@@ -10,19 +10,16 @@ parsed.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.v1 import coding_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
-
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
 # A smaller message cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20
@@ -54,7 +51,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
     try:
         message = message_type.FromString(data)
     except DecodeError:
-        # Raises MemoryError if memory is what is missing; protobuf raises DecodeError for that, too.
+        # Protobuf raises DecodeError also for lack of memory; then this raises MemoryError.
         bytes(2 * len(data))
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.at("message", what) from None
@@ -62,11 +59,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
 
 
 def write_message(message: Message) -> bytes:
-    """Serialises a message.
-
-    Raises:
-      MemoryError: If there is not enough memory for it.
-    """
+    """Serialises a message; raises MemoryError if there is not enough memory for it."""
     try:
         return message.SerializeToString()
     except EncodeError as error:  # proto3 leaves no other cause
@@ -80,7 +73,7 @@ def _count_fields(data: bytes, message_type: type[Message]) -> int:
     bytes that are no message.
     """
     count = 0
-    # Messages to look into: where their fields begin and end, of what type, how deep.
+    # Messages to look into: where their fields begin and end, their type and depth.
     messages = [(0, len(data), cast("Descriptor", message_type.DESCRIPTOR), 0)]
     while messages:
         start, stop, descriptor, depth = messages.pop()

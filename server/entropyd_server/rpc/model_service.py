@@ -1,35 +1,31 @@
-"""ModelService: creates, describes, perturbs and fits models."""
+"""ModelService: creates, describes, perturbs and fits models; see model.proto."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
-from entropyd.contract.wire import config_from_message, tensor_to_message
-from entropyd.v1 import model_pb2, model_pb2_grpc, types_pb2
-from entropyd_server.models.model_id import checked_model_id
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import model_pb2 as pb
+from entropyd.v1 import model_pb2_grpc, types_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.modeling.fitter import Fitter
+from entropyd_server.modeling.perturber import Perturber
+from entropyd_server.models.cache import ModelCache, checked_model_id
+from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.weights import weights_of, with_weights
 from entropyd_server.rpc.requests.fit import read_task
 from entropyd_server.rpc.requests.perturb import nothing_perturbed, parse_perturb, render_perturbed
 from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
-from entropyd_server.store.model_store import StoredModel
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from entropyd_server.limits import Limits
-    from entropyd_server.modeling.fitter import Fitter
-    from entropyd_server.modeling.perturber import Perturber
-    from entropyd_server.models.cache import ModelCache
-    from entropyd_server.models.creation import ModelCreator
-    from entropyd_server.models.importing import ModelImporter
-    from entropyd_server.models.quota import ModelQuota
-    from entropyd_server.store.model_store import ModelStore
-    from entropyd_server.transport.call import Call
-
+from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.transport.call import Call
 
 # Objects of a page that are read concurrently.
 _PAGE_READS = 8
@@ -40,7 +36,7 @@ class ModelCaller(NamedTuple):
 
     Attributes:
       name: Whose quota a new model counts against.
-      turn_key: Callers of one key take turns as one where models are built or fitted.
+      turn_key: Callers with one key count as one where the builds and fits of callers take turns.
       is_admin: Whether the caller may do everything.
     """
 
@@ -49,62 +45,38 @@ class ModelCaller(NamedTuple):
     is_admin: bool
 
 
+@dataclass(frozen=True, eq=False)
 class ModelService(model_pb2_grpc.ModelServiceServicer):
-    """Serves the models of one store.
+    store: ModelStore
+    models: ModelCache
+    quota: ModelQuota
+    creator: ModelCreator
+    importer: ModelImporter
+    perturber: Perturber
+    fitter: Fitter
+    limits: Limits
+    caller_of: Callable[[Call], ModelCaller]
 
-    Args:
-      caller_of: Says who makes a call, by its context.
-    """
-
-    def __init__(
-        self,
-        *,
-        store: ModelStore,
-        models: ModelCache,
-        quota: ModelQuota,
-        creator: ModelCreator,
-        importer: ModelImporter,
-        perturber: Perturber,
-        fitter: Fitter,
-        limits: Limits,
-        caller_of: Callable[[Call], ModelCaller],
-    ) -> None:
-        self._store = store
-        self._models = models
-        self._quota = quota
-        self._creator = creator
-        self._importer = importer
-        self._perturber = perturber
-        self._fitter = fitter
-        self._limits = limits
-        self._caller_of = caller_of
-
-    async def CreateModel(
-        self, request: model_pb2.CreateModelRequest, context: Call
-    ) -> model_pb2.CreateModelResponse:
-        """See model.proto."""
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Call) -> pb.CreateModelResponse:
         config = await asyncio.to_thread(config_from_message, request.config)
-        caller = self._caller_of(context)
-        model, created = await self._creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.CreateModelResponse(model=render_model(model.stored), created=created)
+        caller = self.caller_of(context)
+        model, created = await self.creator.create(config, caller.name, caller.turn_key)
+        return pb.CreateModelResponse(model=render_model(model.stored), created=created)
 
-    async def GetModel(self, request: model_pb2.GetModelRequest, context: Call) -> model_pb2.GetModelResponse:
-        """See model.proto."""
-        model = await self._models.model(request.model_id)
-        return model_pb2.GetModelResponse(model=render_model(model.stored))
+    async def GetModel(self, request: pb.GetModelRequest, context: Call) -> pb.GetModelResponse:
+        model = await self.models.model(request.model_id)
+        return pb.GetModelResponse(model=render_model(model.stored))
 
-    async def ListModels(
-        self, request: model_pb2.ListModelsRequest, context: Call
-    ) -> model_pb2.ListModelsResponse:
-        """See model.proto. Bypasses the cache, so that a listing evicts nothing."""
-        page_size, after = parse_page(request, self._limits)
-        model_ids = await self._store.list_ids(page_size + 1, after)
-        page = model_pb2.ListModelsResponse()
+    async def ListModels(self, request: pb.ListModelsRequest, context: Call) -> pb.ListModelsResponse:
+        # Bypasses the cache, so that a listing evicts nothing.
+        page_size, after = parse_page(request, self.limits)
+        model_ids = await self.store.list_ids(page_size + 1, after)
+        page = pb.ListModelsResponse()
         last = await self._list(model_ids[:page_size], page)
         page.next_page_token = "" if last in model_ids[-1:] else last
         return page
 
-    async def _list(self, model_ids: list[str], page: model_pb2.ListModelsResponse) -> str:
+    async def _list(self, model_ids: list[str], page: pb.ListModelsResponse) -> str:
         """Adds models to a page, at least one, up to max_message_bytes.
 
         Returns:
@@ -113,12 +85,12 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         page_bytes, last = 0, ""
         for start in range(0, len(model_ids), _PAGE_READS):
             reads = model_ids[start : start + _PAGE_READS]
-            found = await asyncio.gather(*map(self._store.load, reads), return_exceptions=True)
+            found = await asyncio.gather(*map(self.store.load, reads), return_exceptions=True)
             for model_id, model in zip(reads, found, strict=True):
                 if isinstance(model, StoredModel):
                     message = render_model(model)
                     page_bytes += message.ByteSize()
-                    if page.models and page_bytes > self._limits.max_message_bytes:
+                    if page.models and page_bytes > self.limits.max_message_bytes:
                         return last
                     page.models.append(message)
                 elif isinstance(model, DataLossError):
@@ -128,91 +100,64 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
                 last = model_id
         return last
 
-    async def DeleteModel(
-        self, request: model_pb2.DeleteModelRequest, context: Call
-    ) -> model_pb2.DeleteModelResponse:
-        """See model.proto."""
-        await self._store.delete(checked_model_id(request.model_id))
-        self._models.forget(request.model_id)
-        return model_pb2.DeleteModelResponse()
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Call) -> pb.DeleteModelResponse:
+        await self.store.delete(checked_model_id(request.model_id))
+        self.models.forget(request.model_id)
+        return pb.DeleteModelResponse()
 
-    async def GetTables(
-        self, request: model_pb2.GetTablesRequest, context: Call
-    ) -> model_pb2.GetTablesResponse:
-        """See model.proto."""
-        tables = (await self._models.codec(request.model_id)).tables
-        return model_pb2.GetTablesResponse(
-            tables=types_pb2.Tables(
-                cdf=tensor_to_message(tables.cdf),
-                cdf_offset=tensor_to_message(tables.cdf_offset),
-                digest=tables.digest,
-            )
-        )
+    async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
+        tables = (await self.models.codec(request.model_id)).tables
+        arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
+        return pb.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 
-    async def GetWeights(
-        self, request: model_pb2.GetWeightsRequest, context: Call
-    ) -> model_pb2.GetWeightsResponse:
-        """See model.proto."""
-        model = await self._models.model(request.model_id)
-        return model_pb2.GetWeightsResponse(
+    async def GetWeights(self, request: pb.GetWeightsRequest, context: Call) -> pb.GetWeightsResponse:
+        model = await self.models.model(request.model_id)
+        return pb.GetWeightsResponse(
             weights=[
-                model_pb2.NamedTensor(name=name, tensor=tensor_to_message(array))
-                for name, array in weights_of(model.stored).items()
+                pb.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
+                for name, weight in weights_of(model.stored).items()
             ]
         )
 
-    async def SetWeights(
-        self, request: model_pb2.SetWeightsRequest, context: Call
-    ) -> model_pb2.SetWeightsResponse:
-        """See model.proto."""
-        stored = (await self._models.model(request.model_id)).stored
+    async def SetWeights(self, request: pb.SetWeightsRequest, context: Call) -> pb.SetWeightsResponse:
+        stored = (await self.models.model(request.model_id)).stored
         arrays = parse_weights(request.weights, stored)
         config = await asyncio.to_thread(with_weights, stored, arrays)
-        caller = self._caller_of(context)
-        model, _ = await self._creator.create(config, caller.name, caller.turn_key)
-        return model_pb2.SetWeightsResponse(model=render_model(model.stored))
+        caller = self.caller_of(context)
+        model, _ = await self.creator.create(config, caller.name, caller.turn_key)
+        return pb.SetWeightsResponse(model=render_model(model.stored))
 
-    async def ExportModel(
-        self, request: model_pb2.ExportModelRequest, context: Call
-    ) -> model_pb2.ExportModelResponse:
-        """See model.proto."""
-        return model_pb2.ExportModelResponse(
-            object=await self._store.read(checked_model_id(request.model_id))
-        )
+    async def ExportModel(self, request: pb.ExportModelRequest, context: Call) -> pb.ExportModelResponse:
+        return pb.ExportModelResponse(object=await self.store.read(checked_model_id(request.model_id)))
 
-    async def ImportModel(
-        self, request: model_pb2.ImportModelRequest, context: Call
-    ) -> model_pb2.ImportModelResponse:
-        """See model.proto."""
-        caller = self._caller_of(context)
-        model, created = await self._importer.add(
+    async def ImportModel(self, request: pb.ImportModelRequest, context: Call) -> pb.ImportModelResponse:
+        caller = self.caller_of(context)
+        model, created = await self.importer.add(
             request.object, caller.name, may_choose_tables=caller.is_admin
         )
-        return model_pb2.ImportModelResponse(model=render_model(model.stored), created=created)
+        return pb.ImportModelResponse(model=render_model(model.stored), created=created)
 
-    async def Perturb(self, request: model_pb2.PerturbRequest, context: Call) -> model_pb2.PerturbResponse:
-        """See model.proto."""
-        model = await self._models.model(request.model_id)
-        call, batch_shape = parse_perturb(request, model.stored.config, self._limits)
+    async def Perturb(self, request: pb.PerturbRequest, context: Call) -> pb.PerturbResponse:
+        model = await self.models.model(request.model_id)
+        call, batch_shape = parse_perturb(request, model.stored.live_config, self.limits)
         if not len(call.units):
             return render_perturbed(nothing_perturbed(call), call, batch_shape)
-        perturbed = await self._perturber.perturb(call, context.time_remaining())
+        perturbed = await self.perturber.perturb(call, context.time_remaining())
         return render_perturbed(perturbed, call, batch_shape)
 
-    async def FitModel(self, requests: AsyncIterator[model_pb2.FitModelRequest], context: Call) -> None:
-        """See model.proto."""
-        caller = self._caller_of(context)
-        await self._quota.check(caller.name)
-        task = await read_task(requests, self._limits)
+    async def FitModel(self, requests: AsyncIterator[pb.FitModelRequest], context: Call) -> None:
+        caller = self.caller_of(context)
+        await self.quota.check(caller.name)
+        task = await read_task(requests, self.limits)
         fitted = task.config
-        async with contextlib.aclosing(self._fitter.fit(task, caller.turn_key)) as states:
+        async with contextlib.aclosing(self.fitter.fit(task, caller.turn_key)) as states:
             async for state in states:
-                fitted = replace(task.config, prior=state.prior)
-                progress = model_pb2.FitProgress(
+                fitted = task.config.with_prior(state.prior)
+                progress = pb.FitProgress(
                     step=state.step,
                     bits_per_element=state.bits_per_element,
                     remaining_seconds=state.remaining_seconds,
                 )
-                await context.write(model_pb2.FitModelResponse(progress=progress))
-        model, _ = await self._creator.create(fitted, caller.name, caller.turn_key)
-        await context.write(model_pb2.FitModelResponse(model=render_model(model.stored)))
+                await context.write(pb.FitModelResponse(progress=progress))
+        model, _ = await self.creator.create(fitted, caller.name, caller.turn_key)
+        await context.write(pb.FitModelResponse(model=render_model(model.stored)))

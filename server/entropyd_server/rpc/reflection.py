@@ -1,17 +1,14 @@
-"""Reflection: tells tools like grpcurl which services there are."""
+"""Reflection: lists the services for tools like grpcurl."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from entropyd_server.transport.call import Call
+from entropyd_server.transport.call import Call
 
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -19,10 +16,9 @@ REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 class Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package carries no types
     """grpcio-reflection's servicer, which yields responses, on a transport to which servicers write them."""
 
-    async def ServerReflectionInfo(  # noqa: N802 - gRPC's name
+    async def ServerReflectionInfo(
         self, requests: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: Call
     ) -> None:
-        """See grpc/reflection/v1alpha/reflection.proto."""
         async with aclosing(super().ServerReflectionInfo(requests, context)) as answers:
             async for answer in answers:
                 await context.write(answer)

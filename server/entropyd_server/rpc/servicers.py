@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from entropyd_server.rpc.messages import read_message, write_message
-from entropyd_server.transport.method import Method
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Handle
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Handle, Method
 
 
 def methods_of(servicer: object, service: ServiceDescriptor) -> Iterator[Method]:
-    """The methods of a service, answered by a servicer's methods of the same names."""
+    """Yields the methods of a service, answered by a servicer's methods of the same names."""
     for method in service.methods:
         parse = partial(read_message, GetMessageClass(method.input_type))
         yield Method(

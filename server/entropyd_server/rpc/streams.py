@@ -7,10 +7,8 @@ transport has not accepted; if the caller leaves, the work on all of them is can
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 Q = TypeVar("Q")
 A = TypeVar("A")

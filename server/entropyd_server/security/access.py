@@ -1,20 +1,15 @@
-"""Which call needs which scope, and whose call it is.
+"""Which call needs which scope, and who makes a call.
 
-Owns the table of methods. It must not know how tokens are kept or how a call is refused. Invariant: a method
-that is not in the table is allowed to nobody.
+Invariant: nobody may call a method that is not in the table.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from entropyd.contract.errors import PermissionDeniedError, UnauthenticatedError
-from entropyd_server.security.tokens import Caller, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from entropyd_server.security.tokens import TokenBook
+from entropyd_server.security.tokens import Caller, Scope, TokenBook
 
 _SCHEME = "bearer "
 _ADMIN = frozenset({Scope.ADMIN})
@@ -22,8 +17,8 @@ _MODEL = _ADMIN | {Scope.MODEL}
 _CODE = _ADMIN | {Scope.CODE}
 _ANY = frozenset(Scope)
 
-# Any one of the scopes will do. Who codes may read the models that it codes with; listing them, and reading
-# what training needs of them, belongs to those who make models.
+# A call needs one of its method's scopes. A caller that codes may read the models that it codes with; listing
+# models, and reading their weights, is for callers that make models.
 METHOD_SCOPES: dict[str, frozenset[Scope]] = {
     "/entropyd.v1.CodingService/Compress": _CODE,
     "/entropyd.v1.CodingService/CompressStream": _CODE,
@@ -44,7 +39,7 @@ METHOD_SCOPES: dict[str, frozenset[Scope]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _ANY,
 }
 
-# Whoever calls a server without tokens. No token's name begins so.
+# Every caller of a server without tokens; the name of a token cannot begin with "_".
 ANYBODY = Caller("_anybody", _ANY)
 
 
@@ -52,17 +47,17 @@ class Access:
     """Decides who may call what.
 
     Args:
-      tokens: Gives the tokens that are in force; None where everybody may do everything.
+      tokens: Returns the valid tokens; None if everybody may do everything.
     """
 
     def __init__(self, tokens: Callable[[], TokenBook] | None) -> None:
         self._tokens = tokens
 
     def caller(self, metadata: Iterable[tuple[str, Any]]) -> Caller:
-        """Whose call this is, by its request metadata.
+        """Returns who makes a call with this metadata.
 
         Raises:
-          UnauthenticatedError: If it carries no token, or one that is not in force.
+          UnauthenticatedError: If there is no token, or it is not valid.
         """
         if self._tokens is None:
             return ANYBODY
@@ -80,11 +75,7 @@ class Access:
         raise UnauthenticatedError("the token is not valid here", reason="INVALID_CREDENTIALS")
 
     def check(self, method: str, metadata: Iterable[tuple[str, Any]]) -> None:
-        """Lets a call pass, or says why not.
-
-        Args:
-          method: Its path, as in `/entropyd.v1.InfoService/GetServerInfo`.
-          metadata: Its request metadata.
+        """Checks that a caller may call the method with this path: `/entropyd.v1.InfoService/GetServerInfo`.
 
         Raises:
           UnauthenticatedError: As `caller`.
@@ -95,9 +86,8 @@ class Access:
         caller = self.caller(metadata)
         needed = METHOD_SCOPES.get(method, frozenset())
         if not caller.scopes & needed:
-            scopes = " or ".join(sorted(scope.value for scope in needed)) or "one that no token has"
-            name = method.rpartition("/")[2]
+            scopes, name = sorted(scope.value for scope in needed), method.rpartition("/")[2]
             raise PermissionDeniedError(
-                f"{name} needs scope {scopes}; this token lacks it",
-                metadata={"method": name, "scopes": ",".join(sorted(scope.value for scope in needed))},
+                f"{name} needs scope {' or '.join(scopes) or 'one that no token has'}; this token lacks it",
+                metadata={"method": name, "scopes": ",".join(scopes)},
             )

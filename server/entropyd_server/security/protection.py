@@ -1,4 +1,4 @@
-"""TLS and tokens as a server's settings ask for them, and warnings of what is open or expires."""
+"""Sets up TLS and tokens from the settings; warns of what is unprotected or expires."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+import grpc
 
 from entropyd.contract.address import stays_on_this_machine
+from entropyd_server.metrics import Metrics
 from entropyd_server.security.access import Access
 from entropyd_server.security.reloading import Reloaded
-from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, parse_tls, server_credentials
+from entropyd_server.security.tls import (
+    CERT,
+    CLIENT_CA,
+    KEY,
+    Validity,
+    chain_validity,
+    parse_tls,
+    roots_validity,
+    server_credentials,
+)
 from entropyd_server.security.tokens import TokenBook
-from entropyd_server.security.validity import Validity, chain_validity, roots_validity
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import grpc
-
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.settings import Settings
-    from entropyd_server.transport.server import Server
+from entropyd_server.settings import Settings
+from entropyd_server.transport.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +35,7 @@ _PERIOD_S = 1.0
 
 
 class Protection:
-    """TLS and tokens as the settings ask for them.
-
-    Attributes:
-      access: Who may call what.
+    """TLS and tokens of a server.
 
     Raises:
       FilesError: If a file cannot be used; names it with its flag.
@@ -46,25 +47,21 @@ class Protection:
         self._tokens: Reloaded[TokenBook] | None = None
         self._metrics = metrics
         self._validity: dict[str, Validity] = {}
-        self._told: dict[str, str | None] = {}
+        self._warned: dict[str, str | None] = {}
         pem = {CERT: settings.tls_cert, KEY: settings.tls_key, CLIENT_CA: settings.tls_client_ca}
         files = {flag: path for flag, path in pem.items() if path is not None}
         if files:
             self._tls = Reloaded("certificates", files, self._parse_tls, metrics.reloads)
         if (path := settings.tokens_file) is not None:
-            tokens = Reloaded(
-                "tokens",
-                {_TOKENS: path},
-                lambda contents: TokenBook.parse(contents[_TOKENS]),
-                metrics.reloads,
+            self._tokens = tokens = Reloaded(
+                "tokens", {_TOKENS: path}, lambda found: TokenBook.parse(found[_TOKENS]), metrics.reloads
             )
-            self._tokens = tokens
             self.access = Access(lambda: tokens.value)
         else:
             self.access = Access(None)
 
     def add_port(self, server: Server, address: str) -> None:
-        """Binds a server's port, and warns of what is open to others on the network.
+        """Binds a server's port; warns if others on the network can use it without TLS or tokens.
 
         Raises:
           RuntimeError: If the address cannot be bound.
@@ -79,37 +76,37 @@ class Protection:
             log.warning("tokens cross the network in plain text: %s has no TLS (--tls-cert)", address)
         if self._tokens is None and not self._clients_too:
             log.warning(
-                "whoever reaches %s may use and delete every model: there is neither --tokens-file nor "
+                "anyone who reaches %s may use and delete every model: there is neither --tokens-file nor "
                 "--tls-client-ca",
                 address,
             )
 
     async def watch(self, now: asyncio.Event) -> None:
-        """Reloads files as they change: it looks every second, and at once when `now` is set."""
+        """Reloads files that have changed: checks every second, and at once when `now` is set."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):  # not the built-in one before Python 3.11
                 await asyncio.wait_for(now.wait(), _PERIOD_S)
             if now.is_set():
                 now.clear()
-                log.info("looking at certificates and tokens, as SIGHUP asks for")
+                log.info("checking certificates and tokens for changes after SIGHUP")
             for files in (self._tls, self._tokens):
                 if files is not None:
                     await files.refresh()
             self._warn_of_dates()
 
     def _parse_tls(self, pem: Mapping[str, bytes]) -> grpc.ServerCertificateConfiguration:
-        made = parse_tls(pem)
+        parsed = parse_tls(pem)
         found = {CERT: chain_validity(pem[CERT]), CLIENT_CA: roots_validity(pem.get(CLIENT_CA, b""))}
         self._validity = {flag: validity for flag, validity in found.items() if validity is not None}
         expiry = {flag.removeprefix("--"): validity.not_after for flag, validity in self._validity.items()}
         self._metrics.certificate_expiry = expiry
-        self._told = {}
+        self._warned = {}
         self._warn_of_dates()
-        return made
+        return parsed
 
     def _warn_of_dates(self) -> None:
         for flag, validity in self._validity.items():
-            trouble = validity.trouble(time.time())
-            if trouble is not None and trouble != self._told.get(flag):
-                log.warning("the certificate of %s %s", flag, trouble)
-            self._told[flag] = trouble
+            warning = validity.trouble(time.time())
+            if warning is not None and warning != self._warned.get(flag):
+                log.warning("the certificate of %s %s", flag, warning)
+            self._warned[flag] = warning

@@ -1,22 +1,19 @@
-"""A value that is read from files, and read anew when they change.
+"""A value that is parsed from files, again whenever they change.
 
-Owns when files are read and what becomes of a change that makes no sense. It must not know what is in them.
-Invariant: `value` was read whole, from files that belong together; a change that cannot be used leaves the
-value before it in use, and is told once.
+Invariant: `value` is parsed from the whole contents of files that match. Changed files that cannot be parsed
+are logged once, and the value stays.
 
-Contents are compared rather than times of change: the files are small, and a volume that Kubernetes rotates
-or a clock that jumps cannot hide a change.
+Contents are compared rather than times of change: the files are small, and neither a volume that Kubernetes
+rotates nor a clock that jumps can hide a change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
-    from pathlib import Path
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +25,16 @@ class FilesError(Exception):
 
 
 class Reloaded(Generic[T]):
-    """What `parse` makes of files, by flag.
+    """The newest value that could be parsed from files.
 
     Args:
       what: Names the value in the log and in metrics.
       paths: The files by the flag that names them.
-      parse: Makes the value of the files' contents, by flag; raises FilesError or ValueError.
-      reloads: Where reloads are counted, by (what, result).
-
-    Attributes:
-      value: The newest value that could be made.
+      parse: Parses the files' contents, by flag; raises FilesError or ValueError.
+      reloads: Counts reloads, by (what, result).
 
     Raises:
-      FilesError: If no value can be made to begin with.
+      FilesError: If the first value cannot be parsed.
     """
 
     def __init__(
@@ -55,30 +49,30 @@ class Reloaded(Generic[T]):
         self._parse = parse
         self._reloads = reloads
         self._seen = self._read(first=True)
-        self.value = self._made(self._seen)
+        self.value = self._parsed(self._seen)
 
     async def refresh(self) -> None:
-        """Makes the value anew if the files have changed."""
+        """Parses the files again if they have changed."""
         found = await asyncio.to_thread(self._read, first=False)
         if found == self._seen:
             return
         self._seen = found
         try:
-            self.value = self._made(found)
+            self.value = self._parsed(found)
         except FilesError as error:
             self._reloads[self._what, "failed"] += 1
-            log.error("%s changed and cannot be used; those before stay in use: %s", self._what, error)
+            log.error("%s changed and cannot be used; the previous ones stay in use: %s", self._what, error)
         except Exception:
             self._reloads[self._what, "failed"] += 1
-            log.exception("%s changed and cannot be read; those before stay in use", self._what)
+            log.exception("%s changed and cannot be read; the previous ones stay in use", self._what)
         else:
             self._reloads[self._what, "ok"] += 1
             log.info("%s reloaded", self._what)
 
     def _read(self, *, first: bool) -> dict[str, bytes | str]:
-        """The contents by flag; of a file that cannot be read, why.
+        """Returns the contents by flag, or a text that says why a file cannot be read.
 
-        After the first time, only regular files are read: to read a pipe or a device may never end.
+        After the first time, only regular files are read, because reading a pipe or a device may never end.
         """
         found: dict[str, bytes | str] = {}
         for flag, path in self._paths.items():
@@ -89,7 +83,7 @@ class Reloaded(Generic[T]):
                 found[flag] = error.strerror or type(error).__name__
         return found
 
-    def _made(self, found: Mapping[str, bytes | str]) -> T:
+    def _parsed(self, found: Mapping[str, bytes | str]) -> T:
         contents: dict[str, bytes] = {}
         for flag, content in found.items():
             if isinstance(content, str):

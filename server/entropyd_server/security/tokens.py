@@ -1,15 +1,13 @@
-"""Who may call: names, scopes and hashes of tokens.
+"""The tokens that a server accepts: names, scopes and hashes.
 
-Owns the file format and the look-up of a token. It must not know which call needs which scope. Invariants:
-no token is kept, only its hash; nothing that this module raises or logs repeats what a line holds, which may
-be a token that was put there by mistake.
+Invariants: the server has only the hashes of tokens; no error quotes the file, where a line may hold a token
+by mistake.
 
 One line for each token, as `entropyd token new` prints it; `#` begins a comment:
 
     NAME SCOPE[,SCOPE...] SHA256
 
-A look-up takes as long whatever is asked: what is compared are hashes, which a caller cannot steer towards
-one another, and they are compared in constant time.
+The time of a look-up reveals nothing: it compares hashes, which callers cannot choose, in constant time.
 """
 
 from __future__ import annotations
@@ -18,17 +16,14 @@ import hashlib
 import hmac
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
-# Of a file's problems, that are told one by one.
-_MOST_TOLD = 20
+# Most problems that an error names.
+_MOST_NAMED = 20
 # Bytes of a hash by which tokens are found; the rest is compared in constant time.
 _KEY_BYTES = 8
 
@@ -43,23 +38,14 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whom a token stands for.
-
-    Attributes:
-      name: As in the file; it names the caller to operators, and in the store.
-      scopes: What it may do.
-    """
+    """The caller that a token identifies, by its name in the file; the store counts models by that name."""
 
     name: str
     scopes: frozenset[Scope]
 
 
 class TokenBook:
-    """The tokens of a server.
-
-    Args:
-      entries: SHA-256 of each token, and whom it stands for.
-    """
+    """The tokens of a server: the SHA-256 of each, and its caller."""
 
     def __init__(self, entries: Iterable[tuple[bytes, Caller]]) -> None:
         self._entries = {digest[:_KEY_BYTES]: (digest, caller) for digest, caller in entries}
@@ -69,7 +55,7 @@ class TokenBook:
         """Reads a file.
 
         Raises:
-          ValueError: If it holds no token, or a line is not as it should be; names the first such lines.
+          ValueError: If it holds no token, or a line is malformed; names the first such lines.
         """
         entries: list[tuple[bytes, Caller]] = []
         problems: list[str] = []
@@ -87,15 +73,15 @@ class TokenBook:
         if len(set(digests)) < len(digests):
             problems.append("two names have the same token")
         if not entries and not problems:
-            # Most likely a file that is being written, and never one that lets anybody in.
+            # Most likely, the file is still being written.
             problems.append("holds no token")
         if problems:
-            more = [f"and {len(problems) - _MOST_TOLD} more"] if len(problems) > _MOST_TOLD else []
-            raise ValueError("; ".join(problems[:_MOST_TOLD] + more))
+            more = [f"and {len(problems) - _MOST_NAMED} more"] if len(problems) > _MOST_NAMED else []
+            raise ValueError("; ".join(problems[:_MOST_NAMED] + more))
         return cls(entries)
 
     def caller(self, token: str) -> Caller | None:
-        """Whom a token stands for; None if nobody."""
+        """Returns the caller that a token identifies, if any."""
         digest = hashlib.sha256(token.encode()).digest()
         found = self._entries.get(digest[:_KEY_BYTES])
         if found is None or not hmac.compare_digest(found[0], digest):

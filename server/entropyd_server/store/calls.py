@@ -9,15 +9,13 @@ import asyncio
 import errno
 import logging
 import re
+from collections.abc import Awaitable
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from entropyd.contract.errors import EntropydError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ T = TypeVar("T")
 
 OPERATIONS = ("read", "write", "list", "delete")
 OK = "ok"
-# Messages by result. Those of _LASTING need somebody to act, so their errors name no time to retry.
+# Messages by result. Those of _LASTING last until an operator acts, so their errors name no time to retry.
 _FAILURES = {
     "silent": "the model store did not answer within {timeout_s:g} s",
     "unreachable": "the model store cannot be reached",
@@ -90,7 +88,6 @@ class BackendCalls:
 
 
 def unavailable(message: str, retry_after_s: float | None) -> UnavailableError:
-    """Makes the error for a store that cannot be used."""
     return UnavailableError(message, reason="STORE_UNAVAILABLE", retry_after_s=retry_after_s)
 
 

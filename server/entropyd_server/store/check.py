@@ -1,7 +1,7 @@
-"""Checks every model of a store against its digests: `python -m entropyd_server.store.check STORE`.
+"""Checks all models of a store or a backup: `python -m entropyd_server.store.check STORE`.
 
-Shows operators what is damaged, in a store or a backup, before a caller meets it. It reads every object in
-full and changes nothing. Exit status 0 means that no model is damaged.
+It reads every object in full, compares it with its digests, and changes nothing. Exit status 0 means that no
+model is damaged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,6 @@ _PAGE_MODELS = 1000
 
 
 async def check(store: ModelStore) -> tuple[int, list[str]]:
-    """Reads every model; returns how many are intact, and the ids of those that are damaged.
-
-    Raises:
-      UnavailableError: As `ModelStore.load`.
-    """
     whole, damaged, after = 0, list[str](), ""
     while page := await store.list_ids(_PAGE_MODELS, after):
         for model_id in page:

@@ -54,18 +54,12 @@ def _open(name: str, timeout_s: float, *, make_folder: bool) -> ObjectStore:
         return _folder(unquote(url.path), make_folder=make_folder)
     if url.scheme == "memory":
         return MemoryStore()
-    # Few and quick, because a caller waits. No `client_options`: as of obstore 0.12 they would replace those
-    # of the environment (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT).
-    backoff: BackoffConfig = {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=1),
-        "base": 2,
-    }
-    retries: RetryConfig = {
-        "max_retries": 3,
-        "retry_timeout": timedelta(seconds=timeout_s),
-        "backoff": backoff,
-    }
+    # Few and quick retries, because a caller waits. No `client_options`: as of obstore 0.12 they replace
+    # those of the environment (AWS_ALLOW_HTTP, AWS_CONNECT_TIMEOUT).
+    first, longest = timedelta(milliseconds=100), timedelta(seconds=1)
+    backoff: BackoffConfig = {"init_backoff": first, "max_backoff": longest, "base": 2}
+    limit = timedelta(seconds=timeout_s)
+    retries: RetryConfig = {"max_retries": 3, "retry_timeout": limit, "backoff": backoff}
     return from_url(name, retry_config=retries)
 
 

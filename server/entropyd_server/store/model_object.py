@@ -3,9 +3,10 @@
 Invariant: what `parse` returns matches its own digests, so a damaged object is an error and never other
 tables.
 
-Layout: a safetensors file with the tensors `cdf` and `cdf_offset` (int32 vectors; absent for a model without
-compression) and the metadata `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model
-id), `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
+Layout: a safetensors file. Its tensors are `cdf` and `cdf_offset` (int32 vectors; absent for a model without
+compression) and `quantization_offset` (float32 or float64 vector, a number for each row; absent without any).
+Its metadata are `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model id),
+`entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
 `imported`, where tables are neither supplied nor absent; objects of older versions have none), and
 `entropyd.seal`, the SHA-256 of the other metadata in canonical JSON.
 """
@@ -14,23 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import rfc8785
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import EntropydError, InvalidConfigError, LimitExceededError, Violation
 from entropyd.contract.json_text import parse_json
+from entropyd.contract.kinds import config_from_dict
 from entropyd_server.coding.tables import CodingTables
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _FORMAT = "1"
 _MAX_LIBRARIES = 64
@@ -61,18 +60,14 @@ class ModelObject:
       tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not say.
     """
 
-    config: UniversalBatchedConfig
+    config: ModelConfig
     tables: CodingTables | None
     built_with: Mapping[str, str]
     tables_origin: TablesOrigin
 
 
 def serialise(
-    config: UniversalBatchedConfig,
-    tables: CodingTables | None,
-    built_with: Mapping[str, str],
-    *,
-    imported: bool = False,
+    config: ModelConfig, tables: CodingTables | None, built_with: Mapping[str, str], *, imported: bool = False
 ) -> bytes:
     """Serialises a model. `imported` says that its tables come from another store."""
     metadata = {
@@ -85,7 +80,7 @@ def serialise(
         origin = TablesOrigin.IMPORTED if imported else TablesOrigin.BUILT
         metadata["entropyd.tables_origin"] = origin.value
     metadata["entropyd.seal"] = _seal(metadata)
-    tensors = {} if tables is None else {"cdf": tables.cdf, "cdf_offset": tables.cdf_offset}
+    tensors = {} if tables is None else tables.raw.by_name()
     return save_tensors(tensors, metadata)
 
 
@@ -108,12 +103,12 @@ def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
         raise ObjectError(f"{type(error).__name__}: {error}") from error
 
 
-def builds_tables(config: UniversalBatchedConfig) -> bool:
+def builds_tables(config: ModelConfig) -> bool:
     """Whether the tables of a model are built from its prior, so that its id alone does not fix them."""
-    return config.compression and config.tables is None
+    return config.compression and config.supplied_tables is None
 
 
-def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
+def check_fit(config: ModelConfig, tables: CodingTables) -> None:
     """Checks that tables have the rows and the precision of their configuration.
 
     Raises:
@@ -122,14 +117,13 @@ def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
     violations = []
     rows = len(tables.cdf_offset)
     if rows != config.table_rows:
-        found = (
-            f"has {rows} rows; expected {config.table_rows}, num_noise_levels {config.num_noise_levels} "
-            f"for each element of prior_shape {config.prior_shape}"
-        )
+        found = f"has {rows} rows; expected {config.table_rows}, {config.rows_in_words}"
         violations.append(Violation("tables", found))
     if tables.precision != config.range_coder_precision:
         found = f"is {config.range_coder_precision}; the tables have {tables.precision}"
         violations.append(Violation("range_coder_precision", found))
+    if not config.allows_offset(tables.quantization_offset):
+        violations.append(Violation("quantization_offset", "is not that of the configuration"))
     if violations:
         raise InvalidConfigError.of(violations)
 
@@ -137,16 +131,15 @@ def check_fit(config: UniversalBatchedConfig, tables: CodingTables) -> None:
 def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     tensors = load_tensors(blob)
     metadata = _metadata(blob)
-    config = UniversalBatchedConfig.from_dict(parse_json(metadata["entropyd.config"]))
-    expected = {"cdf", "cdf_offset"} if config.compression else set()
-    if set(tensors) != expected:
-        raise ValueError(f"holds {len(tensors)} tensors; expected {' and '.join(sorted(expected)) or 'none'}")
+    config = config_from_dict(parse_json(metadata["entropyd.config"]))
+    if not config.compression and tensors:
+        raise ValueError(f"holds {len(tensors)} tensors; expected none")
     tables = None
     if config.compression:
-        tables = CodingTables.parse(tensors["cdf"], tensors["cdf_offset"], max_table_bytes)
+        tables = CodingTables.parse(**tensors, max_bytes=max_table_bytes)
         check_fit(config, tables)
-        supplied = (tables.cdf, tables.cdf_offset) if config.tables is None else config.tables
-        if not all(map(np.array_equal, supplied, (tables.cdf, tables.cdf_offset))):
+        supplied = config.supplied_tables
+        if supplied is not None and supplied.digest != tables.digest:
             raise ValueError("tables are not those of the configuration")
     digest = "" if tables is None else tables.digest.hex()
     if digest != metadata["entropyd.tables_digest"]:
@@ -173,20 +166,15 @@ def _built_with(versions: Any) -> Mapping[str, str]:
         raise ValueError(f"built_with is not a map of at most {_MAX_LIBRARIES} libraries")
     for text in (*versions.keys(), *versions.values()):
         if not isinstance(text, str) or len(text) > _MAX_VERSION_CHARACTERS:
-            raise ValueError(
-                f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
-            )
+            found = f"built_with holds more than texts of at most {_MAX_VERSION_CHARACTERS} characters"
+            raise ValueError(found)
     return versions
 
 
-def _origin(config: UniversalBatchedConfig, metadata: Mapping[str, str]) -> TablesOrigin:
-    if config.tables is not None:
+def _origin(config: ModelConfig, metadata: Mapping[str, str]) -> TablesOrigin:
+    if config.supplied_tables is not None:
         return TablesOrigin.SUPPLIED
-    return (
-        TablesOrigin(metadata.get("entropyd.tables_origin", ""))
-        if config.compression
-        else TablesOrigin.UNKNOWN
-    )
+    return TablesOrigin(metadata.get("entropyd.tables_origin", "") if config.compression else "")
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

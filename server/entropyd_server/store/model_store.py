@@ -11,26 +11,23 @@ import contextlib
 import heapq
 import logging
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from functools import cached_property
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
 from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_object import ModelObject, ObjectError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.coding.tables import CodingTables
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +44,19 @@ _CREATE_ATTEMPTS = 3
 
 @dataclass(frozen=True, eq=False)
 class StoredModel(ModelObject):
-    """A model as the store holds it.
-
-    Attributes:
-      created_at: When the object was written.
-    """
+    """A model in the store, and when it was written."""
 
     created_at: datetime
+
+    @cached_property
+    def live_config(self) -> ModelConfig:
+        """The configuration with the stored quantization offset, so that none has to be computed."""
+        return self.config if self.tables is None else self.config.with_fixed_offset(self.tables.raw)
 
     @property
     def table_bytes(self) -> int:
         """Bytes of the coding tables as they are stored; 0 without compression."""
-        return 0 if self.tables is None else self.tables.cdf.nbytes + self.tables.cdf_offset.nbytes
+        return 0 if self.tables is None else self.tables.table_bytes
 
 
 class ModelStore:
@@ -87,14 +85,10 @@ class ModelStore:
     ) -> None:
         self._max_object_bytes = max_object_bytes
         self._calls = BackendCalls(timeout_s)
+        self.operations: Mapping[tuple[str, str], int] = self._calls.counts
         self._backend = open_backend(name, timeout_s, make_folder=make_folder)
         # A thread of its own, so that a file system that hangs blocks no other work.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
-
-    @property
-    def operations(self) -> Mapping[tuple[str, str], int]:
-        """Number of operations that ended, by operation and result; it has every pair from the start."""
-        return self._calls.counts
 
     async def probe(self) -> None:
         """Checks with one listing whether the store can be used."""
@@ -107,7 +101,7 @@ class ModelStore:
 
     async def create(
         self,
-        config: UniversalBatchedConfig,
+        config: ModelConfig,
         tables: CodingTables | None,
         built_with: Mapping[str, str],
         *,
@@ -131,7 +125,6 @@ class ModelStore:
         raise unavailable("the model store lost a model that was just stored", retry_after_s=1.0)
 
     async def _put(self, model_id: str, blob: bytes) -> bool:
-        """Stores an object; returns whether it is new."""
         await self._check_folder()
         try:
             await obstore.put_async(self._backend, _key(model_id), blob, mode="create")
@@ -149,11 +142,7 @@ class ModelStore:
         return (await self._read(model_id))[0]
 
     async def read(self, model_id: str) -> bytes:
-        """Reads the object of a model and checks it as `load` does.
-
-        Raises:
-          ModelNotFoundError, DataLossError: As `load`.
-        """
+        """Reads the object of a model; checks and raises as `load` does."""
         return (await self._read(model_id))[1]
 
     async def _read(self, model_id: str) -> tuple[StoredModel, bytes]:
@@ -225,8 +214,6 @@ class ModelStore:
         await self._calls.run(put, "write", "the owner of a model")
 
     async def count_charged(self, caller: str) -> int:
-        """Returns the number of models that count against a caller's quota."""
-
         async def count() -> int:
             return sum([len(page) async for page in obstore.list(self._backend, f"{_CALLERS}{caller}")])
 

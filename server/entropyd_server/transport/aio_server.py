@@ -86,10 +86,11 @@ class AioServer(Server, grpc.GenericRpcHandler):
     async def _serve(self, call: AioCall) -> None:
         self.calls.add(call)
         call.add_done_callback(self._ended)
-        # A task of its own, because grpc.aio does not let a handler that was cancelled set a status.
-        work = asyncio.ensure_future(self._answer(call))
-        call.leave = work.cancel
+        work: asyncio.Future[None] | None = None
         try:
+            # A task of its own, because grpc.aio does not let a handler that was cancelled set a status.
+            work = asyncio.ensure_future(self._answer(call))
+            call.leave = work.cancel
             await work
         except EntropydError as error:
             call.end_with(error)
@@ -102,7 +103,7 @@ class AioServer(Server, grpc.GenericRpcHandler):
             call.broke(error)
         finally:
             call.leave = None
-            del work  # its error refers to this frame
+            work = None  # its error refers to this frame
             call.done()
         await call.send_error()
 

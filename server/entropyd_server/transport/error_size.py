@@ -26,16 +26,16 @@ _CUT = "..."
 
 
 def fitted(error: EntropydError) -> EntropydError:
-    """The error, or a copy of it with a shorter message, shorter values and its first violations.
+    """The error, or a copy with a shorter message, shorter values and its first violations.
 
-    The violation behind the last one says how many were left out.
+    A last violation then says how many were left out.
     """
     message = shortened(error.message, _MESSAGE_BYTES)
     metadata = dict(_fitted_metadata(error.metadata.items()))
     violations = _fitted_violations(error.violations)
     if message == error.message and metadata == error.metadata and violations == error.violations:
         return error
-    error = copy(error)  # others may be told of the same one
+    error = copy(error)  # several calls may share the error
     error.message, error.metadata, error.violations = message, metadata, violations
     return error
 

@@ -14,6 +14,7 @@ from entropyd import _client, _info, _messages, _model, aio, priors
 from entropyd.archive import archive, embedded, tensor, writer
 from entropyd.contract import config, errors
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
 # Everything public in these modules is for users.
@@ -37,8 +38,9 @@ def test_exports_are_sorted_unique_and_exist(module: ModuleType) -> None:
 
 def test_every_public_class_is_exported() -> None:
     public = set().union(*(own_classes(module) for module in PUBLIC_MODULES))
+    kinds = {kind.__name__ for kind in KINDS.values()}
     results = own_classes(_messages) - {"Call"}
-    assert set(entropyd.__all__) == public | results | {"Prior", "RateReport", "tls_credentials"}
+    assert set(entropyd.__all__) == public | kinds | results | {"Prior", "RateReport", "tls_credentials"}
 
 
 def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:

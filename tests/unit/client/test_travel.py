@@ -86,6 +86,7 @@ def anatomy(value: Any) -> Any:
 
 VALUES: dict[str, Any] = {
     "CompressedTensor": TENSOR,
+    "ContinuousBatchedConfig": entropyd.ContinuousBatchedConfig(PRIOR, 1, quantization_offset=0.25),
     "EmbeddedModel": EMBEDDED,
     "FitProgress": entropyd.FitProgress(1, 2.5, 3.0),
     "ModelInfo": INFO,
@@ -109,7 +110,7 @@ VALUES: dict[str, Any] = {
     },
 }
 # Tested below: what connects, and what is an open file.
-OTHERS = {"Archive", "ArchiveWriter", "Client", "Model"}
+OTHERS = {"Archive", "ArchiveWriter", "Client", "Model", "ModelConfig"}
 
 
 def test_everything_public_is_tested_here() -> None:

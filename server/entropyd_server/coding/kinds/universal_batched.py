@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd.contract.dtypes import narrowed, widened
 from entropyd.contract.errors import Violation
 from entropyd_server.coding.batched import BatchedCodec
-from entropyd_server.coding.dtypes import narrow, widen
 from entropyd_server.kernels.philox import stateless_uniform_int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+    from typing_extensions import Self
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
     from entropyd_server.coding.rows import Rows, Shape
     from entropyd_server.coding.tables import CodingTables
 
@@ -62,17 +63,9 @@ class UniversalBatchedCodec(BatchedCodec):
         self.compute_dtype = np.dtype(np.float64 if self.bottleneck_dtype == "float64" else np.float32)
 
     @classmethod
-    def of(cls, config: UniversalBatchedConfig, tables: CodingTables) -> UniversalBatchedCodec:
-        """Makes the codec of a config."""
-        return cls(
-            model_id=config.model_id,
-            tables=tables,
-            prior_shape=config.prior_shape,
-            coding_rank=config.coding_rank,
-            bottleneck_dtype=config.bottleneck_dtype,
-            num_noise_levels=config.num_noise_levels,
-            decode_sanity_check=config.decode_sanity_check,
-        )
+    def of(cls, config: UniversalBatchedConfig, tables: CodingTables, **own: Any) -> Self:
+        """See base class."""
+        return super().of(config, tables, num_noise_levels=config.num_noise_levels, **own)
 
     @property
     def row_sets(self) -> int:
@@ -87,11 +80,11 @@ class UniversalBatchedCodec(BatchedCodec):
 
     def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
         """See base class."""
-        return widen(values, self.bottleneck_dtype)
+        return widened(values, self.bottleneck_dtype)
 
     def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
         """See base class."""
-        return narrow(values, self.bottleneck_dtype)
+        return narrowed(values, self.bottleneck_dtype)
 
     def _problems(self) -> Iterator[Violation]:
         yield from super()._problems()

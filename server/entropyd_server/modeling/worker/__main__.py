@@ -1,11 +1,10 @@
-"""The worker process: computes what it is asked for, one request at a time, until the server goes away.
+"""A worker process: serves one request at a time until the server closes its pipe.
 
-Owns the process: its file descriptors, signals, environment and main loop. It must not outlive the server,
-nor decide what a failure means to a caller. Invariant: the pipe to the server carries frames only; whatever
-a library prints goes to stderr, which the server logs.
+Invariant: the pipe to the server carries frames only; what a library prints goes to stderr, which the server
+logs.
 
-Started by `process.WorkerProcess` as `python -m entropyd_server.modeling.worker`; requests come on stdin,
-answers go to what stdout was at the start.
+`process.WorkerProcess` starts it as `python -m entropyd_server.modeling.worker`. Requests arrive on stdin;
+responses go to what stdout was at the start.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-build-memory-bytes", type=int, required=True)
     options = parser.parse_args(arguments)
 
-    requests, answers = _take_pipes()
+    requests, responses = _take_pipes()
     _end_with_server()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     _choose_device(options.cuda_visible_devices)
@@ -44,27 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
     # After the environment is set, which TensorFlow reads when it is imported.
     from entropyd_server.modeling.worker.entropy_model import use_gpus, versions  # noqa: PLC0415
-    from entropyd_server.modeling.worker.handlers import Answers  # noqa: PLC0415
+    from entropyd_server.modeling.worker.handlers import Handlers  # noqa: PLC0415
 
     if options.cuda_visible_devices != NO_GPU:
         use_gpus()
-    worker = Answers(BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))
+    worker = Handlers(BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))
     try:
-        write_frame(answers, ready_frame(versions()))
+        write_frame(responses, ready_frame(versions()))
         while (request := read_frame(requests)) is not None:
-            write_frame(answers, worker.answer(request))
+            write_frame(responses, worker.handle(request))
     except BrokenPipeError:
-        pass  # The server is gone, and nobody waits for the answer.
+        pass  # The server is gone, and no caller is left.
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Moves the pipes to descriptors that nothing else knows; stdin becomes empty and stdout stderr."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, responses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return requests, answers
+    return requests, responses
 
 
 def _end_with_server() -> None:

@@ -1,8 +1,7 @@
-"""From a configuration to TFC's entropy model and its integer tables.
+"""Builds the coding tables of a configuration.
 
-Invariant: tables are those that TFC gives anyone who makes the same model in a plain process, as long as its
-search for the tails ends (`tail_search` says when). Only worker processes import this module: it imports
-TensorFlow.
+Invariant: the tables are those that TFC builds in a plain process, as long as its search for the tails ends
+(`tail_search` says when).
 """
 
 from __future__ import annotations
@@ -12,22 +11,23 @@ import platform
 import re
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_compression as tfc
 import tensorflow_probability as tfp
 
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
+from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.build_frames import BuiltTables
+from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization
-from entropyd_server.modeling.worker.table_shape import check_extents, check_rows, coding_dtype, in_order
+from entropyd_server.modeling.worker.table_shape import check_extents, check_rows, in_order
 from entropyd_server.modeling.worker.tails import locate_tails
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
@@ -56,10 +56,10 @@ def use_gpus() -> None:
         tf.config.experimental.set_memory_growth(gpu, True)  # noqa: FBT003 - TensorFlow's signature
 
 
-def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTables:
+def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
     """Builds the coding tables of a model from its prior.
 
-    `compression` and `tables` of the configuration are not looked at: the caller asks where tables have to be
+    `compression` and tables of the configuration are not looked at: the caller asks where tables have to be
     built. Deterministic on one machine; the random numbers with which TFC initialises a NoisyDeepFactorized
     are overwritten.
 
@@ -68,13 +68,20 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
       LimitExceededError: If they are larger, or need more memory, than allowed.
     """
     check_rows(config, limits)
-    prior = distribution(config.prior)
+    kind, prior = kind_of(config), distribution(config.needed_prior)
+    dtype = kind.dtype(config)
     try:
-        lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, config))
-        check_extents(config, lower_tail, upper_tail, limits)
+        offsets = kind.row_offsets(config, prior, dtype)
+        sampled = np.asarray(0 if offsets is None else offsets, prior.dtype.as_numpy_dtype)
+        lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, sampled))
+        check_extents(config, sampled, lower_tail, upper_tail, limits)
         with quick_quantization():
-            model = entropy_model(config, prior, compression=True)
-        return BuiltTables(model.cdf.numpy(), model.cdf_offset.numpy(), versions())
+            model = kind.entropy_model(config, prior, dtype, offsets, True)  # noqa: FBT003 - compression
+        tables = RawTables(model.cdf.numpy(), model.cdf_offset.numpy())
+        if kind.stores_offsets and offsets is not None:
+            rows = np.broadcast_to(offsets, config.prior_shape).reshape(-1)
+            tables = tables._replace(quantization_offset=rows)
+        return BuiltTables(tables, versions())
     except tf.errors.InvalidArgumentError as error:
         match = _BAD_DENSITY.search(str(error))
         if match is None:
@@ -93,37 +100,10 @@ def build_tables(config: UniversalBatchedConfig, limits: BuildLimits) -> BuiltTa
         ) from error
 
 
-def entropy_model(config: UniversalBatchedConfig, prior: Any, *, compression: bool) -> Any:
-    """TFC's entropy model of a configuration.
-
-    Args:
-      config: The configuration; its `compression` and `tables` are not looked at.
-      prior: Its prior, as `priors.distribution` makes it.
-      compression: Whether TFC builds tables.
-    """
-    laplace_tail_mass: Any = config.laplace_tail_mass
-    if laplace_tail_mass and config.prior.dtype != "float32":
-        # TFC 2.14.1 takes the logarithm of a Python number in float32 and cannot add it to a float64.
-        laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
-    return tfc.UniversalBatchedEntropyModel(
-        prior,
-        coding_rank=config.coding_rank,
-        compression=compression,
-        laplace_tail_mass=laplace_tail_mass,
-        expected_grads=config.expected_grads,
-        tail_mass=config.tail_mass,
-        range_coder_precision=config.range_coder_precision,
-        bottleneck_dtype=tf.as_dtype(coding_dtype(config.bottleneck_dtype)),
-        num_noise_levels=config.num_noise_levels,
-        stateless=config.stateless,
-        decode_sanity_check=config.decode_sanity_check,
-    )
-
-
-def _bad_density(config: UniversalBatchedConfig, density: str) -> InvalidConfigError:
-    remedy = ", or float64 parameters" if config.prior.dtype == "float32" else ""
+def _bad_density(config: ModelConfig, density: str) -> InvalidConfigError:
+    remedy = ", or float64 parameters" if config.needed_prior.dtype == "float32" else ""
     message = (
-        f"has the density {density} at an integer, computed in {config.prior.dtype}; "
+        f"has the density {density} at an integer, computed in {config.needed_prior.dtype}; "
         f"expected finite densities of at least 0: use a less extreme scale{remedy}"
     )
     return InvalidConfigError.at("prior", message)

@@ -1,11 +1,8 @@
-"""One fit of a prior to samples, in steps.
+"""Fits a prior to samples, in steps.
 
-Owns the optimisation: what is minimised, the step size, and when it has converged. It must not know who asks
-or how long a turn is. Invariant: the prior that comes out is the best one that was seen on the samples held
-out.
-
-What is minimised is what the class estimates in training: bits of samples with uniform noise, with its
-laplace_tail_mass and expected_grads. Only worker processes import this module: it imports TensorFlow.
+It minimises what the class estimates in training: the bits of samples with uniform noise, with its
+laplace_tail_mass and expected_grads. Invariant: the result is the best prior that was seen on the samples
+held out.
 """
 
 from __future__ import annotations
@@ -17,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
 from entropyd_server.modeling.fit_frames import FitState
-from entropyd_server.modeling.worker.entropy_model import entropy_model
-from entropyd_server.modeling.worker.table_shape import coding_dtype
+from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.trainable import TrainablePrior
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd.contract.parameters import Array
 
 # More elements in a step would cost time and improve little.
@@ -51,13 +48,12 @@ class Fit:
       validation_share: Share of rows that is held out; with 0, convergence is judged on the rows trained on.
     """
 
-    def __init__(
-        self, config: UniversalBatchedConfig, samples: Array, max_steps: int, validation_share: float
-    ) -> None:
-        self._prior = TrainablePrior(config.prior)
-        self._model = entropy_model(config, self._prior.distribution, compression=False)
+    def __init__(self, config: ModelConfig, samples: Array, max_steps: int, validation_share: float) -> None:
+        dtype = coding_dtype(config.bottleneck_dtype)
+        self._prior = TrainablePrior(config.needed_prior)
+        self._model = kind_of(config).entropy_model(config, self._prior.distribution, dtype, None, False)  # noqa: FBT003
         rng = np.random.default_rng(0)
-        rows = rng.permutation(samples.astype(coding_dtype(config.bottleneck_dtype), copy=False))
+        rows = rng.permutation(samples.astype(dtype, copy=False))
         held_out = int(len(rows) * validation_share)
         self._train = tf.constant(rows[held_out:])
         check = rows[:held_out] if held_out else rows

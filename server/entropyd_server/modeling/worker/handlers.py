@@ -1,9 +1,7 @@
-"""What a worker answers to each kind of request.
+"""Handles the requests of a worker; holds its live models and fits.
 
-Owns the live models and the fits of the process. It must not know pipes or processes. Invariant: live models
-are bounded in bytes; one that was dropped is asked for again, and comes back from its configuration.
-
-Only worker processes import this module: it imports TensorFlow.
+Invariant: live models are bounded in bytes. One that was dropped is asked for again, and rebuilt from its
+configuration.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from entropyd_server.modeling.worker.live_model import LiveModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.worker.table_shape import BuildLimits
 
 log = logging.getLogger(__name__)
@@ -43,8 +41,8 @@ _MAX_LIVE_BYTES = 2**30
 _MAX_FITS = 8
 
 
-class Answers:
-    """Answers requests, one at a time.
+class Handlers:
+    """Handles requests, one at a time.
 
     Args:
       limits: What building one model may take.
@@ -53,7 +51,7 @@ class Answers:
     def __init__(self, limits: BuildLimits) -> None:
         self._limits = limits
         self._live: BytesLRU[str, LiveModel] = BytesLRU(_MAX_LIVE_BYTES)
-        self._fits: dict[str, tuple[Fit, UniversalBatchedConfig]] = {}
+        self._fits: dict[str, tuple[Fit, ModelConfig]] = {}
         self._kinds: dict[str, Callable[[Frame], Frame]] = {
             BUILD_TABLES: self._build_tables,
             PERTURB: self._perturb,
@@ -62,11 +60,11 @@ class Answers:
             FIT_END: self._fit_end,
         }
 
-    def answer(self, request: Frame) -> Frame:
-        """Answers a request; what goes wrong becomes an `error` frame."""
+    def handle(self, request: Frame) -> Frame:
+        """Returns the response; what goes wrong becomes an `error` frame."""
         try:
             if request.kind not in self._kinds:
-                raise FrameError(f"a worker has no answer to a {request.kind!r} frame")
+                raise FrameError(f"a worker has no handler for a {request.kind!r} frame")
             return self._kinds[request.kind](request)
         except EntropydError as error:
             return error_frame(error)

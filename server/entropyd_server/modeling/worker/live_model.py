@@ -1,10 +1,7 @@
-"""A TFC entropy model in memory, compiled for the calls that it gets.
+"""A TFC entropy model in memory, compiled for bit costs.
 
-Owns the compiled functions of one model. It must not know who calls, nor look at coding tables: bit costs
-need none, so a model is rebuilt from its configuration in a moment. Invariant: with training=False, what a
-unit gets depends on the unit alone, to the bit, whatever else is in the batch (see `padding`).
-
-Only worker processes import this module: it imports TensorFlow.
+It needs no coding tables, so it is rebuilt from its configuration at once. Invariant: with training=False,
+the result of a unit depends on that unit alone, to the bit, whatever else is in the batch (see `padding`).
 """
 
 from __future__ import annotations
@@ -12,20 +9,19 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
+from entropyd.contract.dtypes import element_dtype, narrowed, numpy_dtype, widened
 from entropyd_server.modeling.perturbation import Perturbed
-from entropyd_server.modeling.worker.entropy_model import entropy_model
+from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.padding import LONE_UNIT_ELEMENTS, padding_units
 from entropyd_server.modeling.worker.priors import distribution
-from entropyd_server.modeling.worker.table_shape import coding_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
     from entropyd_server.modeling.perturbation import Array, PerturbKey
 
 # Growth of the process for one compiled function, measured: 3 to 20 MB for the first ones, less later.
@@ -35,9 +31,12 @@ _FUNCTION_BYTES = 4 * 2**20
 class LiveModel:
     """TFC's model of one configuration, for bit costs."""
 
-    def __init__(self, config: UniversalBatchedConfig) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         self._config = config
-        self._model = entropy_model(config, distribution(config.prior), compression=False)
+        kind, prior = kind_of(config), distribution(config.needed_prior)
+        self._dtype = kind.dtype(config)
+        offsets = kind.row_offsets(config, prior, self._dtype)
+        self._model = kind.entropy_model(config, prior, self._dtype, offsets, False)  # noqa: FBT003 - compression
         self._compiled: dict[tuple[bool, bool], Callable[[Any], tuple[Any, ...]]] = {}
 
     @property
@@ -47,8 +46,6 @@ class LiveModel:
 
     def perturb(self, key: PerturbKey, units: Array) -> Perturbed:
         """The class's `__call__` on each unit.
-
-        16-bit bottlenecks are computed in float32, as when they are coded, and rounded once at the end.
 
         Args:
           key: Says what is wanted.
@@ -61,18 +58,21 @@ class LiveModel:
         if not key.training and elements <= LONE_UNIT_ELEMENTS:
             padding = padding_units(len(units), elements)
         padded = np.concatenate([units, np.repeat(units[-1:], padding, axis=0)]) if padding else units
-        dtype = self._config.bottleneck_dtype
-        wide = padded.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else padded
-        answer = self._function(key)(tf.constant(wide.astype(coding_dtype(dtype), copy=False)))
+        answer = self._function(key)(tf.constant(self._computed(padded)))
         perturbed, bits, *gradient = (part.numpy()[: len(units)] for part in answer)
-        return Perturbed(self._narrowed(perturbed), bits, self._narrowed(gradient[0]) if gradient else None)
+        return Perturbed(self._elements(perturbed), bits, self._elements(gradient[0]) if gradient else None)
 
-    def _narrowed(self, array: Array) -> Array:
+    def _computed(self, elements: Array) -> Array:
+        """Elements of a bottleneck in the dtype in which TFC computes with them."""
         dtype = self._config.bottleneck_dtype
-        with np.errstate(over="ignore"):  # beyond float16's range, infinity is the nearest value
-            if dtype == "bfloat16":
-                return array.astype(ml_dtypes.bfloat16).view(np.uint16)
-            return array.astype(dtype, copy=False)
+        if self._dtype != dtype:
+            return widened(elements, dtype)
+        return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
+
+    def _elements(self, computed: Array) -> Array:
+        """The reverse of `_computed`, rounded to the bottleneck's dtype."""
+        dtype = self._config.bottleneck_dtype
+        return narrowed(computed, dtype) if self._dtype != dtype else computed.view(element_dtype(dtype))
 
     def _function(self, key: PerturbKey) -> Callable[[Any], tuple[Any, ...]]:
         wanted = (key.training, key.gradient)

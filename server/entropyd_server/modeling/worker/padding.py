@@ -1,12 +1,12 @@
-"""How many units a batch is filled up with, so that a unit's result does not depend on its company.
+"""How many units to pad a batch with, so that a unit's result does not depend on the other units.
 
-Owns the arithmetic only. Invariant: with the padding that is given here, TensorFlow computes every unit of a
-batch by the same machine instructions, whatever the number of units.
+Invariant: with this padding, TensorFlow computes every unit by the same machine instructions, whatever the
+number of units.
 
-TensorFlow's CPU kernels work through an array in packets of a few elements and through the rest one element
-at a time, with other approximations of exp, log and tanh; and they sum a single row by another order of
-additions than one of several. Measured with TensorFlow 2.14 without padding: up to one result in two of a
-small unit differs in its last bits from that of the same unit alone.
+TensorFlow's CPU kernels process an array in packets of a few elements and the rest one element at a time,
+with other approximations of exp, log and tanh; and they sum a single row in another order than several.
+Measured with TensorFlow 2.14 without padding: up to half of the results of a small unit differ in their last
+bits from those of the same unit alone.
 """
 
 from __future__ import annotations

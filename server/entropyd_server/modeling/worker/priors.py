@@ -1,12 +1,10 @@
-"""From a prior as data to the TensorFlow object that TFC takes.
+"""Makes the TensorFlow distribution of a prior.
 
-Owns which class and arguments stand for each family. It must not check what the contract has checked.
-Invariant: parameters keep their dtype and their shapes, unbroadcast, so that TensorFlow computes what it
-would have computed for a caller who made the object from the same arrays.
+Invariant: parameters keep their dtypes and shapes, unbroadcast, so TensorFlow computes what it would for a
+caller who made the object from the same arrays.
 
 The classes are those of tensorflow_compression/python/distributions (uniform_noise.py, deep_factorized.py,
-round_adapters.py) and of tensorflow_probability.distributions. Only worker processes import this module: it
-imports TensorFlow.
+round_adapters.py) and of tensorflow_probability.distributions.
 """
 
 from __future__ import annotations

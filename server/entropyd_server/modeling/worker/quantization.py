@@ -1,7 +1,4 @@
-"""Has TFC quantize densities by our kernel where its own op is slow; the integers are the same.
-
-Only worker processes import this module: it imports TensorFlow.
-"""
+"""Has TFC quantize densities by our kernel where its own op is slow; the integers are the same."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """How large coding tables would be, and whether they may be built.
 
-Owns the arithmetic from tails to rows, and every check on it. It must not compute a density, and needs no
-TensorFlow. Invariant: configurations that pass cannot make TFC's table builder abort, truncate a row or
-overflow an integer, and need no more memory than allowed; each check comes before the allocation it guards.
+Invariant: configurations that pass cannot make TFC's table builder abort, truncate a row or overflow an
+integer, and need no more memory than allowed; each check comes before the allocation it guards.
 
 The arithmetic is that of `_build_tables` in tensorflow_compression/python/entropy_models/continuous_base.py.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,8 @@ from entropyd.contract.errors import InvalidConfigError, LimitExceededError, Vio
 from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
-    from entropyd.contract.config import UniversalBatchedConfig
+    from entropyd.contract.config import ModelConfig
+    from entropyd.contract.dtypes import Array
     from entropyd.contract.prior import Prior
 
 MAX_PRECISION = 16
@@ -57,12 +57,7 @@ class BuildLimits:
     max_build_memory_bytes: int
 
 
-def coding_dtype(bottleneck_dtype: str) -> str:
-    """Dtype in which a bottleneck is coded: float32 for float16 and bfloat16, which TFC cannot do."""
-    return bottleneck_dtype if bottleneck_dtype == "float64" else "float32"
-
-
-def check_rows(config: UniversalBatchedConfig, limits: BuildLimits) -> None:
+def check_rows(config: ModelConfig, limits: BuildLimits) -> None:
     """Refuses tables whose very number of rows is too much, before anything of that size exists.
 
     Raises:
@@ -73,29 +68,26 @@ def check_rows(config: UniversalBatchedConfig, limits: BuildLimits) -> None:
         raise _limit_exceeded(
             "max_model_bytes",
             limits.max_model_bytes,
-            f"coding tables of {config.table_rows} rows (num_noise_levels {config.num_noise_levels} times "
-            f"prior_shape {config.prior_shape}) have at least {least_bytes} bytes",
+            f"coding tables of {config.table_rows} rows ({config.rows_in_words}) "
+            f"have at least {least_bytes} bytes",
         )
 
 
-def in_order(
-    config: UniversalBatchedConfig, lower_tail: npt.NDArray[Any], upper_tail: npt.NDArray[Any]
-) -> bool:
+def in_order(offsets: Array, lower_tail: Array, upper_tail: Array) -> bool:
     """Whether every row between two tails, as in `check_extents`, has an integer."""
-    minima, maxima = _extents(config, lower_tail, upper_tail)
+    minima, maxima = _extents(offsets, lower_tail, upper_tail)
     return not (maxima < minima).any()
 
 
 def check_extents(
-    config: UniversalBatchedConfig,
-    lower_tail: npt.NDArray[Any],
-    upper_tail: npt.NDArray[Any],
-    limits: BuildLimits,
+    config: ModelConfig, offsets: Array, lower_tail: Array, upper_tail: Array, limits: BuildLimits
 ) -> None:
     """Refuses tables that TFC cannot build, or that exceed a limit.
 
     Args:
       config: The configuration.
+      offsets: What is added to the integers of each row where its density is sampled; of the prior's dtype,
+        broadcast with the tails to all rows.
       lower_tail: Of the prior's dtype and batch shape, finite.
       upper_tail: The same.
       limits: What the build may take.
@@ -104,7 +96,7 @@ def check_extents(
       InvalidConfigError: Names tail_mass, range_coder_precision or the prior.
       LimitExceededError: Names max_model_bytes or max_build_memory_bytes.
     """
-    minima, maxima = _extents(config, lower_tail, upper_tail)
+    minima, maxima = _extents(offsets, lower_tail, upper_tail)
     lengths = maxima - minima + 1
     _check_order(config, lengths)
     _check_width(config, lengths)
@@ -114,29 +106,26 @@ def check_extents(
     if table_bytes > limits.max_model_bytes:
         found = f"coding tables of {rows} rows with up to {longest} integers have {table_bytes} bytes"
         raise _limit_exceeded("max_model_bytes", limits.max_model_bytes, found)
-    density_bytes = rows * longest * np.dtype(config.prior.dtype).itemsize
-    build_bytes = density_bytes * _live_arrays(config.prior)
+    density_bytes = rows * longest * np.dtype(config.needed_prior.dtype).itemsize
+    build_bytes = density_bytes * _live_arrays(config.needed_prior)
     if build_bytes > limits.max_build_memory_bytes:
         found = f"the densities of {rows} rows with up to {longest} integers take about {build_bytes} bytes"
         raise _limit_exceeded("max_build_memory_bytes", limits.max_build_memory_bytes, found)
 
 
 def _extents(
-    config: UniversalBatchedConfig, lower_tail: npt.NDArray[Any], upper_tail: npt.NDArray[Any]
+    offsets: Array, lower_tail: Array, upper_tail: Array
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Smallest and largest integer of every row, float64 [num_noise_levels, *prior_shape].
+    """Smallest and largest integer of every row, float64, prior_shape innermost.
 
     TFC subtracts in the prior's dtype, and then casts to int32 without looking; float64 keeps what overflows.
     """
-    levels = np.arange(config.num_noise_levels, dtype=coding_dtype(config.bottleneck_dtype))
-    offsets = ((levels + 1) / (config.num_noise_levels + 1) - 0.5).astype(config.prior.dtype)
-    offsets = offsets.reshape(-1, *(1 for _ in config.prior_shape))
     minima = np.floor(lower_tail - offsets).astype(np.float64)
     maxima = np.ceil(upper_tail - offsets).astype(np.float64)
     return minima, maxima
 
 
-def _check_order(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64]) -> None:
+def _check_order(config: ModelConfig, lengths: npt.NDArray[np.float64]) -> None:
     shortest = lengths.min()
     if shortest < 1:
         element = element_name(config.prior_shape, int(lengths.argmin()))
@@ -144,7 +133,7 @@ def _check_order(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64
         raise InvalidConfigError.at("tail_mass", f"{found}; expected less")
 
 
-def _check_width(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64]) -> None:
+def _check_width(config: ModelConfig, lengths: npt.NDArray[np.float64]) -> None:
     """A row needs a probability of at least 2^-precision for each integer and for the escape."""
     longest = float(lengths.max())
     room = 2**config.range_coder_precision - 1
@@ -166,10 +155,10 @@ def _check_width(config: UniversalBatchedConfig, lengths: npt.NDArray[np.float64
 
 
 def _check_range(
-    config: UniversalBatchedConfig, minima: npt.NDArray[np.float64], maxima: npt.NDArray[np.float64]
+    config: ModelConfig, minima: npt.NDArray[np.float64], maxima: npt.NDArray[np.float64]
 ) -> None:
     """The densities are differences of the CDF half an integer to both sides, so halves must be exact."""
-    dtype = config.prior.dtype
+    dtype = config.needed_prior.dtype
     most = min(2 ** np.finfo(dtype).nmant, MAX_CDF_OFFSET)
     distance = np.maximum(np.abs(minima), np.abs(maxima))
     if distance.max() < most:

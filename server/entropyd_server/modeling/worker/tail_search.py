@@ -1,12 +1,11 @@
-"""Finds where a monotone function reaches a value, for all elements of a batch at once.
+"""Solves a monotone function for a value, for all elements of a batch at once.
 
 `descend` returns what TFC's `estimate_tails` returns, to the bit, or says that it would not end; `bisect`
 finds the solution wherever it is. Both take a bounded number of evaluations, the same on every run.
 
 `estimate_tails` (tensorflow_compression/python/distributions/helpers.py) descends from 0 by Adam, at most 0.1
 a step, until every element has passed its target. Where the cumulative is flat in floating point, far from
-the mass or in a gap between narrow components, it stands still for ever. Only worker processes import this
-module: it imports TensorFlow.
+the mass or in a gap between narrow components, it never moves.
 """
 
 from __future__ import annotations

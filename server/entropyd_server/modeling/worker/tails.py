@@ -1,8 +1,8 @@
-"""Finds the tails of a prior and fixes them to it, so that TFC does not search again.
+"""Finds tails and quantization offsets of a prior by searches that end.
 
-TFC (tensorflow_compression/python/distributions/helpers.py) asks a distribution for its quantile. Where it
-has none (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may never end; a search of
-`tail_search` takes its place. Only worker processes import this module: it imports TensorFlow.
+TFC (tensorflow_compression/python/distributions/helpers.py) asks a distribution for its quantile. Where that
+is missing (mixtures, NoisyDeepFactorized), it calls `estimate_tails`, which may never end; a search of
+`tail_search` replaces it. Tails are then fixed to the prior, so that TFC does not search again.
 """
 
 from __future__ import annotations
@@ -56,6 +56,24 @@ def locate_tails(
     return lower.numpy(), upper.numpy()
 
 
+def locate_offset(distribution: Any) -> Array:
+    """Finds the quantization offset of TFC's heuristic: by its search or, if that would not end, by another.
+
+    Returns:
+      Array of the distribution's dtype that broadcasts to its batch shape, each in [-0.5, 0.5].
+
+    Raises:
+      InvalidConfigError: If it is not finite or cannot be found.
+    """
+    try:
+        offset = _searched(descend, lambda: helpers.quantization_offset(distribution)).numpy()
+    except EndlessSearchError:
+        offset = _searched(bisect, lambda: helpers.quantization_offset(distribution)).numpy()
+    if not np.isfinite(offset).all():
+        raise InvalidConfigError.at("prior", "has no finite quantization offset; give one, or none")
+    return offset  # type: ignore[no-any-return]
+
+
 def _check_finite(tail: Array, tail_mass: float) -> None:
     finite = np.isfinite(tail)
     if finite.all():
@@ -71,13 +89,19 @@ def _check_finite(tail: Array, tail_mass: float) -> None:
 
 
 def _tails(distribution: Any, tail_mass: float, search: Callable[..., Any]) -> tuple[Any, Any]:
-    """TFC 2.14.1's tails with another search.
+    """TFC 2.14.1's tails with another search."""
+    lower = _searched(search, lambda: helpers.lower_tail(distribution, tail_mass))
+    return lower, _searched(search, lambda: helpers.upper_tail(distribution, tail_mass))
+
+
+def _searched(search: Callable[..., Any], ask: Callable[[], Any]) -> Any:
+    """What `ask` gives while another search stands in the place of TFC 2.14.1's.
 
     A worker serves one request at a time, so nothing else sees the replaced function.
     """
     replaced = helpers.estimate_tails
     helpers.estimate_tails = search
     try:
-        return helpers.lower_tail(distribution, tail_mass), helpers.upper_tail(distribution, tail_mass)
+        return ask()
     finally:
         helpers.estimate_tails = replaced

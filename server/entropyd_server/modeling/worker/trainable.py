@@ -1,10 +1,7 @@
 """A prior whose parameters are TensorFlow variables.
 
-Owns which variable stands for which parameter, and the transformations that keep each in its domain. It must
-not know how they are trained. Invariant: whatever the variables become, `current` is a prior or an error that
-says that they diverged.
-
-Only worker processes import this module: it imports TensorFlow.
+Each parameter's variable is transformed into its domain. Invariant: whatever values the variables take,
+`current` is a prior, or an error that says that they diverged.
 """
 
 from __future__ import annotations

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.transport.method import Handle, Method, Open
+from entropyd_server.transport.method import Handle, Method, Open
 
 
 class Interceptor(Protocol):
     """Does something around the calls of a method; by default nothing."""
 
     def around_open(self, method: Method) -> Open:
-        """What refuses calls of a method; goes on with `method.open`."""
+        """Returns what may refuse a call before it goes on with `method.open`."""
         return method.open
 
     def around_handle(self, method: Method) -> Handle:
-        """What answers calls of a method; goes on with `method.handle`."""
+        """Returns what answers a call, with `method.handle` or an error."""
         return method.handle
 
 
 def intercepted(method: Method, interceptors: Sequence[Interceptor]) -> Method:
-    """The method with interceptors around it, the first of them outermost."""
+    """Returns the method with interceptors around it, the first of them outermost."""
     for interceptor in reversed(interceptors):
         method = replace(
             method, open=interceptor.around_open(method), handle=interceptor.around_handle(method)

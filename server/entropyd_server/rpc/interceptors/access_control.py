@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from entropyd.contract.errors import InvalidRequestError
 from entropyd_server.rpc.interceptors import Interceptor
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method, Open
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method, Open
-
-    # Takes the path of a method and a call's metadata; raises to refuse the call.
-    Check = Callable[[str, Iterable[tuple[str, Any]]], None]
+Check = Callable[[str, Iterable[tuple[str, Any]]], None]
 
 
 class AccessControl(Interceptor):
@@ -29,7 +24,6 @@ class AccessControl(Interceptor):
         self._check = check
 
     def around_open(self, method: Method) -> Open:
-        """See base class."""
         check, path, go_on = self._check, method.path, method.open
 
         def checked(call: Call) -> None:

@@ -6,17 +6,12 @@ alone, however large its message is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from entropyd.contract.errors import OverloadedError, UnavailableError
 from entropyd_server.rpc.interceptors import Interceptor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method, Open
 
 # Raises if a caller who will wait for so many seconds, or without limit, should not send its message.
 Admit = Callable[["float | None"], None]
@@ -46,17 +41,15 @@ class Admission(Interceptor):
 
     @property
     def full(self) -> bool:
-        """Whether no further call fits."""
         return self._calls >= self._max_calls
 
     def around_open(self, method: Method) -> Open:
-        """See base class."""
         admit, go_on, by_connection = self._admit.get(method.path), method.open, self._by_connection
 
         def admitted(call: Call) -> None:
             connection = call.connection
             others = by_connection.get(connection)
-            # Clients keep to a connection's limit by themselves; whoever does not is refused.
+            # Clients keep to a connection's limit by themselves; those that do not are refused.
             if others and len(others) >= self._share and not connection.startswith(_ANY_PEER):
                 raise OverloadedError(
                     f"{self._share} calls of this connection are in flight", retry_after_s=_RETRY_AFTER_S
@@ -81,11 +74,7 @@ class Admission(Interceptor):
         Only if that connection keeps at least as many as the new call's connection then has. So callers who
         hold calls without sending share them evenly, and callers who send slowly do not evict each other.
 
-        Args:
-          calls: Calls in flight on the new call's connection.
-
-        Returns:
-          Whether there was one.
+        `calls` are in flight on the new call's connection. Returns whether there was a call to end.
         """
         held: list[Call] = []
         for others in self._by_connection.values():
@@ -112,5 +101,5 @@ class Admission(Interceptor):
 
 
 def connection_share(max_calls: int) -> int:
-    """How many of a server's calls one connection may have: all but an eighth, or the only one."""
+    """Returns how many of a server's calls one connection may have: all but an eighth, or the only one."""
     return max(max_calls - max(max_calls // 8, 1), 1)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from entropyd.contract.errors import EntropydError
 from entropyd_server.rpc.interceptors import Interceptor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from entropyd.contract.errors import EntropydError
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Method, Open
 
 
 class Readiness(Interceptor):
@@ -25,7 +21,6 @@ class Readiness(Interceptor):
         self._unready = unready
 
     def around_open(self, method: Method) -> Open:
-        """See base class."""
         unready, service, go_on = self._unready, method.service, method.open
 
         def ready(call: Call) -> None:

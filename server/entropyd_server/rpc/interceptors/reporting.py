@@ -7,17 +7,14 @@ goes to the log under a request id, and only the id to the caller.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+from entropyd.contract.errors import EntropydError
 from entropyd_server.errors import as_error
+from entropyd_server.metrics import Metrics
+from entropyd_server.observe.call_log import CallLog
 from entropyd_server.rpc.interceptors import Interceptor
-
-if TYPE_CHECKING:
-    from entropyd.contract.errors import EntropydError
-    from entropyd_server.metrics import Metrics
-    from entropyd_server.observe.call_log import CallLog
-    from entropyd_server.transport.call import Call
-    from entropyd_server.transport.method import Handle, Method, Open
+from entropyd_server.transport.call import Call
+from entropyd_server.transport.method import Handle, Method, Open
 
 
 class Reporting(Interceptor):
@@ -28,7 +25,6 @@ class Reporting(Interceptor):
         self._call_log = call_log
 
     def around_open(self, method: Method) -> Open:
-        """See base class."""
         name, refuse = method.name, method.open
 
         def reported(call: Call) -> None:
@@ -45,7 +41,6 @@ class Reporting(Interceptor):
         return reported
 
     def around_handle(self, method: Method) -> Handle:
-        """See base class."""
         name, handle, metrics = method.name, method.handle, self._metrics
         if method.service:
             # Shown before they happen: monitoring misses the first increment of a new series.

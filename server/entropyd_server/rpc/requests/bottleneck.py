@@ -6,35 +6,31 @@ Invariant: a `Bottleneck` fits its model and the limits, so nothing after it che
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
+from entropyd.v1 import types_pb2
 from entropyd_server.errors import limit_exceeded
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd.v1 import types_pb2
-    from entropyd_server.limits import Limits
-
-    class Model(Protocol):
-        """A codec or a configuration, as far as it describes bottlenecks."""
-
-        @property
-        def bottleneck_dtype(self) -> str:
-            """Name of the dtype."""
-
-        @property
-        def coding_rank(self) -> int:
-            """Number of innermost dimensions that make one coding unit."""
-
-        @property
-        def prior_shape(self) -> tuple[int, ...]:
-            """Batch shape of the prior, the innermost dimensions."""
-
+from entropyd_server.limits import Limits
 
 _DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+class Model(Protocol):
+    """A codec or a configuration, as far as it describes bottlenecks."""
+
+    @property
+    def bottleneck_dtype(self) -> str: ...
+
+    @property
+    def coding_rank(self) -> int: ...
+
+    @property
+    def prior_shape(self) -> tuple[int, ...]: ...
 
 
 class Bottleneck(NamedTuple):
@@ -100,6 +96,13 @@ def checked_size(
         found = f"an array of {array_bytes} bytes exceeds"
         raise limit_exceeded(found, "max_message_bytes", limits.max_message_bytes)
     return units, unit_symbols
+
+
+def check_finite(finite: npt.NDArray[np.bool_], field: str) -> None:
+    """Raises InvalidTensorError for the first element of an array that is not finite; names it."""
+    if not finite.all():
+        element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape)]
+        raise InvalidTensorError.at(f"{field}{element}", "is NaN or infinite; expected finite numbers")
 
 
 def _check_repeats(shape: tuple[int, ...], prior_axis: int, prior_shape: tuple[int, ...]) -> None:

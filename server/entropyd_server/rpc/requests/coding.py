@@ -6,8 +6,9 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,12 @@ import numpy.typing as npt
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, TablesMismatchError
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, shape_from_message
-from entropyd.v1 import types_pb2
+from entropyd.v1 import coding_pb2, types_pb2
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.operations import Strings
+from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.bottleneck import checked_size, parse_bottleneck
 from entropyd_server.rpc.requests.selection import gather, selected_units
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.v1 import coding_pb2
-    from entropyd_server.coding.batched import BatchedCodec
-    from entropyd_server.limits import Limits
 
 # Bytes of a bit string that count as one symbol in the queue.
 _SYMBOL_BYTES = 8

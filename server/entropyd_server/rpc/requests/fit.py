@@ -6,25 +6,23 @@ Invariant: a `FitTask` has enough finite samples of the prior's shape, within th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
-from entropyd.contract.wire import array_from_message, config_from_message
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import array_from_message
+from entropyd.v1 import model_pb2
 from entropyd_server.errors import limit_exceeded
+from entropyd_server.limits import Limits
 from entropyd_server.modeling.fit_frames import FitTask
-from entropyd_server.modeling.worker.table_shape import coding_dtype
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import numpy.typing as npt
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd.v1 import model_pb2
-    from entropyd_server.limits import Limits
+from entropyd_server.rpc.requests.bottleneck import check_finite
 
 DEFAULT_MAX_STEPS = 3000
 MOST_STEPS = 100_000
@@ -43,7 +41,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
       InvalidTensorError: If samples have a wrong shape or dtype, are not finite, are too few or all equal.
       LimitExceededError: If they are more than max_message_bytes together.
     """
-    config: UniversalBatchedConfig | None = None
+    config: ModelConfig | None = None
     options: Any = None
     parts: list[npt.NDArray[Any]] = []
     sample_bytes = 0
@@ -75,7 +73,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
     return FitTask(config, rows, steps, share)
 
 
-def _samples(tensor: Any, config: UniversalBatchedConfig) -> npt.NDArray[Any]:
+def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:
     dtype, array = array_from_message(tensor, "samples")
     if dtype != config.bottleneck_dtype:
         raise InvalidTensorError.at(
@@ -86,14 +84,10 @@ def _samples(tensor: Any, config: UniversalBatchedConfig) -> npt.NDArray[Any]:
         raise InvalidTensorError.at(
             "samples", f"has shape {array.shape}; expected leading axes and then prior_shape {shape}"
         )
-    if dtype == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        element = [int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape)]
-        raise InvalidTensorError.at(f"samples{element}", "is NaN or infinite; expected finite numbers")
+    array = widened(array, dtype)
+    check_finite(np.isfinite(array), "samples")
     rows = array.size // max(prod(shape), 1)
-    return array.astype(coding_dtype(dtype), copy=False).reshape(rows, *shape)
+    return array.reshape(rows, *shape)
 
 
 def _check_enough(rows: npt.NDArray[Any], share: float) -> None:

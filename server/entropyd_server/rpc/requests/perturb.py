@@ -5,27 +5,22 @@ Invariant: a `PerturbCall` fits its model and holds finite numbers only, so it c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import are_finite
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2
+from entropyd_server.limits import Limits
 from entropyd_server.modeling.perturbation import PerturbCall, Perturbed, PerturbKey
-from entropyd_server.rpc.requests.bottleneck import parse_bottleneck
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from entropyd.contract.config import UniversalBatchedConfig
-    from entropyd_server.limits import Limits
-
-_BFLOAT16_EXPONENT = 0x7F80
+from entropyd_server.rpc.requests.bottleneck import check_finite, parse_bottleneck
 
 
 def parse_perturb(
-    request: model_pb2.PerturbRequest, config: UniversalBatchedConfig, limits: Limits
+    request: model_pb2.PerturbRequest, config: ModelConfig, limits: Limits
 ) -> tuple[PerturbCall, tuple[int, ...]]:
     """Checks a bottleneck against its model.
 
@@ -37,7 +32,7 @@ def parse_perturb(
       LimitExceededError: As `parse_bottleneck`.
     """
     array, batch_shape, _, units, unit_symbols = parse_bottleneck(request.bottleneck, config, limits)
-    _check_finite(array, config.bottleneck_dtype)
+    check_finite(are_finite(array, config.bottleneck_dtype), "bottleneck")
     coding_shape = array.shape[len(batch_shape) :]
     key = PerturbKey(config.model_id, request.training, request.gradient, coding_shape)
     flat = np.ascontiguousarray(array).reshape(units, *coding_shape)
@@ -47,7 +42,6 @@ def parse_perturb(
 def render_perturbed(
     perturbed: Perturbed, call: PerturbCall, batch_shape: tuple[int, ...]
 ) -> model_pb2.PerturbResponse:
-    """Renders the result of a call."""
     dtype = call.config.bottleneck_dtype
     response = model_pb2.PerturbResponse(
         perturbed=tensor_to_message(_shaped(perturbed.perturbed, batch_shape), dtype),
@@ -60,19 +54,9 @@ def render_perturbed(
 
 def nothing_perturbed(call: PerturbCall) -> Perturbed:
     """Returns the result of a call without units, which needs no device."""
-    bits = np.zeros(0, call.config.prior.dtype)
+    bits = np.zeros(0, call.config.needed_prior.dtype)
     return Perturbed(call.units, bits, call.units if call.key.gradient else None)
 
 
 def _shaped(array: npt.NDArray[Any], batch_shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return array.reshape(batch_shape + array.shape[1:])
-
-
-def _check_finite(array: npt.NDArray[Any], dtype: str) -> None:
-    bits = dtype == "bfloat16"  # uint16 bit patterns, because NumPy has no such dtype
-    finite = (array & _BFLOAT16_EXPONENT) != _BFLOAT16_EXPONENT if bits else np.isfinite(array)
-    if not finite.all():
-        element = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
-        raise InvalidTensorError.at(
-            f"bottleneck{list(element)}", "is NaN or infinite; expected finite numbers"
-        )

@@ -1,31 +1,26 @@
-"""Parses the requests for models as objects, and renders models.
-
-The other half of ModelService computes: see `perturb` and `fit`.
-"""
+"""Parses the requests for stored models, and renders models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-import numpy as np
 from google.protobuf import timestamp_pb2
 
+from entropyd.contract.dtypes import are_finite, widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
-from entropyd.contract.wire import array_from_message, config_to_message
-from entropyd.v1 import model_pb2
-from entropyd_server.models.model_id import checked_model_id
-from entropyd_server.models.weights import TABLES, weights_of
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.parameters import Array
+from entropyd.contract.wire import array_from_message
+from entropyd.v1 import model_pb2, types_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.models.cache import checked_model_id
+from entropyd_server.models.weights import weights_of
 from entropyd_server.store.model_object import TablesOrigin
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd.contract.parameters import Array
-    from entropyd.v1 import types_pb2
-    from entropyd_server.limits import Limits
-    from entropyd_server.store.model_store import StoredModel
+from entropyd_server.store.model_store import StoredModel
 
 _DEFAULT_PAGE_SIZE = 50
+# As in TFC, tables may have another length, as those of another density usually do.
+_RESIZABLE = ("cdf", "cdf_offset")
 _ORIGINS = {
     TablesOrigin.UNKNOWN: model_pb2.TABLES_ORIGIN_UNSPECIFIED,
     TablesOrigin.BUILT: model_pb2.TABLES_ORIGIN_BUILT,
@@ -51,7 +46,7 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
     """Parses the weights to set on a model.
 
     Returns:
-      Arrays by name, in TFC's order.
+      Arrays by name, in TFC's order; 16-bit ones widened to float32.
 
     Raises:
       InvalidTensorError: Names every weight of wrong dtype or shape; or `weights`, if their number is wrong.
@@ -66,23 +61,22 @@ def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> di
     for number, (name, tensor) in enumerate(zip(current, tensors, strict=True)):
         field = f"weights[{number}]"
         dtype, array = array_from_message(tensor, field)
-        expected = current[name]
-        if dtype != expected.dtype.name:
-            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {expected.dtype.name}"))
-        # As in TFC, tables may have another length, as those of another density usually do.
-        elif array.shape != expected.shape if name not in TABLES else array.ndim != 1:
-            wanted = "a vector" if name in TABLES else expected.shape
+        known, resizable = current[name], name in _RESIZABLE
+        shape = known.elements.shape
+        if dtype != known.dtype:
+            problems.append(Violation(field, f"({name}) has dtype {dtype}; expected {known.dtype}"))
+        elif array.ndim != 1 if resizable else array.shape != shape:
+            wanted = "a vector" if resizable else shape
             problems.append(Violation(field, f"({name}) has shape {array.shape}; expected {wanted}"))
-        elif not np.isfinite(array).all():
+        elif not are_finite(array, dtype).all():
             problems.append(Violation(field, f"({name}) holds NaN or infinities; expected finite numbers"))
-        arrays[name] = array
+        arrays[name] = widened(array, dtype)
     if problems:
         raise InvalidTensorError.of(problems)
     return arrays
 
 
 def render_model(model: StoredModel) -> model_pb2.Model:
-    """Renders a stored model."""
     create_time = timestamp_pb2.Timestamp()
     create_time.FromDatetime(model.created_at)
     tables = model.tables

@@ -1,22 +1,17 @@
-"""Selects coding units of a Decompress request."""
+"""Selects the coding units that a Decompress request names."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidRequestError
+from entropyd.v1 import coding_pb2
 from entropyd_server.errors import limit_exceeded
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from entropyd.v1 import coding_pb2
-    from entropyd_server.limits import Limits
+from entropyd_server.limits import Limits
 
 
 def selected_units(

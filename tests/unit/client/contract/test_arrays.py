@@ -32,7 +32,7 @@ from entropyd import (
     priors,
 )
 from entropyd.contract.arrays import array_of, bit_strings_of
-from entropyd.contract.config import BOTTLENECK_DTYPES
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.fitting import starting_prior
 
 if TYPE_CHECKING:

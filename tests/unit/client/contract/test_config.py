@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd import priors
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import InvalidConfigError
-from entropyd.contract.wire import config_from_message, config_to_message
+from entropyd.contract.kinds import config_from_message, config_to_message
 from entropyd.v1 import types_pb2
 from tests.support.config_cases import config_arguments, configs
 from tests.support.reference_identity import DEFAULTS, jcs

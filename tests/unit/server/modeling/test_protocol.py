@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from entropyd import priors
-from entropyd.contract.config import UniversalBatchedConfig
+from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import LimitExceededError
+from entropyd.contract.tables import RawTables
 from entropyd_server.modeling import build_frames, perturbation, protocol
 from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
@@ -75,10 +75,10 @@ def test_a_configuration_crosses_to_the_bit() -> None:
 
 
 def test_tables_cross_to_the_bit() -> None:
-    sent = BuiltTables(np.array([-1, 0, 1, 2], np.int32), np.array([-7], np.int32), {"numpy": "1"})
+    sent = BuiltTables(RawTables(np.array([-1, 0, 1, 2], np.int32), np.array([-7], np.int32)), {"numpy": "1"})
     received = BuiltTables.from_frame(_received(sent.to_frame()))
-    np.testing.assert_array_equal(received.cdf, sent.cdf)
-    np.testing.assert_array_equal(received.cdf_offset, sent.cdf_offset)
+    np.testing.assert_array_equal(received.tables.cdf, sent.tables.cdf)
+    np.testing.assert_array_equal(received.tables.cdf_offset, sent.tables.cdf_offset)
     assert received.built_with == sent.built_with
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +23,7 @@ from entropyd import (
     UniversalBatchedConfig,
     priors,
 )
+from entropyd.contract.tables import RawTables
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.limits import Limits
 from entropyd_server.metrics import Metrics
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from entropyd.contract.config import ModelConfig
+
 ROW = [-4, 0, 5, 11, 16]
 LIMITS = Limits(max_message_bytes=4096, max_model_bytes=4096, max_build_seconds=1)
 
@@ -48,8 +50,7 @@ LIMITS = Limits(max_message_bytes=4096, max_model_bytes=4096, max_build_seconds=
 class Tables:
     """What a worker hands back."""
 
-    cdf: npt.NDArray[np.int32]
-    cdf_offset: npt.NDArray[np.int32]
+    tables: RawTables
     built_with: Mapping[str, str]
 
 
@@ -66,7 +67,7 @@ class Builder:
     def __post_init__(self) -> None:
         self.go.set()
 
-    async def build_tables(self, config: UniversalBatchedConfig, caller: str) -> Tables:
+    async def build_tables(self, config: ModelConfig, caller: str) -> Tables:
         self.builds.append(config.model_id)
         try:
             await self.go.wait()
@@ -77,13 +78,13 @@ class Builder:
             raise self.failure
         row = [-self.precision, 0, 1 << self.precision]
         rows = config.table_rows
-        return Tables(np.array(row * rows, np.int32), np.zeros(rows, np.int32), {"builder": "1"})
+        return Tables(RawTables(np.array(row * rows, np.int32), np.zeros(rows, np.int32)), {"builder": "1"})
 
 
 class Server:
     """What creating models needs, on a store in memory unless one is given."""
 
-    def __init__(self, builder: Builder, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
+    def __init__(self, builder: Any, store: ModelStore | None = None, limits: Limits = LIMITS) -> None:
         self.metrics = Metrics("test")
         self.store = ModelStore("memory:///") if store is None else store
         self.models = ModelCache(self.store, 1 << 20, self.metrics)

@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from entropyd_server.metrics import Metrics
 from entropyd_server.security.protection import Protection
-from entropyd_server.security.tls import CERT, CLIENT_CA, KEY
-from entropyd_server.security.validity import Validity, chain_validity, roots_validity
+from entropyd_server.security.tls import CERT, CLIENT_CA, KEY, Validity, chain_validity, roots_validity
 from entropyd_server.settings import Settings, command
 from tests.support.certificates import Authority
 

@@ -25,7 +25,7 @@ from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.limits import Limits
-from entropyd_server.models.model_id import checked_model_id
+from entropyd_server.models.cache import checked_model_id
 from entropyd_server.rpc.requests.coding import (
     DecompressCall,
     decompress_source,

@@ -20,7 +20,8 @@ from entropyd.contract.errors import (
     InvalidTensorError,
     LimitExceededError,
 )
-from entropyd.contract.wire import config_to_message, tensor_to_message
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2, types_pb2
 from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.fit import read_task

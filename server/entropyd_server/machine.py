@@ -1,13 +1,21 @@
-"""The machine's memory, and what the allocator does with freed memory."""
+"""What the machine gives the process: memory, and open files and connections."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
+import resource
 from pathlib import Path
 
 import psutil
 
+log = logging.getLogger(__name__)
+
+# Above this, some libraries are slow: they loop over all possible descriptors.
+_MOST_FILES = 1 << 20
+# Each connection takes one descriptor; workers and the store take a few.
+_FEW_FILES = 4096
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -40,3 +48,18 @@ def keep_freed_memory() -> None:
         libc.malloc_trim(0)
         libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+
+
+def raise_file_limit() -> None:
+    """Raises the soft limit on open files to the hard one, and warns if that is low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    if soft != resource.RLIM_INFINITY and soft < _FEW_FILES:
+        log.warning(
+            "this process may open only %d files and connections, and further clients cannot connect: raise "
+            "LimitNOFILE or ulimit -n",
+            soft,
+        )

@@ -1,0 +1,204 @@
+"""What constructor arguments of configurations may be, and their forms in JSON and in messages.
+
+None stands for an argument that is left out, which has no JSON and is unset in a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from entropyd.contract import prior_forms
+from entropyd.contract.arrays import read_array
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, dtype_name
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.families import FAMILIES
+from entropyd.contract.prior import Prior
+from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
+from entropyd.contract.wire import dtype_name as name_of_number
+from entropyd.contract.wire import dtype_number, tensor_to_message
+from entropyd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from entropyd.contract.dtypes import Array
+
+Problems: TypeAlias = list[Violation]
+Reader: TypeAlias = "Callable[[str, Any, Problems], Any]"
+
+_TABLES = ("cdf", "cdf_offset")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _as_read(name: str, value: Any, problems: Problems) -> Any:
+    del name, problems
+    return value
+
+
+@dataclass(frozen=True)
+class Field:
+    """An argument.
+
+    Attributes:
+      problems: Says what is wrong with the argument `(name, value)` of a caller.
+      normalised: What is kept of a right value.
+      to_json: Makes a JSON-serialisable form.
+      from_json: Restores the value; or adds what is wrong with it to a list. Raises ValueError, KeyError,
+        TypeError or AttributeError for what `to_json` does not make.
+      to_message: Makes what the message's field takes.
+      from_message: Restores the value; or adds what is wrong with it to a list.
+    """
+
+    problems: Callable[[str, Any], Iterator[Violation]]
+    normalised: Callable[[Any], Any] = _same
+    to_json: Callable[[Any], Any] = _same
+    from_json: Reader = _as_read
+    to_message: Callable[[Any], Any] = _same
+    from_message: Reader = _as_read
+
+
+def integer(least: int, most: int) -> Field:
+    """An integer from `least` to `most`."""
+
+    def problems(name: str, value: Any) -> Iterator[Violation]:
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not (whole and least <= value <= most):
+            found = "is missing" if value is None else f"is {value!r:.80}"
+            yield Violation(name, f"{found}; expected an integer from {least} to {most}")
+
+    return Field(problems, int)
+
+
+def number(expected: str, good: Callable[[Any], bool]) -> Field:
+    """A number for which `good` holds; `expected` says that in a message."""
+
+    def problems(name: str, value: Any) -> Iterator[Violation]:
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not good(value):
+            yield Violation(name, f"is {value!r:.80}; expected {expected}")
+
+    return Field(problems, float)
+
+
+def optional(field: Field) -> Field:
+    """An argument that may be left out."""
+
+    def problems(name: str, value: Any) -> Iterator[Violation]:
+        if value is not None:
+            yield from field.problems(name, value)
+
+    def normalised(value: Any) -> Any:
+        return None if value is None else field.normalised(value)
+
+    return replace(field, problems=problems, normalised=normalised)
+
+
+def _flag_problems(name: str, value: Any) -> Iterator[Violation]:
+    if not isinstance(value, (bool, np.bool_)):
+        yield Violation(name, f"is {value!r:.80}; expected True or False")
+
+
+def _dtype_problems(name: str, value: Any) -> Iterator[Violation]:
+    if dtype_name(value) not in BOTTLENECK_DTYPES:
+        yield Violation(name, f"is {value!r:.80}; expected one of {', '.join(BOTTLENECK_DTYPES)}")
+
+
+def _dtype_from_message(name: str, value: int, problems: Problems) -> str:
+    del name, problems
+    return name_of_number(value) or str(value)
+
+
+def _prior_problems(name: str, value: Any) -> Iterator[Violation]:
+    if not isinstance(value, Prior):
+        found = "is missing" if value is None else f"is a {type(value).__name__}"
+        yield Violation(name, f"{found}; expected one of entropyd.priors")
+    elif not FAMILIES[value.family].density:
+        yield Violation(name, f"is a {value.family}, which has no density; add noise to it")
+
+
+def _prior_from_json(name: str, value: Any, problems: Problems) -> Prior | None:
+    del name
+    try:
+        return prior_forms.prior_from_dict(value)
+    except InvalidConfigError as error:
+        problems += error.violations
+        return None
+
+
+def _vector_problems(name: str, value: Any) -> Iterator[Violation]:
+    try:
+        array, _ = read_array(name, value)
+    except InvalidTensorError as error:  # an argument of a configuration, not a tensor of a call
+        yield from error.violations
+        return
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        yield Violation(name, f"is {array.dtype.name} of rank {array.ndim}; expected a vector of int32")
+    elif array.size and (array.min() < -(2**31) or array.max() >= 2**31):
+        yield Violation(name, f"has values from {array.min()} to {array.max()}; expected int32")
+
+
+def _vector(value: Any) -> Array:
+    array = np.array(value, np.int32)
+    array.setflags(write=False)
+    return array
+
+
+def _vector_from_message(name: str, value: types_pb2.Tensor, problems: Problems) -> Array | None:
+    return read_tensor(value, name, ("int32",), problems)
+
+
+def _tables_problems(name: str, value: Any) -> Iterator[Violation]:
+    if not isinstance(value, (tuple, list)) or len(value) != len(_TABLES):
+        yield Violation(name, f"are {value!r:.80}; expected (cdf, cdf_offset)")
+        return
+    for part, vector in zip(_TABLES, value, strict=True):
+        yield from _vector_problems(f"{name}.{part}", vector)
+
+
+def _tables_from_json(name: str, value: Any, problems: Problems) -> Any:
+    del name, problems
+    return tuple(tensor_from_dict(value[part]) for part in _TABLES)
+
+
+def _tables_to_message(value: tuple[Array, Array]) -> types_pb2.Tables:
+    return types_pb2.Tables(cdf=tensor_to_message(value[0]), cdf_offset=tensor_to_message(value[1]))
+
+
+def _tables_from_message(name: str, value: types_pb2.Tables, problems: Problems) -> Any:
+    parts = [_vector_from_message(f"{name}.{part}", getattr(value, part), problems) for part in _TABLES]
+    return None if any(part is None for part in parts) else tuple(parts)
+
+
+FLAG = Field(_flag_problems, bool)
+BOTTLENECK_DTYPE = Field(
+    _dtype_problems, dtype_name, to_message=dtype_number, from_message=_dtype_from_message
+)
+PRIOR = Field(
+    _prior_problems,
+    to_json=prior_forms.prior_to_dict,
+    from_json=_prior_from_json,
+    to_message=prior_forms.prior_to_message,
+    from_message=lambda name, value, problems: prior_forms.prior_from_message(value, name, problems),
+)
+INT32_VECTOR = Field(
+    _vector_problems,
+    _vector,
+    tensor_to_dict,
+    lambda _name, value, _problems: tensor_from_dict(value),
+    tensor_to_message,
+    _vector_from_message,
+)
+# `(cdf, cdf_offset)`
+TABLES = Field(
+    _tables_problems,
+    lambda value: tuple(map(_vector, value)),
+    lambda value: {part: tensor_to_dict(vector) for part, vector in zip(_TABLES, value, strict=True)},
+    _tables_from_json,
+    _tables_to_message,
+    _tables_from_message,
+)

@@ -1,0 +1,283 @@
+"""Quantization to integers, or to integers plus an offset, with one prior for the whole batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from entropyd.contract.arrays import read_array
+from entropyd.contract.config import CONTINUOUS, ModelConfig
+from entropyd.contract.dtypes import coding_dtype, narrowed, widened
+from entropyd.contract.errors import InvalidTensorError, Violation
+from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, Field, Problems, optional
+from entropyd.contract.parameters import DTYPES, integers
+from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
+from entropyd.contract.tables import RawTables
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from google.protobuf.message import Message
+
+    from entropyd.contract.parameters import Array
+    from entropyd.contract.prior import Prior
+
+
+def _shape_problems(name: str, value: Any) -> Iterator[Violation]:
+    yield from integers(name, value)[1]
+
+
+def _offset_problems(name: str, value: Any) -> Iterator[Violation]:
+    try:
+        array, _ = read_array(name, value)
+    except InvalidTensorError as error:  # an argument of a configuration, not a tensor of a call
+        yield from error.violations
+        return
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        yield Violation(name, f"has dtype {array.dtype.name}; expected numbers")
+    elif not np.isfinite(array).all():
+        yield Violation(name, "holds NaN or infinities; expected finite numbers")
+
+
+def _offset_from_message(name: str, value: types_pb2.Tensor, problems: Problems) -> Array | None:
+    return read_tensor(value, name, DTYPES, problems)
+
+
+_SHAPE = Field(
+    _shape_problems,
+    lambda value: integers("prior_shape", value)[0],
+    list,
+    to_message=lambda value: types_pb2.Integers(values=value),
+    from_message=lambda _name, value, _problems: tuple(value.values),
+)
+_OFFSET = Field(
+    _offset_problems,
+    lambda value: read_array("quantization_offset", value)[0],
+    tensor_to_dict,
+    lambda _name, value, _problems: tensor_from_dict(value),
+    tensor_to_message,
+    _offset_from_message,
+)
+
+
+# Arguments that may contradict one another.
+_RELATED = {
+    "prior",
+    "compression",
+    "bottleneck_dtype",
+    "prior_shape",
+    "cdf",
+    "cdf_offset",
+    "offset_heuristic",
+    "quantization_offset",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousBatchedConfig(ModelConfig):
+    """Constructor arguments of TFC's ContinuousBatchedEntropyModel, each with its name.
+
+    Defaults are TFC's too, but for `compression`, which is True here: a service that compresses would
+    otherwise refuse to by default.
+
+    Attributes:
+      prior: Density of the noise-perturbed bottleneck. None for a model that is made of tables alone and
+        estimates no bit costs.
+      coding_rank: Number of innermost dimensions that make one coding unit.
+      compression: Whether coding tables are built; without them a model only estimates bit costs.
+      stateless: TFC's flag for tables that are not variables; implied by `compression=False`.
+      expected_grads: Whether gradients with respect to the noise are analytical expectations.
+      tail_mass: Approximate probability left to the escape, 0 < x < 1.
+      range_coder_precision: Rows of the tables rise to 2^precision, 1 to 16.
+      bottleneck_dtype: `float16`, `bfloat16`, `float32` or `float64`; anything with such a name will do.
+        None means `float32`. Quantization is computed in it.
+      prior_shape: Batch shape of the prior; to be given where there is none.
+      cdf: int32 [length], rows in TFC's layout to be used as they are; None means that they are built from
+        the prior. They become part of the model's identity.
+      cdf_offset: int32 [rows], together with `cdf`: the smallest integer that each row covers.
+      cdf_shapes: None. Room for tables that come later is of no use to a model that never changes.
+      offset_heuristic: Whether a quantization offset is computed from the prior (its mode, else median, else
+        mean, less the nearest integer), once, when the tables are built. Of no effect beside `cdf` or
+        `quantization_offset`.
+      quantization_offset: What is subtracted before rounding and added afterwards, broadcast to prior_shape;
+        rounded to bottleneck_dtype, and held as float64 for such a bottleneck, else float32.
+      decode_sanity_check: Whether decoding checks the decoder's state at the end of each bit string.
+      laplace_tail_mass: Weight of a Laplace mixture in bit costs, 0 <= x < 1; not used for the tables.
+
+    Raises:
+      InvalidConfigError: Naming every field that is wrong, what was found and what was expected.
+    """
+
+    kind: ClassVar[str] = "continuous_batched"
+    message: ClassVar[type[Message]] = types_pb2.ContinuousBatchedConfig
+    fields: ClassVar[Mapping[str, Field]] = {
+        **CONTINUOUS,
+        "prior": optional(PRIOR),
+        "prior_shape": optional(_SHAPE),
+        "cdf": optional(INT32_VECTOR),
+        "cdf_offset": optional(INT32_VECTOR),
+        "offset_heuristic": FLAG,
+        "quantization_offset": optional(_OFFSET),
+    }
+    required: ClassVar[tuple[str, ...]] = ("coding_rank",)
+    class_name: ClassVar[str] = "continuous_batched_entropy_model"
+
+    prior: Prior | None = None
+    coding_rank: int = None  # type: ignore[assignment]  # TFC's signature, and refused
+    compression: bool = True
+    stateless: bool = False
+    expected_grads: bool = False
+    tail_mass: float = 2**-8
+    range_coder_precision: int = 12
+    bottleneck_dtype: Any = None
+    prior_shape: tuple[int, ...] = None  # type: ignore[assignment]  # the prior's
+    cdf: Array | None = None
+    cdf_offset: Array | None = None
+    cdf_shapes: None = None
+    offset_heuristic: bool = True
+    quantization_offset: Any = None
+    decode_sanity_check: bool = True
+    laplace_tail_mass: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prior is not None:
+            object.__setattr__(self, "prior_shape", self.prior.batch_shape)
+        if self.quantization_offset is not None:
+            offset = _rounded(self.quantization_offset, self.bottleneck_dtype)
+            offset.setflags(write=False)
+            object.__setattr__(self, "quantization_offset", offset)
+
+    def _violations(self) -> Iterator[Violation]:
+        found = list(super()._violations())
+        yield from found
+        if not {violation.field for violation in found} & _RELATED:
+            yield from self._contradictions()
+
+    def _contradictions(self) -> Iterator[Violation]:
+        if self.prior is None:
+            yield from self._without_prior()
+        elif self.prior_shape is not None and tuple(self.prior_shape) != self.prior.batch_shape:
+            yield Violation("prior_shape", f"is {self.prior_shape}; the prior's is {self.prior.batch_shape}")
+        if (self.cdf is None) != (self.cdf_offset is None):
+            missing = "cdf" if self.cdf is None else "cdf_offset"
+            yield Violation(missing, "is missing; cdf and cdf_offset are given together")
+        elif self.cdf is not None and not self.compression:
+            yield Violation("cdf", "is given, but compression is False")
+        if self.cdf_shapes is not None:
+            expected = "expected cdf and cdf_offset, as a model never changes"
+            yield Violation("cdf_shapes", f"is {self.cdf_shapes!r:.80}; {expected}")
+        if self.quantization_offset is not None:
+            yield from self._offset_contradictions()
+
+    def _without_prior(self) -> Iterator[Violation]:
+        if self.cdf is None:
+            yield Violation("prior", "is missing; expected one of entropyd.priors, or cdf and prior_shape")
+        elif self.prior_shape is None:
+            yield Violation("prior_shape", "is missing; expected with a prior or without one")
+        if self.offset_heuristic and self.quantization_offset is None:
+            expected = "expected a prior, quantization_offset, or offset_heuristic=False"
+            yield Violation("offset_heuristic", f"is True; {expected}")
+
+    def _offset_contradictions(self) -> Iterator[Violation]:
+        given: Any = () if self.prior_shape is None else self.prior_shape
+        prior_shape = tuple(given) if self.prior is None else self.prior.batch_shape
+        shape = np.shape(self.quantization_offset)
+        try:
+            fits = np.broadcast_shapes(shape, prior_shape) == prior_shape
+        except ValueError:
+            fits = False
+        if not fits:
+            found = f"has shape {shape}; expected one that broadcasts to prior_shape {prior_shape}"
+            yield Violation("quantization_offset", found)
+        array, _ = read_array("quantization_offset", self.quantization_offset)
+        dtype = CONTINUOUS["bottleneck_dtype"].normalised(self.bottleneck_dtype)
+        if not np.isfinite(_rounded(array, dtype)).all():
+            yield Violation("quantization_offset", f"holds numbers beyond the range of {dtype}")
+
+    @property
+    def _prior_rank(self) -> int:
+        if self.prior is not None:
+            return super()._prior_rank
+        given: Any = self.prior_shape
+        return 0 if given is None else len(integers("prior_shape", given)[0])
+
+    @property
+    def table_rows(self) -> int:
+        """product(prior_shape)."""
+        return prod(self.prior_shape)
+
+    @property
+    def rows_in_words(self) -> str:
+        """See base class."""
+        return f"prior_shape {self.prior_shape}"
+
+    @property
+    def supplied_tables(self) -> RawTables | None:
+        """See base class."""
+        if self.cdf is None or self.cdf_offset is None:
+            return None
+        return RawTables(self.cdf, self.cdf_offset, self._given_rows)
+
+    @property
+    def _given_rows(self) -> Array | None:
+        """The given quantization offset of each row."""
+        offset = self.quantization_offset
+        return None if offset is None else np.broadcast_to(offset, self.prior_shape).reshape(-1)
+
+    def with_tables(self, tables: RawTables) -> ContinuousBatchedConfig:
+        """See base class."""
+        offset = tables.quantization_offset
+        return replace(
+            self,
+            cdf=tables.cdf,
+            cdf_offset=tables.cdf_offset,
+            offset_heuristic=self.offset_heuristic and (self.prior is not None or offset is not None),
+            quantization_offset=None if offset is None else self.shaped_offset(offset),
+        )
+
+    def allows_offset(self, offset: Array | None) -> bool:
+        """See base class."""
+        given = self._given_rows
+        if offset is None:
+            return given is None
+        if given is not None:
+            return np.array_equal(offset, given)
+        computed = self.offset_heuristic and self.cdf is None
+        rounded = _rounded(offset, self.bottleneck_dtype)
+        return computed and offset.dtype == rounded.dtype and np.array_equal(offset, rounded)
+
+    def shaped_offset(self, offset: Array) -> Array:
+        """See base class."""
+        whole = offset.reshape(self.prior_shape)
+        if self.quantization_offset is None:
+            return whole
+        # A given one is repeated along axes that it lacks, or in which its length is 1.
+        shape = np.shape(self.quantization_offset)
+        lengths = (1,) * (whole.ndim - len(shape)) + shape
+        return whole[tuple(slice(length) for length in lengths)].reshape(shape)
+
+    def with_fixed_offset(self, tables: RawTables) -> ContinuousBatchedConfig:
+        """See base class."""
+        if self.quantization_offset is not None or not self.offset_heuristic:
+            return self
+        offset = tables.quantization_offset
+        shaped = None if offset is None else self.shaped_offset(offset)
+        return replace(self, quantization_offset=shaped, offset_heuristic=False)
+
+    def _given(self) -> Iterator[tuple[str, Field, Any]]:
+        for name, field, value in super()._given():
+            if name != "prior_shape" or self.prior is None:
+                yield name, field, value
+
+
+def _rounded(offset: Array, dtype: str) -> Array:
+    """An offset rounded to a dtype of bottlenecks as TFC casts it, in that dtype's `coding_dtype`."""
+    with np.errstate(over="ignore"):
+        wide = np.array(offset, coding_dtype(dtype))
+    return widened(narrowed(wide.reshape(-1), dtype), dtype).reshape(wide.shape)

@@ -1,0 +1,97 @@
+"""Universal quantization with one prior for the whole batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from entropyd.contract.config import CONTINUOUS, ModelConfig
+from entropyd.contract.errors import Violation
+from entropyd.contract.fields import TABLES, Field, integer, optional
+from entropyd.contract.tables import RawTables
+from entropyd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from google.protobuf.message import Message
+
+    from entropyd.contract.parameters import Array
+    from entropyd.contract.prior import Prior
+
+MAX_NOISE_LEVELS = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class UniversalBatchedConfig(ModelConfig):
+    """Constructor arguments of TFC's UniversalBatchedEntropyModel, each with its name.
+
+    Defaults are TFC's too, but for `compression`, which is True here: a service that compresses would
+    otherwise refuse to by default.
+
+    Attributes:
+      prior: Density of the noise-perturbed bottleneck.
+      coding_rank: Number of innermost dimensions that make one coding unit.
+      compression: Whether coding tables are built; without them a model only estimates bit costs.
+      laplace_tail_mass: Weight of a Laplace mixture in bit costs, 0 <= x < 1; not used for the tables.
+      expected_grads: Whether gradients with respect to the noise are analytical expectations.
+      tail_mass: Approximate probability left to the escape, 0 < x < 1.
+      range_coder_precision: Rows of the tables rise to 2^precision, 1 to 16.
+      bottleneck_dtype: `float16`, `bfloat16`, `float32` or `float64`; anything with such a name will do.
+        None means `float32`.
+      num_noise_levels: Number of levels of the discretised dither.
+      stateless: TFC's flag for tables that are not variables; implied by `compression=False`.
+      decode_sanity_check: Whether decoding checks the decoder's state at the end of each bit string.
+      tables: `(cdf, cdf_offset)` in TFC's layout, int32 vectors, to be used as they are; None means that
+        they are built from the prior. They become part of the model's identity.
+
+    Raises:
+      InvalidConfigError: Naming every field that is wrong, what was found and what was expected.
+    """
+
+    kind: ClassVar[str] = "universal_batched"
+    message: ClassVar[type[Message]] = types_pb2.UniversalBatchedConfig
+    fields: ClassVar[Mapping[str, Field]] = {
+        **CONTINUOUS,
+        "num_noise_levels": integer(1, MAX_NOISE_LEVELS),
+        "tables": optional(TABLES),
+    }
+    class_name: ClassVar[str] = "universal_batched_entropy_model"
+
+    prior: Prior
+    coding_rank: int
+    compression: bool = True
+    laplace_tail_mass: float = 0.0
+    expected_grads: bool = False
+    tail_mass: float = 2**-8
+    range_coder_precision: int = 12
+    bottleneck_dtype: Any = None
+    num_noise_levels: int = 15
+    stateless: bool = False
+    decode_sanity_check: bool = True
+    tables: tuple[Array, Array] | None = None
+
+    def _violations(self) -> Iterator[Violation]:
+        yield from super()._violations()
+        if self.tables is not None and self.compression is False:
+            yield Violation("tables", "are given, but compression is False")
+
+    @property
+    def table_rows(self) -> int:
+        """num_noise_levels * product(prior_shape)."""
+        return self.num_noise_levels * prod(self.prior_shape)
+
+    @property
+    def rows_in_words(self) -> str:
+        """See base class."""
+        return f"num_noise_levels {self.num_noise_levels} times prior_shape {self.prior_shape}"
+
+    @property
+    def supplied_tables(self) -> RawTables | None:
+        """See base class."""
+        return None if self.tables is None else RawTables(*self.tables)
+
+    def with_tables(self, tables: RawTables) -> UniversalBatchedConfig:
+        """See base class."""
+        return replace(self, tables=(tables.cdf, tables.cdf_offset))

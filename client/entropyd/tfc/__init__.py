@@ -1,0 +1,69 @@
+"""TensorFlow Compression's own classes, with the coding done by a server.
+
+Needs tensorflow-compression 2.14; no other part of the client imports TensorFlow. Training runs where the
+variables live: only `compress`, `decompress` and the building of tables are calls to the server.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import tensorflow_compression as tfc
+
+from entropyd._distributions import prior_of
+from entropyd.tfc import continuous_batched, universal_batched
+from entropyd.tfc.continuous_batched import RemoteContinuousBatchedEntropyModel
+from entropyd.tfc.universal_batched import RemoteUniversalBatchedEntropyModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from entropyd import Client, Model
+    from entropyd.contract.config import ModelConfig
+
+__all__ = [
+    "RemoteContinuousBatchedEntropyModel",
+    "RemoteUniversalBatchedEntropyModel",
+    "custom_objects",
+    "prior_of",
+    "register",
+]
+
+# How a configuration is read from an object of each class, with its tables.
+_CLASSES: Mapping[type[Any], Callable[[Any], ModelConfig]] = {
+    tfc.UniversalBatchedEntropyModel: universal_batched.config_of,
+    tfc.ContinuousBatchedEntropyModel: continuous_batched.config_of,
+}
+
+
+def custom_objects(client: Client) -> dict[str, Callable[..., Any]]:
+    """The remote classes by name: what Keras takes as `custom_objects` to make objects from their configs.
+
+    Args:
+      client: Which the objects use.
+    """
+    classes = (RemoteUniversalBatchedEntropyModel, RemoteContinuousBatchedEntropyModel)
+    return {remote.__name__: partial(remote, client=client) for remote in classes}
+
+
+def register(client: Client, em: Any) -> Model:
+    """Registers a model of TFC with its exact tables and weights.
+
+    Strings that it made decode remotely, and the other way round.
+
+    Args:
+      client: Connected to the server.
+      em: Of a class that entropyd serves, trained or not; with `compression=False` the remote model only
+        estimates bit costs.
+
+    Raises:
+      InvalidConfigError: If the prior is of a family that entropyd does not know.
+      RuntimeError: If the object has no prior any more, and its class needs one.
+      TypeError: If it is of another class.
+    """
+    for served, config_of in _CLASSES.items():
+        if isinstance(em, served):
+            return client.create_model(config_of(em))
+    expected = ", ".join(served.__name__ for served in _CLASSES)
+    raise TypeError(f"em is a {type(em).__name__}; expected one of {expected}")

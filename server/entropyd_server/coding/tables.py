@@ -27,6 +27,8 @@ from entropyd_server.kernels.single_decoder import INTERVAL
 # Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
 # tables leaves the second-level cache than that is worth (docs/notes/kernels.md).
 FINE_HINTS = 64
+# Beyond so many a row has a quarter of that, for the same reason.
+_COARSE_HINTS = 1024
 # An escape is followed by at least one bit of magnitude and one of sign.
 _ESCAPE_BITS = 2
 # Intervals that decoding prefetches: most rows have no more.
@@ -155,14 +157,14 @@ def _lookup(
     """Derives row records and hints.
 
     A hint is for one of the equal parts of a row, at least 2: of n intervals, 2n to 4n parts up to FINE_HINTS
-    intervals, n to 2n beyond, fewer if the precision does not allow as many. On average it is wrong for a
-    quarter of a part in which an interval begins.
+    intervals, n to 2n beyond, n/4 to n/2 beyond _COARSE_HINTS, fewer if the precision does not allow as many.
+    On average it is wrong for a quarter of a part in which an interval begins.
     """
     heads = np.flatnonzero(cdf < 0)
     tops = np.add.reduceat((cdf == 1 << precision).astype(np.int64), heads)
     intervals = np.diff(heads, append=len(cdf)) - 1 - tops
     bits = np.ceil(np.log2(intervals)).astype(np.int64)
-    hint_bits = np.clip(bits + (intervals <= FINE_HINTS), 1, precision)
+    hint_bits = np.clip(bits + (intervals <= FINE_HINTS) - 2 * (intervals > _COARSE_HINTS), 1, precision)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
     rows[:, Row.START] = np.cumsum(intervals) - intervals

@@ -21,6 +21,7 @@ from entropyd_server.kernels.decoder_steps import (
     narrow,
     quotient,
 )
+from entropyd_server.kernels.intrinsics import prefetch
 from entropyd_server.kernels.jit import at, expanded, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, Row, Status
 from entropyd_server.kernels.single_decoder import search
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 GROUPS = (8, 4, 3)
 
 _SEARCH = 8
+# Log2 of the hints of a row that is prefetched as a whole, or nearly so.
+_SHORT_ROW_BITS = 8
 
 
 @inlined
@@ -68,6 +71,13 @@ def _row(records: Int32s, row: int, precision: int) -> LaneRow:
         int64(records[at(record + Row.HINT_START)]),
         int64(records[at(record + Row.HINT_SHIFT)]) - (64 - precision),
     )
+
+
+@inlined
+def _fetch_interval(lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, hints: Hints) -> None:
+    """Prefetches the interval that `_step` will look at first."""
+    q = quotient(lane[2], lane[3], precision)
+    prefetch(bounds, 2 * (row[0] + int64(hints[at(row[3] + (q >> row[4]))])), 0)
 
 
 @inlined
@@ -172,6 +182,16 @@ def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
             row_f = _row(records, row_index[at(symbol + 5 * stride)], precision)
             row_g = _row(records, row_index[at(symbol + 6 * stride)], precision)
             row_h = _row(records, row_index[at(symbol + 7 * stride)], precision)
+        # What waits for a long row's tables would fill the processor's queues with four units' steps.
+        if count > 4 and precision - row_a[4] > _SHORT_ROW_BITS:
+            _fetch_interval(a, row_a, precision, bounds, hints)
+            _fetch_interval(b, row_b, precision, bounds, hints)
+            _fetch_interval(c, row_c, precision, bounds, hints)
+            _fetch_interval(d, row_d, precision, bounds, hints)
+            _fetch_interval(e, row_e, precision, bounds, hints)
+            _fetch_interval(f, row_f, precision, bounds, hints)
+            _fetch_interval(g, row_g, precision, bounds, hints)
+            _fetch_interval(h, row_h, precision, bounds, hints)
         a, index_a = _step(a, row_a, precision, bounds, hints, intervals)
         b, index_b = _step(b, row_b, precision, bounds, hints, intervals)
         c, index_c = _step(c, row_c, precision, bounds, hints, intervals)

@@ -270,7 +270,8 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
     for unit in range(first_unit, units):
         unit_values = values[unit]
         own = slice(unit * unit_stride, unit * unit_stride + symbols)
-        unit_offsets, unit_rows = offsets[own], row_index[own]
+        # Not sliced where one will do, which is a hundredth or two faster.
+        unit_offsets, unit_rows = (offsets[own], row_index[own]) if unit_stride else (offsets, row_index)
         begin = end
         base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
         status, position, escaped = int64(Status.OK), int64(-1), 0

@@ -23,7 +23,6 @@ import grpc
 
 from entropyd.contract.errors import EntropydError, UnimplementedError
 from entropyd_server.transport.call import Call
-from entropyd_server.transport.method import Method
 from entropyd_server.transport.polling import keep_undecodable_text_out_of_the_log
 from entropyd_server.transport.server import Server, bound
 from entropyd_server.transport.status import status_of
@@ -106,22 +105,28 @@ class AioServer(Server, grpc.GenericRpcHandler):
             self.refuse_unknown(call)
             return
         method.open(call)
+        call.parse, call.render = method.parse, method.render
         if method.response_streaming:
-            call.render, call.write = method.render, call.send
-        response = await method.handle(await _request(method, call), call)
+            call.write = call.send
+        request = call if method.request_streaming else await call.receive()
+        if request is None:
+            raise UnimplementedError(f"{call.method} takes one message")
+        response = await method.handle(request, call)
         if response is not None:
             await call.send_last(response)
 
 
 class AioCall(Call):
-    """A call on grpc.aio.
+    """A call on grpc.aio; iterates over the messages of a request stream, each for one of several tasks.
 
     Attributes:
       error: What the call ends with; None while it goes on, or if it ends well.
-      render: Serialises a message of a response stream.
     """
 
-    __slots__ = ("_context", "_reading", "_writing", "error", "render")
+    __slots__ = ("_context", "_reading", "_writing", "error", "parse", "render")
+
+    parse: Callable[[bytes], Any]
+    render: Callable[[Any], bytes]
 
     def __init__(self, method: str, context: Any) -> None:
         remaining = context.time_remaining()
@@ -132,7 +137,15 @@ class AioCall(Call):
         self._context = context
         self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
         self.error: EntropydError | None = None
-        self.render: Callable[[Any], bytes] = bytes
+
+    def __aiter__(self) -> AioCall:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return self.parse(message)
 
     async def receive(self) -> bytes | None:
         async with self._reading:
@@ -173,29 +186,3 @@ class AioCall(Call):
             self._waiting -= 1
         self.events += 1
         return result
-
-
-class _Requests:
-    """Iterates over the messages of a request stream; several tasks may, and each message goes to one."""
-
-    def __init__(self, call: AioCall, parse: Callable[[bytes], Any]) -> None:
-        self._call = call
-        self._parse = parse
-
-    def __aiter__(self) -> _Requests:
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self._call.receive()
-        if message is None:
-            raise StopAsyncIteration
-        return self._parse(message)
-
-
-async def _request(method: Method, call: AioCall) -> Any:
-    if method.request_streaming:
-        return _Requests(call, method.parse)
-    message = await call.receive()
-    if message is None:
-        raise UnimplementedError(f"{call.method} takes one message")
-    return message

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     import entropyd
 
 CALL_SECONDS = 60.0
-_REASONS = {reason for error in CATALOG for reason in error.reasons} - {"INTERNAL"}
-# What gRPC answers by itself: a message above the limit, no such method, no such health service.
+# The last one is the health service's, which entropyd's clients do not call.
+_REASONS = {reason for error in CATALOG for reason in error.reasons} - {"INTERNAL"} | {"SERVICE_UNKNOWN"}
+# What gRPC answers by itself: a message above the limit, no such method.
 _TRANSPORT = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNIMPLEMENTED,
-    grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.CANCELLED,
 }
 _EDGES = (0, 1, -1, 2, 127, 128, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63))

@@ -6,8 +6,8 @@ answers every method as a stream: on the wire, methods of all kinds look the sam
 It differs from `core_server` in this:
 
 - A call costs about three times the processor time.
-- grpc.aio 1.85 stops serving when a caller sends a path that is not UTF-8. Then the process ends, once the
-  calls in flight have ended. A proxy in front of the server keeps such paths away.
+- grpc.aio 1.85 stops serving when a caller sends a path that is not UTF-8, and then the process ends. A proxy
+  in front of the server keeps such paths away.
 - Whether a caller takes the status of a call that failed is not seen, so such calls are not ended as stalled.
 - If memory runs out while grpc.aio reads an event, the call may stay open until its caller leaves.
 """
@@ -54,8 +54,19 @@ class AioServer(Server, grpc.GenericRpcHandler):
         return bound(address, self._server.add_secure_port(address, credentials))
 
     async def start(self) -> None:
+        before = asyncio.all_tasks()
         await self._server.start()
-        self._serving = self._vital.task("grpc.aio", self._server.wait_for_termination())
+        self._terminated = asyncio.ensure_future(self._server.wait_for_termination())
+        self._terminated.add_done_callback(self._check_end)
+        for task in asyncio.all_tasks() - before:
+            # If this one fails, nothing is served any more, and the other ends with the last connection only.
+            if getattr(task.get_coro(), "__qualname__", "").endswith("_server_main_loop"):
+                task.add_done_callback(self._check_end)
+
+    def _check_end(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Not the error itself, which may hold a path that a stranger sent.
+            self._vital.fail("grpc.aio", RuntimeError(f"it stopped serving: {type(error).__name__}"))
 
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
         waiting = asyncio.ensure_future(patience)
@@ -64,7 +75,7 @@ class AioServer(Server, grpc.GenericRpcHandler):
         waiting.cancel()
         await self._server.stop(None)  # cancels what is left
         await stopping
-        await asyncio.wait((self._serving,))
+        await asyncio.wait((self._terminated,))
         await self._wait_for_calls()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:

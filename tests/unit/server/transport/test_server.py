@@ -546,15 +546,24 @@ def test_whatever_bytes_a_call_begins_with_nothing_of_them_is_logged(
     assert not caplog.records
 
 
-def test_grpc_aio_that_stops_serving_ends_the_process() -> None:
+def test_grpc_aio_serves_after_a_path_that_is_not_utf_8_or_the_process_ends() -> None:
+    # It stops in grpcio 1.85 and goes on in 1.62.
     async def main() -> None:
-        failed = asyncio.Event()
-        server = AioServer((), Vital(failed.set))
+        ended_or_served = asyncio.Event()
+
+        def refuse(call: Call) -> None:
+            if call.method == "/test.Service/Two":
+                ended_or_served.set()
+            raise UnauthenticatedError("no")
+
+        server = AioServer((), Vital(ended_or_served.set))
+        server.refuse_unknown = refuse
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         with http2.connect(("127.0.0.1", port)) as connection:
             connection.sendall(http2.opening(1, b"/test.Service/One\xff"))
-        await failed.wait()
+            connection.sendall(http2.opening(3, b"/test.Service/Two"))
+            await ended_or_served.wait()
         await server.stop(asyncio.sleep(0))
 
     asyncio.run(main())

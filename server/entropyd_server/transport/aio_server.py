@@ -45,6 +45,7 @@ class AioServer(Server, grpc.GenericRpcHandler):
         self._vital = vital or Vital(lambda: None)
         self._server = grpc.aio.server(options=tuple(options))
         self._server.add_generic_rpc_handlers((self,))
+        self._stopping = False
         keep_undecodable_text_out_of_the_log()
 
     def add_insecure_port(self, address: str) -> int:
@@ -64,11 +65,13 @@ class AioServer(Server, grpc.GenericRpcHandler):
                 task.add_done_callback(self._check_end)
 
     def _check_end(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._stopping:  # in grpcio 1.62, the loop may fail when it is stopped
             # Not the error itself, which may hold a path that a stranger sent.
             self._vital.fail("grpc.aio", RuntimeError(f"it stopped serving: {type(error).__name__}"))
 
     async def stop(self, patience: Coroutine[Any, Any, object]) -> None:
+        self._stopping = True
         waiting = asyncio.ensure_future(patience)
         stopping = asyncio.ensure_future(self._server.stop(_FOREVER_S))
         await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)

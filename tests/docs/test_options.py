@@ -39,7 +39,9 @@ SETTINGS = {name: found for name, found in OPTIONS.items() if found[1].expose_va
 
 
 def context_of(name: str) -> click.Context:
-    return click.Context(COMMANDS[name], info_name=name)
+    root = COMMANDS[name.split(maxsplit=1)[0]]
+    inherited: dict[str, Any] = dict(root.context_settings)
+    return click.Context(COMMANDS[name], parent=click.Context(root, **inherited), info_name=name)
 
 
 def printed_default(name: str, option: click.Option) -> str | None:

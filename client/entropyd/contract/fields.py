@@ -30,16 +30,16 @@ _TABLES = ("cdf", "cdf_offset")
 
 @dataclass(frozen=True)
 class Field:
-    """An argument.
+    """A constructor argument of a configuration: its checks, and its forms in JSON and in a message.
 
     Attributes:
-      problems: What is wrong with the argument `(name, value)` of a caller.
-      normalised: The form of a right value in a configuration.
-      to_json: Makes a JSON-serialisable form.
-      from_json: Restores the value; or adds what is wrong with it to a list. Raises ValueError, KeyError,
-        TypeError or AttributeError for what `to_json` does not make.
-      to_message: Makes what the message's field takes.
-      from_message: Restores the value; or adds what is wrong with it to a list.
+      problems: Finds what is wrong with an argument `(name, value)` as a caller gave it.
+      normalised: Converts a valid value to the form that configurations hold.
+      to_json: Converts it to a JSON-serialisable form.
+      from_json: Restores it, or adds what is wrong to a list. Raises ValueError, KeyError, TypeError or
+        AttributeError for what `to_json` does not make.
+      to_message: Converts it to what the message's field takes.
+      from_message: Restores it, or adds what is wrong to a list.
     """
 
     problems: Callable[[str, Any], Iterator[Violation]]

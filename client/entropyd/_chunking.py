@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from entropyd._info import ModelInfo
 
-# Arrays are cut into chunks of about this many bytes: docs/adr/0006-batching.md has the measurement.
+# Arrays are cut into chunks of about this many bytes.
 CHUNK_BYTES = 1024 * 1024
 # Calls in flight at a time: enough to keep a few codec threads busy.
 WINDOW = 8

@@ -4,7 +4,7 @@ Invariants: no label holds a value that a caller chooses; metrics change on the 
 only reads them.
 
 Metrics are plain numbers until they are scraped: prometheus_client's counters take a lock and several
-function calls for each increment, which slows small requests (docs/adr/0006-batching.md).
+function calls for each increment, which slows small requests (docs/notes/transport.md).
 """
 
 from __future__ import annotations

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import re
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +23,7 @@ from entropyd.archive import Archive, ArchiveWriter, EmbeddedModel
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from entropyd.tfc import RemoteContinuousBatchedEntropyModel as Remote
 from tests.support.tfc_continuous_batched import tfc_continuous_batched
+from tests.support.tfc_suite import names_of, run_passing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,27 +46,14 @@ def theirs() -> Any:
     return continuous_batched_test.ContinuousBatchedEntropyModelTest
 
 
-THEIR_TESTS = [name for name in unittest.TestLoader().getTestCaseNames(theirs()) if name != "test_session"]
+THEIR_TESTS = names_of(theirs())
 
 
 @pytest.mark.parametrize("name", THEIR_TESTS)
 def test_tfcs_own_tests_pass_with_the_remote_class(
     client: entropyd.Client, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    made = []
-
-    @functools.wraps(Remote)
-    def remote(*arguments: Any, **named: Any) -> Any:
-        made.append(arguments)
-        return Remote(*arguments, client=client, **named)
-
-    monkeypatch.setattr(continuous_batched_test, "ContinuousBatchedEntropyModel", remote)
-    result = unittest.TestResult()
-    with tf.keras.utils.custom_object_scope(drop_in.custom_objects(client)):
-        theirs()(name).run(result)
-    assert result.wasSuccessful(), "\n".join(text for _, text in result.failures + result.errors)
-    assert result.testsRun == 1
-    assert made
+    run_passing(theirs()(name), Remote, continuous_batched_test, client, monkeypatch)
 
 
 def test_their_tests_were_found() -> None:

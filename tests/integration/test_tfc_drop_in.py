@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import json
 import re
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from entropyd import tfc as drop_in
 from entropyd.tfc import RemoteUniversalBatchedEntropyModel as Remote
 from tests.integration.test_prior_families import WITH_DENSITY, prior_of
 from tests.support.tfc_models import tfc_prior
+from tests.support.tfc_suite import names_of, run_passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,27 +37,14 @@ def theirs() -> Any:
     return universal_test.UniversalBatchedEntropyModelTest
 
 
-# But for what tf.test.TestCase brings itself.
-THEIR_TESTS = [name for name in unittest.TestLoader().getTestCaseNames(theirs()) if name != "test_session"]
+THEIR_TESTS = names_of(theirs())
 
 
 @pytest.mark.parametrize("name", THEIR_TESTS)
 def test_tfcs_own_tests_pass_with_the_remote_class(
     client: entropyd.Client, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    made = []
-
-    @functools.wraps(Remote)
-    def remote(*arguments: Any, **named: Any) -> Any:
-        made.append(Remote(*arguments, client=client, **named))
-        return made[-1]
-
-    monkeypatch.setattr(universal, "UniversalBatchedEntropyModel", remote)
-    result = unittest.TestResult()
-    theirs()(name).run(result)
-    assert result.wasSuccessful(), "\n".join(text for _, text in result.failures + result.errors)
-    assert result.testsRun == 1
-    assert made
+    assert run_passing(theirs()(name), Remote, universal, client, monkeypatch)
 
 
 def test_their_tests_were_found() -> None:

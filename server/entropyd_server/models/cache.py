@@ -22,7 +22,7 @@ from entropyd_server.models.single_flight import SingleFlight
 from entropyd_server.store.model_store import ModelStore, StoredModel
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
-# Python's objects around the arrays of a model with one or two plans; measured with tracemalloc.
+# Python's objects around the arrays of a model with the rows of one or two shapes; measured with tracemalloc.
 _OBJECT_BYTES = 6 * 1024
 
 

@@ -5,7 +5,7 @@ answers every method as a stream: on the wire, methods of all kinds look the sam
 
 It differs from `core_server` in this:
 
-- A call costs about three times the processor time.
+- A small call costs three to four times the processor time.
 - grpc.aio 1.85 stops serving when a caller sends a path that is not UTF-8, and then the process ends. A proxy
   in front of the server keeps such paths away.
 - Whether a caller takes the status of a call that failed is not seen, so such calls are not ended as stalled.

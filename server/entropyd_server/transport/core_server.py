@@ -5,7 +5,7 @@ loop; one that need not wait for anything ends there too. If a servicer fails or
 ends and the thread goes on, or the process ends.
 
 grpc.aio wakes the event loop's thread through a socket for each event of a call. The echo of a small call
-costs 131 us of the server's processor time there, and 37 us here (docs/adr/0010-transport.md).
+costs 131 us of the server's processor time there, and 37 us here (docs/notes/transport.md).
 
 Source: grpc/_server.py and grpc/_cython/_cygrpc/aio/server.pyx.pxi of grpcio 1.85 for the order of a call's
 operations.

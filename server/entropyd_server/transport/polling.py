@@ -14,7 +14,7 @@ def read_where_asked(environment: MutableMapping[str, str] = os.environ) -> None
     """Makes gRPC read a server's sockets in the thread that asks for events, unless GRPC_EXPERIMENTS is set.
 
     By default its event engine reads them in threads of its own, so that a small call changes threads some
-    five times (docs/adr/0010-transport.md).
+    five times (docs/notes/transport.md).
     """
     environment.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 GROUPS = (8, 4, 3)
 
 _SEARCH = 8
+# In a row of no more intervals the hint is right so often that a branch costs less than a step.
+_SURE_INTERVALS = 6
 # Log2 of the hints of a row that is prefetched as a whole, or nearly so.
 _SHORT_ROW_BITS = 8
 
@@ -89,22 +91,20 @@ def _step(
     start, escape, _, hint_start, hint_shift = row
     q = quotient(ahead, size, precision)
     found = start + int64(hints[at(hint_start + (q >> hint_shift))])
-    # The first step without a branch: whether it is taken cannot be predicted.
-    found += int64(int64(bounds[at(2 * found + 1)]) < q) - int64(int64(bounds[at(2 * found)]) > q)
+    if escape > _SURE_INTERVALS:
+        # The first step without a branch: whether it is taken cannot be predicted.
+        found += int64(int64(bounds[at(2 * found + 1)]) < q) - int64(int64(bounds[at(2 * found)]) > q)
+    lower, upper = int64(bounds[at(2 * found)]), int64(bounds[at(2 * found + 1)]) + 1
     steps = 0
-    while True:
-        lower, last = int64(bounds[at(2 * found)]), int64(bounds[at(2 * found + 1)])
-        if q > last:
-            found += 1
-        elif q < lower:
-            found -= 1
-        else:
-            break
+    # One comparison, as unsigned numbers. An empty interval holds no q.
+    while at(q - lower) >= at(upper - lower):
+        found += 1 if q >= upper else -1
         steps += 1
         if steps == _SEARCH:
             found = start + search(intervals, start, escape, ahead, size)
+        lower, upper = int64(bounds[at(2 * found)]), int64(bounds[at(2 * found + 1)]) + 1
     a = (size * lower) >> precision
-    b = (size * last + size) >> precision
+    b = (size * upper) >> precision
     return (position, end, ahead - a, b - a, failed), found - start
 
 

@@ -19,6 +19,7 @@ class UnitErrorCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNIT_ERROR_CAUSE_CHECKSUM: _ClassVar[UnitErrorCause]
     UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG: _ClassVar[UnitErrorCause]
     UNIT_ERROR_CAUSE_SANITY_CHECK: _ClassVar[UnitErrorCause]
+    UNIT_ERROR_CAUSE_INDEXES: _ClassVar[UnitErrorCause]
 ERROR_POLICY_UNSPECIFIED: ErrorPolicy
 ERROR_POLICY_FAIL: ErrorPolicy
 ERROR_POLICY_SKIP: ErrorPolicy
@@ -26,16 +27,19 @@ UNIT_ERROR_CAUSE_UNSPECIFIED: UnitErrorCause
 UNIT_ERROR_CAUSE_CHECKSUM: UnitErrorCause
 UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG: UnitErrorCause
 UNIT_ERROR_CAUSE_SANITY_CHECK: UnitErrorCause
+UNIT_ERROR_CAUSE_INDEXES: UnitErrorCause
 
 class CompressRequest(_message.Message):
-    __slots__ = ("model_id", "bottleneck", "first_unit")
+    __slots__ = ("model_id", "bottleneck", "first_unit", "indexes")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     BOTTLENECK_FIELD_NUMBER: _ClassVar[int]
     FIRST_UNIT_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     bottleneck: _types_pb2.Tensor
     first_unit: int
-    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., first_unit: _Optional[int] = ...) -> None: ...
+    indexes: _types_pb2.Tensor
+    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., first_unit: _Optional[int] = ..., indexes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class CompressResponse(_message.Message):
     __slots__ = ("compressed", "rate")
@@ -66,16 +70,18 @@ class UnitRange(_message.Message):
     def __init__(self, start: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DecompressRequest(_message.Message):
-    __slots__ = ("compressed", "bit_strings", "units", "error_policy")
+    __slots__ = ("compressed", "bit_strings", "units", "error_policy", "indexes")
     COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     BIT_STRINGS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     ERROR_POLICY_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
     compressed: _types_pb2.CompressedTensor
     bit_strings: _types_pb2.BitStrings
     units: _containers.RepeatedCompositeFieldContainer[UnitRange]
     error_policy: ErrorPolicy
-    def __init__(self, compressed: _Optional[_Union[_types_pb2.CompressedTensor, _Mapping]] = ..., bit_strings: _Optional[_Union[_types_pb2.BitStrings, _Mapping]] = ..., units: _Optional[_Iterable[_Union[UnitRange, _Mapping]]] = ..., error_policy: _Optional[_Union[ErrorPolicy, str]] = ...) -> None: ...
+    indexes: _types_pb2.Tensor
+    def __init__(self, compressed: _Optional[_Union[_types_pb2.CompressedTensor, _Mapping]] = ..., bit_strings: _Optional[_Union[_types_pb2.BitStrings, _Mapping]] = ..., units: _Optional[_Iterable[_Union[UnitRange, _Mapping]]] = ..., error_policy: _Optional[_Union[ErrorPolicy, str]] = ..., indexes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class DecompressResponse(_message.Message):
     __slots__ = ("tensor", "unit_errors")

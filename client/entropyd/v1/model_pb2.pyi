@@ -175,26 +175,34 @@ class ImportModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., created: bool = ...) -> None: ...
 
 class PerturbRequest(_message.Message):
-    __slots__ = ("model_id", "bottleneck", "training", "gradient")
+    __slots__ = ("model_id", "bottleneck", "training", "gradient", "indexes", "index_gradient", "first_unit")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     BOTTLENECK_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    INDEX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_UNIT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     bottleneck: _types_pb2.Tensor
     training: bool
     gradient: bool
-    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., training: bool = ..., gradient: bool = ...) -> None: ...
+    indexes: _types_pb2.Tensor
+    index_gradient: bool
+    first_unit: int
+    def __init__(self, model_id: _Optional[str] = ..., bottleneck: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., training: bool = ..., gradient: bool = ..., indexes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., index_gradient: bool = ..., first_unit: _Optional[int] = ...) -> None: ...
 
 class PerturbResponse(_message.Message):
-    __slots__ = ("perturbed", "bits", "gradient")
+    __slots__ = ("perturbed", "bits", "gradient", "index_gradient")
     PERTURBED_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     perturbed: _types_pb2.Tensor
     bits: _types_pb2.Tensor
     gradient: _types_pb2.Tensor
-    def __init__(self, perturbed: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., bits: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gradient: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    index_gradient: _types_pb2.Tensor
+    def __init__(self, perturbed: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., bits: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gradient: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., index_gradient: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class FitConfiguration(_message.Message):
     __slots__ = ("config", "max_steps", "validation_share")

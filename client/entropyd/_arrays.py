@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._info import ModelInfo
 from entropyd.contract.arrays import array_of
 from entropyd.contract.config import ModelConfig
-from entropyd.contract.dtypes import numpy_dtype
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 
 
-def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
-    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted."""
-    return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
+def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = False) -> npt.NDArray[Any]:
+    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted.
+
+    With `located`, it may have the dtype of any bottleneck, and lists are float64: a location is subtracted
+    from it before it is rounded.
+    """
+    if located:
+        return array_of("bottleneck", bottleneck, *BOTTLENECK_DTYPES, numbers="float64")
+    return array_of("bottleneck", bottleneck, config.bottleneck_dtype)
 
 
 def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> None:

@@ -14,11 +14,14 @@ from entropyd._arrays import bottleneck_array, broadcast_bottleneck, check_input
 from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
-from entropyd._location import less_location
+from entropyd._location import less_location, location_array
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.archive.units import joined
+from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.wire import tensor_fields
 from entropyd.v1 import coding_pb2
+
+_LARGEST_NUMBER = 2**62
 
 
 @dataclass
@@ -43,13 +46,15 @@ class Compression:
     _responses: list[coding_pb2.CompressResponse] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.first_unit <= _LARGEST_NUMBER:
+            found = f"is {self.first_unit}; expected a number from 0 to {_LARGEST_NUMBER}"
+            raise InvalidRequestError.at("first_unit", found)
         config = self.model.config
         check_inputs(config, self.indexes, self.loc)
-        self._array = (
-            bottleneck_array(self.model, self.bottleneck)
-            if self.loc is None
-            else less_location(self.bottleneck, self.loc, config.bottleneck_dtype, in_place=True)
-        )
+        self._array = bottleneck_array(config, self.bottleneck, located=self.loc is not None)
+        if self.loc is not None:
+            location, dtype = location_array(self.loc), config.bottleneck_dtype
+            self._array = less_location(self._array, location, dtype, in_place=True)
         self._rows: npt.NDArray[Any] | None = None
         if self.indexes is not None:
             self._rows = row_plane(config, self.indexes)

@@ -15,7 +15,7 @@ from entropyd._arrays import check_inputs, tensor_array
 from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
-from entropyd._location import location_array, plus_location
+from entropyd._location import check_fits, location_array, plus_location
 from entropyd.archive import CompressedTensor
 from entropyd.archive.tensor import number_messages
 from entropyd.archive.units import few
@@ -66,7 +66,6 @@ class Decompression:
     def __post_init__(self) -> None:
         config = self.model.config
         check_inputs(config, self.indexes, self.loc)
-        self._location = None if self.loc is None else location_array(self.loc)
         self._rows = None if self.indexes is None else row_plane(config, self.indexes)
         shape = None if self._rows is None else self._rows.shape
         self._whole = decompress_request(self.model, self.source, self.broadcast_shape, shape)
@@ -77,6 +76,10 @@ class Decompression:
         )
         self.units = len(strings.lengths)
         self._unit_shape = (*strings.broadcast_shape, *config.unit_axes)
+        self._location = None
+        if self.loc is not None:
+            self._location = location_array(self.loc)
+            check_fits(self._location, (*strings.batch_shape, *self._unit_shape))
         unit_bytes = prod(self._unit_shape) * numpy_dtype(config.bottleneck_dtype).itemsize
         self._payload = strings.payload  # protobuf copies a field of bytes each time that it is read
         mean_bytes = len(self._payload) // max(self.units, 1)
@@ -90,14 +93,13 @@ class Decompression:
                 self._whole.indexes.CopyFrom(tensor_to_message(self._rows))
             yield self._whole, self.units
             return
-        strings = self._strings
-        lengths = np.fromiter(strings.lengths, np.uint32, self.units)
+        lengths = np.fromiter(self._strings.lengths, np.uint32, self.units)
         if (total := int(lengths.sum(dtype=np.uint64))) != len(self._payload):
             found = f"has {len(self._payload)} bytes; lengths sum to {total}"
             raise InvalidRequestError.at("payload", found)
         if isinstance(self.source, CompressedTensor):
             # A chunk may end inside a block: blocks are checked here, and chunks get blocks of their own.
-            self._damaged = damaged_units(self._payload, lengths, strings.blocks)
+            self._damaged = damaged_units(self._payload, lengths, self.source.blocks)
         ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
         rows = None if self._rows is None else self._rows.reshape(self.units, *self._unit_shape)
         for first in range(0, self.units, self._step):
@@ -119,18 +121,21 @@ class Decompression:
             "payload": payload,
             "lengths": lengths.tolist(),
         }
-        if not isinstance(self.source, CompressedTensor):
-            if self.model.config.numbers_units:
-                shared["unit_numbers"] = [types_pb2.UnitNumbers(first=chunk.start, count=len(lengths))]
+        source = self.source if isinstance(self.source, CompressedTensor) else None
+        if self.model.config.numbers_units:
+            numbers = None if source is None else source.unit_numbers
+            if numbers is None:
+                numbers = np.arange(self.units)
+            shared["unit_numbers"] = number_messages(numbers[chunk])
+        if source is None:
             return {"bit_strings": types_pb2.BitStrings(**shared)}
-        whole, checksums, numbers = self.source, self.source.indexes_crc32c, self.source.unit_numbers
+        checksums = source.indexes_crc32c
         compressed = types_pb2.CompressedTensor(
             format_version=self._whole.compressed.format_version,
-            tables_digest=whole.tables_digest,
+            tables_digest=source.tables_digest,
             dtype=self._whole.compressed.dtype,
             blocks=make_blocks(payload, lengths),
             indexes_crc32c=None if checksums is None else checksums[chunk].tolist(),
-            unit_numbers=number_messages(None if numbers is None else numbers[chunk]),
             **shared,
         )
         return {"compressed": compressed}

@@ -17,7 +17,9 @@ from entropyd.contract.arrays import read_array
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import widened
 from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.indexes import row_dtype
+from entropyd.contract.prior import Prior
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +69,19 @@ def sent_indexes(config: ModelConfig, indexes: Any) -> Array:
     if array.dtype.kind in "iu" and array.dtype.name not in {"uint8", "uint16", "int32"}:
         return _clipped(array, _INT32_MAX + 1, np.dtype(np.int32))
     return array if array.dtype.itemsize <= np.dtype(np.float64).itemsize else array.astype(np.float64)
+
+
+def has_index_gradient(config: ModelConfig, indexes: Array) -> bool:
+    """Whether bits have a gradient with respect to these indexes."""
+    floats = indexes.dtype.kind == "f" or indexes.dtype.name == "bfloat16"
+    return floats and _has_function(config.needed_prior)
+
+
+def _has_function(prior: Prior) -> bool:
+    return any(
+        isinstance(value, IndexFunction) or (isinstance(value, Prior) and _has_function(value))
+        for value in prior.parameters.values()
+    )
 
 
 def _read(config: ModelConfig, indexes: Any) -> Array:

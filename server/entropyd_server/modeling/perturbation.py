@@ -63,9 +63,9 @@ class PerturbCall:
     Attributes:
       units: [units, *coding shape], in the bottleneck's dtype; uint16 bit patterns for bfloat16.
       unit_symbols: Symbols of each, once axes of length 1 are repeated.
-      indexes: [units, *coding shape], and an axis of one index for each of index_ranges unless the model has no
-        channel axis, which is the last one here whatever `channel_axis`; neither clipped nor rounded. Of
-        `key.index_dtype`; uint16 bit patterns for bfloat16. None for a model without indexes.
+      indexes: [units, *coding shape, index ranges], the last axis only if the model has a channel axis,
+        wherever that is in the caller's array. As sent: neither clipped nor rounded, in `key.index_dtype`;
+        uint16 bit patterns for bfloat16. None for a model without indexes.
       first_unit: Number of the first unit; those after it have the numbers after it.
     """
 
@@ -110,8 +110,8 @@ class Perturbed:
       perturbed: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
       bits: [units], of the prior's dtype.
       gradient: Of the summed bits with respect to the units as sent; None if it was not asked for.
-      index_gradient: Of the summed bits with respect to the indexes as sent, shape and dtype included; None if it
-        was not asked for.
+      index_gradient: Of the summed bits with respect to the indexes, of their shape and dtype; None if it was
+        not asked for.
     """
 
     perturbed: Array

@@ -28,9 +28,10 @@ from entropyd.archive.layout import (
 )
 from entropyd.archive.units import numbers_of, runs_of
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
+from entropyd.contract.wire import MAX_ELEMENTS, shape_from_message
 
 _BLOCK_HEADER = struct.Struct("<QI")
 _EXACT_COUNTS = struct.Struct("<QQ")
@@ -103,7 +104,7 @@ class ArchiveHeader:
                 _flag(document, "index_checksums"),
                 _flag(document, "unit_numbers"),
             )
-            dtype_number(header.dtype)
+            BOTTLENECK_DTYPES.index(header.dtype)
             if header.exact_dtype is not None:
                 BIT_PATTERNS[header.exact_dtype]
         except (

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-# Version 2 adds blocks with exact elements, which a reader of version 1 must not skip; version 3 adds checksums
-# of indexes and numbers of units to blocks.
+# Version 2 adds blocks with exact elements, which a reader of version 1 must not skip. Version 3 adds the
+# checksums of indexes and the numbers of units to blocks.
 PLAIN_VERSION, EXACT_VERSION, INDEXED_VERSION = 1, 2, 3
 
 MAGIC = b"\x89ENTR\r\n\x1a"

@@ -73,10 +73,6 @@ def _picked(array: Array, row: Any, ranges: tuple[int, ...], components: int) ->
 
 def _evaluated(function: IndexFunction, index: Any, index_range: int, components: int) -> Any:
     """Values of a function, with an axis for components where there are any."""
-    if function.name == "table":
-        table = tf.constant(function.arguments["values"], index.dtype)
-        values = tf.gather(table, tf.cast(index, tf.int32))
-        return values[..., None] if components and function.components is None else values
     if components:
         index = index[..., None]
     return _FUNCTIONS[function.name](index, index_range, **function.arguments)
@@ -92,9 +88,25 @@ def _log_spaced(index: Any, index_range: int, low: Array, high: Array) -> Any:
     return tf.exp(_affine(index, index_range, np.log(low), slope))
 
 
+def _table(index: Any, _index_range: int, values: Array) -> Any:
+    """Between two integers on the line between their values; at integers exactly these values."""
+    row = tf.cast(index, tf.int32)
+    slopes = np.diff(values, axis=0)
+    slopes = np.concatenate([slopes, slopes[-1:]]) if len(slopes) else np.zeros_like(values)
+    of_row = [_row_values(array, row, index.dtype) for array in (values, slopes)]
+    return of_row[0] + (index - tf.math.floor(index)) * of_row[1]
+
+
+def _row_values(values: Array, row: Any, dtype: Any) -> Any:
+    """Rows of [range], or of [range, components] for indexes whose last axis of length 1 stands for them."""
+    table = tf.constant(values, dtype)
+    return tf.gather(table, row if values.ndim == 1 else row[..., 0])
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "affine": _affine,
     "exp_affine": lambda *index, **arguments: tf.exp(_affine(*index, **arguments)),
     "log_spaced": _log_spaced,
+    "table": _table,
     "softmax_affine": lambda *index, **arguments: tf.nn.softmax(_affine(*index, **arguments)),
 }

@@ -22,6 +22,7 @@ from entropyd_server.modeling.worker.kinds import kind_of
 
 # Growth of the process for one compiled function, measured: 3 to 20 MB for the first ones, less later.
 _FUNCTION_BYTES = 4 * 2**20
+_USUAL_FUNCTIONS = 4
 # A multiple of every kernel's step: four packets of 16 float32.
 _STEP_ELEMENTS = 64
 # From here on a unit is computed alone: joining saves little, and a second row would double the work.
@@ -41,7 +42,8 @@ class LiveModel:
     @property
     def nbytes(self) -> int:
         """An estimate, with everything compiled that usually is."""
-        return 4 * _FUNCTION_BYTES + 4 * len(self._config.canonical_json)
+        functions = max(len(self._compiled), _USUAL_FUNCTIONS)
+        return functions * _FUNCTION_BYTES + 4 * len(self._config.canonical_json)
 
     def perturb(self, key: PerturbKey, units: PerturbUnits) -> Perturbed:
         """What `__call__` of TFC's class gives for each unit, in the dtypes of `Perturbed`.

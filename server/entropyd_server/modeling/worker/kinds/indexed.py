@@ -23,7 +23,7 @@ def prior_function(config: Any, prior: Any, *, compression: bool, channel: bool)
       channel: Whether the last axis of the indexes is that of `index_ranges`.
     """
     if compression:
-        return lambda _indexes: prior
+        return lambda indexes: prior  # noqa: ARG005 - TFC passes them by name
     return partial(at_indexes, config.needed_prior, channel=channel)
 
 

@@ -19,7 +19,7 @@ def _entropy_model(
     prior_at = prior_function(config, prior, compression=compression, channel=False)
     return tfc.LocationScaleIndexedEntropyModel(
         # `loc` is 0, which the prior has too.
-        lambda loc, scale: prior_at(scale),  # noqa: ARG005 - TFC passes it by name
+        lambda loc, scale: prior_at(indexes=scale),  # noqa: ARG005 - TFC passes it by name
         config.num_scales,
         indexes_as_they_are,
         compression=compression,

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd import PowerLawConfig
 from entropyd.contract.errors import (
-    EntropydError,
     InvalidRequestError,
     InvalidTensorError,
     LimitExceededError,
@@ -236,5 +234,3 @@ def test_any_indexes_are_rows_or_an_error(
         assert rows.row_index.min() >= 0
         assert rows.row_index.max() < len(codec.tables.cdf_offset)
         assert rows.row_index.size == 24
-
-

@@ -101,7 +101,7 @@ VALUES: dict[str, Any] = {
     "RateReport": TENSOR.rate,
     "ServerInfo": entropyd.ServerInfo("1", ("coding",), ("cpu",), 1, 2, 3, 4.0, 5, 6),
     "UniversalBatchedConfig": CONFIG,
-    "UniversalIndexedConfig": entropyd.UniversalIndexedConfig(INDEXED, 1, tables=([-1, 0, 2], [0])),
+    "UniversalIndexedConfig": entropyd.UniversalIndexedConfig(INDEXED, 1, prior_dtype="float32"),
     "Violation": entropyd.Violation("a", "is b"),
     "tls_credentials": None,  # a function
     "BoundedTensor": bounded.BoundedTensor(TENSOR, bounded.ErrorBound(0.1, 0.2, "float32"), EXACT),

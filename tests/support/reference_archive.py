@@ -55,7 +55,7 @@ def read(content: bytes) -> dict[str, Any]:
             check(block["first_unit"] == len(strings), "first unit of a block")
             blocks.append((offset, len(strings)))
             for name, values in units.items():
-                values += block[name]
+                values.extend(block[name])
         else:
             check(data_crc == crc32c(data), "chunk")
         if kind == b"HEAD":

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+import entropyd
+from entropyd import priors
 from entropyd.contract.errors import EntropydError, from_status
 from entropyd.contract.indexes import indexes_crc32c, row_dtype
 from entropyd.contract.kinds import config_to_message
-from entropyd.contract.wire import tensor_to_message
+from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.coding.indexed import IndexedCodec
 from entropyd_server.coding.kinds import codec_of
@@ -324,3 +326,57 @@ def test_a_model_without_indexes_refuses_them(stub: Any, model: Any) -> None:
     compressed.indexes_crc32c.extend([1, 2])
     error = refusal(stub.Decompress, coding_pb2.DecompressRequest(compressed=compressed))
     assert (error.reason, error.violations[0].field) == ("INVALID_REQUEST", "compressed.indexes_crc32c")
+
+
+def test_perturb_takes_indexes_and_gives_their_gradient(channel: grpc.Channel) -> None:
+    stub: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    function = priors.log_spaced(0.5, 16.0, axis=1)
+    prior = priors.indexed("NoisyNormal", (2, 8), loc=priors.affine(0.0, 1.0), scale=function)
+    config = entropyd.ContinuousIndexedConfig(prior=prior, coding_rank=2, channel_axis=1, compression=False)
+    stub.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 3, (3, *UNIT_SHAPE)).astype(np.float32)
+    indexes = rng.uniform(0, 7, (3, 2, *UNIT_SHAPE)).astype(np.float32)
+
+    def perturb(indexes: npt.NDArray[np.float32]) -> model_pb2.PerturbResponse:
+        response: model_pb2.PerturbResponse = stub.Perturb(
+            model_pb2.PerturbRequest(
+                model_id=config.model_id,
+                bottleneck=tensor_to_message(values),
+                indexes=tensor_to_message(indexes),
+                index_gradient=True,
+            )
+        )
+        return response
+
+    response = perturb(indexes)
+    _, gradient = array_from_message(response.index_gradient, "index_gradient")
+    assert gradient.shape == indexes.shape
+    # Unit by unit a step against the gradient makes the bits fewer.
+    _, bits = array_from_message(response.bits, "bits")
+    _, fewer = array_from_message(perturb(indexes - 1e-2 * gradient).bits, "bits")
+    assert (fewer < bits).all()
+    indexes[1, 1, 2, 3] = np.nan
+    error = refusal(
+        stub.Perturb,
+        model_pb2.PerturbRequest(
+            model_id=config.model_id, bottleneck=tensor_to_message(values), indexes=tensor_to_message(indexes)
+        ),
+    )
+    assert error.message.startswith("indexes[1, 1, 2, 3] is NaN")
+
+
+def test_perturb_without_training_restores_what_decompress_does_whatever_the_first_unit(
+    channel: grpc.Channel, stub: Any, models: dict[str, Indexed]
+) -> None:
+    model, kinds = models["universal_indexed"], model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    values, plane = drawn(model, 3)
+    compressed = stub.Compress(compress_request(model, values, plane, first_unit=11)).compressed
+    request = model_pb2.PerturbRequest(
+        model_id=model.id,
+        bottleneck=tensor_to_message(values),
+        indexes=tensor_to_message(plane[..., None]),
+        first_unit=11,
+    )
+    _, perturbed = array_from_message(kinds.Perturb(request).perturbed, "perturbed")
+    assert np.array_equal(perturbed, array_of(stub.Decompress(decompress_request(compressed, plane))))

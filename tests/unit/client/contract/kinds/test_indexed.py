@@ -1,4 +1,4 @@
-"""Laws of the indexed kinds: every form restores a configuration, and what does not fit is refused by name."""
+"""Laws of the indexed kinds: every form restores a configuration, and what is wrong is refused by name."""
 
 from __future__ import annotations
 

@@ -78,9 +78,9 @@ class Decompression:
             else self._whole.bit_strings
         )
         self.units = len(strings.lengths)
-        if config.numbers_units and not isinstance(self.source, CompressedTensor):
-            numbers = self.first_unit + np.arange(self.units)
-            self._whole.bit_strings.unit_numbers.extend(number_messages(numbers))
+        self._numbers = self._unit_numbers() if config.numbers_units else None
+        if strings is self._whole.bit_strings:
+            strings.unit_numbers.extend(number_messages(self._numbers))
         self._unit_shape = (*strings.broadcast_shape, *config.unit_axes)
         self._location = None
         if self.loc is not None:
@@ -91,6 +91,12 @@ class Decompression:
         mean_bytes = len(self._payload) // max(self.units, 1)
         self._step = max(CHUNK_BYTES // max(unit_bytes, mean_bytes, 1), 1)
         self._damaged: npt.NDArray[np.bool_] = np.zeros(self.units, np.bool_)
+
+    def _unit_numbers(self) -> npt.NDArray[np.int64]:
+        if not isinstance(self.source, CompressedTensor):
+            return self.first_unit + np.arange(self.units)
+        numbers = self.source.unit_numbers
+        return np.arange(self.units) if numbers is None else numbers
 
     def requests(self) -> Iterator[tuple[coding_pb2.DecompressRequest, int]]:
         """Decompress requests, one for an array of up to CHUNK_BYTES."""
@@ -127,15 +133,11 @@ class Decompression:
             "payload": payload,
             "lengths": lengths.tolist(),
         }
-        source = self.source if isinstance(self.source, CompressedTensor) else None
-        if self.model.config.numbers_units:
-            numbers = None if source is None else source.unit_numbers
-            if numbers is None:
-                numbers = np.arange(self.units) + (self.first_unit if source is None else 0)
-            shared["unit_numbers"] = number_messages(numbers[chunk])
-        if source is None:
+        if self._numbers is not None:
+            shared["unit_numbers"] = number_messages(self._numbers[chunk])
+        if not isinstance(self.source, CompressedTensor):
             return {"bit_strings": types_pb2.BitStrings(**shared)}
-        checksums = source.indexes_crc32c
+        source, checksums = self.source, self.source.indexes_crc32c
         compressed = types_pb2.CompressedTensor(
             format_version=self._whole.compressed.format_version,
             tables_digest=source.tables_digest,

@@ -62,8 +62,9 @@ class LocationScaleIndexedConfig(IndexedConfig):
     laplace_tail_mass: float = 0.0
     tables: tuple[Array, Array] | None = None
 
-    # The class has no such argument.
+    # The class has no such arguments.
     decode_sanity_check = True
+    channel_axis = None
 
     def _index_violations(self, wrong: set[str]) -> Iterator[Violation]:
         del wrong

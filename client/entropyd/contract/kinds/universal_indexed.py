@@ -64,6 +64,9 @@ class UniversalIndexedConfig(IndexedConfig):
     decode_sanity_check: bool = True
     tables: tuple[Array, Array] | None = None
 
+    # The class has no such argument.
+    channel_axis = -1
+
     @property
     def numbers_units(self) -> bool:
         return True

@@ -54,7 +54,12 @@ _FAMILIES = sorted(
     type=FILE,
     help="JSON file as printed by `models show --json`, or - for standard input; with any prior.",
 )
-@click.option("--kind", type=click.Choice(list(_KINDS)), default="universal-batched", help="Kind of model.")
+@click.option(
+    "--kind",
+    type=click.Choice(list(_KINDS)),
+    default="universal-batched",
+    help="Kind of model, by TFC's class.",
+)
 @click.option("--prior", "family", type=click.Choice(_FAMILIES), help="Family of the prior.")
 @click.option(
     "-p",
@@ -62,16 +67,16 @@ _FAMILIES = sorted(
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Parameter of the prior: a number, a JSON list, the path of a .npy file, or, with --index-ranges, "
-    "FUNCTION:ARGUMENT:... of the index. Repeat for each.",
+    help="Parameter of the prior: a number, a JSON list, the path of a .npy file, or, in an indexed prior, a "
+    "function of the index such as affine:-2:0.5. Repeat for each.",
 )
 @click.option(
     "--scales",
     metavar="LOW:HIGH:COUNT",
-    help="Log-spaced scales, one for each index. `loc` is then 0 unless -p has it.",
+    help="Log-spaced scales of a prior indexed by them; its loc is 0 unless -p has another.",
 )
 @click.option(
-    "--index-ranges", metavar="N[,N...]", help="Number of values of each index of an indexed model."
+    "--index-ranges", metavar="N[,N...]", help="Number of values of each index of an indexed prior."
 )
 @click.option(
     "--channel-axis",
@@ -100,7 +105,7 @@ _FAMILIES = sorted(
 )
 @click.option("--alpha", default=PowerLawConfig.alpha, help="Alpha of the penalty of a power-law model.")
 @click.pass_context
-def create(context: click.Context, /, config_file: Path | None, kind: str, **_: Any) -> None:
+def create(context: click.Context, /, **_: Any) -> None:
     """Make a model, or find the one with this configuration. Prints its id.
 
     docs/kinds.md says what each kind of model is for, docs/priors.md which priors and functions of the index
@@ -114,29 +119,32 @@ def create(context: click.Context, /, config_file: Path | None, kind: str, **_: 
       entropyd models create --config model.json
     """
     session: Session = context.obj
+    model = session.client.create_model(configuration(context))
+    session.show(describe(model), lambda: click.echo(model.id))
+
+
+def configuration(context: click.Context) -> ModelConfig:
+    """The configuration that the options of `models create` describe.
+
+    Raises:
+      click.UsageError: If an option is missing or wrong, or is one of other kinds; names its flag.
+      click.ClickException: If the file of --config cannot be read.
+      InvalidConfigError: If there is no such model.
+    """
     given = {
         name: value
         for name, value in context.params.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    if config_file is None:
-        flags = {str(option.name): max(option.opts, key=len) for option in context.command.params}
-        config = _config(kind, given, flags)
-    elif len(given) > 1:
-        raise click.UsageError("--config has everything; leave out the other options")
-    else:
-        config = _read_config(config_file)
-    model = session.client.create_model(config)
-    session.show(describe(model), lambda: click.echo(model.id))
+    if "config_file" in given:
+        if len(given) > 1:
+            raise click.UsageError("--config has everything; leave out the other options")
+        return _read_config(given["config_file"])
+    flags = {str(option.name): max(option.opts, key=len) for option in context.command.params}
+    return _configuration(context.params["kind"], given, flags)
 
 
-def _config(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]) -> ModelConfig:
-    """The configuration that the `given` options make, by their names in Python.
-
-    Raises:
-      click.UsageError: Naming the flag of an option that is missing, wrong, or of other kinds only.
-      InvalidConfigError: If there is no such model.
-    """
+def _configuration(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]) -> ModelConfig:
     config = _KINDS[kind]
     taken = _options(config)
     for name, value in given.items():
@@ -146,7 +154,7 @@ def _config(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]) -> Mo
             raise click.UsageError(f"{what}; expected one of: {kinds}")
     missing = [flags[name] for name in ("family", "coding_rank") if name in taken and name not in given]
     if missing:
-        raise click.UsageError(f"{' and '.join(missing)} are needed for --kind {kind}, or --config")
+        raise click.UsageError(f"--kind {kind} needs {' and '.join(missing)}, or --config in its place")
     arguments = {name: value for name, value in given.items() if name in config.fields}
     if "family" in given:
         arguments["prior"] = prior_of(**{name: given[name] for name in _PRIOR if name in given})

@@ -58,7 +58,10 @@ def _parameters(prior: Prior, ranges: tuple[int, ...], indent: str) -> Iterator[
             yield from _parameters(value, ranges, f"{indent}  ")
         elif isinstance(value, IndexFunction):
             axis = f" by index {value.axis}" if len(ranges) > 1 else ""
-            yield f"{indent}{name}", f"{value.name}{axis}: {_range(value.values(ranges[value.axis], prior.dtype))}"
+            yield (
+                f"{indent}{name}",
+                f"{value.name}{axis}: {_range(value.values(ranges[value.axis], prior.dtype))}",
+            )
         elif name not in prior.variables and name != "batch_shape":
             yield f"{indent}{name}", _range(value)
 

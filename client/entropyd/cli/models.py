@@ -51,7 +51,9 @@ def list_models(session: Session, /) -> None:
     found = list(session.client.models())
 
     def show() -> None:
-        table = Table("MODEL ID", "KIND", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None)
+        table = Table(
+            "MODEL ID", "KIND", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None
+        )
         for model in found:
             table.add_row(model.id, *_columns(model))
         console = Console()

@@ -106,7 +106,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return pb.DeleteModelResponse()
 
     async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
-        tables = (await self.models.codec(request.model_id)).tables
+        tables = await self.models.tables(request.model_id)
         arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
         return pb.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 

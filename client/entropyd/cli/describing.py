@@ -47,21 +47,20 @@ def _lines(model: Model) -> Iterator[tuple[str, Any]]:
         else:
             yield name, value
         if name == "prior" and config.prior is not None:
-            yield from _parameters(config.prior, config.index_ranges or (), "  ")
+            yield from _parameters(config.prior, "  ")
 
 
-def _parameters(prior: Prior, ranges: tuple[int, ...], indent: str) -> Iterator[tuple[str, str]]:
-    """Each parameter that is numbers, functions or another prior; a network has too many numbers to tell."""
+def _parameters(prior: Prior, indent: str) -> Iterator[tuple[str, str]]:
+    """Each parameter that is numbers, a function or another prior; a network has too many numbers to tell."""
+    ranges = prior.index_ranges or ()
     for name, value in prior.parameters.items():
         if isinstance(value, Prior):
             yield f"{indent}{name}", value.family
-            yield from _parameters(value, ranges, f"{indent}  ")
+            yield from _parameters(value, f"{indent}  ")
         elif isinstance(value, IndexFunction):
-            axis = f" by index {value.axis}" if len(ranges) > 1 else ""
-            yield (
-                f"{indent}{name}",
-                f"{value.name}{axis}: {_range(value.values(ranges[value.axis], prior.dtype))}",
-            )
+            which = "all indexes" if value.takes_all_indexes else f"index {value.axis}"
+            function = f"{value.name} of {which}" if len(ranges) > 1 else value.name
+            yield f"{indent}{name}", f"{function} {_range(prior.on_grid().parameters[name])}"
         elif name not in prior.variables and name != "batch_shape":
             yield f"{indent}{name}", _range(value)
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 class HeldPrior:
     """Mixed into a class of TFC, in front of tf.Module.
 
-    tf.Module looks for variables in the `vars` of an object, and so raises a ValueError for a mixture:
-    TFC 2.14.1 gives it no `_parameter_properties`. Here `vars` has the variables of such a prior in its place.
+    tf.Module looks for variables in the `vars` of an object, and raises a ValueError for a mixture, to which
+    TFC 2.14.1 gives no `_parameter_properties`. Here `vars` has the variables of such a prior in its place.
     """
 
     @property

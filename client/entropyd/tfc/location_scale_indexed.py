@@ -31,7 +31,7 @@ class RemoteLocationScaleIndexedEntropyModel(RemoteIndexedCoding, tfc.LocationSc
     See `RemoteCoding` for what happens when variables change, and for SavedModels.
 
     Args:
-      prior_fn: As in TFC, and so are all others, defaults included. The prior that it makes is of a family that
+      prior_fn: As in TFC, and so are all others, defaults included. It makes a prior of a family that
         entropyd knows.
       client: Connected to the server; needed with `compression=True`.
     """

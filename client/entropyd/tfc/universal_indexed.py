@@ -40,7 +40,7 @@ class RemoteUniversalIndexedEntropyModel(RemoteIndexedCoding, tfc.UniversalIndex
     See `RemoteCoding` for what happens when variables change, and for SavedModels.
 
     Args:
-      prior_fn: As in TFC, and so are all others, defaults included. The prior that it makes is of a family that
+      prior_fn: As in TFC, and so are all others, defaults included. It makes a prior of a family that
         entropyd knows.
       client: Connected to the server; needed with `compression=True`.
     """
@@ -109,9 +109,10 @@ class RemoteUniversalIndexedEntropyModel(RemoteIndexedCoding, tfc.UniversalIndex
         one, other = (self._dither(tf.cast(indexes, dtype)) for dtype in (start, end))
         symbols = tf.round(values - one)
         limit = 0.25 / np.finfo(self.bottleneck_dtype.as_numpy_dtype).eps
-        large = tf.reduce_any(tf.abs(symbols) >= limit)
+        # NaN is no large symbol: the server refuses it.
+        small = tf.logical_not(tf.reduce_any(tf.abs(symbols) >= limit))
         message = f"symbols from {limit:g} on need indexes of another dtype than {indexes.dtype.name}: int32"
-        with tf.control_dependencies([tf.debugging.assert_equal(large, False, message)]):
+        with tf.control_dependencies([tf.debugging.Assert(small, [message])]):
             return symbols + other
 
     def _has_other_dither(self, dtype: Any) -> bool:

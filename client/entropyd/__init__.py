@@ -31,6 +31,7 @@ from entropyd.contract.errors import (
     DataLossError,
     DeadlineExceededError,
     EntropydError,
+    IndexesMismatchError,
     InternalError,
     InvalidConfigError,
     InvalidRequestError,
@@ -47,7 +48,11 @@ from entropyd.contract.errors import (
     Violation,
 )
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
+from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
+from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
+from entropyd.contract.kinds.power_law import PowerLawConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
+from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd.contract.prior import Prior
 
 __all__ = [
@@ -57,17 +62,20 @@ __all__ = [
     "Client",
     "CompressedTensor",
     "ContinuousBatchedConfig",
+    "ContinuousIndexedConfig",
     "CorruptStringError",
     "DataLossError",
     "DeadlineExceededError",
     "EmbeddedModel",
     "EntropydError",
     "FitProgress",
+    "IndexesMismatchError",
     "InternalError",
     "InvalidConfigError",
     "InvalidRequestError",
     "InvalidTensorError",
     "LimitExceededError",
+    "LocationScaleIndexedConfig",
     "MeasuredTensor",
     "Model",
     "ModelConfig",
@@ -77,6 +85,7 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "Perturbed",
+    "PowerLawConfig",
     "Prior",
     "RateReport",
     "ServerInfo",
@@ -85,6 +94,7 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UniversalBatchedConfig",
+    "UniversalIndexedConfig",
     "Violation",
     "tls_credentials",
 ]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from entropyd.contract.dtypes import dtype_name
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.parameters import DTYPES, integers
 from entropyd.contract.prior import Prior
 
@@ -37,6 +38,12 @@ __all__ = [
     "RoundAdapter",
     "SoftRoundAdapter",
     "UniformNoiseAdapter",
+    "affine",
+    "exp_affine",
+    "indexed",
+    "log_spaced",
+    "softmax_affine",
+    "table",
     "tfp",
 ]
 
@@ -232,6 +239,72 @@ def tfp(name: str, **parameters: npt.ArrayLike | Prior) -> Prior:
         known = ", ".join(family.removeprefix("tfp.") for family in FAMILIES if family.startswith("tfp."))
         raise InvalidConfigError.at("prior.family", f"is tfp.{name!s:.80}; expected one of: {known}")
     return Prior(f"tfp.{name}", parameters)
+
+
+def indexed(
+    family: str, index_ranges: Sequence[int], **parameters: npt.ArrayLike | IndexFunction | Prior
+) -> Prior:
+    """A density for every index: the prior of `entropyd.ContinuousIndexedConfig` and its like.
+
+    Args:
+      family: Name of the constructor here, as in `NoisyNormal`, or `tfp.` and the name of a distribution.
+      index_ranges: How many values each index has; LocationScaleIndexed takes one range, its number of scales.
+      parameters: By name: a number; an array over the grid of all indexes [*index_ranges]; or a function of one
+        of them, as `log_spaced(0.11, 256)`. Those of a mixture have its components as last axis. `base` or
+        `components` is an ordinary prior, or an indexed one of the same ranges.
+
+    Raises:
+      InvalidConfigError: Naming every parameter that is wrong, and the index at which it is.
+    """
+    return Prior(family, parameters, tuple(index_ranges))
+
+
+def affine(offset: npt.ArrayLike, slope: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
+    """The function offset + slope * i of the index i on one axis of index_ranges.
+
+    Args:
+      offset: A number; or a vector, with an element for each component of a mixture.
+      slope: Likewise.
+      axis: Which index, where there are several, from 0.
+    """
+    return IndexFunction("affine", {"offset": offset, "slope": slope}, axis)
+
+
+def exp_affine(offset: npt.ArrayLike, slope: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
+    """The function exp(offset + slope * i). Arguments as `affine`."""
+    return IndexFunction("exp_affine", {"offset": offset, "slope": slope}, axis)
+
+
+def log_spaced(low: npt.ArrayLike, high: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
+    """From `low` at the first index to `high` at the last, each step by the same factor: the usual scales.
+
+    Args:
+      low: A number above 0; or a vector, with an element for each component of a mixture.
+      high: Likewise.
+      axis: Which index, where there are several, from 0.
+    """
+    return IndexFunction("log_spaced", {"low": low, "high": high}, axis)
+
+
+def softmax_affine(offset: npt.ArrayLike, slope: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
+    """The function softmax(offset + slope * i), over the components of a mixture: its weights.
+
+    Args:
+      offset: A vector, with an element for each component; or a number beside such a `slope`.
+      slope: Likewise.
+      axis: Which index, where there are several, from 0.
+    """
+    return IndexFunction("softmax_affine", {"offset": offset, "slope": slope}, axis)
+
+
+def table(values: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
+    """The function values[i]; between two integers, which only training has, on the line between their values.
+
+    Args:
+      values: [range], or [range, components] for a mixture.
+      axis: Which index, where there are several, from 0.
+    """
+    return IndexFunction("table", {"values": values}, axis)
 
 
 def _network(

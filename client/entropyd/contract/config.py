@@ -81,21 +81,42 @@ class ModelConfig(ByValue):
             raise InvalidConfigError.of(violations)
         for name, field in self.fields.items():
             object.__setattr__(self, name, field.normalised(getattr(self, name)))
-        object.__setattr__(self, "stateless", self.stateless or not self.compression)
+        if "stateless" in self.fields:
+            object.__setattr__(self, "stateless", self.stateless or not self.compression)
 
     def _violations(self) -> Iterator[Violation]:
-        rank = integer(self._prior_rank, MAX_CODING_RANK)
+        rank = integer(self._least_coding_rank, MAX_CODING_RANK)
         for name, field in self.fields.items():
             yield from (rank if name == "coding_rank" else field).problems(name, getattr(self, name))
 
     @property
-    def _prior_rank(self) -> int:
+    def _least_coding_rank(self) -> int:
         """Rank of what the caller gave for a prior; 0 for anything else."""
         return len(self.prior.batch_shape) if isinstance(self.prior, Prior) else 0
 
     @property
     def prior_shape(self) -> tuple[int, ...]:
         return self.needed_prior.batch_shape
+
+    @property
+    def unit_axes(self) -> tuple[int, ...]:
+        """Innermost axes of every coding unit that the model fixes."""
+        return self.prior_shape
+
+    @property
+    def index_ranges(self) -> tuple[int, ...] | None:
+        """Number of values of each index of an element; None for a model without indexes."""
+        return None
+
+    @property
+    def numbers_units(self) -> bool:
+        """Whether decoding depends on the numbers of the coding units."""
+        return False
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the model has coding tables."""
+        return self.compression
 
     @property
     def family(self) -> str | None:
@@ -187,12 +208,17 @@ class ModelConfig(ByValue):
           InvalidConfigError: Naming every field that is wrong.
         """
         problems: list[Violation] = []
-        given = {
+        given = cls._read_message(message, problems)
+        return cls._collecting(problems, given)
+
+    @classmethod
+    def _read_message(cls, message: Any, problems: list[Violation]) -> dict[str, Any]:
+        """Reads the fields of the kind's message that are set; adds to `problems` what cannot be read."""
+        return {
             name: field.from_message(name, getattr(message, name), problems)
             for name, field in cls.fields.items()
             if message.HasField(name)
         }
-        return cls._collecting(problems, given)
 
     @classmethod
     def _collecting(cls, problems: Sequence[Violation], read: Mapping[str, Any]) -> Self:

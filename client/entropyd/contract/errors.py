@@ -99,16 +99,7 @@ class InvalidRequestError(_InvalidArgumentError):
     reasons = ("INVALID_REQUEST",)
 
 
-class CorruptStringError(_InvalidArgumentError):
-    """Bit strings that cannot be decoded, or whose checksum fails.
-
-    Attributes:
-      units: Flat indexes of the damaged coding units, in batch order.
-      partial: What could be decoded, with NaN in the damaged units; None unless it was asked for.
-    """
-
-    reasons = ("CORRUPT_STRING",)
-
+class _UnitsError(EntropydError):
     def __init__(
         self, message: str, *, units: Sequence[int] = (), partial: Any = None, **kwargs: Any
     ) -> None:
@@ -118,6 +109,17 @@ class CorruptStringError(_InvalidArgumentError):
         named = self.metadata.get("units", "").split(",")
         self.units = tuple(int(unit) for unit in named if unit.isdecimal())
         self.partial = partial
+
+
+class CorruptStringError(_UnitsError, _InvalidArgumentError):
+    """Bit strings that cannot be decoded, or whose checksum fails.
+
+    Attributes:
+      units: Flat indexes of the damaged coding units, in batch order.
+      partial: What could be decoded, with NaN in the damaged units; None unless it was asked for.
+    """
+
+    reasons = ("CORRUPT_STRING",)
 
 
 class LimitExceededError(_InvalidArgumentError):
@@ -140,11 +142,23 @@ class TablesMismatchError(EntropydError):
     reasons = ("TABLES_MISMATCH",)
 
 
+class IndexesMismatchError(_UnitsError):
+    """The strings were made with other indexes than those that are given to decode them.
+
+    Attributes:
+      units: Flat indexes of the coding units whose indexes differ, in batch order.
+      partial: What could be decoded, with NaN in those units; None unless it was asked for.
+    """
+
+    code = "FAILED_PRECONDITION"
+    reasons = ("INDEXES_MISMATCH",)
+
+
 class ModelStateError(EntropydError):
     """The model was made without what the call needs: coding tables, or a prior."""
 
     code = "FAILED_PRECONDITION"
-    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR")
+    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES")
 
 
 class OverloadedError(EntropydError):
@@ -215,6 +229,7 @@ CATALOG: tuple[type[EntropydError], ...] = (
     LimitExceededError,
     ModelNotFoundError,
     TablesMismatchError,
+    IndexesMismatchError,
     ModelStateError,
     OverloadedError,
     UnavailableError,

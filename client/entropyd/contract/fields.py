@@ -5,7 +5,7 @@ None stands for an argument that is left out, which has no JSON and is unset in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from entropyd.contract.arrays import read_array
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, Array, dtype_name
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.parameters import DTYPES, integers
 from entropyd.contract.prior import Prior
 from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
 from entropyd.contract.wire import dtype_name as name_of_number
@@ -76,6 +77,16 @@ def _unless(good: Callable[[Any], bool], expected: str) -> Callable[[str, Any], 
     return problems
 
 
+def _dtype(names: Sequence[str]) -> Field:
+    """A dtype of one of `names`; None is float32."""
+    return Field(
+        _unless(lambda value: dtype_name(value) in names, f"one of {', '.join(names)}"),
+        dtype_name,
+        to_message=dtype_number,
+        from_message=lambda _name, value, _problems: name_of_number(value) or str(value),
+    )
+
+
 def optional(field: Field) -> Field:
     def problems(name: str, value: Any) -> Iterator[Violation]:
         if value is not None:
@@ -87,12 +98,36 @@ def optional(field: Field) -> Field:
     return replace(field, problems=problems, normalised=normalised)
 
 
-def _prior_problems(name: str, value: Any) -> Iterator[Violation]:
+def _density_problems(name: str, value: Any) -> Iterator[Violation]:
     if not isinstance(value, Prior):
         found = "is missing" if value is None else f"is a {type(value).__name__}"
         yield Violation(name, f"{found}; expected one of entropyd.priors")
     elif not FAMILIES[value.family].density:
         yield Violation(name, f"is a {value.family}, which has no density; add noise to it")
+
+
+def _prior_problems(name: str, value: Any) -> Iterator[Violation]:
+    yield from _density_problems(name, value)
+    if isinstance(value, Prior) and value.index_ranges is not None:
+        found = f"has index_ranges {value.index_ranges}, but the model takes no indexes"
+        yield Violation(name, f"{found}; expected an ordinary prior, such as its on_grid()")
+
+
+def _indexed_prior_problems(name: str, value: Any) -> Iterator[Violation]:
+    yield from _density_problems(name, value)
+    if not isinstance(value, Prior):
+        return
+    if not value.batch_shape:
+        expected = "expected index_ranges of priors.indexed, or a batch shape that they are"
+        yield Violation(name, f"has no index_ranges and batch shape (); {expected}")
+    elif value.index_ranges not in {None, value.batch_shape}:
+        found = f"has batch shape {value.batch_shape}; expected its index_ranges {value.index_ranges}"
+        yield Violation(name, found)
+    else:
+        yield from (
+            Violation(name, f"has a batch shape that {problem.description}")
+            for problem in integers(name, value.batch_shape)[1]
+        )
 
 
 def _prior_from_json(name: str, value: Any, problems: Problems) -> Prior | None:
@@ -140,12 +175,9 @@ def _tables_from_message(name: str, value: types_pb2.Tables, problems: Problems)
 
 
 FLAG = Field(_unless(lambda value: isinstance(value, (bool, np.bool_)), "True or False"), bool)
-BOTTLENECK_DTYPE = Field(
-    _unless(lambda value: dtype_name(value) in BOTTLENECK_DTYPES, f"one of {', '.join(BOTTLENECK_DTYPES)}"),
-    dtype_name,
-    to_message=dtype_number,
-    from_message=lambda _name, value, _problems: name_of_number(value) or str(value),
-)
+NOISE_LEVELS = integer(1, 65535)
+BOTTLENECK_DTYPE = _dtype(BOTTLENECK_DTYPES)
+PRIOR_DTYPE = optional(_dtype(DTYPES))
 PRIOR = Field(
     _prior_problems,
     to_json=prior_forms.prior_to_dict,
@@ -153,6 +185,8 @@ PRIOR = Field(
     to_message=prior_forms.prior_to_message,
     from_message=lambda name, value, problems: prior_forms.prior_from_message(value, name, problems),
 )
+# A prior whose batch shape is index_ranges.
+INDEXED_PRIOR = replace(PRIOR, problems=_indexed_prior_problems)
 INT32_VECTOR = Field(
     _vector_problems,
     _vector,

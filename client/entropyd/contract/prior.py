@@ -1,7 +1,8 @@
 """Priors as data: a family's name and its checked parameters.
 
 Invariant: TensorFlow Probability can build every `Prior`. Its parameters are finite, in range, of one dtype,
-and broadcast to `batch_shape`; priors among them fit where they stand, and nest at most `MAX_DEPTH` deep.
+and broadcast to `batch_shape`; priors among them fit where they stand, and nest at most `MAX_DEPTH` deep. All
+this holds for functions of the index as well, by their values over the grid.
 
 `families` lists what there is; docs/priors.md explains it.
 """
@@ -9,19 +10,21 @@ and broadcast to `batch_shape`; priors among them fit where they stand, and nest
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from entropyd.contract import index_grid
 from entropyd.contract import parameters as checks
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import FAMILIES, Family, stands_on
+from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.parameters import Array
 
-Value: TypeAlias = "Array | tuple[int, ...] | Prior"
+Value: TypeAlias = "Array | tuple[int, ...] | Prior | IndexFunction"
 
 MAX_DEPTH = 4
 
@@ -35,7 +38,9 @@ class Prior:
     Attributes:
       family: Name of the family.
       parameters: By name, sorted: read-only float arrays of one dtype, tuples of integers (`batch_shape` of a
-        DeepFactorized), or priors (`base` of an adapter, `components` of a mixture).
+        DeepFactorized), priors (`base` of an adapter, `components` of a mixture), or functions of the index.
+      index_ranges: Number of values of each index that the prior is a function of; None for an ordinary prior.
+        They are the batch shape, but of the components of a mixture, which have one axis more.
 
     Raises:
       InvalidConfigError: Naming every parameter that is missing, unknown or out of range.
@@ -43,10 +48,16 @@ class Prior:
 
     family: str
     parameters: Mapping[str, Any]
+    index_ranges: tuple[int, ...] | None = None
+    _grid: Prior | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.family, str) and self.family in FAMILIES:
-            parameters, violations = _checked(self.family, FAMILIES[self.family], self.parameters)
+            family = FAMILIES[self.family]
+            if self.index_ranges is None:
+                parameters, violations = _checked(self.family, family, self.parameters)
+            else:
+                parameters, violations = self._indexed(family)
         else:
             found = f"{self.family!r:.80} is none of: {', '.join(FAMILIES)}"
             parameters, violations = {}, [Violation("prior.family", found)]
@@ -54,19 +65,62 @@ class Prior:
             raise InvalidConfigError.of(violations)
         object.__setattr__(self, "parameters", MappingProxyType(dict(sorted(parameters.items()))))
 
+    def _indexed(self, family: Family) -> tuple[dict[str, Any], list[Violation]]:
+        """Checks the parameters by their values over the grid, and keeps the prior that has these."""
+        ranges, violations = checks.integers("prior.index_ranges", self.index_ranges)
+        if not ranges and not violations:
+            violations = [Violation("prior.index_ranges", "is (); expected at least one range")]
+        if violations:
+            return {}, violations
+        object.__setattr__(self, "index_ranges", ranges)
+        given = dict(self.parameters)
+        nested = given.get(family.nested or "")
+        if isinstance(nested, Prior):
+            if nested.index_ranges not in {None, ranges}:
+                found = f"has index_ranges {nested.index_ranges}; expected {ranges}, or an ordinary prior"
+                return {}, [Violation(f"prior.{family.nested}", found)]
+            given[str(family.nested)] = nested = nested.on_grid()
+        nested_dtype = nested.dtype if isinstance(nested, Prior) else None
+        values, violations = index_grid.evaluated(family, given, nested_dtype, ranges)
+        try:
+            checked = grid = Prior(self.family, values)
+            if grid.batch_shape[: len(ranges)] != ranges:
+                spread = index_grid.spread(family, checked.parameters, checked.batch_shape, ranges)
+                grid = Prior(self.family, spread)
+        except InvalidConfigError as error:
+            left_out = {f"prior.{name:.80}" for name in given if name not in values}
+            return {}, [*violations, *(other for other in error.violations if other.field not in left_out)]
+        if grid.batch_shape[: len(ranges)] != ranges or len(grid.batch_shape) > len(ranges) + 1:
+            found = f"has parameters of batch shape {grid.batch_shape}; expected index_ranges {ranges}"
+            violations.append(Violation("prior", found))
+        object.__setattr__(self, "_grid", grid)
+        functions = (IndexFunction, Prior)
+        return {
+            name: value if isinstance(value, functions) else checked.parameters[name]
+            for name, value in {**checked.parameters, **self.parameters}.items()
+        }, violations
+
+    def on_grid(self) -> Prior:
+        """The ordinary prior that has the values of all functions at every index; an ordinary one itself.
+
+        NumPy computes them in the prior's dtype.
+        """
+        return self if self._grid is None else self._grid
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.family, dict(self.parameters))
+        return type(self), (self.family, dict(self.parameters), self.index_ranges)
 
     @cached_property
     def dtype(self) -> str:
         """`float32` or `float64`."""
-        sources = (value for value in self.parameters.values() if not isinstance(value, tuple))
+        parameters = self.on_grid().parameters
+        sources = (value for value in parameters.values() if not isinstance(value, tuple))
         return str(next(sources).dtype)
 
     @cached_property
     def batch_shape(self) -> tuple[int, ...]:
         """Axes that are not assumed i.i.d.; TFC's prior_shape."""
-        return _batch_shape(self.parameters)
+        return _batch_shape(self.on_grid().parameters)
 
     @property
     def nested(self) -> Prior | None:
@@ -97,9 +151,11 @@ class Prior:
     def with_variables(self, variables: Mapping[str, Array]) -> Prior:
         """A copy with other variables; raises InvalidConfigError as the constructor does."""
         if self.nested is None:
-            return Prior(self.family, {**self.parameters, **variables})
-        name = FAMILIES[self.family].nested
-        return Prior(self.family, {**self.parameters, str(name): self.nested.with_variables(variables)})
+            changed = {**self.parameters, **variables}
+        else:
+            name = FAMILIES[self.family].nested
+            changed = {**self.parameters, str(name): self.nested.with_variables(variables)}
+        return Prior(self.family, changed, self.index_ranges)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prior) and self._key == other._key
@@ -113,7 +169,11 @@ class Prior:
             array = isinstance(value, np.ndarray)
             return (value.dtype.name, value.shape, value.tobytes()) if array else value
 
-        return (self.family, *((name, key(value)) for name, value in self.parameters.items()))
+        return (
+            self.family,
+            self.index_ranges,
+            *((name, key(value)) for name, value in self.parameters.items()),
+        )
 
 
 def _checked(name: str, family: Family, given: Mapping[str, Any]) -> tuple[dict[str, Value], list[Violation]]:
@@ -135,7 +195,12 @@ def _checked(name: str, family: Family, given: Mapping[str, Any]) -> tuple[dict[
             fixed[family.nested] = nested
     wanted = expected | set(fixed) | ({family.nested} if family.nested else set())
     violations = [*checks.names(wanted, set(given)), *violations]
-    arrays, problems = _arrays(family, {n: given[n] for n in sorted(expected) if n in given}, fixed)
+    functions = {n for n in expected if isinstance(given.get(n), IndexFunction)}
+    without = "is a function of the index; expected index_ranges beside it, as of priors.indexed"
+    violations += [Violation(f"prior.{n}", without) for n in sorted(functions)]
+    arrays, problems = _arrays(
+        family, {n: given[n] for n in sorted(expected - functions) if n in given}, fixed
+    )
     violations += problems
     if not violations and not family.network:
         try:
@@ -172,16 +237,19 @@ def _arrays(
 
 
 def _nesting(family: str, name: str, nested: Any) -> list[Violation]:
-    field = f"prior.{name}"
+    place = f"prior.{name}"
     if nested is None:
         return []  # reported as missing
     if not isinstance(nested, Prior):
-        return [Violation(field, f"is a {type(nested).__name__}; expected a prior")]
+        return [Violation(place, f"is a {type(nested).__name__}; expected a prior")]
     if not stands_on(family, nested.family):
         able = ", ".join(base for base in FAMILIES if stands_on(family, base))
-        return [Violation(field, f"is a {nested.family}; {family} takes one of: {able}")]
+        return [Violation(place, f"is a {nested.family}; {family} takes one of: {able}")]
+    if nested.index_ranges is not None:
+        found = f"has index_ranges {nested.index_ranges}; expected them of the prior around it too"
+        return [Violation(place, found)]
     if nested.depth >= MAX_DEPTH:
-        return [Violation(field, f"nests {nested.depth} priors; expected at most {MAX_DEPTH - 1}")]
+        return [Violation(place, f"nests {nested.depth} priors; expected at most {MAX_DEPTH - 1}")]
     return []
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.parameters import DTYPES, Array
 from entropyd.contract.prior import MAX_DEPTH, Prior
 from entropyd.contract.wire import array_from_message, tensor_to_message
@@ -43,9 +44,17 @@ def prior_to_dict(prior: Prior) -> dict[str, Any]:
     for name, value in prior.parameters.items():
         if isinstance(value, Prior):
             parameters[name] = prior_to_dict(value)
+        elif isinstance(value, IndexFunction):
+            parameters[name] = _function_to_dict(value)
         else:
             parameters[name] = tensor_to_dict(value) if isinstance(value, np.ndarray) else list(value)
-    return {"family": prior.family, "parameters": parameters}
+    ranges = {} if prior.index_ranges is None else {"index_ranges": list(prior.index_ranges)}
+    return {"family": prior.family, "parameters": parameters, **ranges}
+
+
+def _function_to_dict(function: IndexFunction) -> dict[str, Any]:
+    arguments = {name: tensor_to_dict(value) for name, value in function.arguments.items()}
+    return {"function": function.name, "arguments": arguments, "axis": function.axis}
 
 
 def prior_from_dict(prior: dict[str, Any], depth: int = 1) -> Prior:
@@ -61,9 +70,24 @@ def prior_from_dict(prior: dict[str, Any], depth: int = 1) -> Prior:
     for name, value in prior["parameters"].items():
         if isinstance(value, dict) and "family" in value:
             parameters[name] = prior_from_dict(value, depth + 1)
+        elif isinstance(value, dict) and "function" in value:
+            parameters[name] = _function_from_dict(name, value)
         else:
             parameters[name] = tensor_from_dict(value) if isinstance(value, dict) else tuple(value)
-    return Prior(prior["family"], parameters)
+    return Prior(prior["family"], parameters, prior.get("index_ranges"))
+
+
+def _function_from_dict(parameter: str, function: dict[str, Any]) -> IndexFunction:
+    arguments = {name: tensor_from_dict(value) for name, value in function["arguments"].items()}
+    try:
+        return IndexFunction(function["function"], arguments, function["axis"])
+    except InvalidConfigError as error:
+        raise InvalidConfigError.of(_inside(f"prior.{parameter:.80}", error.violations)) from error
+
+
+def _inside(field: str, problems: Iterable[Violation]) -> list[Violation]:
+    """What is wrong with a function, said of the parameter that it is."""
+    return [Violation(f"{field}.{problem.field}", problem.description) for problem in problems]
 
 
 def read_tensor(
@@ -82,13 +106,19 @@ def read_tensor(
 
 
 def prior_to_message(prior: Prior) -> types_pb2.Prior:
+    ranges = prior.index_ranges
     return types_pb2.Prior(
         family=prior.family,
         parameters={name: _parameter_to_message(value) for name, value in prior.parameters.items()},
+        index_ranges=None if ranges is None else types_pb2.Integers(values=ranges),
     )
 
 
-def _parameter_to_message(value: Array | tuple[int, ...] | Prior) -> types_pb2.PriorParameter:
+def _parameter_to_message(value: Array | tuple[int, ...] | Prior | IndexFunction) -> types_pb2.PriorParameter:
+    if isinstance(value, IndexFunction):
+        arguments = {name: tensor_to_message(array) for name, array in value.arguments.items()}
+        function = types_pb2.IndexFunction(name=value.name, arguments=arguments, axis=value.axis)
+        return types_pb2.PriorParameter(function=function)
     if isinstance(value, Prior):
         return types_pb2.PriorParameter(prior=prior_to_message(value))
     if isinstance(value, tuple):
@@ -113,7 +143,8 @@ def prior_from_message(
         if len(problems) > known:
             unread.add(f"prior.{name:.80}")
     try:
-        prior = Prior(message.family, parameters)
+        ranges = tuple(message.index_ranges.values) if message.HasField("index_ranges") else None
+        prior = Prior(message.family, parameters, ranges)
     except InvalidConfigError as error:
         # A prior names its own fields `prior...`, wherever it stands.
         problems += [
@@ -143,6 +174,8 @@ def _parameter_from_message(
         wanted = ("prior",)
     elif known is not None and known.network and name == "batch_shape":
         wanted = ("integers",)
+    elif kind == "function":  # whether a function may stand here is said of the whole prior
+        return _function_from_message(parameter.function, field, problems)
     if kind not in wanted:
         problems.append(Violation(field, f"is given as {kind or 'nothing'}; expected {' or '.join(wanted)}"))
         return None
@@ -153,3 +186,21 @@ def _parameter_from_message(
     if kind == "number":
         return parameter.number
     return read_tensor(parameter.tensor, field, DTYPES, problems)
+
+
+def _function_from_message(
+    message: types_pb2.IndexFunction, field: str, problems: list[Violation]
+) -> IndexFunction | None:
+    """Reads a function of the index; None if it adds to `problems` why there is none."""
+    known = len(problems)
+    arguments: dict[str, Any] = {
+        name: read_tensor(tensor, f"{field}.{name:.80}", DTYPES, problems)
+        for name, tensor in sorted(message.arguments.items())
+    }
+    if len(problems) > known:
+        return None
+    try:
+        return IndexFunction(message.name, arguments, message.axis)
+    except InvalidConfigError as error:
+        problems += _inside(field, error.violations)
+        return None

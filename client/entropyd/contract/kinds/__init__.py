@@ -8,13 +8,25 @@ from typing import Any
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
+from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
+from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
+from entropyd.contract.kinds.power_law import PowerLawConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
+from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd.v1 import types_pb2
 
 KINDS: Mapping[str, type[ModelConfig]] = {
-    config.kind: config for config in (UniversalBatchedConfig, ContinuousBatchedConfig)
+    config.kind: config
+    for config in (
+        UniversalBatchedConfig,
+        ContinuousBatchedConfig,
+        ContinuousIndexedConfig,
+        LocationScaleIndexedConfig,
+        UniversalIndexedConfig,
+        PowerLawConfig,
+    )
 }
-_EXPECTED = f"expected {' or '.join(KINDS)}"
+_EXPECTED = f"expected one of {', '.join(KINDS)}"
 
 
 def config_from_dict(document: Any) -> ModelConfig:

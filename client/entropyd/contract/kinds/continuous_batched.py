@@ -176,9 +176,9 @@ class ContinuousBatchedConfig(ModelConfig):
             yield Violation("quantization_offset", f"holds numbers beyond the range of {dtype}")
 
     @property
-    def _prior_rank(self) -> int:
+    def _least_coding_rank(self) -> int:
         if self.prior is not None:
-            return super()._prior_rank
+            return super()._least_coding_rank
         given: Any = self.prior_shape
         return 0 if given is None else len(integers("prior_shape", given)[0])
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
 from google.protobuf.message import Message
 
-from entropyd.contract.config import CONTINUOUS, ModelConfig
-from entropyd.contract.errors import Violation
-from entropyd.contract.fields import TABLES, Field, integer, optional
+from entropyd.contract.config import CONTINUOUS
+from entropyd.contract.fields import NOISE_LEVELS, TABLES, Field, optional
+from entropyd.contract.kinds.tabled import TabledConfig
 from entropyd.contract.parameters import Array
 from entropyd.contract.prior import Prior
-from entropyd.contract.tables import RawTables
 from entropyd.v1 import types_pb2
-
-MAX_NOISE_LEVELS = 65535
 
 
 @dataclass(frozen=True, eq=False)
-class UniversalBatchedConfig(ModelConfig):
+class UniversalBatchedConfig(TabledConfig):
     """Constructor arguments of TFC's UniversalBatchedEntropyModel, each with its name.
 
     Defaults are TFC's too, but for `compression`, which is True here: a service that compresses would
@@ -51,7 +48,7 @@ class UniversalBatchedConfig(ModelConfig):
     message: ClassVar[type[Message]] = types_pb2.UniversalBatchedConfig
     fields: ClassVar[Mapping[str, Field]] = {
         **CONTINUOUS,
-        "num_noise_levels": integer(1, MAX_NOISE_LEVELS),
+        "num_noise_levels": NOISE_LEVELS,
         "tables": optional(TABLES),
     }
     class_name: ClassVar[str] = "universal_batched_entropy_model"
@@ -69,11 +66,6 @@ class UniversalBatchedConfig(ModelConfig):
     decode_sanity_check: bool = True
     tables: tuple[Array, Array] | None = None
 
-    def _violations(self) -> Iterator[Violation]:
-        yield from super()._violations()
-        if self.tables is not None and self.compression is False:
-            yield Violation("tables", "are given, but compression is False")
-
     @property
     def table_rows(self) -> int:
         return self.num_noise_levels * prod(self.prior_shape)
@@ -81,10 +73,3 @@ class UniversalBatchedConfig(ModelConfig):
     @property
     def rows_in_words(self) -> str:
         return f"num_noise_levels {self.num_noise_levels} times prior_shape {self.prior_shape}"
-
-    @property
-    def supplied_tables(self) -> RawTables | None:
-        return None if self.tables is None else RawTables(*self.tables)
-
-    def with_tables(self, tables: RawTables) -> UniversalBatchedConfig:
-        return replace(self, tables=(tables.cdf, tables.cdf_offset))

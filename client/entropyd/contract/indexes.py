@@ -1,0 +1,43 @@
+"""Planes of indexes: which row of the tables codes each symbol.
+
+Invariant: the checksum of a unit depends on its rows and on the model, not on the array that it was a part of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from entropyd.contract.dtypes import Array
+
+_DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16"))
+
+
+def row_dtype(rows: int) -> np.dtype[Any]:
+    """The narrowest dtype of planes that holds all of a model's `rows`: uint8, uint16 or int32.
+
+    `rows` is the product of index_ranges; a noise level is no part of it.
+    """
+    return next((dtype for dtype in _DTYPES if rows - 1 <= np.iinfo(dtype).max), np.dtype(np.int32))
+
+
+def indexes_crc32c(plane: Array) -> npt.NDArray[np.uint32]:
+    """CRC32C of the rows of each coding unit, row-major and little-endian.
+
+    Args:
+      plane: [units, symbols], in the model's `row_dtype`.
+
+    Returns:
+      uint32 [units].
+    """
+    units = plane.shape[0]
+    content = memoryview(plane.astype(plane.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
+    unit_bytes = len(content) // max(units, 1)
+    checksums = (
+        google_crc32c.value(bytes(content[unit * unit_bytes : (unit + 1) * unit_bytes]))
+        for unit in range(units)
+    )
+    return np.fromiter(checksums, np.uint32, units)

@@ -7,17 +7,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._info import ModelInfo
 from entropyd.contract.arrays import array_of
-from entropyd.contract.dtypes import numpy_dtype
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 
 
-def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
-    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted."""
-    return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
+def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = False) -> npt.NDArray[Any]:
+    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted.
+
+    With `located`, it may have the dtype of any bottleneck, and lists are float64: a location is subtracted
+    from it before it is rounded.
+    """
+    if located:
+        return array_of("bottleneck", bottleneck, *BOTTLENECK_DTYPES, numbers="float64")
+    return array_of("bottleneck", bottleneck, config.bottleneck_dtype)
+
+
+def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> None:
+    """Refuses indexes or a location that a model of this kind does not take, and missing indexes."""
+    if config.index_ranges is None and indexes is not None:
+        raise InvalidTensorError.at("indexes", f"are given; a {config.kind} model takes none")
+    if config.index_ranges is not None and indexes is None:
+        expected = f"a {config.kind} model picks the row of each element by its index"
+        raise InvalidTensorError.at("indexes", f"are missing; {expected}")
+    if loc is not None and config.kind != "location_scale_indexed":
+        raise InvalidTensorError.at("loc", f"is given; a {config.kind} model takes none")
+
+
+def broadcast_bottleneck(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A bottleneck in the shape of the elements that the indexes belong to."""
+    if array.shape == shape:
+        return array
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError as error:
+        found = f"has shape {array.shape}; the indexes are those of elements of shape {shape}"
+        raise InvalidTensorError.at("bottleneck", found) from error
 
 
 def check_finite(array: npt.NDArray[Any], field: str) -> None:

@@ -248,9 +248,9 @@ def indexed(
 
     Args:
       family: Name of the constructor here, as in `NoisyNormal`, or `tfp.` and the name of a distribution.
-      index_ranges: How many values each index has; LocationScaleIndexed takes one range, its number of scales.
-      parameters: By name: a number; an array over the grid of all indexes [*index_ranges]; or a function of one
-        of them, as `log_spaced(0.11, 256)`. Those of a mixture have its components as last axis. `base` or
+      index_ranges: How many values each index has. A location-scale model takes one range: its scales.
+      parameters: By name: a number; an array over the grid of all indexes [*index_ranges]; or a function of
+        an index, as `log_spaced(0.11, 256)`. Those of a mixture have its components as last axis. `base` or
         `components` is an ordinary prior, or an indexed one of the same ranges.
 
     Raises:
@@ -263,8 +263,8 @@ def affine(offset: npt.ArrayLike, slope: npt.ArrayLike, *, axis: int = 0) -> Ind
     """The function offset + slope * i of the index i on one axis of index_ranges.
 
     Args:
-      offset: A number; or a vector, with an element for each component of a mixture.
-      slope: Likewise.
+      offset: A number; or [components], for the components of a mixture.
+      slope: Likewise; or [components, indexes], which takes all indexes: the slope by each.
       axis: Which index, where there are several, from 0.
     """
     return IndexFunction("affine", {"offset": offset, "slope": slope}, axis)
@@ -279,7 +279,7 @@ def log_spaced(low: npt.ArrayLike, high: npt.ArrayLike, *, axis: int = 0) -> Ind
     """From `low` at the first index to `high` at the last, each step by the same factor: the usual scales.
 
     Args:
-      low: A number above 0; or a vector, with an element for each component of a mixture.
+      low: A number above 0; or [components], for the components of a mixture.
       high: Likewise.
       axis: Which index, where there are several, from 0.
     """
@@ -290,15 +290,15 @@ def softmax_affine(offset: npt.ArrayLike, slope: npt.ArrayLike, *, axis: int = 0
     """The function softmax(offset + slope * i), over the components of a mixture: its weights.
 
     Args:
-      offset: A vector, with an element for each component; or a number beside such a `slope`.
-      slope: Likewise.
+      offset: [components]; or a number, if `slope` counts components.
+      slope: [components]; [components, indexes], as of `affine`; or a number, if `offset` counts components.
       axis: Which index, where there are several, from 0.
     """
     return IndexFunction("softmax_affine", {"offset": offset, "slope": slope}, axis)
 
 
 def table(values: npt.ArrayLike, *, axis: int = 0) -> IndexFunction:
-    """The function values[i]; between two integers, which only training has, on the line between their values.
+    """The function values[i]; between two integers, as in training, on the line between their values.
 
     Args:
       values: [range], or [range, components] for a mixture.

@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entropyd_server.coding import self_test
-from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec, noise_levels
+from entropyd_server.coding.dither import noise_levels
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 

@@ -99,6 +99,11 @@ class ModelConfig(ByValue):
         return self.needed_prior.batch_shape
 
     @property
+    def bits_dtype(self) -> str:
+        """Name of the dtype of bit costs; raises ModelStateError for a model without a density."""
+        return self.needed_prior.dtype
+
+    @property
     def unit_axes(self) -> tuple[int, ...]:
         """Innermost axes of every coding unit that the model fixes."""
         return self.prior_shape

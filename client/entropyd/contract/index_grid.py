@@ -1,7 +1,6 @@
 """Values of the parameters of an indexed prior over the grid of all indexes.
 
-Axes of the values are those of index_ranges, and then one that counts components where the prior is a mixture or
-is one's components.
+Their axes are those of index_ranges, and one more for the components of a mixture.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from entropyd.contract import parameters as checks
 from entropyd.contract.errors import InvalidConfigError, Violation
 from entropyd.contract.families import Family
 from entropyd.contract.index_functions import MAX_VALUES, IndexFunction
-from entropyd.contract.parameters import Array
 
 
 def evaluated(
@@ -24,8 +22,7 @@ def evaluated(
 ) -> tuple[dict[str, Any], list[Violation]]:
     """All parameters, with the values of functions in their place.
 
-    Parameters that are no functions are unchanged and unchecked. A function that is wrong is left out, and said
-    to be wrong of the field `prior.NAME`, or one below it.
+    Parameters that are no functions are unchanged and unchecked. A function that is wrong is left out.
     """
     functions = {name: value for name, value in given.items() if isinstance(value, IndexFunction)}
     values = {name: value for name, value in given.items() if name not in functions}
@@ -42,17 +39,8 @@ def evaluated(
             problems.append(Violation(field, "is a function of the index; expected one number"))
         violations += problems
         if not problems:
-            values[name] = _over_grid(function, dtype, ranges, counted=counted)
+            values[name] = function.on_grid(ranges, dtype, counted=counted)
     return values, violations
-
-
-def _over_grid(function: IndexFunction, dtype: str, ranges: tuple[int, ...], *, counted: bool) -> Array:
-    """Values [*ranges], or [*ranges, components or 1] if components are counted."""
-    values = function.values(ranges[function.axis], dtype)
-    components = values.shape[1:] or (1,) * counted
-    axes = [1] * len(ranges)
-    axes[function.axis] = len(values)
-    return np.broadcast_to(values.reshape(*axes, *components), (*ranges, *components))
 
 
 def spread(

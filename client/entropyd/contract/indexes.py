@@ -1,6 +1,6 @@
 """Planes of indexes: which row of the tables codes each symbol.
 
-Invariant: the checksum of a unit depends on its rows and on the model, not on the array that it was a part of.
+Invariant: the checksum of a unit depends on its rows alone, not on the array that it is a part of.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class Prior:
       family: Name of the family.
       parameters: By name, sorted: read-only float arrays of one dtype, tuples of integers (`batch_shape` of a
         DeepFactorized), priors (`base` of an adapter, `components` of a mixture), or functions of the index.
-      index_ranges: Number of values of each index that the prior is a function of; None for an ordinary prior.
-        They are the batch shape, but of the components of a mixture, which have one axis more.
+      index_ranges: Number of values of each index that the prior depends on; None for an ordinary prior. They
+        are the batch shape, but for the components of a mixture, whose batch shape has one axis more.
 
     Raises:
       InvalidConfigError: Naming every parameter that is missing, unknown or out of range.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd_server.coding.codec import Codec
+from entropyd.contract.errors import Violation
+from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows, RowsCache, Shape
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
@@ -23,17 +23,15 @@ _MAX_SHAPES = 16
 _MAX_ROWS_BYTES = 64 * 2**20
 
 
-class BatchedCodec(Codec, ABC):
+class BatchedCodec(RangeCodec, ABC):
     """Codec of a model with a batch of priors, whose units have all the same rows.
 
     Attributes:
       prior_shape: Batch shape of the prior.
-      coding_rank: Number of innermost dimensions that make one coding unit.
     """
 
-    def __init__(self, *, prior_shape: Sequence[int], coding_rank: int, **common: Any) -> None:
-        self.prior_shape: Shape = tuple(prior_shape)
-        self.coding_rank = coding_rank
+    def __init__(self, *, prior_shape: Sequence[int], **common: Any) -> None:
+        self.prior_shape = self.unit_axes = tuple(prior_shape)
         self._rows = RowsCache(max_shapes=_MAX_SHAPES, max_bytes=_MAX_ROWS_BYTES)
         super().__init__(**common)
 
@@ -76,20 +74,12 @@ class BatchedCodec(Codec, ABC):
         return super().nbytes + self._rows.nbytes
 
     def _build_rows(self, broadcast_shape: Shape) -> Rows:
-        rank = self.coding_rank - len(self.prior_shape)
-        if len(broadcast_shape) != rank or min(broadcast_shape, default=0) < 0:
-            found = f"is {broadcast_shape}; expected {rank} dimensions, none negative"
-            raise InvalidTensorError.at("broadcast_shape", found)
-        unit_shape = broadcast_shape + self.prior_shape
+        unit_shape = self.unit_shape(broadcast_shape)
         row_index, offsets = (kernel_input(array) for array in self.place(unit_shape))
-        modelled_bits = float(self.row_bits[row_index].mean()) if len(row_index) else 0.0
-        return Rows(unit_shape, row_index, offsets, modelled_bits=modelled_bits)
+        return Rows(unit_shape, row_index, offsets, row_bits=self.row_bits)
 
     def _problems(self) -> Iterator[Violation]:
         yield from super()._problems()
-        if self.coding_rank < len(self.prior_shape):
-            found = f"is {self.coding_rank}; expected at least the rank of prior_shape {self.prior_shape}"
-            yield Violation("coding_rank", found)
         rows, expected = len(self.tables.cdf_offset), self.row_sets * math.prod(self.prior_shape)
         if rows != expected:
             times = f"{self.row_sets} times prior_shape {self.prior_shape}"

@@ -1,36 +1,19 @@
-"""A model's integer tables, ready to code symbols; what kinds of models have in common.
-
-Source: `compress` and `decompress` of TensorFlow Compression's entropy models
-(python/entropy_models/*.py).
-"""
+"""What the codecs of all kinds of models have in common: the units that they take and give, and their errors."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, coding_dtype, element_dtype, narrowed, widened
-from entropyd.contract.errors import InvalidConfigError, Violation
-from entropyd_server.coding.rows import Rows
-from entropyd_server.coding.tables import CodingTables, row_bits
-from entropyd_server.kernels.jit import kernel_input
+from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd_server.coding.rows import Rows, Shape
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.range_decoder import decode_units
-from entropyd_server.kernels.range_encoder import (
-    PAYLOAD_GUARD_BYTES,
-    PAYLOAD_SLACK_BYTES,
-    encode_units,
-    encoded_capacity,
-)
-from entropyd_server.kernels.single_decoder import decode_single
-
-# Statuses and positions of one unit that did not fail.
-_ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
 
 
 def none_set(flags: npt.NDArray[Any]) -> bool:
@@ -92,30 +75,36 @@ class DecodedUnits(NamedTuple):
         return DecodedUnits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-class Codec:
-    """A model's tables, and the arithmetic between its arrays and their symbols.
+class Codec(ABC):
+    """The arithmetic between a model's arrays, their symbols and bit strings.
 
     Immutable: threads share it, and what a unit codes to depends on the unit and its rows alone. Each kind
     of model has a subclass in `coding.kinds`, which makes `Rows` and may convert values in its own way.
-    Kernels encode rint(value - offset), and decode to symbol + offset, in `compute_dtype`.
 
     Attributes:
       model_id: Config hash of the model.
-      tables: Its coding tables.
+      coding_rank: Number of innermost dimensions that make one coding unit.
+      unit_axes: Lengths of the innermost axes of every coding unit that the model fixes.
       bottleneck_dtype: "float16", "bfloat16", "float32" or "float64".
       wire_dtype: NumPy's dtype of values; uint16 bit patterns stand for bfloat16.
       compute_dtype: float32 or float64, also that of the offsets of rows.
-      decode_sanity_check: Whether decoding refuses strings that no encoder could have ended that way.
+      index_rows: Number of rows from which indexes choose; None for a model that takes no indexes.
+      numbers_units: Whether what a unit codes to depends on its number, too.
+      tables_digest: SHA-256 of the coding tables; empty for a model without any.
     """
 
-    def __init__(
-        self, *, model_id: str, tables: CodingTables, bottleneck_dtype: str, decode_sanity_check: bool
-    ) -> None:
-        """Checks that tables and config fit each other; a subclass sets its own attributes first."""
+    unit_axes: Shape = ()
+    index_rows: int | None = None
+    numbers_units: ClassVar[bool] = False
+    tables_digest: bytes = b""
+    # What is wrong with a value of Status.OUT_OF_RANGE.
+    out_of_range: ClassVar[str]
+
+    def __init__(self, *, model_id: str, coding_rank: int, bottleneck_dtype: str) -> None:
+        """Checks that the arguments fit each other; a subclass sets its own attributes first."""
         self.model_id = model_id
-        self.tables = tables
+        self.coding_rank = coding_rank
         self.bottleneck_dtype = bottleneck_dtype
-        self.decode_sanity_check = decode_sanity_check
         problems = list(self._problems())
         if problems:
             raise InvalidConfigError.of(problems)
@@ -126,71 +115,32 @@ class Codec:
         if self.bottleneck_dtype not in BOTTLENECK_DTYPES:
             found = f"is {self.bottleneck_dtype!r}; expected one of {', '.join(BOTTLENECK_DTYPES)}"
             yield Violation("bottleneck_dtype", found)
-
-    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        """Converts values [units, symbols] from `wire_dtype` to `compute_dtype`."""
-        return widened(values, self.bottleneck_dtype)
-
-    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
-        """Converts decoded values [units, symbols], NaN throughout a unit that failed, to `wire_dtype`."""
-        return narrowed(values, self.bottleneck_dtype)
-
-    @cached_property
-    def row_bits(self) -> npt.NDArray[np.float64]:
-        """float64 [rows]: what the tables expect a symbol of each row to cost, in bits."""
-        return row_bits(self.tables)
+        if self.coding_rank < len(self.unit_axes):
+            found = f"is {self.coding_rank}; expected at least the rank of prior_shape {self.unit_axes}"
+            yield Violation("coding_rank", found)
 
     @property
+    @abstractmethod
     def nbytes(self) -> int:
-        return self.tables.nbytes + (self.row_bits.nbytes if "row_bits" in vars(self) else 0)
+        """Bytes in memory of what the codec holds."""
 
+    @abstractmethod
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         """Quantizes and encodes coding units.
 
         Args:
           values: `wire_dtype` [units, rows.symbols], C-contiguous.
-          rows: Of these units, made by this codec's kind.
+          rows: Of these units, made by this codec.
 
         Returns:
-          A string per unit. A unit that holds NaN, an infinity, or a value out of reach of its row has a
-          status and an empty string; the others are what they would be without it.
+          A string per unit. A unit that holds NaN, an infinity, or a value that cannot be coded has a status
+          and an empty string; the others are what they would be without it.
 
         Raises:
           ValueError: `rows` are those of another number of symbols or units.
         """
-        if values.shape[1] != rows.symbols:
-            raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
-        rows.check_units(len(values))
-        values = kernel_input(self.to_compute(values, rows))
-        units = len(values)
-        lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
-        positions = np.empty(units, np.int64)
-        # Two bytes hold any symbol but an escape. Where there are many escapes, the kernel stops before the
-        # payload is full, and the remaining units get one that holds whatever they are.
-        capacity = encoded_capacity(0) + (2 * rows.symbols + PAYLOAD_SLACK_BYTES) * units
-        pieces: list[bytes] = []
-        unit = escapes = 0
-        while unit < units:
-            payload = np.empty(capacity, np.uint8)
-            unit, end, escaped = encode_units(
-                values,
-                rows.offsets,
-                rows.row_index,
-                rows.unit_stride,
-                self.tables.rows,
-                self.tables.bounds,
-                self.tables.precision,
-                unit,
-                payload,
-                lengths,
-                statuses,
-                positions,
-            )
-            escapes += escaped
-            pieces.append(payload[PAYLOAD_GUARD_BYTES:end].tobytes())
-            capacity = encoded_capacity((units - unit) * rows.symbols)
-        return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)
 
+    @abstractmethod
     def decode(
         self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
     ) -> DecodedUnits:
@@ -199,7 +149,7 @@ class Codec:
         Args:
           payload: All strings, one directly after the other.
           lengths: uint32 [units], bytes of each string.
-          rows: Of these units, made by this codec's kind.
+          rows: Of these units, made by this codec.
 
         Returns:
           Values per unit. A string that cannot be decoded gives its unit a status; the others are what they
@@ -208,58 +158,26 @@ class Codec:
         Raises:
           ValueError: `lengths` do not add up to the payload, or `rows` are those of another number of units.
         """
-        content = kernel_input(np.frombuffer(payload, np.uint8))
-        # Most requests have few units, which Python adds up before NumPy has begun.
-        units, payload_bytes = len(lengths), sum(lengths.tolist())
-        if payload_bytes != len(content):
-            raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
-        rows.check_units(units)
-        values = np.empty((units, rows.symbols), self.compute_dtype)
-        if units == 1:
-            statuses, positions = self._decode_single(content, rows, values[0])
-            return DecodedUnits(self.to_wire(values, rows), statuses, positions)
-        statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
-        decode_units(
-            content,
-            kernel_input(lengths),
-            rows.offsets,
-            rows.row_index,
-            rows.unit_stride,
-            self.tables.rows,
-            self.tables.bounds,
-            self.tables.hints,
-            self.tables.intervals,
-            self.tables.precision,
-            self.decode_sanity_check,
-            values,
-            statuses,
-            positions,
-        )
-        return DecodedUnits(self.to_wire(values, rows), statuses, positions)
 
-    def _decode_single(
-        self, content: npt.NDArray[np.uint8], rows: Rows, values: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Decodes the one unit of `content`; returns statuses and positions.
+    def unit_shape(self, broadcast_shape: Sequence[int]) -> Shape:
+        """The dimensions of a coding unit, of which a caller gives those in front of `unit_axes`.
 
-        Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
+        Raises:
+          InvalidTensorError: The rank is not coding_rank - rank of `unit_axes`, or a dimension is negative.
         """
-        status, position = decode_single(
-            content,
-            0,
-            len(content),
-            rows.offsets,
-            rows.row_index,
-            self.tables.rows,
-            self.tables.hints,
-            self.tables.intervals,
-            self.decode_sanity_check,
-            values,
-        )
-        if status == Status.OK:
-            return _ONE_OK
-        values.fill(np.nan)
-        return np.array([status], np.uint8), np.array([position], np.int64)
+        rank = self.coding_rank - len(self.unit_axes)
+        if len(broadcast_shape) != rank or min(broadcast_shape, default=0) < 0:
+            found = f"is {tuple(broadcast_shape)}; expected {rank} dimensions, none negative"
+            raise InvalidTensorError.at("broadcast_shape", found)
+        return (*broadcast_shape, *self.unit_axes)
+
+    def to_compute(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Converts values [units, symbols] from `wire_dtype` to `compute_dtype`."""
+        return widened(values, self.bottleneck_dtype)
+
+    def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Converts decoded values [units, symbols], NaN throughout a unit that failed, to `wire_dtype`."""
+        return narrowed(values, self.bottleneck_dtype)
 
     def error_at(
         self, rows: Rows, *, unit: int, status: int, position: int, value: float | None = None
@@ -280,13 +198,19 @@ class Codec:
             case Status.NOT_FINITE:
                 what = f"{'NaN' if value is None or math.isnan(value) else value} cannot be coded"
             case Status.OUT_OF_RANGE:
-                what = f"{value} is 2^30 or more away from the integers that the model's tables cover"
+                what = f"{value} {self.out_of_range}"
             case Status.ZERO_PROBABILITY:
                 what = f"{value} has probability 0 in the model's tables"
             case Status.ESCAPE_TOO_LONG:
                 what = "the bit string has an escape of more than 30 bits, which no encoder writes"
             case Status.NOT_AT_END:
                 what = "the bit string does not end where the coding unit does (decode sanity check)"
+            case Status.TRUNCATED:
+                what = "the bit string ends before the coding unit does"
+            case Status.RUN_TOO_LONG:
+                what = "the bit string has more zeros than the coding unit has elements left"
+            case Status.GAMMA_TOO_LONG:
+                what = "the bit string has a number of more than 31 bits, which no encoder writes"
             case Status.OK:
                 raise ValueError("the unit did not fail")
         return f"{where}: {what}"

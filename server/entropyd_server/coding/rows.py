@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.row_choice import total_bits
 
 Shape = tuple[int, ...]
 
@@ -25,23 +27,32 @@ class Rows:
 
     Attributes:
       unit_shape: Dimensions of one coding unit.
-      row_index: int32 [symbols] if all units share it, else [units * symbols]; read-only.
-      offsets: float32 or float64, as long as `row_index`; read-only.
+      row_index: int32 [symbols] if all units share it, else [units * symbols]; empty for a model without
+        tables; read-only.
+      offsets: float32 or float64, as long as `row_index`, or empty if all are 0; read-only.
       unit_stride: How far the rows of a unit lie from those of the unit before: 0 if units share them,
         else the symbols of a unit.
-      modelled_bits: Mean bits per symbol that the codec's tables expect; NaN if unknown.
+      row_bits: float64, what the tables expect a symbol of each of their rows to cost; None if unknown.
     """
 
     unit_shape: Shape
     row_index: npt.NDArray[np.int32]
     offsets: npt.NDArray[Any]
     unit_stride: int = 0
-    modelled_bits: float = math.nan
+    row_bits: npt.NDArray[np.float64] | None = None
 
     @property
     def symbols(self) -> int:
         """Of a coding unit."""
-        return self.unit_stride or len(self.row_index)
+        return math.prod(self.unit_shape)
+
+    @cached_property
+    def modelled_bits(self) -> float:
+        """Mean bits per symbol that the codec's tables expect; NaN if unknown."""
+        if self.row_bits is None:
+            return math.nan
+        symbols = len(self.row_index)
+        return total_bits(self.row_index, self.row_bits) / symbols if symbols else 0.0
 
     @property
     def nbytes(self) -> int:
@@ -60,18 +71,15 @@ class Rows:
         if not self.unit_stride:
             return self
         own = slice(start * self.unit_stride, stop * self.unit_stride)
-        return Rows(
-            self.unit_shape, self.row_index[own], self.offsets[own], self.unit_stride, self.modelled_bits
-        )
+        return replace(self, row_index=self.row_index[own], offsets=self.offsets[own])
 
     @staticmethod
     def join(parts: Sequence[Rows]) -> Rows:
         """Joins rows of units that do not share them, all of the same number of symbols."""
-        return Rows(
-            parts[0].unit_shape,
-            kernel_input(np.concatenate([part.row_index for part in parts])),
-            kernel_input(np.concatenate([part.offsets for part in parts])),
-            parts[0].unit_stride,
+        return replace(
+            parts[0],
+            row_index=kernel_input(np.concatenate([part.row_index for part in parts])),
+            offsets=kernel_input(np.concatenate([part.offsets for part in parts])),
         )
 
 

@@ -139,6 +139,7 @@ def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
     begin: int,
     lengths: Uint32s,
     offsets: Floats,
+    offset_stride: int,
     row_index: Int32s,
     stride: int,
     records: Int32s,
@@ -206,21 +207,21 @@ def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
         a, integer = _finish(payload, a, row_a, index_a, symbol)
         values[0, symbol] = values.dtype.type(integer) + offsets[at(symbol)]
         b, integer = _finish(payload, b, row_b, index_b, symbol)
-        values[1, symbol] = values.dtype.type(integer) + offsets[at(symbol + stride)]
+        values[1, symbol] = values.dtype.type(integer) + offsets[at(symbol + offset_stride)]
         c, integer = _finish(payload, c, row_c, index_c, symbol)
-        values[2, symbol] = values.dtype.type(integer) + offsets[at(symbol + 2 * stride)]
+        values[2, symbol] = values.dtype.type(integer) + offsets[at(symbol + 2 * offset_stride)]
         if count > 3:
             d, integer = _finish(payload, d, row_d, index_d, symbol)
-            values[3, symbol] = values.dtype.type(integer) + offsets[at(symbol + 3 * stride)]
+            values[3, symbol] = values.dtype.type(integer) + offsets[at(symbol + 3 * offset_stride)]
         if count > 4:
             e, integer = _finish(payload, e, row_e, index_e, symbol)
-            values[4, symbol] = values.dtype.type(integer) + offsets[at(symbol + 4 * stride)]
+            values[4, symbol] = values.dtype.type(integer) + offsets[at(symbol + 4 * offset_stride)]
             f, integer = _finish(payload, f, row_f, index_f, symbol)
-            values[5, symbol] = values.dtype.type(integer) + offsets[at(symbol + 5 * stride)]
+            values[5, symbol] = values.dtype.type(integer) + offsets[at(symbol + 5 * offset_stride)]
             g, integer = _finish(payload, g, row_g, index_g, symbol)
-            values[6, symbol] = values.dtype.type(integer) + offsets[at(symbol + 6 * stride)]
+            values[6, symbol] = values.dtype.type(integer) + offsets[at(symbol + 6 * offset_stride)]
             h, integer = _finish(payload, h, row_h, index_h, symbol)
-            values[7, symbol] = values.dtype.type(integer) + offsets[at(symbol + 7 * stride)]
+            values[7, symbol] = values.dtype.type(integer) + offsets[at(symbol + 7 * offset_stride)]
     statuses[0], positions[0] = _close(payload, a, sanity_check)
     statuses[1], positions[1] = _close(payload, b, sanity_check)
     statuses[2], positions[2] = _close(payload, c, sanity_check)
@@ -239,6 +240,7 @@ def decode_interleaved(
     begin: int,
     lengths: Uint32s,
     offsets: Floats,
+    offset_stride: int,
     row_index: Int32s,
     unit_stride: int,
     records: Int32s,
@@ -255,12 +257,12 @@ def decode_interleaved(
     # `count` has a bound that the compiler sees, so that a lane that is never there leaves no trace.
     # fmt: off
     if unit_stride:
-        _decode(payload, begin, lengths, offsets, row_index, unit_stride, records, bounds, hints, intervals,
-                precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
+        _decode(payload, begin, lengths, offsets, offset_stride, row_index, unit_stride, records, bounds, hints,
+                intervals, precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
     elif len(lengths) == 8:
-        _decode(payload, begin, lengths, offsets, row_index, 0, records, bounds, hints, intervals,
+        _decode(payload, begin, lengths, offsets, 0, row_index, 0, records, bounds, hints, intervals,
                 precision, sanity_check, values, statuses, positions, 8)
     else:
-        _decode(payload, begin, lengths, offsets, row_index, 0, records, bounds, hints, intervals,
+        _decode(payload, begin, lengths, offsets, 0, row_index, 0, records, bounds, hints, intervals,
                 precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
     # fmt: on

@@ -32,13 +32,20 @@ class Status(IntEnum):
     NOT_FINITE = 1
     """Encoding met NaN or an infinity."""
     OUT_OF_RANGE = 2
-    """Encoding met a value whose distance from its row is 2^MAX_GAMMA_BITS or more."""
+    """Encoding met a value whose distance from its row is 2^MAX_GAMMA_BITS or more, or, without tables, one of
+    2^31 or more."""
     ZERO_PROBABILITY = 3
     """Encoding met a symbol whose interval is empty."""
     ESCAPE_TOO_LONG = 4
     """Decoding met an escape that no encoder writes."""
     NOT_AT_END = 5
     """All symbols were decoded, but the state is not one in which an encoder ends (decode sanity check)."""
+    TRUNCATED = 6
+    """Decoding a run-length gamma code met the end of the string."""
+    RUN_TOO_LONG = 7
+    """Decoding a run-length gamma code met more zeros than the unit has elements left."""
+    GAMMA_TOO_LONG = 8
+    """Decoding a run-length gamma code met a number of more than 31 bits."""
 
 
 class Row(IntEnum):

@@ -71,10 +71,11 @@ def decode_units(
     Args:
       payload: uint8 [bytes], at least the sum of `lengths`.
       lengths: uint32 [units].
-      offsets: float32 or float64, quantization offset of every symbol: [symbols] for all units, or
-        [units * symbols].
-      row_index: int32, as long: row of every symbol. It must be below the number of rows.
-      unit_stride: 0 if all units share `offsets` and `row_index`, else `symbols`.
+      offsets: float32 or float64, quantization offset of every symbol: as long as `row_index`, or [symbols]
+        for all units.
+      row_index: int32, row of every symbol: [symbols] for all units, or [units * symbols]. It must be below
+        the number of rows.
+      unit_stride: 0 if all units share `row_index`, else `symbols`.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       hints: uint8 or uint16 [...], where an interval is looked for first.
@@ -87,6 +88,7 @@ def decode_units(
     """
     units, symbols = values.shape
     records = rows.reshape(-1)
+    offset_stride = unit_stride if len(offsets) > symbols else int64(0)
     begin = int64(0)
     unit = 0
     while unit < units:
@@ -97,9 +99,8 @@ def decode_units(
             lanes = min(lanes, GROUPS[1])
         else:
             lanes = 1
-        own = unit * unit_stride
-        unit_offsets = offsets[own : len(offsets)]
-        unit_rows = row_index[own : len(row_index)]
+        unit_offsets = offsets[unit * offset_stride : len(offsets)]
+        unit_rows = row_index[unit * unit_stride : len(row_index)]
         if lanes == 1:
             end = begin + int64(lengths[unit])
             statuses[unit], positions[unit] = decode_single(
@@ -121,6 +122,7 @@ def decode_units(
                 begin,
                 lengths[together],
                 unit_offsets,
+                offset_stride,
                 unit_rows,
                 unit_stride,
                 records,

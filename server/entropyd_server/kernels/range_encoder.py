@@ -244,9 +244,11 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
 
     Args:
       values: float32 or float64 [units, symbols], at any address.
-      offsets: Same dtype, quantization offset of every symbol: [symbols] for all units, or [units * symbols].
-      row_index: int32, as long: row of every symbol. It must be below the number of rows.
-      unit_stride: 0 if all units share `offsets` and `row_index`, else `symbols`.
+      offsets: Same dtype, quantization offset of every symbol: as long as `row_index`, or [symbols] for all
+        units.
+      row_index: int32, row of every symbol: [symbols] for all units, or [units * symbols]. It must be below
+        the number of rows.
+      unit_stride: 0 if all units share `row_index`, else `symbols`.
       rows: int32 [rows, ROW_FIELDS], row records.
       bounds: uint16 [2 * intervals], first and last cumulative probability of every interval.
       precision: 1 to 16.
@@ -271,7 +273,8 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
         unit_values = values[unit]
         own = slice(unit * unit_stride, unit * unit_stride + symbols)
         # Not sliced where one will do, which is a hundredth or two faster.
-        unit_offsets, unit_rows = (offsets[own], row_index[own]) if unit_stride else (offsets, row_index)
+        unit_rows = row_index[own] if unit_stride else row_index
+        unit_offsets = offsets[own] if len(offsets) > symbols else offsets
         begin = end
         base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
         status, position, escaped = int64(Status.OK), int64(-1), 0

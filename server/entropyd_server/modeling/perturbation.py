@@ -40,12 +40,16 @@ class PerturbKey:
       training: Whether noise is continuous.
       gradient: Whether to compute the gradient of the bits.
       coding_shape: Axes of one unit, as sent: an axis of prior_shape may have length 1.
+      index_gradient: Whether to compute the gradient of the bits with respect to the indexes.
+      index_dtype: Name of the dtype of the indexes, as in `bfloat16`; None without indexes.
     """
 
     model_id: str
     training: bool
     gradient: bool
     coding_shape: tuple[int, ...]
+    index_gradient: bool = False
+    index_dtype: str | None = None
 
     @property
     def operation(self) -> Perturb:
@@ -59,12 +63,18 @@ class PerturbCall:
     Attributes:
       units: [units, *coding shape], in the bottleneck's dtype; uint16 bit patterns for bfloat16.
       unit_symbols: Symbols of each, once axes of length 1 are repeated.
+      indexes: [units, *coding shape, index ranges], the last axis only if the model has a channel axis,
+        wherever that is in the caller's array. As sent: neither clipped nor rounded, in `key.index_dtype`;
+        uint16 bit patterns for bfloat16. None for a model without indexes.
+      first_unit: Number of the first unit; those after it have the numbers after it.
     """
 
     config: ModelConfig
     key: PerturbKey
     units: Array
     unit_symbols: int
+    indexes: Array | None = None
+    first_unit: int = 0
 
 
 class Perturb:
@@ -100,11 +110,14 @@ class Perturbed:
       perturbed: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
       bits: [units], of the prior's dtype.
       gradient: Of the summed bits with respect to the units as sent; None if it was not asked for.
+      index_gradient: Of the summed bits with respect to the indexes, of their shape and dtype; None if it was
+        not asked for.
     """
 
     perturbed: Array
     bits: Array
     gradient: Array | None
+    index_gradient: Array | None = None
 
     def to_frame(self) -> Frame:
         """Makes the response to `perturb`."""

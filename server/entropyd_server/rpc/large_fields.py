@@ -1,4 +1,4 @@
-"""Messages with one large field of bytes, read and written without protobuf's copies of it.
+"""Messages with large fields of bytes, read and written without protobuf's copies of it.
 
 Invariant: a message written in this way is read as the whole message would be, and one read in this way has
 the same values.
@@ -8,7 +8,7 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -48,19 +48,19 @@ class LargeMessage(NamedTuple):
 
 
 class LargeRequest:
-    """A parsed message whose large field is a view of the received bytes.
+    """A parsed message whose large fields are views of the received bytes.
 
     Args:
-      message: The protobuf message without the field; all other fields are read from it.
-      names: Names of the fields that lead to the large one.
-      value: The bytes of the large one.
+      message: The protobuf message without the fields; all other fields are read from it.
+      values: The bytes of each large field, and the names of the fields that lead to it.
     """
 
-    def __init__(self, message: Any, names: tuple[str, ...], value: memoryview) -> None:
-        name, *further = names
+    def __init__(self, message: Any, values: Sequence[tuple[tuple[str, ...], memoryview]]) -> None:
         self._message = message
-        inner = LargeRequest(getattr(message, name), tuple(further), value) if further else value
-        setattr(self, name, inner)
+        for name in {names[0] for names, _ in values}:
+            inner = [(names[1:], value) for names, value in values if names[0] == name]
+            large = LargeRequest(getattr(message, name), inner) if inner[0][0] else inner[0][1]
+            setattr(self, name, large)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._message, name)

@@ -27,25 +27,30 @@ _MOST_DEPTH = 100
 # Protobuf copies a field of bytes when it parses it and again at each access. To take a field out in Python
 # costs about as much as to copy this many bytes.
 _LARGE_BYTES = 1 << 17
-# The path to the array in the requests that have a large one.
-_LARGE_FIELDS = {
-    coding_pb2.CompressRequest: ("bottleneck", "data"),
-    coding_pb2.CompressStreamRequest: ("request", "bottleneck", "data"),
+# The paths to the arrays in the requests that have large ones, largest first.
+_ARRAYS = (("bottleneck", "data"), ("indexes", "data"))
+_LARGE_FIELDS: dict[type[Message], tuple[tuple[str, ...], ...]] = {
+    coding_pb2.CompressRequest: _ARRAYS,
+    coding_pb2.CompressStreamRequest: tuple(("request", *names) for names in _ARRAYS),
 }
 
 
 def read_message(message_type: type[Message], data: bytes) -> Any:
-    """Parses a message; a request with a large array becomes a `LargeRequest`.
+    """Parses a message; a request with large arrays becomes a `LargeRequest`.
 
     Raises:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
       MemoryError: If there is not enough memory for it.
     """
-    names = _LARGE_FIELDS.get(message_type, ()) if len(data) > _LARGE_BYTES else ()
-    large = take_out(data, _numbers(message_type.DESCRIPTOR, names)) if names else None
-    if large is not None:
-        data, value = large
+    values = []
+    for names in _LARGE_FIELDS.get(message_type, ()):
+        if len(data) <= _LARGE_BYTES:
+            break
+        large = take_out(data, _numbers(message_type.DESCRIPTOR, names))
+        if large is not None:
+            data, value = large
+            values.append((names, value))
     if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MAX_FIELDS:
         raise limit_exceeded("the fields of the message exceed", "max_fields", MAX_FIELDS)
     try:
@@ -55,7 +60,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
         bytes(2 * len(data))
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.at("message", what) from None
-    return message if large is None else LargeRequest(message, names, value)
+    return LargeRequest(message, values) if values else message
 
 
 def write_message(message: Message) -> bytes:

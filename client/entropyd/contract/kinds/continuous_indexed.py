@@ -27,8 +27,8 @@ class ContinuousIndexedConfig(IndexedConfig):
     otherwise refuse to by default.
 
     Attributes:
-      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior whose
-        batch shape is the index ranges. It takes the place of prior_fn, index_ranges and parameter_fns.
+      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior
+        whose batch shape is the index ranges. It takes the place of prior_fn, index_ranges and parameter_fns.
       coding_rank: Number of innermost dimensions that make one coding unit.
       channel_axis: Axis of an array of indexes along which those of one element lie, one for each range. None
         if there is no such axis, which takes one range.

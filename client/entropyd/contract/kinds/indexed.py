@@ -28,12 +28,15 @@ class IndexedConfig(TabledConfig):
     Attributes:
       levels: Number of noise levels, which are the outermost axis of the rows; 1 for a model without dither.
       least_rank: Least coding_rank.
+      channel_axis: Axis of an array of indexes along which those of one element lie, one for each range; None
+        if there is no such axis.
     """
 
     least_rank: ClassVar[int] = 0
 
     prior: Prior
     prior_dtype: str | None
+    channel_axis: int | None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Quantization to integers after a location is subtracted; an index of a scale picks the row of each symbol."""
+"""Quantization to integers around a location; the index of a scale picks the row of each symbol."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LocationScaleIndexedConfig(IndexedConfig):
     otherwise refuse to by default.
 
     Attributes:
-      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior whose
-        batch shape is the index ranges. It takes the place of prior_fn, num_scales and scale_fn.
+      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior
+        whose batch shape is the index ranges. It takes the place of prior_fn, num_scales and scale_fn.
       coding_rank: Number of innermost dimensions that make one coding unit.
       compression: Whether coding tables are built; without them a model only estimates bit costs.
       stateless: TFC's flag for tables that are not variables; implied by `compression=False`.
@@ -62,8 +62,9 @@ class LocationScaleIndexedConfig(IndexedConfig):
     laplace_tail_mass: float = 0.0
     tables: tuple[Array, Array] | None = None
 
-    # The class has no such argument.
+    # The class has no such arguments.
     decode_sanity_check = True
+    channel_axis = None
 
     def _index_violations(self, wrong: set[str]) -> Iterator[Violation]:
         del wrong

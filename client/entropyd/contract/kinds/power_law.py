@@ -52,6 +52,11 @@ class PowerLawConfig(ModelConfig):
         return ()
 
     @property
+    def bits_dtype(self) -> str:
+        """That of the penalty, which takes the place of the bits."""
+        return str(self.bottleneck_dtype)
+
+    @property
     def needed_prior(self) -> NoReturn:
         message = "a power_law model has no prior, so it has no density"
         raise ModelStateError(message, reason="MODEL_WITHOUT_PRIOR")

@@ -23,8 +23,8 @@ class UniversalIndexedConfig(IndexedConfig):
     otherwise refuse to by default.
 
     Attributes:
-      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior whose
-        batch shape is the index ranges. It takes the place of prior_fn, index_ranges and parameter_fns.
+      prior: Density of the noise-perturbed bottleneck at every index: one of `priors.indexed`, or a prior
+        whose batch shape is the index ranges. It takes the place of prior_fn, index_ranges and parameter_fns.
       coding_rank: Number of innermost dimensions that make one coding unit, at least 1.
       compression: Whether coding tables are built; without them a model only estimates bit costs.
       laplace_tail_mass: Weight of a Laplace mixture in bit costs, 0 <= x < 1; not used for the tables.
@@ -63,6 +63,9 @@ class UniversalIndexedConfig(IndexedConfig):
     num_noise_levels: int = 15
     decode_sanity_check: bool = True
     tables: tuple[Array, Array] | None = None
+
+    # The class has no such argument.
+    channel_axis = -1
 
     @property
     def numbers_units(self) -> bool:

@@ -16,25 +16,18 @@ import numpy.typing as npt
 from entropyd.contract.errors import Violation
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.coding.batched import BatchedCodec
+from entropyd_server.coding.dither import noise_levels, offset_of_level
 from entropyd_server.coding.rows import Shape
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.kernels.philox import stateless_uniform_int32
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_DITHER_SEED = (1234, 1234)
-
-
-def noise_levels(count: int, num_noise_levels: int) -> npt.NDArray[np.int32]:
-    """Draws the noise levels of the first `count` symbols of any coding unit: int32 [count]."""
-    return stateless_uniform_int32(count, _DITHER_SEED, num_noise_levels)
 
 
 def dithered_rows(
     unit_shape: Shape, prior_size: int, num_noise_levels: int, dtype: npt.DTypeLike
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-    """Picks rows, noise level major, and quantization offsets; costs some 50 ns per symbol.
+    """Picks rows, noise level major, and quantization offsets.
 
     Returns:
       (row_index, offsets): int32 and `dtype` [symbols].
@@ -42,9 +35,7 @@ def dithered_rows(
     levels = noise_levels(math.prod(unit_shape), num_noise_levels)
     position = np.arange(prior_size, dtype=np.int32)
     row_index = (levels.reshape(-1, prior_size) * np.int32(prior_size) + position).reshape(-1)
-    # In float64 whatever the dtype, because TFC divides as Python does and casts afterwards.
-    offset_of_level = (np.arange(num_noise_levels) + 1) / (num_noise_levels + 1) - 0.5
-    return row_index, offset_of_level.astype(dtype)[levels]
+    return row_index, offset_of_level(num_noise_levels, dtype)[levels]
 
 
 class UniversalBatchedCodec(BatchedCodec):

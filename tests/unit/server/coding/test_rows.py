@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from entropyd_server.coding.kinds.universal_batched import dithered_rows, noise_levels
+from entropyd_server.coding.dither import noise_levels
+from entropyd_server.coding.kinds.universal_batched import dithered_rows
 from entropyd_server.coding.rows import Rows, RowsCache, Shape
 
 

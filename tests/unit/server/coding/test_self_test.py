@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from entropyd_server.coding import self_test
-from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec, noise_levels
+from entropyd_server.coding.dither import noise_levels
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.self_test import warm_up
 from entropyd_server.coding.tables import CodingTables
 from tests.support import reference_coder

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec, noise_levels
+from entropyd_server.coding.dither import noise_levels
+from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 from tests.support.coding_cases import Case, cases, decode_integers, encode_integers

@@ -106,6 +106,7 @@ _REQUEST = st.lists(
         st.just(delimited(1, b"\xff")),  # no text
         _TENSOR.map(lambda tensor: delimited(2, tensor)),
         _TENSOR.map(lambda tensor: delimited(2, tensor)[:-1]),
+        _TENSOR.map(lambda tensor: delimited(4, tensor)),
         st.just(b"\x18\x07"),
         _ODD,
     ),
@@ -114,7 +115,7 @@ _REQUEST = st.lists(
 
 
 @given(data=_REQUEST)
-def test_a_request_whose_array_stays_where_it_is_reads_as_protobuf_reads_it(data: bytes) -> None:
+def test_a_request_whose_arrays_stay_where_they_are_reads_as_protobuf_reads_it(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(messages, "_LARGE_BYTES", -1)
         try:
@@ -128,21 +129,30 @@ def test_a_request_whose_array_stays_where_it_is_reads_as_protobuf_reads_it(data
         assert stream.request_id == "number 7"
         for found in (read_message(coding_pb2.CompressRequest, data), stream.request):
             assert (found.model_id, found.first_unit) == (expected.model_id, expected.first_unit)
-            tensor, wanted = found.bottleneck, expected.bottleneck
-            assert (tensor.dtype, tensor.shape) == (wanted.dtype, wanted.shape)
-            assert bytes(tensor.data) == wanted.data
+            assert found.HasField("indexes") == expected.HasField("indexes")
+            for tensor, wanted in (
+                (found.bottleneck, expected.bottleneck),
+                (found.indexes, expected.indexes),
+            ):
+                assert (tensor.dtype, tensor.shape) == (wanted.dtype, wanted.shape)
+                assert bytes(tensor.data) == wanted.data
 
 
-def test_a_large_array_is_not_copied() -> None:
+@pytest.mark.parametrize("indexes_bytes", [0, 10, 1 << 18])
+def test_a_large_array_is_not_copied(indexes_bytes: int) -> None:
     elements = np.random.default_rng(0).normal(size=(3, 100, 200)).astype(np.float32)
     tensor = types_pb2.Tensor(dtype=types_pb2.D_TYPE_FLOAT32, shape=elements.shape, data=elements.tobytes())
     request = coding_pb2.CompressRequest(model_id="a", bottleneck=tensor, first_unit=5)
+    if indexes_bytes:
+        request.indexes.data = b"a" * indexes_bytes
     data = request.SerializeToString()
     found = read_message(coding_pb2.CompressRequest, data)
     name, array = array_from_message(found.bottleneck, "bottleneck")
     assert name == "float32"
     np.testing.assert_array_equal(array, elements)
     assert np.shares_memory(array, np.frombuffer(data, np.uint8))
+    assert found.HasField("indexes") == bool(indexes_bytes)
+    assert bytes(found.indexes.data) == b"a" * indexes_bytes
 
 
 def test_looking_for_an_array_among_very_many_fields_ends_soon() -> None:

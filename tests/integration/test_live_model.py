@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from entropyd import UniversalBatchedConfig, priors
-from entropyd_server.modeling.perturbation import PerturbKey
+from entropyd_server.modeling.perturbation import PerturbKey, PerturbUnits
 from entropyd_server.modeling.worker import live_model
 from entropyd_server.modeling.worker.live_model import LiveModel
 from tests.support.tfc_models import tfc_prior
@@ -35,7 +35,7 @@ def _priors(shape: tuple[int, ...]) -> dict[str, Prior]:
 
 
 def _perturb(live: LiveModel, units: Array, *, training: bool = False, gradient: bool = False) -> Perturbed:
-    return live.perturb(PerturbKey("", training, gradient, units.shape[1:]), units)
+    return live.perturb(PerturbKey("", training, gradient, units.shape[1:]), PerturbUnits(units))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 7)], ids=str)

@@ -5,7 +5,7 @@ Invariant: units with one `PerturbKey` can share a request; the response has one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,6 +19,8 @@ from entropyd_server.modeling.limits import Work
 from entropyd_server.modeling.protocol import Frame, FrameError, expect
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from entropyd_server.modeling.supervisor import Exchange
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -77,6 +79,55 @@ class PerturbCall:
     first_unit: int = 0
 
 
+    def part(self, start: int, stop: int) -> PerturbUnits:
+        """Units [start, stop), for a request."""
+        numbers = None
+        if self.config.numbers_units and not self.key.training:
+            numbers = np.arange(self.first_unit + start, self.first_unit + stop)
+        indexes = None if self.indexes is None else self.indexes[start:stop]
+        return PerturbUnits(self.units[start:stop], indexes, numbers)
+
+
+class UnitArrays:
+    """A dataclass of arrays with an entry for each unit, or None; they are sliced and joined together."""
+
+    @property
+    def by_name(self) -> Mapping[str, Array]:
+        """The arrays that are not None."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+    def __getitem__(self, units: slice) -> Self:
+        return type(self)(**{name: array[units] for name, array in self.by_name.items()})
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Joins units; all parts have the same arrays."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        return cls(
+            **{name: np.concatenate([vars(part)[name] for part in parts]) for name in first.by_name}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbUnits(UnitArrays):
+    """Units of one request.
+
+    Attributes:
+      units: As in `PerturbCall`.
+      indexes: As in `PerturbCall`.
+      numbers: int64 [units], for dither that depends on them; None where there is none.
+    """
+
+    units: Array
+    indexes: Array | None = None
+    numbers: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
 class Perturb:
     """Perturbs the units of a batch on a worker, in one request."""
 
@@ -89,8 +140,8 @@ class Perturb:
           EntropydError: As the worker, or its supervisor.
         """
         call, _, _ = parts[0]
-        pieces = [call.units[start:stop] for call, start, stop in parts]
-        units = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        pieces = [call.part(start, stop) for call, start, stop in parts]
+        units = PerturbUnits.join(pieces)
         response = await exchange(perturb_frame(call.key, units, None), PERTURBING)
         if response.kind == UNKNOWN_MODEL:
             response = await exchange(perturb_frame(call.key, units, call.config), PERTURBING)
@@ -103,12 +154,13 @@ _PERTURB = Perturb()
 
 
 @dataclass(frozen=True, eq=False)
-class Perturbed:
+class Perturbed(UnitArrays):
     """Perturbed units and their cost.
 
     Attributes:
       perturbed: [units, *coding shape], in the model's bottleneck_dtype; uint16 bit patterns for bfloat16.
-      bits: [units], of the prior's dtype.
+      bits: [units], of the prior's dtype; without a prior the penalty, of the bottleneck's dtype, and uint16
+        bit patterns for bfloat16.
       gradient: Of the summed bits with respect to the units as sent; None if it was not asked for.
       index_gradient: Of the summed bits with respect to the indexes, of their shape and dtype; None if it was
         not asked for.
@@ -116,58 +168,45 @@ class Perturbed:
 
     perturbed: Array
     bits: Array
-    gradient: Array | None
+    gradient: Array | None = None
     index_gradient: Array | None = None
 
     def to_frame(self) -> Frame:
         """Makes the response to `perturb`."""
-        tensors = {"perturbed": self.perturbed, "bits": self.bits}
-        if self.gradient is not None:
-            tensors["gradient"] = self.gradient
-        return Frame(PERTURBED, {}, tensors)
+        return Frame(PERTURBED, {}, self.by_name)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Perturbed:
         """Reads the response; raises as `expect` does."""
-        tensors = expect(frame, PERTURBED).tensors
-        return cls(tensors["perturbed"], tensors["bits"], tensors.get("gradient"))
-
-    def __getitem__(self, units: slice) -> Perturbed:
-        gradient = None if self.gradient is None else self.gradient[units]
-        return Perturbed(self.perturbed[units], self.bits[units], gradient)
-
-    @classmethod
-    def join(cls, parts: Sequence[Perturbed]) -> Perturbed:
-        if len(parts) == 1:
-            return parts[0]
-        gradients = [part.gradient for part in parts if part.gradient is not None]
-        return cls(
-            np.concatenate([part.perturbed for part in parts]),
-            np.concatenate([part.bits for part in parts]),
-            np.concatenate(gradients) if gradients else None,
-        )
+        return cls(**expect(frame, PERTURBED).tensors)
 
 
-def perturb_frame(key: PerturbKey, units: Array, config: ModelConfig | None) -> Frame:
-    """Makes the request to perturb units.
-
-    `units` is as in `PerturbCall`. `config` is for a worker that does not have the model.
-    """
+def perturb_frame(key: PerturbKey, units: PerturbUnits, config: ModelConfig | None) -> Frame:
+    """Makes the request to perturb units. `config` is for a worker that does not have the model."""
     metadata = {
         "model_id": key.model_id,
         "training": str(int(key.training)),
         "gradient": str(int(key.gradient)),
+        "index_gradient": str(int(key.index_gradient)),
     }
+    if key.index_dtype is not None:
+        metadata["index_dtype"] = key.index_dtype
     if config is not None:
         metadata["config"] = config.canonical_json.decode()
-    return Frame(PERTURB, metadata, {"units": units})
+    return Frame(PERTURB, metadata, units.by_name)
 
 
-def perturb_of(frame: Frame) -> tuple[PerturbKey, Array, ModelConfig | None]:
+def perturb_of(frame: Frame) -> tuple[PerturbKey, PerturbUnits, ModelConfig | None]:
     """Reads the request; raises FrameError if it is another frame."""
     if frame.kind != PERTURB:
         raise FrameError(f"a {frame.kind!r} frame is no {PERTURB!r} frame")
-    units, metadata = frame.tensors["units"], frame.metadata
-    training, gradient = metadata["training"] == "1", metadata["gradient"] == "1"
-    key = PerturbKey(metadata["model_id"], training, gradient, units.shape[1:])
+    units, metadata = PerturbUnits(**frame.tensors), frame.metadata
+    key = PerturbKey(
+        metadata["model_id"],
+        training=metadata["training"] == "1",
+        gradient=metadata["gradient"] == "1",
+        coding_shape=units.units.shape[1:],
+        index_gradient=metadata["index_gradient"] == "1",
+        index_dtype=metadata.get("index_dtype"),
+    )
     return key, units, config_of(frame) if "config" in metadata else None

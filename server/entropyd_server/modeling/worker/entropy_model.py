@@ -21,7 +21,6 @@ from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.worker.kinds import kind_of
-from entropyd_server.modeling.worker.priors import distribution
 from entropyd_server.modeling.worker.quantization import quick_quantization
 from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows, in_order
 from entropyd_server.modeling.worker.tails import locate_tails
@@ -62,8 +61,8 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
       LimitExceededError: If they are larger, or need more memory, than allowed.
     """
     check_rows(config, limits)
-    kind, prior = kind_of(config), distribution(config.needed_prior)
-    dtype = kind.dtype(config)
+    kind = kind_of(config)
+    prior, dtype = kind.prior(config), kind.dtype(config)
     try:
         offsets = kind.row_offsets(config, prior, dtype)
         sampled = np.asarray(0 if offsets is None else offsets, prior.dtype.as_numpy_dtype)

@@ -75,8 +75,9 @@ class Handlers:
             if config is None:
                 return Frame(UNKNOWN_MODEL)
             live = LiveModel(config)
-            self._live[key.model_id] = live
-        return live.perturb(key, units).to_frame()
+        perturbed = live.perturb(key, units)
+        self._live[key.model_id] = live  # which may have grown
+        return perturbed.to_frame()
 
     def _fit_start(self, request: Frame) -> Frame:
         if len(self._fits) >= _MAX_FITS:

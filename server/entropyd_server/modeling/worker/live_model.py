@@ -6,7 +6,9 @@ the result of a unit depends on that unit alone, to the bit (see `_padding_units
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from math import gcd, prod
 from typing import Any
 
@@ -15,12 +17,12 @@ import tensorflow as tf
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import element_dtype, narrowed, numpy_dtype, widened
-from entropyd_server.modeling.perturbation import Array, Perturbed, PerturbKey
+from entropyd_server.modeling.perturbation import Array, Perturbed, PerturbKey, PerturbUnits
 from entropyd_server.modeling.worker.kinds import kind_of
-from entropyd_server.modeling.worker.priors import distribution
 
 # Growth of the process for one compiled function, measured: 3 to 20 MB for the first ones, less later.
 _FUNCTION_BYTES = 4 * 2**20
+_USUAL_FUNCTIONS = 4
 # A multiple of every kernel's step: four packets of 16 float32.
 _STEP_ELEMENTS = 64
 # From here on a unit is computed alone: joining saves little, and a second row would double the work.
@@ -30,69 +32,87 @@ LONE_UNIT_ELEMENTS = 2**16
 class LiveModel:
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
-        kind, prior = kind_of(config), distribution(config.needed_prior)
+        self._kind = kind = kind_of(config)
         self._dtype = kind.dtype(config)
+        prior = kind.prior(config)
         offsets = kind.row_offsets(config, prior, self._dtype)
         self._model = kind.entropy_model(config, prior, self._dtype, offsets, False)  # noqa: FBT003 - compression
-        self._compiled: dict[tuple[bool, bool], Callable[[Any], tuple[Any, ...]]] = {}
+        self._compiled: dict[PerturbKey, Callable[..., tuple[Any, ...]]] = {}
 
     @property
     def nbytes(self) -> int:
-        """An estimate, with everything compiled that can be."""
-        return 4 * _FUNCTION_BYTES + 4 * len(self._config.canonical_json)
+        """An estimate, with everything compiled that usually is."""
+        functions = max(len(self._compiled), _USUAL_FUNCTIONS)
+        return functions * _FUNCTION_BYTES + 4 * len(self._config.canonical_json)
 
-    def perturb(self, key: PerturbKey, units: Array) -> Perturbed:
-        """What `__call__` of TFC's class gives for each unit.
+    def perturb(self, key: PerturbKey, units: PerturbUnits) -> Perturbed:
+        """What `__call__` of TFC's class gives for each unit, in the dtypes of `Perturbed`.
 
         Args:
-          key: Whether with noise of training, and whether with gradients.
-          units: [units, *coding shape] in the bottleneck's dtype; uint16 bit patterns for bfloat16.
+          key: Whether with noise of training, and which gradients.
+          units: In the dtypes of `PerturbCall`.
         """
-        elements = max(prod(units.shape[1:]), prod(self._config.prior_shape))
+        unit_shape = units.units.shape[1:]
+        elements = max(prod(unit_shape), prod(self._config.unit_axes))
         if elements > LONE_UNIT_ELEMENTS and len(units) > 1:
             return Perturbed.join([self.perturb(key, units[i : i + 1]) for i in range(len(units))])
-        padding = 0
+        padded = units
         if not key.training and elements <= LONE_UNIT_ELEMENTS:
             padding = _padding_units(len(units), elements)
-        padded = np.concatenate([units, np.repeat(units[-1:], padding, axis=0)]) if padding else units
-        answer = self._function(key)(tf.constant(self._computed(padded)))
-        perturbed, bits, *gradient = (part.numpy()[: len(units)] for part in answer)
-        return Perturbed(self._elements(perturbed), bits, self._elements(gradient[0]) if gradient else None)
+            padded = PerturbUnits.join([units, *[units[-1:]] * padding])
+        inputs = [self._computed(padded.units)]
+        if padded.indexes is not None and key.index_dtype is not None:
+            inputs.append(_native(padded.indexes, key.index_dtype))
+        if padded.numbers is not None and self._kind.noise_levels is not None:
+            inputs.append(self._kind.noise_levels(self._config, padded.numbers, unit_shape))
+        response = self._function(key, inputs)(*map(tf.constant, inputs))
+        perturbed, bits, *gradients = (part.numpy()[: len(units)] for part in response)
+        if self._config.prior is None:
+            bits = self._elements(bits)
+        gradient = self._elements(gradients.pop(0)) if key.gradient else None
+        index_gradient = gradients.pop(0) if key.index_gradient else None
+        if index_gradient is not None and key.index_dtype is not None:
+            index_gradient = index_gradient.view(element_dtype(key.index_dtype))
+        return Perturbed(self._elements(perturbed), bits, gradient, index_gradient)
 
     def _computed(self, elements: Array) -> Array:
         """Elements of a bottleneck in the dtype in which TFC computes with them."""
         dtype = self._config.bottleneck_dtype
-        if self._dtype != dtype:
-            return widened(elements, dtype)
-        return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
+        return widened(elements, dtype) if self._dtype != dtype else _native(elements, dtype)
 
     def _elements(self, computed: Array) -> Array:
         """The reverse of `_computed`, rounded to the bottleneck's dtype."""
         dtype = self._config.bottleneck_dtype
         return narrowed(computed, dtype) if self._dtype != dtype else computed.view(element_dtype(dtype))
 
-    def _function(self, key: PerturbKey) -> Callable[[Any], tuple[Any, ...]]:
-        """Compiled once for all shapes: [units, *coding shape] with no length fixed."""
-        training, gradient = key.training, key.gradient
-        if (training, gradient) in self._compiled:
-            return self._compiled[training, gradient]
-        model = self._model
-        signature = tf.TensorSpec([None] * (1 + model.coding_rank), model.bottleneck_dtype)
+    def _function(self, key: PerturbKey, inputs: Sequence[Array]) -> Callable[..., tuple[Any, ...]]:
+        """The function of such inputs, compiled once for all units: no length of theirs is fixed."""
+        key = replace(key, model_id="", coding_shape=())
+        if key not in self._compiled:
+            rank = 1 + self._model.coding_rank
+            # The axis of the indexes of an element, where there is one, is left.
+            signature = [
+                tf.TensorSpec([None] * rank + list(array.shape[rank:]), array.dtype) for array in inputs
+            ]
+            perturb = partial(self._perturbed, key)
+            self._compiled[key] = tf.function(perturb, input_signature=signature, autograph=False)
+        return self._compiled[key]
 
-        def perturb(units: Any) -> tuple[Any, ...]:
-            if not gradient:
-                return tuple(model(units, training=training))
-            with tf.GradientTape() as tape:
-                tape.watch(units)
-                perturbed, bits = model(units, training=training)
-                total = tf.reduce_sum(bits)
-            # Rounding is flat: without training noise the gradient is 0, not absent.
-            zero = tf.UnconnectedGradients.ZERO
-            return perturbed, bits, tape.gradient(total, units, unconnected_gradients=zero)
+    def _perturbed(self, key: PerturbKey, *inputs: Any) -> tuple[Any, ...]:
+        """TFC's own result, and the gradients that the key asks for, by bottleneck and by indexes."""
+        sources = [x for x, wanted in zip(inputs, (key.gradient, key.index_gradient), strict=False) if wanted]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            perturbed, bits = self._kind.call(self._model, *inputs, training=key.training)
+            total = tf.reduce_sum(bits)
+        # Rounding may be flat: its gradient is 0, not absent.
+        zero = tf.UnconnectedGradients.ZERO
+        return perturbed, bits, *tape.gradient(total, sources, unconnected_gradients=zero)
 
-        compiled = tf.function(perturb, input_signature=[signature], autograph=False)
-        self._compiled[training, gradient] = compiled
-        return self._compiled[training, gradient]
+
+def _native(elements: Array, dtype: str) -> Array:
+    """Elements as TensorFlow takes them: those of bfloat16 are bit patterns elsewhere."""
+    return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements
 
 
 def _padding_units(units: int, unit_elements: int) -> int:

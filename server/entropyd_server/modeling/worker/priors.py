@@ -22,7 +22,8 @@ from entropyd.contract.families import FAMILIES, NOISE_ADAPTER
 from entropyd.contract.parameters import Array
 from entropyd.contract.prior import Prior
 
-Parameter: TypeAlias = "Callable[[Prior, str, Array], Any]"
+Parameter: TypeAlias = "Callable[[Prior, str, Any, int], Any]"
+Network: TypeAlias = "Callable[[Prior], Any]"
 
 _MIXTURES: dict[str, Callable[..., Any]] = {
     "NoisyMixtureSameFamily": tfc.NoisyMixtureSameFamily,
@@ -30,32 +31,43 @@ _MIXTURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def distribution(prior: Prior, parameter: Parameter = lambda _prior, _name, array: array) -> Any:
+def distribution(
+    prior: Prior,
+    parameter: Parameter = lambda _prior, _name, value, _components: value,
+    network: Network | None = None,
+) -> Any:
     """Makes the `tfp.distributions.Distribution` of a prior, of its dtype and batch shape.
 
     Args:
       prior: The prior.
-      parameter: `(prior, name, array)`: what stands for an array of the prior in the distribution.
+      parameter: `(prior, name, value, components)`: what stands in the distribution for an array of the prior,
+        or a function of the index. `components` counts the last axes that are those of mixtures.
+      network: `(prior)`: what stands for a prior with the variables of a DeepFactorized; None for
+        `variable_network`.
 
     Raises:
       InvalidConfigError: If TensorFlow Probability refuses the shapes.
     """
     try:
-        return _distribution(prior, parameter)
+        return _distribution(prior, parameter, network or variable_network, 0)
     except ValueError as error:
         message = f"has shapes that TensorFlow Probability refuses: {error}"
         raise InvalidConfigError.at("prior", message) from error
 
 
-def _distribution(prior: Prior, parameter: Parameter) -> Any:
+def _distribution(prior: Prior, parameter: Parameter, network: Network, components: int) -> Any:
     if prior.family == NOISE_ADAPTER and prior.parameters["base"].family == "tfp.MixtureSameFamily":
         # The same density: noise on a mixture is a mixture of components with noise. TFP 0.22's mixture has
         # no `_cdf`, without which TFC's adapter cannot stand on it.
-        return _distribution(Prior("NoisyMixtureSameFamily", prior.parameters["base"].parameters), parameter)
+        same = Prior("NoisyMixtureSameFamily", prior.parameters["base"].parameters, prior.index_ranges)
+        return _distribution(same, parameter, network, components)
     if FAMILIES[prior.family].network:
-        return _network(prior)
+        return network(prior)
+    components += "weight" in prior.parameters
     parameters = {
-        name: _distribution(value, parameter) if isinstance(value, Prior) else parameter(prior, name, value)
+        name: _distribution(value, parameter, network, components)
+        if isinstance(value, Prior)
+        else parameter(prior, name, value, components)
         for name, value in prior.parameters.items()
     }
     if prior.family in _MIXTURES:
@@ -73,7 +85,7 @@ def _class(family: str) -> Callable[..., Any]:
     return getattr(round_adapters, name, None) or getattr(tfc, name)  # type: ignore[no-any-return]
 
 
-def _network(prior: Prior) -> Any:
+def variable_network(prior: Prior) -> Any:
     """A DeepFactorized with the prior's variables in the place of random ones."""
     variables = dict(prior.variables)
     layers = sum(1 for name in variables if name.startswith("matrix_"))

@@ -97,7 +97,7 @@ def check_extents(
         found = f"coding tables of {rows} rows with up to {longest} integers have {table_bytes} bytes"
         raise _limit_exceeded("max_model_bytes", limits.max_model_bytes, found)
     density_bytes = rows * longest * np.dtype(config.needed_prior.dtype).itemsize
-    build_bytes = density_bytes * _live_arrays(config.needed_prior)
+    build_bytes = density_bytes * _live_arrays(config.needed_prior.on_grid())
     if build_bytes > limits.max_build_memory_bytes:
         found = f"the densities of {rows} rows with up to {longest} integers take about {build_bytes} bytes"
         raise _limit_exceeded("max_build_memory_bytes", limits.max_build_memory_bytes, found)

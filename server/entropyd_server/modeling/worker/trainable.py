@@ -63,7 +63,7 @@ class TrainablePrior:
                 parameters[name] = network.get(name, value)
         return Prior(prior.family, parameters)
 
-    def _parameter(self, prior: Prior, name: str, array: Array) -> Any:
+    def _parameter(self, prior: Prior, name: str, array: Array, _components: int) -> Any:
         family = FAMILIES[prior.family]
         domain = family.arrays[name]
         if domain == "one positive" or (family.rising is not None and name in family.rising):

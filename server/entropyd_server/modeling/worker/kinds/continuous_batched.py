@@ -35,9 +35,15 @@ def _entropy_model(
         prior,
         compression=compression,
         offset_heuristic=False,
+        decode_sanity_check=config.decode_sanity_check,
         quantization_offset=None if offsets is None else tf.constant(offsets),
         **common_arguments(config, dtype),
     )
 
 
-KIND = Kind(lambda config: str(config.bottleneck_dtype), _row_offsets, _entropy_model, stores_offsets=True)
+KIND = Kind(
+    lambda config: str(config.bottleneck_dtype),
+    _entropy_model,
+    row_offsets=_row_offsets,
+    stores_offsets=True,
+)

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from entropyd.contract.dtypes import Array
+from entropyd_server.modeling.worker.priors import distribution
+
+
+def _no_offsets(_config: Any, _prior: Any, _dtype: str) -> None:
+    """For kinds whose rows are sampled at integers."""
+
+
+class Call(Protocol):
+    """Calls TFC's object.
+
+    Args:
+      model: What `Kind.entropy_model` makes.
+      inputs: Units; indexes, if the kind has any; and noise levels, if they were drawn.
+      training: As in TFC's `__call__`.
+
+    Returns:
+      The perturbed units and their bits.
+    """
+
+    def __call__(self, model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]: ...
+
+
+def _called(model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]:
+    return model(*inputs, training=training)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -17,18 +41,25 @@ class Kind:
 
     Attributes:
       dtype: Name of the dtype in which TFC computes with bottlenecks.
-      row_offsets: `(config, prior, dtype)`: what TFC adds to the integers of each row, cast to the prior's
-        dtype, where it samples the density. It is of the `coding_dtype` of `dtype` and broadcast with
-        prior_shape to all rows; None for 0 in all of them. The prior is what `priors.distribution` makes.
       entropy_model: `(config, prior, dtype, offsets, compression)`: TFC's object. The offsets are those of
         `row_offsets`, or None where nothing is quantized; `compression` says whether TFC builds tables.
+      prior: `(config)`: the distribution of all rows; None without one.
+      row_offsets: `(config, prior, dtype)`: what TFC adds to the integers of each row, cast to the prior's
+        dtype, where it samples the density. It is of the `coding_dtype` of `dtype` and broadcast with
+        prior_shape to all rows; None for 0 in all of them. The prior is what `prior` makes.
       stores_offsets: Whether the offsets are part of the tables.
+      call: Calls TFC's object.
+      noise_levels: `(config, numbers, unit_shape)`: the noise level of each element of units with these
+        numbers, int32 [units, *unit_shape]; None where TFC draws them itself, or there are none.
     """
 
     dtype: Callable[[Any], str]
-    row_offsets: Callable[[Any, Any, str], Array | None]
     entropy_model: Callable[[Any, Any, str, Array | None, bool], Any]
+    prior: Callable[[Any], Any] = lambda config: distribution(config.needed_prior)
+    row_offsets: Callable[[Any, Any, str], Array | None] = _no_offsets
     stores_offsets: bool = False
+    call: Call = _called
+    noise_levels: Callable[[Any, Array, tuple[int, ...]], Array] | None = None
 
 
 def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
@@ -39,7 +70,7 @@ def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
         laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
     same = ("coding_rank", "stateless", "expected_grads", "tail_mass", "range_coder_precision")
     return {
-        **{name: getattr(config, name) for name in (*same, "decode_sanity_check")},
+        **{name: getattr(config, name) for name in same},
         "bottleneck_dtype": tf.as_dtype(dtype),
         "laplace_tail_mass": laplace_tail_mass,
     }

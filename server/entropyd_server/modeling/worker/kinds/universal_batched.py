@@ -23,15 +23,18 @@ def _entropy_model(
         prior,
         compression=compression,
         num_noise_levels=config.num_noise_levels,
+        decode_sanity_check=config.decode_sanity_check,
         **common_arguments(config, dtype),
     )
 
 
-def _row_offsets(config: UniversalBatchedConfig, _prior: Any, dtype: str) -> Array:
-    """[num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
+def row_offsets(config: Any, _prior: Any, dtype: str) -> Array:
+    """Offsets of a universal kind: [num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
     levels = np.arange(config.num_noise_levels, dtype=dtype)
     offsets = (levels + 1) / (config.num_noise_levels + 1) - 0.5
     return offsets.reshape(-1, *(1 for _ in config.prior_shape))
 
 
-KIND = Kind(lambda config: coding_dtype(config.bottleneck_dtype), _row_offsets, _entropy_model)
+KIND = Kind(
+    lambda config: coding_dtype(config.bottleneck_dtype), _entropy_model, row_offsets=row_offsets
+)

@@ -84,10 +84,12 @@ class Metrics(Collector):
         self._version = version
         self.methods: defaultdict[str, MethodMetrics] = defaultdict(MethodMetrics)
         self.operations = {name: OperationMetrics() for name in ("compress", "decompress", "perturb")}
+        self.kind_symbols: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.stream_messages: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.inflight_requests = 0
         self.escaped_symbols = 0
         self.undecodable_units = 0
+        self.mismatched_units = 0
         self.excess_bits = Distribution(_BITS)
         # At 0 from the start: Prometheus misses the first increment of a counter that did not exist.
         self.shed = defaultdict(int, queue_full=0, deadline=0, expired=0, stalled=0)
@@ -136,6 +138,13 @@ class Metrics(Collector):
         ):
             totals = {operation: getattr(coded, name) for operation, coded in operations.items()}
             yield _counters(f"entropyd_{name}", text, totals, "operation")
+        yield _counters(
+            "entropyd_kind_symbols",
+            "Symbols coded, by the kind of their model.",
+            self.kind_symbols,
+            "operation",
+            "kind",
+        )
         for name, text in (
             ("queue_wait_seconds", "Time from a call's arrival in the queue to its first batch."),
             ("batch_symbols", "Symbols of a batch."),
@@ -151,6 +160,11 @@ class Metrics(Collector):
             "entropyd_undecodable_units",
             "Coding units whose bit string could not be decoded or whose checksum did not match.",
             self.undecodable_units,
+        )
+        yield CounterMetricFamily(
+            "entropyd_mismatched_units",
+            "Coding units that callers would have decoded with other indexes than they were coded with.",
+            self.mismatched_units,
         )
         yield _histograms(
             "entropyd_excess_bits",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from entropyd import priors
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.index_functions import FUNCTIONS
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.tables import RawTables
 from entropyd_server.coding.tables import CodingTables
@@ -77,6 +78,7 @@ def test_the_vectors_cover_every_family_dtype_and_field() -> None:
     assert {family for prior in priors_given for family in families(prior)} == set(FAMILIES)
     assert {text["bottleneck_dtype"] for text in texts} == {"float16", "bfloat16", "float32", "float64"}
     assert {text["kind"] for text in texts} == set(KINDS)
+    assert {function for prior in priors_given for function in functions(prior)} == set(FUNCTIONS)
     assert set().union(*texts) == {"kind"}.union(*(kind.fields for kind in KINDS.values()))
 
 
@@ -86,6 +88,13 @@ def families(prior: dict[str, Any]) -> list[str]:
         value for value in prior["parameters"].values() if isinstance(value, dict) and "family" in value
     ]
     return [prior["family"], *(family for other in nested for family in families(other))]
+
+
+def functions(prior: dict[str, Any]) -> list[str]:
+    """The functions of the index among the parameters of a prior."""
+    values = [value for value in prior["parameters"].values() if isinstance(value, dict)]
+    nested = [name for value in values if "family" in value for name in functions(value)]
+    return [*nested, *(value["function"] for value in values if "function" in value)]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

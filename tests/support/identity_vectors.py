@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
@@ -28,12 +29,15 @@ def config_of(given: dict[str, Any]) -> ModelConfig:
 
 
 def _prior(prior: dict[str, Any]) -> Prior:
-    return Prior(prior["family"], {name: _parameter(value) for name, value in prior["parameters"].items()})
+    parameters = {name: _parameter(value) for name, value in prior["parameters"].items()}
+    return Prior(prior["family"], parameters, prior.get("index_ranges"))
 
 
 def _parameter(value: Any) -> Any:
     if isinstance(value, dict) and "family" in value:
         return _prior(value)
+    if isinstance(value, dict) and "function" in value:
+        return IndexFunction(value["function"], value["arguments"], value.get("axis", 0))
     if isinstance(value, dict):
         return np.array(value["values"], value["dtype"]).reshape(value["shape"])
     return value

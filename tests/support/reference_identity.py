@@ -34,9 +34,28 @@ CONTINUOUS_DEFAULTS = {
     "decode_sanity_check": True,
     "laplace_tail_mass": 0.0,
 }
-_KINDS = {"universal_batched": DEFAULTS, "continuous_batched": CONTINUOUS_DEFAULTS}
+LOCATION_SCALE_DEFAULTS = {
+    "compression": True,
+    "stateless": False,
+    "expected_grads": False,
+    "tail_mass": 0.00390625,
+    "range_coder_precision": 12,
+    "bottleneck_dtype": "float32",
+    "laplace_tail_mass": 0.0,
+}
+CONTINUOUS_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "channel_axis": -1, "decode_sanity_check": True}
+UNIVERSAL_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "num_noise_levels": 15, "decode_sanity_check": True}
+POWER_LAW_DEFAULTS = {"alpha": 0.01, "bottleneck_dtype": "float32"}
+_KINDS = {
+    "universal_batched": DEFAULTS,
+    "continuous_batched": CONTINUOUS_DEFAULTS,
+    "continuous_indexed": CONTINUOUS_INDEXED_DEFAULTS,
+    "location_scale_indexed": LOCATION_SCALE_DEFAULTS,
+    "universal_indexed": UNIVERSAL_INDEXED_DEFAULTS,
+    "power_law": POWER_LAW_DEFAULTS,
+}
 _CODES = {"float32": "f", "float64": "d", "int32": "i"}
-_REALS = ("laplace_tail_mass", "tail_mass")
+_REALS = ("laplace_tail_mass", "tail_mass", "alpha")
 
 
 def model_id(config: dict[str, Any]) -> str:
@@ -48,10 +67,13 @@ def canonical_json(config: dict[str, Any]) -> str:
     """The text that `model_id` hashes."""
     kind = config.get("kind", "universal_batched")
     full = {"kind": kind, **_KINDS[kind], **config}
-    full["stateless"] = full["stateless"] or not full["compression"]
-    full.update({name: float(full[name]) for name in _REALS})
+    if "stateless" in full:
+        full["stateless"] = full["stateless"] or not full["compression"]
+    full.update({name: float(full[name]) for name in _REALS if name in full})
     if "prior" in config:
         full["prior"] = _prior(config["prior"])
+    if kind.endswith("_indexed"):
+        full["prior_dtype"] = _dtype(config["prior"])
     for name in {"cdf", "cdf_offset"} & set(config):
         full[name] = _tensor("int32", [len(config[name])], config[name])
     if "quantization_offset" in config:
@@ -98,12 +120,13 @@ def jcs(value: Any) -> str:
 def _prior(prior: dict[str, Any]) -> dict[str, Any]:
     dtype = _dtype(prior)
     parameters = {name: _parameter(value, dtype) for name, value in prior["parameters"].items()}
-    return {"family": prior["family"], "parameters": parameters}
+    ranges = {name: prior[name] for name in ("index_ranges",) if name in prior}
+    return {"family": prior["family"], "parameters": parameters, **ranges}
 
 
 def _dtype(prior: dict[str, Any]) -> str:
     for value in prior["parameters"].values():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "function" not in value:
             return _dtype(value) if "family" in value else str(value["dtype"])
     return "float32"
 
@@ -111,9 +134,22 @@ def _dtype(prior: dict[str, Any]) -> str:
 def _parameter(value: Any, dtype: str) -> Any:
     if isinstance(value, dict) and "family" in value:
         return _prior(value)
+    if isinstance(value, dict) and "function" in value:
+        arguments = {name: _argument(argument) for name, argument in value["arguments"].items()}
+        return {"function": value["function"], "arguments": arguments, "axis": value.get("axis", 0)}
     if isinstance(value, dict):
         return _tensor(value["dtype"], value["shape"], value["values"])
     return value if isinstance(value, list) else _tensor(dtype, [], [value])
+
+
+def _argument(value: Any) -> dict[str, Any]:
+    """An argument of a function of the index: a number, a list or a list of lists."""
+    shape: list[int] = []
+    values = [value]
+    while isinstance(values[0], list):
+        shape.append(len(values[0]))
+        values = [element for row in values for element in row]
+    return _tensor("float64", shape, values)
 
 
 def _tensor(dtype: str, shape: list[int], values: list[Any]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ import numpy.typing as npt
 from entropyd.archive.exact import BIT_PATTERNS
 from entropyd.archive.layout import BLOCK, EXACT_BLOCK, EXACT_VERSION, PLAIN_VERSION, LayoutError
 from entropyd.archive.varints import packed_varints, unpacked_varints
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
-from entropyd.contract.wire import MAX_ELEMENTS, dtype_number, shape_from_message
+from entropyd.contract.wire import MAX_ELEMENTS, shape_from_message
 
 _BLOCK_HEADER = struct.Struct("<QI")
 _EXACT_COUNTS = struct.Struct("<QQ")
@@ -86,7 +87,7 @@ class ArchiveHeader:
                 dict(document["metadata"]),
                 document.get("exact_dtype"),
             )
-            dtype_number(header.dtype)
+            BOTTLENECK_DTYPES.index(header.dtype)
             if header.exact_dtype is not None:
                 BIT_PATTERNS[header.exact_dtype]
         except (

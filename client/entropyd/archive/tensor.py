@@ -18,6 +18,7 @@ from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.units import CompressedUnits, RateReport, few, numbers_of, runs_of
 from entropyd.archive.writer import ArchiveWriter
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, InvalidTensorError
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, dtype_number, shape_from_message
@@ -131,7 +132,7 @@ class CompressedTensor(CompressedUnits):
         except InvalidTensorError as error:  # the shape is a field of the message here, not of a tensor
             raise InvalidRequestError.of(error.violations) from error
         consistent = (
-            dtype is not None
+            dtype in BOTTLENECK_DTYPES
             and len(lengths) == prod(batch_shape)
             and int(lengths.sum(dtype=np.uint64)) == len(message.payload)
             and (not message.blocks or sum(block.units for block in message.blocks) == len(lengths))

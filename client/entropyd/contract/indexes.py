@@ -33,11 +33,8 @@ def indexes_crc32c(plane: Array) -> npt.NDArray[np.uint32]:
     Returns:
       uint32 [units].
     """
-    units = plane.shape[0]
-    content = memoryview(plane.astype(plane.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
-    unit_bytes = len(content) // max(units, 1)
-    checksums = (
-        google_crc32c.value(bytes(content[unit * unit_bytes : (unit + 1) * unit_bytes]))
-        for unit in range(units)
-    )
+    units, symbols = plane.shape
+    content = plane.astype(plane.dtype.newbyteorder("<"), copy=False).tobytes()
+    step = symbols * plane.itemsize
+    checksums = (google_crc32c.value(content[step * unit : step * (unit + 1)]) for unit in range(units))
     return np.fromiter(checksums, np.uint32, units)

@@ -36,6 +36,10 @@ class Key(Protocol):
     @property
     def operation(self) -> Operation: ...
 
+    @property
+    def kind(self) -> str:
+        """The kind of the units' model, in metrics and spans."""
+
     def __hash__(self) -> int: ...
 
 

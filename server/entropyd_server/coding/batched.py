@@ -39,6 +39,7 @@ class BatchedCodec(RangeCodec, ABC):
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
         return cls(
             model_id=config.model_id,
+            kind=config.kind,
             tables=tables,
             prior_shape=config.prior_shape,
             coding_rank=config.coding_rank,

@@ -1,4 +1,4 @@
-"""What the codecs of all kinds of models have in common: the units that they take and give, and their errors."""
+"""What the codecs of all kinds of models have in common: what they take and give, and their errors."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ class Codec(ABC):
 
     Attributes:
       model_id: Config hash of the model.
+      kind: Name of its kind, for metrics and spans.
       coding_rank: Number of innermost dimensions that make one coding unit.
       unit_axes: Lengths of the innermost axes of every coding unit that the model fixes.
       bottleneck_dtype: "float16", "bfloat16", "float32" or "float64".
@@ -100,9 +101,10 @@ class Codec(ABC):
     # What is wrong with a value of Status.OUT_OF_RANGE.
     out_of_range: ClassVar[str]
 
-    def __init__(self, *, model_id: str, coding_rank: int, bottleneck_dtype: str) -> None:
+    def __init__(self, *, model_id: str, coding_rank: int, bottleneck_dtype: str, kind: str = "") -> None:
         """Checks that the arguments fit each other; a subclass sets its own attributes first."""
         self.model_id = model_id
+        self.kind = kind
         self.coding_rank = coding_rank
         self.bottleneck_dtype = bottleneck_dtype
         problems = list(self._problems())

@@ -33,6 +33,7 @@ class IndexedCodec(RangeCodec, ABC):
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
         return cls(
             model_id=config.model_id,
+            kind=config.kind,
             tables=tables,
             index_ranges=config.index_ranges,
             coding_rank=config.coding_rank,

@@ -44,6 +44,7 @@ class PerturbKey:
       coding_shape: Axes of one unit, as sent: an axis of prior_shape may have length 1.
       index_gradient: Whether to compute the gradient of the bits with respect to the indexes.
       index_dtype: Name of the dtype of the indexes, as in `bfloat16`; None without indexes.
+      kind: Of the model, as its configuration names it; only the server uses it.
     """
 
     model_id: str
@@ -52,6 +53,7 @@ class PerturbKey:
     coding_shape: tuple[int, ...]
     index_gradient: bool = False
     index_dtype: str | None = None
+    kind: str = ""
 
     @property
     def operation(self) -> Perturb:

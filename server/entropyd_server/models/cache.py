@@ -14,8 +14,8 @@ import numpy as np
 
 from entropyd.contract.errors import InvalidRequestError, ModelStateError
 from entropyd.contract.prior import Prior
-from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.coding.cache import BytesLRU
+from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.kinds import codec_of
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.single_flight import SingleFlight
@@ -31,7 +31,7 @@ class LoadedModel:
     """A stored model and its codec; None if it was made without compression."""
 
     stored: StoredModel
-    codec: BatchedCodec | None
+    codec: Codec | None
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +54,7 @@ class ModelCache:
         self._forgotten = 0
         self._metrics = metrics
 
-    async def codec(self, model_id: str) -> BatchedCodec:
+    async def codec(self, model_id: str) -> Codec:
         """Returns the codec of a model.
 
         Raises:
@@ -80,7 +80,7 @@ class ModelCache:
         self._put(model)
         return model
 
-    def recharge(self, codec: BatchedCodec) -> None:
+    def recharge(self, codec: Codec) -> None:
         """Updates the counted bytes of a codec that has grown, if its model is still cached."""
         model = self._cache.get(codec.model_id)
         if model is not None and model.codec is codec:
@@ -140,5 +140,5 @@ def checked_model_id(model_id: str) -> str:
     return model_id
 
 
-def _codec(stored: StoredModel) -> BatchedCodec | None:
+def _codec(stored: StoredModel) -> Codec | None:
     return None if stored.tables is None else codec_of(stored.config, stored.tables)

@@ -14,6 +14,7 @@ class BatchMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._shed = metrics.shed
         self._operations = metrics.operations
+        self._kind_symbols = metrics.kind_symbols
 
     def refused(self, reason: str) -> None:
         self._shed[reason] += 1
@@ -43,4 +44,6 @@ class PerturbMetrics(BatchMetrics):
 
     def ran(self, batch: Batch[Any], started_at: float, ended_at: float) -> None:
         super().ran(batch, started_at, ended_at)
-        self._operations[batch.key.operation.name].symbols += batch.symbols
+        name = batch.key.operation.name
+        self._operations[name].symbols += batch.symbols
+        self._kind_symbols[name, batch.key.kind] += batch.symbols

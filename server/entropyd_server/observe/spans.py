@@ -47,7 +47,10 @@ class BatchSpans:
         self._trace(entry.key, entry.queued_at, sorted(self._runs.pop(entry, [])))
 
     def _trace(self, key: Key, queued_at: float, runs: list[_Run]) -> None:
-        about: dict[str, str | int] = {"entropyd.operation": key.operation.name}
+        about: dict[str, str | int] = {
+            "entropyd.operation": key.operation.name,
+            "entropyd.kind": key.kind,
+        }
         spans = _Spans(self._tracer)
         spans.add("queue", about, queued_at, runs[0].started_at if runs else time.monotonic())
         for run in runs:

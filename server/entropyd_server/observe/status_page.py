@@ -41,6 +41,7 @@ def render(status: Status) -> str:
         _tiles(status),
         _section("Calls", f"last {status.rates.seconds:.0f} s", _calls(status)),
         _section("Coding", f"last {status.rates.seconds:.0f} s", _coding(status)),
+        _section("Kinds of models", "symbols since the start", _kinds(status)),
         _section("Workers", "processes that run TensorFlow; builders make coding tables", _workers(status))
         if status.workers
         else "",
@@ -122,6 +123,16 @@ def _coding(status: Status) -> str:
         for name, rates in status.rates.operations.items()
     ]
     return _table(("operation", "symbols", "array bytes", "compression ratio", "bits per symbol"), rows, "")
+
+
+def _kinds(status: Status) -> str:
+    symbols = dict(status.metrics.kind_symbols)
+    operations = list(status.rates.operations)
+    rows = [
+        (kind.replace("_", " "), *(count_text(symbols.get((name, kind), 0)) for name in operations))
+        for kind in sorted({kind for _, kind in symbols})
+    ]
+    return _table(("kind", *operations), rows, "nothing coded yet")
 
 
 def _workers(status: Status) -> str:

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.dtypes import BFLOAT16_NAN
-from entropyd.contract.errors import CorruptStringError, InvalidTensorError, Violation
+from entropyd.contract.errors import CorruptStringError, IndexesMismatchError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
-from entropyd_server.coding.batched import BatchedCodec
-from entropyd_server.coding.codec import DecodedUnits, EncodedUnits, none_set
+from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, none_set
 from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.large_fields import LargeMessage
 from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
 
-_CAUSES = {
-    Status.ESCAPE_TOO_LONG: coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG,
-    Status.NOT_AT_END: coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK,
-}
+# By `Status`.
+_CAUSE_OF_STATUS = np.zeros(len(Status), np.uint8)
+_CAUSE_OF_STATUS[Status.ESCAPE_TOO_LONG] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
+_CAUSE_OF_STATUS[Status.NOT_AT_END] = coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK
+# Causes that no element has.
+_BEFORE_DECODING = (coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM, coding_pb2.UNIT_ERROR_CAUSE_INDEXES)
 # The path to the array in a DecompressResponse.
 _VALUES = (coding_pb2.DecompressResponse.TENSOR_FIELD_NUMBER, types_pb2.Tensor.DATA_FIELD_NUMBER)
 # Most units that an error names, because trailing metadata hold only a few kilobytes.
 _NAMED_UNITS = 100
-_NO_ROWS = np.empty(0, np.intp)
+_NO_CAUSES = np.empty(0, np.uint8)
 
 
-def failed_rows(call: DecompressCall, decoded: DecodedUnits) -> npt.NDArray[np.intp]:
-    """Returns the rows of the units that cannot be decoded, in order."""
-    if decoded.all_ok and none_set(call.damaged):
-        return _NO_ROWS
-    return np.flatnonzero(call.damaged | (decoded.statuses != Status.OK))
+def failure_causes(
+    call: DecompressCall, mismatched: npt.NDArray[np.bool_] | None, decoded: DecodedUnits
+) -> npt.NDArray[np.uint8]:
+    """Returns why units cannot be decoded.
+
+    Args:
+      call: The call.
+      mismatched: bool [units], whether its indexes are others than it was coded with; None if all are known
+        to be the same.
+      decoded: What decoding gave.
+
+    Returns:
+      A UnitErrorCause for each unit, 0 for a good one; empty if all are good.
+    """
+    if decoded.all_ok and mismatched is None and none_set(call.damaged):
+        return _NO_CAUSES
+    causes = _CAUSE_OF_STATUS[decoded.statuses]
+    causes[call.damaged] = coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM
+    if mismatched is not None:
+        causes[mismatched] = coding_pb2.UNIT_ERROR_CAUSE_INDEXES
+    return causes
 
 
 def corrupt_strings(
-    codec: BatchedCodec, rows: Rows, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
+    codec: Codec, rows: Rows, call: DecompressCall, decoded: DecodedUnits, causes: npt.NDArray[np.uint8]
 ) -> CorruptStringError:
-    """Makes the error for units that cannot be decoded, at least one."""
+    """Makes the error for units that cannot be decoded, at least one, none of them for its indexes."""
+    failed = np.flatnonzero(causes)
     units = call.units[failed[:_NAMED_UNITS]].tolist()
     violations = []
     for row, unit in zip(failed.tolist(), units, strict=False):
@@ -55,28 +75,48 @@ def corrupt_strings(
     return CorruptStringError(what, units=units, violations=violations)
 
 
+def other_indexes(call: DecompressCall, mismatched: npt.NDArray[np.bool_]) -> IndexesMismatchError:
+    """Makes the error for units that were coded with other indexes, at least one."""
+    failed = np.flatnonzero(mismatched)
+    units = call.units[failed[:_NAMED_UNITS]].tolist()
+    what = f"coding unit {units[0]} was coded with other indexes than the request's"
+    if len(failed) > 1:
+        what += f"; so were {len(failed) - 1} more"
+    return IndexesMismatchError(f"{what}; decoding would give garbage", units=units)
+
+
 def render_compressed(
-    codec: BatchedCodec, rows: Rows, call: CompressCall, encoded: EncodedUnits
+    codec: Codec,
+    rows: Rows,
+    call: CompressCall,
+    encoded: EncodedUnits,
+    indexes_crc32c: npt.NDArray[np.uint32] | None,
 ) -> coding_pb2.CompressResponse:
-    """Renders bit strings with their checksums.
+    """Renders bit strings with their checksums, and those of their indexes if there are any.
 
     Raises:
       InvalidTensorError: If an element cannot be coded; names the units and the first such element of each.
     """
     if not encoded.all_ok:
         raise _not_coded(codec, rows, call, encoded)
+    of_indexes: dict[str, Any] = {}
+    if indexes_crc32c is not None:
+        of_indexes["indexes_crc32c"] = indexes_crc32c.tolist()
+        if codec.numbers_units and call.first_unit and len(encoded.lengths):
+            of_indexes["unit_numbers"] = [{"first": call.first_unit, "count": len(encoded.lengths)}]
     return coding_pb2.CompressResponse(
         # Dicts, because a message that is given a message copies it.
         compressed={
             "format_version": FORMAT_VERSION,
             "model_id": codec.model_id,
-            "tables_digest": codec.tables.digest,
+            "tables_digest": codec.tables_digest,
             "dtype": dtype_number(codec.bottleneck_dtype),
             "batch_shape": call.batch_shape,
             "broadcast_shape": call.broadcast_shape,
             "payload": encoded.payload,
             "lengths": encoded.lengths.tolist(),
             "blocks": make_blocks(encoded.payload, encoded.lengths),
+            **of_indexes,
         },
         rate={
             "symbols": call.values.size,
@@ -88,24 +128,23 @@ def render_compressed(
 
 
 def render_decompressed(
-    codec: BatchedCodec, call: DecompressCall, decoded: DecodedUnits, failed: npt.NDArray[np.intp]
+    codec: Codec, call: DecompressCall, decoded: DecodedUnits, causes: npt.NDArray[np.uint8]
 ) -> LargeMessage:
-    """Renders values, with NaN for the units in the rows `failed`."""
-    values = decoded.values
-    if len(failed) and call.damaged.any():
+    """Renders values, with NaN for the units that have a cause."""
+    values, failed = decoded.values, np.flatnonzero(causes)
+    if len(failed):
+        # Kernels did so with those that they could not decode.
         values = values.copy()
-        values[call.damaged] = BFLOAT16_NAN if codec.bottleneck_dtype == "bfloat16" else np.nan
+        values[failed] = BFLOAT16_NAN if codec.bottleneck_dtype == "bfloat16" else np.nan
     unit_errors = [
-        coding_pb2.UnitError(unit=int(call.units[row]), cause=coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM)
-        if call.damaged[row]
-        else coding_pb2.UnitError(
+        coding_pb2.UnitError(
             unit=int(call.units[row]),
-            cause=_CAUSES[Status(int(decoded.statuses[row]))],
-            element=max(int(decoded.positions[row]), 0),
+            cause=coding_pb2.UnitErrorCause.Name(causes[row]),
+            element=0 if causes[row] in _BEFORE_DECODING else max(int(decoded.positions[row]), 0),
         )
         for row in failed.tolist()
     ]
-    shape = call.batch_shape + call.broadcast_shape + codec.prior_shape
+    shape = call.batch_shape + call.broadcast_shape + codec.unit_axes
     tensor, elements = tensor_parts(values.reshape(shape), codec.bottleneck_dtype)
     message = coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)
     return LargeMessage(message, _VALUES, elements)
@@ -120,9 +159,7 @@ def render_stream_decompressed(
     return LargeMessage(whole, (whole.RESPONSE_FIELD_NUMBER, *response.path), response.data)
 
 
-def _not_coded(
-    codec: BatchedCodec, rows: Rows, call: CompressCall, encoded: EncodedUnits
-) -> InvalidTensorError:
+def _not_coded(codec: Codec, rows: Rows, call: CompressCall, encoded: EncodedUnits) -> InvalidTensorError:
     failed = np.flatnonzero(encoded.statuses)
     violations = []
     for unit in failed[:_NAMED_UNITS].tolist():

@@ -7,18 +7,26 @@ from typing import Any
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
+from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
+from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
-from entropyd_server.coding.batched import BatchedCodec
+from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
+from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
+from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
+from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
 from entropyd_server.coding.tables import CodingTables
 
-_CODECS: Mapping[type[ModelConfig], Callable[[Any, CodingTables], BatchedCodec]] = {
+_CODECS: Mapping[type[ModelConfig], Callable[[Any, CodingTables], Codec]] = {
     UniversalBatchedConfig: UniversalBatchedCodec.of,
     ContinuousBatchedConfig: ContinuousBatchedCodec.of,
+    ContinuousIndexedConfig: ContinuousIndexedCodec.of,
+    LocationScaleIndexedConfig: ContinuousIndexedCodec.of,
+    UniversalIndexedConfig: UniversalIndexedCodec.of,
 }
 
 
-def codec_of(config: ModelConfig, tables: CodingTables) -> BatchedCodec:
+def codec_of(config: ModelConfig, tables: CodingTables) -> Codec:
     """Makes the codec of a model; raises InvalidConfigError if the tables are not those of such a config."""
     return _CODECS[type(config)](config, tables)

@@ -30,17 +30,17 @@ class Model(Protocol):
     def coding_rank(self) -> int: ...
 
     @property
-    def prior_shape(self) -> tuple[int, ...]: ...
+    def unit_axes(self) -> tuple[int, ...]: ...
 
 
 class Bottleneck(NamedTuple):
     """An array that fits its model.
 
     Attributes:
-      array: [*batch_shape, *broadcast_shape, *prior_shape] as it was sent: a dimension of prior_shape may be
-        1, which stands for the prior's. uint16 bit patterns for bfloat16.
+      array: [*batch_shape, *broadcast_shape, *unit_axes] as it was sent: a dimension of unit_axes, which are
+        prior_shape or none, may be 1, which stands for the model's. uint16 bit patterns for bfloat16.
       batch_shape: Its product is the number of coding units.
-      broadcast_shape: The dimensions between batch_shape and prior_shape.
+      broadcast_shape: The dimensions between batch_shape and unit_axes.
       units: Coding units.
       unit_symbols: Symbols of each, once dimensions of 1 are repeated.
     """
@@ -64,14 +64,14 @@ def parse_bottleneck(tensor: types_pb2.Tensor, model: Model, limits: Limits) -> 
         raise InvalidTensorError.at(
             "bottleneck.dtype", f"is {dtype}; the model's is {model.bottleneck_dtype}"
         )
-    shape, rank, prior_shape = array.shape, model.coding_rank, model.prior_shape
+    shape, rank, unit_axes = array.shape, model.coding_rank, model.unit_axes
     if len(shape) < rank:
         found = f"has rank {len(shape)}; coding_rank {rank} needs at least {rank}"
         raise InvalidTensorError.at("bottleneck", found)
-    prior_axis = len(shape) - len(prior_shape)
+    prior_axis = len(shape) - len(unit_axes)
     batch_shape, broadcast_shape = shape[: len(shape) - rank], shape[len(shape) - rank : prior_axis]
-    if shape[prior_axis:] != prior_shape:
-        _check_repeats(shape, prior_axis, prior_shape)
+    if shape[prior_axis:] != unit_axes:
+        _check_repeats(shape, prior_axis, unit_axes)
     units, unit_symbols = checked_size(batch_shape, broadcast_shape, model, limits)
     return Bottleneck(array, batch_shape, broadcast_shape, units, unit_symbols)
 
@@ -84,12 +84,12 @@ def checked_size(
     Raises:
       LimitExceededError: Names max_units or max_message_bytes.
     """
-    units, unit_symbols = prod(batch_shape), prod(broadcast_shape) * prod(model.prior_shape)
+    units, unit_symbols = prod(batch_shape), prod(broadcast_shape) * prod(model.unit_axes)
     if units > limits.max_units:
         raise limit_exceeded(f"{units} coding units exceed", "max_units", limits.max_units)
     # A dimension of 0 counts as 1: the array is empty, but NumPy still multiplies the others.
     elements = units * unit_symbols or prod(
-        length or 1 for length in (*batch_shape, *broadcast_shape, *model.prior_shape)
+        length or 1 for length in (*batch_shape, *broadcast_shape, *model.unit_axes)
     )
     array_bytes = elements * _DTYPE_BYTES[model.bottleneck_dtype]
     if array_bytes > limits.max_message_bytes:

@@ -17,10 +17,18 @@ from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Ta
 from entropyd.contract.integrity import damaged_units
 from entropyd.contract.wire import FORMAT_VERSION, dtype_name, shape_from_message
 from entropyd.v1 import coding_pb2, types_pb2
-from entropyd_server.coding.batched import BatchedCodec
+from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.indexed import IndexedCodec
 from entropyd_server.coding.operations import Strings
 from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.bottleneck import checked_size, parse_bottleneck
+from entropyd_server.rpc.requests.indexes import (
+    UnitIndexes,
+    numbers_from,
+    parse_indexes,
+    parse_unit_numbers,
+    refuse_indexes,
+)
 from entropyd_server.rpc.requests.selection import gather, selected_units
 
 # Bytes of a bit string that count as one symbol in the queue.
@@ -34,9 +42,10 @@ class CompressCall(NamedTuple):
     Attributes:
       values: [units, symbols], C-contiguous, in the codec's dtype.
       batch_shape: Its product is the number of units.
-      broadcast_shape: The dimensions between batch_shape and prior_shape.
-      first_unit: Number of the first unit in errors.
+      broadcast_shape: The dimensions between batch_shape and the codec's unit_axes.
+      first_unit: Number of the first unit.
       bottleneck_bytes: Bytes of the array as it was sent.
+      indexes: The rows of the symbols; None for a model without indexes.
     """
 
     values: npt.NDArray[Any]
@@ -44,6 +53,7 @@ class CompressCall(NamedTuple):
     broadcast_shape: tuple[int, ...]
     first_unit: int
     bottleneck_bytes: int
+    indexes: UnitIndexes | None
 
 
 class DecompressCall(NamedTuple):
@@ -55,8 +65,10 @@ class DecompressCall(NamedTuple):
       units: int64 [units], the index of each in the whole batch.
       damaged: bool [units], whether the checksum of its block failed.
       batch_shape: Shape of the response's batch.
-      broadcast_shape: The dimensions between batch_shape and prior_shape.
+      broadcast_shape: The dimensions between batch_shape and the codec's unit_axes.
       skip_errors: Whether a bad unit becomes NaN in the response; otherwise it fails the call.
+      indexes: The rows of the symbols; None for a model without indexes.
+      indexes_crc32c: uint32 [units], the checksum of the rows with which each was coded; None if unknown.
     """
 
     strings: Strings
@@ -66,6 +78,8 @@ class DecompressCall(NamedTuple):
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     skip_errors: bool
+    indexes: UnitIndexes | None
+    indexes_crc32c: npt.NDArray[np.uint32] | None
 
     @property
     def unit_cost(self) -> int:
@@ -74,30 +88,35 @@ class DecompressCall(NamedTuple):
         return max(self.unit_symbols, unit_bytes // _SYMBOL_BYTES)
 
 
-def parse_compress(request: coding_pb2.CompressRequest, codec: BatchedCodec, limits: Limits) -> CompressCall:
+def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Limits) -> CompressCall:
     """Checks an array against its codec.
 
     Raises:
-      InvalidTensorError, LimitExceededError: As `parse_bottleneck`.
+      InvalidTensorError, LimitExceededError: As `parse_bottleneck`, and `parse_indexes`.
+      InvalidRequestError: If first_unit is too large for the model's dither.
     """
     array, batch_shape, broadcast_shape, units, unit_symbols = parse_bottleneck(
         request.bottleneck, codec, limits
     )
     bottleneck_bytes = array.nbytes
-    shape = batch_shape + broadcast_shape + codec.prior_shape
+    shape = batch_shape + broadcast_shape + codec.unit_axes
     if array.shape != shape:
         array = np.ascontiguousarray(np.broadcast_to(array, shape))
-    values = array.reshape(units, unit_symbols)
-    return CompressCall(values, batch_shape, broadcast_shape, request.first_unit, bottleneck_bytes)
+    values, first_unit = array.reshape(units, unit_symbols), request.first_unit
+    indexes = None
+    if isinstance(codec, IndexedCodec):
+        indexes = parse_indexes(request, codec, shape, numbers_from(first_unit, units, unit_symbols))
+    else:
+        refuse_indexes(request)
+    return CompressCall(values, batch_shape, broadcast_shape, first_unit, bottleneck_bytes, indexes)
 
 
-def parse_decompress(
-    request: coding_pb2.DecompressRequest, codec: BatchedCodec, limits: Limits
-) -> DecompressCall:
+def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits: Limits) -> DecompressCall:
     """Checks bit strings against their codec and their checksums.
 
     Raises:
       InvalidRequestError: If the fields contradict one another.
+      InvalidTensorError: As `parse_indexes`.
       TablesMismatchError: If the strings were made with other tables.
       LimitExceededError: If the decoded array would be too large.
     """
@@ -106,11 +125,11 @@ def parse_decompress(
         _check_identity(source, codec)
     batch_shape = _checked_shape(source.batch_shape, "batch_shape")
     broadcast_shape = _checked_shape(source.broadcast_shape, "broadcast_shape")
-    expected_rank = codec.coding_rank - len(codec.prior_shape)
+    expected_rank = codec.coding_rank - len(codec.unit_axes)
     if len(broadcast_shape) != expected_rank:
         found = (
             f"has {len(broadcast_shape)} axes; expected {expected_rank}, "
-            f"coding_rank {codec.coding_rank} less the {len(codec.prior_shape)} of prior_shape"
+            f"coding_rank {codec.coding_rank} less the {len(codec.unit_axes)} of prior_shape"
         )
         raise InvalidRequestError.at("broadcast_shape", found)
     lengths = np.fromiter(source.lengths, np.uint32, len(source.lengths))
@@ -132,9 +151,19 @@ def parse_decompress(
         found = f"has {len(batch_shape)} axes; with coding_rank {codec.coding_rank} expected at most "
         raise InvalidRequestError.at("batch_shape", f"{found}{limits.max_rank - codec.coding_rank}")
     _, unit_symbols = checked_size(batch_shape, broadcast_shape, codec, limits)
+    numbers = units
+    if source.unit_numbers or isinstance(codec, IndexedCodec):
+        numbers = parse_unit_numbers(source.unit_numbers, total, unit_symbols)[units]
+    indexes_crc32c = _indexes_crc32c(request, total)
+    indexes = None
+    if isinstance(codec, IndexedCodec):
+        indexes = parse_indexes(request, codec, batch_shape + broadcast_shape, numbers)
+    else:
+        refuse_indexes(request)
     if request.units:
         payload = gather(payload, lengths, units, limits)
         lengths, damaged = lengths[units], damaged[units]
+        indexes_crc32c = None if indexes_crc32c is None else indexes_crc32c[units]
     return DecompressCall(
         Strings(payload, lengths),
         unit_symbols,
@@ -143,6 +172,8 @@ def parse_decompress(
         batch_shape,
         broadcast_shape,
         _skip_errors(request.error_policy),
+        indexes,
+        indexes_crc32c,
     )
 
 
@@ -160,19 +191,23 @@ def decompress_source(
     return request.compressed if source == "compressed" else request.bit_strings
 
 
-def _check_identity(compressed: types_pb2.CompressedTensor, codec: BatchedCodec) -> None:
+def _check_identity(compressed: types_pb2.CompressedTensor, codec: Codec) -> None:
     if compressed.format_version != FORMAT_VERSION:
         found = f"is {compressed.format_version}; this server knows {FORMAT_VERSION}"
         raise InvalidRequestError.at("compressed.format_version", found)
-    if compressed.tables_digest != codec.tables.digest:
+    if compressed.tables_digest != codec.tables_digest:
         raise TablesMismatchError(
-            f"the strings were made with coding tables {compressed.tables_digest.hex()[:16]}..., but model "
-            f"{codec.model_id[:16]}... has {codec.tables.digest.hex()[:16]}...; decoding would give garbage",
-            metadata={"model_id": codec.model_id, "tables_digest": codec.tables.digest.hex()},
+            f"the strings were made with coding tables {_digits(compressed.tables_digest)}, but model "
+            f"{codec.model_id[:16]}... has {_digits(codec.tables_digest)}; decoding would give garbage",
+            metadata={"model_id": codec.model_id, "tables_digest": codec.tables_digest.hex()},
         )
     if dtype_name(compressed.dtype) != codec.bottleneck_dtype:
         found = f"is {dtype_name(compressed.dtype)}; the model's is {codec.bottleneck_dtype}"
         raise InvalidRequestError.at("compressed.dtype", found)
+
+
+def _digits(digest: bytes) -> str:
+    return f"{digest.hex()[:16]}..." if digest else "none"
 
 
 def _checked_shape(axes: Sequence[int], field: str) -> tuple[int, ...]:
@@ -194,6 +229,16 @@ def _damaged(
         found = f"cover {covered} coding units; expected each of {len(lengths)} once, at least 1 a block"
         raise InvalidRequestError.at("compressed.blocks", found)
     return damaged_units(payload, lengths, blocks)
+
+
+def _indexes_crc32c(request: coding_pb2.DecompressRequest, total: int) -> npt.NDArray[np.uint32] | None:
+    checksums = request.compressed.indexes_crc32c
+    if not checksums:
+        return None
+    if len(checksums) != total:
+        found = f"has {len(checksums)} entries; expected one for each of {total} coding units, or none"
+        raise InvalidRequestError.at("compressed.indexes_crc32c", found)
+    return np.fromiter(checksums, np.uint32, total)
 
 
 def _skip_errors(policy: int) -> bool:

@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import widened
-from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
+from entropyd.contract.errors import InvalidConfigError, InvalidRequestError, InvalidTensorError
 from entropyd.contract.kinds import config_from_message
+from entropyd.contract.kinds.indexed import IndexedConfig
+from entropyd.contract.kinds.power_law import PowerLawConfig
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import model_pb2
 from entropyd_server.errors import limit_exceeded
@@ -37,7 +39,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
 
     Raises:
       InvalidRequestError: If the messages are out of order, or an option is out of range.
-      InvalidConfigError: If the configuration cannot make a model.
+      InvalidConfigError: If the configuration cannot make a model, or is of a kind without a prior to fit.
       InvalidTensorError: If samples have a wrong shape or dtype, are not finite, are too few or all equal.
       LimitExceededError: If they are more than max_message_bytes together.
     """
@@ -54,6 +56,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
         if config is None:
             options = request.configuration
             config = await asyncio.to_thread(config_from_message, options.config)
+            _check_kind(config)
             continue
         sample_bytes += max(len(request.samples.data), _LEAST_MESSAGE_BYTES)
         if sample_bytes > limits.max_message_bytes:
@@ -71,6 +74,12 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
     rows = np.concatenate(parts) if parts else np.zeros((0, *config.prior_shape), np.float32)
     _check_enough(rows, share)
     return FitTask(config, rows, steps, share)
+
+
+def _check_kind(config: ModelConfig) -> None:
+    if isinstance(config, (IndexedConfig, PowerLawConfig)):
+        expected = "expected a kind with a batch of priors, which samples can be of"
+        raise InvalidConfigError.at("config.kind", f"is {config.kind}; {expected}")
 
 
 def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ from entropyd.contract.arrays import array_of
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 
@@ -26,15 +27,21 @@ def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = Fa
     return array_of("bottleneck", bottleneck, config.bottleneck_dtype)
 
 
-def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> None:
-    """Refuses indexes or a location that a model of this kind does not take, and missing indexes."""
-    if config.index_ranges is None and indexes is not None:
+def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> IndexedConfig | None:
+    """Refuses indexes or a location that a model of this kind does not take, and missing indexes.
+
+    Returns:
+      The configuration, if it is one of a model with indexes.
+    """
+    indexed = config if isinstance(config, IndexedConfig) else None
+    if indexed is None and indexes is not None:
         raise InvalidTensorError.at("indexes", f"are given; a {config.kind} model takes none")
-    if config.index_ranges is not None and indexes is None:
+    if indexed is not None and indexes is None:
         expected = f"a {config.kind} model picks the row of each element by its index"
         raise InvalidTensorError.at("indexes", f"are missing; {expected}")
     if loc is not None and config.kind != "location_scale_indexed":
         raise InvalidTensorError.at("loc", f"is given; a {config.kind} model takes none")
+    return indexed
 
 
 def broadcast_bottleneck(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

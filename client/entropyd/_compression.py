@@ -50,14 +50,14 @@ class Compression:
             found = f"is {self.first_unit}; expected a number from 0 to {_LARGEST_NUMBER}"
             raise InvalidRequestError.at("first_unit", found)
         config = self.model.config
-        check_inputs(config, self.indexes, self.loc)
+        indexed = check_inputs(config, self.indexes, self.loc)
         self._array = bottleneck_array(config, self.bottleneck, located=self.loc is not None)
         if self.loc is not None:
             location, dtype = location_array(self.loc), config.bottleneck_dtype
             self._array = less_location(self._array, location, dtype, in_place=True)
         self._rows: npt.NDArray[Any] | None = None
-        if self.indexes is not None:
-            self._rows = row_plane(config, self.indexes)
+        if indexed is not None:
+            self._rows = row_plane(indexed, self.indexes)
             self._array = broadcast_bottleneck(self._array, self._rows.shape)
         # An array of too small a rank is sent as it is: the server refuses it.
         batch_axes = max(self._array.ndim - config.coding_rank, 0)

@@ -65,8 +65,8 @@ class Decompression:
 
     def __post_init__(self) -> None:
         config = self.model.config
-        check_inputs(config, self.indexes, self.loc)
-        self._rows = None if self.indexes is None else row_plane(config, self.indexes)
+        indexed = check_inputs(config, self.indexes, self.loc)
+        self._rows = None if indexed is None else row_plane(indexed, self.indexes)
         shape = None if self._rows is None else self._rows.shape
         self._whole = decompress_request(self.model, self.source, self.broadcast_shape, shape)
         strings = self._strings = (

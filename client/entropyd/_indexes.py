@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.arrays import read_array
-from entropyd.contract.config import ModelConfig
-from entropyd.contract.dtypes import widened
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.indexes import row_dtype
+from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.prior import Prior
 
 Array = npt.NDArray[Any]
@@ -27,11 +26,11 @@ _HALVES = ("float16", "bfloat16")
 _INT32_MAX = 2**31 - 1
 
 
-def row_plane(config: ModelConfig, indexes: Any) -> Array:
+def row_plane(config: IndexedConfig, indexes: Any) -> Array:
     """The row of each element, in the narrowest dtype for the model.
 
     Args:
-      config: Of a model with indexes.
+      config: The model's.
       indexes: Integers or floats, an array or nested lists; shaped as the model's class takes them, that is
         as the bottleneck, and with one index for each range along the channel axis if there is one.
 
@@ -42,7 +41,7 @@ def row_plane(config: ModelConfig, indexes: Any) -> Array:
       InvalidTensorError: If their shape or dtype is wrong, or one is NaN; names it.
     """
     array = _comparable(_read(config, indexes))
-    ranges, axis = _ranges(config), channel_axis(config)
+    ranges, axis = config.index_ranges, config.channel_axis
     dtype = row_dtype(prod(ranges))
     if axis is None:
         return _clipped(array, ranges[0], dtype)
@@ -58,7 +57,7 @@ def row_plane(config: ModelConfig, indexes: Any) -> Array:
     return rows
 
 
-def sent_indexes(config: ModelConfig, indexes: Any) -> Array:
+def sent_indexes(config: IndexedConfig, indexes: Any) -> Array:
     """Indexes as Perturb takes them, neither flattened nor cast to integers; see `row_plane`.
 
     Returns:
@@ -71,7 +70,7 @@ def sent_indexes(config: ModelConfig, indexes: Any) -> Array:
     return array if array.dtype.itemsize <= np.dtype(np.float64).itemsize else array.astype(np.float64)
 
 
-def has_index_gradient(config: ModelConfig, indexes: Array) -> bool:
+def has_index_gradient(config: IndexedConfig, indexes: Array) -> bool:
     """Whether bits have a gradient with respect to these indexes."""
     floats = indexes.dtype.kind == "f" or indexes.dtype.name == "bfloat16"
     return floats and _has_function(config.needed_prior)
@@ -84,7 +83,7 @@ def _has_function(prior: Prior) -> bool:
     )
 
 
-def _read(config: ModelConfig, indexes: Any) -> Array:
+def _read(config: IndexedConfig, indexes: Any) -> Array:
     """The caller's numbers; lists of floats are float32, as they are to TensorFlow."""
     array, found = read_array("indexes", indexes)
     if not found and array.dtype.kind == "f":
@@ -95,31 +94,17 @@ def _read(config: ModelConfig, indexes: Any) -> Array:
     return array
 
 
-def channel_axis(config: ModelConfig) -> int | None:
-    """Axis of the indexes along which those of one element lie; None without one."""
-    if config.kind == "universal_indexed":
-        return -1
-    axis: int | None = getattr(config, "channel_axis", None)
-    return axis
-
-
-def plane_shape(config: ModelConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
+def plane_shape(config: IndexedConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the elements that indexes of some shape belong to."""
-    axis = channel_axis(config)
+    axis = config.channel_axis
     if axis is None:
         return shape
     place = axis % len(shape)
     return shape[:place] + shape[place + 1 :]
 
 
-def _ranges(config: ModelConfig) -> tuple[int, ...]:
-    ranges = config.index_ranges
-    assert ranges is not None, f"a {config.kind} model takes no indexes"
-    return ranges
-
-
-def _check_shape(config: ModelConfig, shape: tuple[int, ...]) -> None:
-    axis, channels = channel_axis(config), len(_ranges(config))
+def _check_shape(config: IndexedConfig, shape: tuple[int, ...]) -> None:
+    axis, channels = config.channel_axis, len(config.index_ranges)
     least = config.coding_rank
     found = f"have shape {shape}"
     if axis is not None:
@@ -136,7 +121,7 @@ def _check_shape(config: ModelConfig, shape: tuple[int, ...]) -> None:
 def _comparable(array: Array) -> Array:
     """Indexes without NaN, halves widened: NumPy is slow with them."""
     if array.dtype.name in _HALVES:
-        array = widened(array.view(np.uint16) if array.dtype.kind == "V" else array, array.dtype.name)
+        array = array.astype(np.float32)
     if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
         where = np.unravel_index(int(np.argmax(np.isnan(array))), array.shape)
         element = [int(place) for place in where]
@@ -162,6 +147,7 @@ def _are_within(indexes: Array, last: int) -> bool:
     """Whether all of them are from 0 to `last`: what almost every call sends, so it is checked first."""
     if indexes.dtype.kind == "i":
         # Negative numbers are the largest ones of the unsigned dtype.
+        last = min(last, np.iinfo(indexes.dtype).max)
         indexes = indexes.view(indexes.dtype.str.replace("i", "u"))
     if indexes.dtype.kind == "f" and not indexes.min() >= 0:
         return False

@@ -184,17 +184,17 @@ def perturb(
 ) -> Call[Perturbed]:
     """Adds noise to an array and asks for its cost."""
     config = model.config
-    check_inputs(config, indexes, loc)
+    indexed = check_inputs(config, indexes, loc)
     array = bottleneck_array(config, bottleneck, located=loc is not None)
     shape, location = array.shape, None if loc is None else location_array(loc)
     if location is not None:
         array = less_location(array, location, config.bottleneck_dtype, in_place=False)
     request = model_pb2.PerturbRequest(model_id=model.id, training=training, gradient=gradient)
-    if indexes is not None:
-        sent = sent_indexes(config, indexes)
-        array = broadcast_bottleneck(array, plane_shape(config, sent.shape))
+    if indexed is not None:
+        sent = sent_indexes(indexed, indexes)
+        array = broadcast_bottleneck(array, plane_shape(indexed, sent.shape))
         request.indexes.CopyFrom(tensor_to_message(sent))
-        request.index_gradient = gradient and has_index_gradient(config, sent)
+        request.index_gradient = gradient and has_index_gradient(indexed, sent)
     request.bottleneck.CopyFrom(tensor_to_message(array))
 
     def read(response: model_pb2.PerturbResponse) -> Perturbed:

@@ -70,7 +70,7 @@ def _density(prior: Prior, **parameters: Any) -> Any:
 def _value(config: Any, value: Any, indexes: Any) -> Any:
     """A parameter at indexes as TFC gives them to a function."""
     dtype, ranges = config.prior_dtype, config.index_ranges
-    axis = getattr(config, "channel_axis", -1 if isinstance(config, UniversalIndexedConfig) else None)
+    axis = config.channel_axis
     channels = [indexes] if axis is None else tf.unstack(indexes, axis=axis)
     mixture = "weight" in config.prior.parameters
     if not isinstance(value, IndexFunction):
@@ -79,10 +79,16 @@ def _value(config: Any, value: Any, indexes: Any) -> Any:
         components = value.shape[-1:] if mixture else ()
         whole = np.broadcast_to(value, (*ranges, *components))
         return tf.gather_nd(whole, tf.cast(tf.stack(channels, -1), tf.int32))
-    i = channels[value.axis]
     given = {name: np.asarray(array, dtype) for name, array in value.arguments.items()}
+    i = channels[value.axis]
     if value.name == "table":
-        found = tf.gather(given["values"], tf.cast(i, tf.int32))
+        lower = tf.cast(i, tf.int32)
+        fraction = i - tf.cast(lower, dtype)
+        if given["values"].ndim > 1:
+            fraction = fraction[..., None]
+        steps = np.diff(given["values"], axis=0)
+        step = tf.gather(steps, tf.minimum(lower, ranges[value.axis] - 2))
+        found = tf.gather(given["values"], lower) + fraction * step
         return found[..., None] if mixture and given["values"].ndim == 1 else found
     if mixture:
         i = i[..., None]
@@ -90,5 +96,8 @@ def _value(config: Any, value: Any, indexes: Any) -> Any:
         low, high = np.log(value.arguments["low"]), np.log(value.arguments["high"])
         factor = (high - low) / max(ranges[value.axis] - 1, 1)
         return tf.math.exp(low.astype(dtype) + factor.astype(dtype) * i)
-    line = i * given["slope"] + given["offset"]
+    if given["slope"].ndim < 2:
+        line = i * given["slope"] + given["offset"]
+    else:
+        line = tf.reduce_sum(tf.stack(channels, -1)[..., None, :] * given["slope"], -1) + given["offset"]
     return {"affine": tf.identity, "exp_affine": tf.exp, "softmax_affine": tf.nn.softmax}[value.name](line)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, ModelStateError
 from entropyd.contract.prior import Prior
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.kinds import codec_of
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.single_flight import SingleFlight
 from entropyd_server.store.model_store import ModelStore, StoredModel
@@ -62,13 +64,17 @@ class ModelCache:
           ModelNotFoundError, DataLossError, UnavailableError: As `ModelStore.load`.
           ModelStateError: If the model was made without compression.
         """
-        model = self._cached(model_id) or await self._from_store(model_id)
+        model = await self.model(model_id)
         if model.codec is None:
-            raise ModelStateError(
-                f"model {model_id} was made with compression=False and has no coding tables",
-                metadata={"model_id": model_id},
-            )
+            raise _without_tables(model.stored.config)
         return model.codec
+
+    async def tables(self, model_id: str) -> CodingTables:
+        """Returns the coding tables of a model; raises as `codec` does, also if its kind has none."""
+        stored = (await self.model(model_id)).stored
+        if stored.tables is None:
+            raise _without_tables(stored.config)
+        return stored.tables
 
     async def model(self, model_id: str) -> LoadedModel:
         """Returns a model, from memory or from the store; raises as `codec` does, but not ModelStateError."""
@@ -125,7 +131,8 @@ def _prior_bytes(prior: Prior | None) -> int:
     if prior is None:
         return 0
     own = sum(value.nbytes for value in prior.parameters.values() if isinstance(value, np.ndarray))
-    return own + _prior_bytes(prior.nested)
+    grid = None if prior.index_ranges is None else prior.on_grid()
+    return own + _prior_bytes(prior.nested) + _prior_bytes(grid)
 
 
 def checked_model_id(model_id: str) -> str:
@@ -141,4 +148,13 @@ def checked_model_id(model_id: str) -> str:
 
 
 def _codec(stored: StoredModel) -> Codec | None:
-    return None if stored.tables is None else codec_of(stored.config, stored.tables)
+    return codec_of(stored.config, stored.tables) if stored.config.compression else None
+
+
+def _without_tables(config: ModelConfig) -> ModelStateError:
+    if config.compression:
+        found, reason = f"is of kind {config.kind}, which has no coding tables", "MODEL_WITHOUT_TABLES"
+    else:
+        found, reason = "was made with compression=False and has no coding tables", "MODEL_NOT_COMPRESSING"
+    metadata = {"model_id": config.model_id}
+    return ModelStateError(f"model {config.model_id} {found}", reason=reason, metadata=metadata)

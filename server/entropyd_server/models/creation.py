@@ -107,7 +107,7 @@ class ModelCreator:
     async def _tables(
         self, config: ModelConfig, turn_key: str
     ) -> tuple[CodingTables | None, Mapping[str, str]]:
-        if not config.compression:
+        if not config.has_tables:
             return None, {}
         built_with: Mapping[str, str] = {}
         raw = config.supplied_tables

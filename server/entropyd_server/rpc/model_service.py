@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from entropyd.contract.errors import DataLossError, ModelNotFoundError, ModelStateError
+from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd.contract.kinds import config_from_message
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2 as pb
 from entropyd.v1 import model_pb2_grpc, types_pb2
-from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.limits import Limits
 from entropyd_server.modeling.fitter import Fitter
 from entropyd_server.modeling.perturber import Perturber
@@ -107,14 +106,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         return pb.DeleteModelResponse()
 
     async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
-        codec = await self.models.codec(request.model_id)
-        if not isinstance(codec, RangeCodec):
-            raise ModelStateError(
-                f"model {codec.model_id} is coded without tables",
-                reason="MODEL_WITHOUT_TABLES",
-                metadata={"model_id": codec.model_id},
-            )
-        tables = codec.tables
+        tables = await self.models.tables(request.model_id)
         arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
         return pb.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
 

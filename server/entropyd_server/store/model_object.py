@@ -4,7 +4,7 @@ Invariant: what `parse` returns matches its own digests, so a damaged object is 
 tables.
 
 Layout: a safetensors file. Its tensors are `cdf` and `cdf_offset` (int32 vectors; absent for a model without
-compression) and `quantization_offset` (float32 or float64 vector, a number for each row; absent without any).
+any) and `quantization_offset` (float32 or float64 vector, a number for each row; absent without any).
 Its metadata are `entropyd.format`, `entropyd.config` (canonical JSON, whose SHA-256 is the model id),
 `entropyd.tables_digest` (hex), `entropyd.built_with` (JSON), `entropyd.tables_origin` (`built` or
 `imported`, where tables are neither supplied nor absent; objects of older versions have none), and
@@ -55,7 +55,7 @@ class ModelObject:
 
     Attributes:
       config: Its configuration, with every default filled in.
-      tables: Its coding tables; None without compression.
+      tables: Its coding tables; None for a model without any.
       built_with: Versions of the libraries that built the tables, by name.
       tables_origin: Where the tables came from; UNKNOWN without tables, or if the object does not say.
     """
@@ -105,7 +105,7 @@ def parse(blob: bytes, max_table_bytes: int | None = None) -> ModelObject:
 
 def builds_tables(config: ModelConfig) -> bool:
     """Whether the tables of a model are built from its prior, so that its id alone does not fix them."""
-    return config.compression and config.supplied_tables is None
+    return config.has_tables and config.supplied_tables is None
 
 
 def check_fit(config: ModelConfig, tables: CodingTables) -> None:
@@ -132,10 +132,10 @@ def _parse(blob: bytes, max_table_bytes: int | None) -> ModelObject:
     tensors = load_tensors(blob)
     metadata = _metadata(blob)
     config = config_from_dict(parse_json(metadata["entropyd.config"]))
-    if not config.compression and tensors:
+    if not config.has_tables and tensors:
         raise ValueError(f"holds {len(tensors)} tensors; expected none")
     tables = None
-    if config.compression:
+    if config.has_tables:
         tables = CodingTables.parse(**tensors, max_bytes=max_table_bytes)
         check_fit(config, tables)
         supplied = config.supplied_tables
@@ -174,7 +174,7 @@ def _built_with(versions: Any) -> Mapping[str, str]:
 def _origin(config: ModelConfig, metadata: Mapping[str, str]) -> TablesOrigin:
     if config.supplied_tables is not None:
         return TablesOrigin.SUPPLIED
-    return TablesOrigin(metadata.get("entropyd.tables_origin", "") if config.compression else "")
+    return TablesOrigin(metadata.get("entropyd.tables_origin", "") if config.has_tables else "")
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

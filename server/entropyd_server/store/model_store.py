@@ -55,7 +55,7 @@ class StoredModel(ModelObject):
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of the coding tables as they are stored; 0 without compression."""
+        """Bytes of the coding tables as they are stored; 0 for a model without any."""
         return 0 if self.tables is None else self.tables.table_bytes
 
 

@@ -6,7 +6,7 @@ users of TFC write them. So tables are those of such functions, and gradients by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def at_indexes(prior: Prior, indexes: Any, *, channel: bool) -> Any:
 
     def parameter(owner: Prior, name: str, value: Any, components: int) -> Any:
         if isinstance(value, IndexFunction):
-            return _evaluated(value, by_axis[value.axis], ranges[value.axis], components)
+            return _evaluated(value, by_axis, ranges, components)
         if _varies(value, components) or (
             # One has to have the shape of the indexes, and it may be all of them.
             is_constant and FAMILIES[owner.family].arrays[name] != "one positive"
@@ -71,42 +71,43 @@ def _picked(array: Array, row: Any, ranges: tuple[int, ...], components: int) ->
     return tf.gather(tf.constant(rows), row)
 
 
-def _evaluated(function: IndexFunction, index: Any, index_range: int, components: int) -> Any:
-    """Values of a function, with an axis for components where there are any."""
+def _evaluated(function: IndexFunction, indexes: Sequence[Any], ranges: tuple[int, ...], components: int) -> Any:
+    """Values of a function of indexes, an axis each; with an axis for components where there are any."""
     if components:
-        index = index[..., None]
-    return _FUNCTIONS[function.name](index, index_range, **function.arguments)
+        indexes = [index[..., None] for index in indexes]
+    return _FUNCTIONS[function.name](indexes, ranges, function.axis, **function.arguments)
 
 
-def _affine(index: Any, _index_range: int, offset: Array, slope: Array) -> Any:
-    return tf.constant(offset, index.dtype) + tf.constant(slope, index.dtype) * index
+def _affine(indexes: Sequence[Any], _ranges: Any, axis: int, offset: Array, slope: Array) -> Any:
+    dtype = indexes[axis].dtype
+    value = tf.constant(offset, dtype)
+    if slope.ndim < 2:  # noqa: PLR2004 - then it has a column for each index
+        return value + tf.constant(slope, dtype) * indexes[axis]
+    for column, index in zip(slope.T, indexes, strict=True):
+        value += tf.constant(column, dtype) * index
+    return value
 
 
-def _log_spaced(index: Any, index_range: int, low: Array, high: Array) -> Any:
+def _log_spaced(indexes: Sequence[Any], ranges: tuple[int, ...], axis: int, low: Array, high: Array) -> Any:
     # Numbers in float64, as Python computes them.
-    slope = (np.log(high) - np.log(low)) / max(index_range - 1, 1)
-    return tf.exp(_affine(index, index_range, np.log(low), slope))
+    slope = (np.log(high) - np.log(low)) / max(ranges[axis] - 1, 1)
+    return tf.exp(_affine(indexes, ranges, axis, np.log(low), slope))
 
 
-def _table(index: Any, _index_range: int, values: Array) -> Any:
-    """Between two integers on the line between their values; at integers exactly these values."""
-    row = tf.cast(index, tf.int32)
+def _table(indexes: Sequence[Any], _ranges: Any, axis: int, values: Array) -> Any:
+    """Between two integers on the line between their values; at integers exactly these."""
+    index = indexes[axis]
+    row = tf.cast(index if values.ndim == 1 else index[..., 0], tf.int32)
     slopes = np.diff(values, axis=0)
     slopes = np.concatenate([slopes, slopes[-1:]]) if len(slopes) else np.zeros_like(values)
-    of_row = [_row_values(array, row, index.dtype) for array in (values, slopes)]
-    return of_row[0] + (index - tf.math.floor(index)) * of_row[1]
-
-
-def _row_values(values: Array, row: Any, dtype: Any) -> Any:
-    """Rows of [range], or of [range, components] for indexes whose last axis of length 1 stands for them."""
-    table = tf.constant(values, dtype)
-    return tf.gather(table, row if values.ndim == 1 else row[..., 0])
+    value, slope = (tf.gather(tf.constant(array, index.dtype), row) for array in (values, slopes))
+    return value + (index - tf.math.floor(index)) * slope
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "affine": _affine,
-    "exp_affine": lambda *index, **arguments: tf.exp(_affine(*index, **arguments)),
+    "exp_affine": lambda *indexes, **arguments: tf.exp(_affine(*indexes, **arguments)),
     "log_spaced": _log_spaced,
+    "softmax_affine": lambda *indexes, **arguments: tf.nn.softmax(_affine(*indexes, **arguments)),
     "table": _table,
-    "softmax_affine": lambda *index, **arguments: tf.nn.softmax(_affine(*index, **arguments)),
 }

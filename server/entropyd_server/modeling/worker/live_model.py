@@ -107,7 +107,10 @@ class LiveModel:
             total = tf.reduce_sum(bits)
         # Rounding may be flat: its gradient is 0, not absent.
         zero = tf.UnconnectedGradients.ZERO
-        return perturbed, bits, *tape.gradient(total, sources, unconnected_gradients=zero)
+        gradients = tape.gradient(total, sources, unconnected_gradients=zero)
+        # TFC's expected gradients are of the prior's dtype.
+        cast = [tf.cast(gradient, x.dtype) for gradient, x in zip(gradients, sources, strict=True)]
+        return perturbed, bits, *cast
 
 
 def _native(elements: Array, dtype: str) -> Array:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import UniversalBatchedConfig, UniversalIndexedConfig, priors
 from entropyd.contract.errors import LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling import build_frames, perturbation, protocol
 from entropyd_server.modeling.build_frames import BuiltTables
-from entropyd_server.modeling.perturbation import Perturbed, PerturbKey
+from entropyd_server.modeling.perturbation import PerturbCall, Perturbed, PerturbKey, PerturbUnits
 from entropyd_server.modeling.protocol import Frame, FrameError
 
 if TYPE_CHECKING:
@@ -92,17 +92,40 @@ def test_a_response_of_another_kind_is_refused() -> None:
 def test_units_to_perturb_cross_with_what_is_wanted() -> None:
     units = np.arange(12, dtype=np.uint16).reshape(2, 3, 2)
     config = UniversalBatchedConfig(prior=priors.NoisyNormal(loc=0, scale=1), coding_rank=2)
-    key = PerturbKey(config.model_id, training=True, gradient=False, coding_shape=(3, 2))
-    for held in (None, config):
-        received = perturbation.perturb_of(_received(perturbation.perturb_frame(key, units, held)))
-        assert (received[0], received[2]) == (key, held)
-        np.testing.assert_array_equal(received[1], units)
+    for index_dtype, indexes in ((None, None), ("bfloat16", units)):
+        key = PerturbKey(
+            config.model_id,
+            training=True,
+            gradient=False,
+            coding_shape=(3, 2),
+            index_gradient=indexes is not None,
+            index_dtype=index_dtype,
+        )
+        sent = PerturbUnits(units, indexes)
+        for held in (None, config):
+            received = perturbation.perturb_of(_received(perturbation.perturb_frame(key, sent, held)))
+            assert (received[0], received[2]) == (key, held)
+            assert received[1].by_name.keys() == sent.by_name.keys()
+            for name, array in sent.by_name.items():
+                np.testing.assert_array_equal(received[1].by_name[name], array)
+
+
+def test_units_carry_numbers_where_their_dither_depends_on_them() -> None:
+    prior = priors.NoisyNormal(loc=0, scale=[1, 2])
+    config = UniversalIndexedConfig(prior, 1)
+    x = np.zeros((5, 3), np.float32)
+    for training, numbers in ((False, [9, 10]), (True, None)):
+        key = PerturbKey(config.model_id, training, gradient=False, coding_shape=(3,), index_dtype="float32")
+        part = PerturbCall(config, key, x, 3, np.zeros((5, 3, 1), np.float32), first_unit=7).part(2, 4)
+        assert (part.units.shape, np.shape(part.indexes)) == ((2, 3), (2, 3, 1))
+        assert (None if part.numbers is None else part.numbers.tolist()) == numbers
 
 
 def test_perturbed_units_can_be_cut_and_joined() -> None:
-    whole = Perturbed(np.arange(6).reshape(3, 2), np.arange(3.0), np.ones((3, 2)))
+    whole = Perturbed(np.arange(6).reshape(3, 2), np.arange(3.0), np.ones((3, 2)), np.ones((3, 2, 1)))
     received = Perturbed.from_frame(_received(whole.to_frame()))
     again = Perturbed.join([received[:1], received[1:]])
     np.testing.assert_array_equal(again.perturbed, whole.perturbed)
     np.testing.assert_array_equal(again.bits, whole.bits)
+    np.testing.assert_array_equal(again.index_gradient, whole.index_gradient)
     assert Perturbed.join([Perturbed(whole.perturbed, whole.bits, None)] * 2).gradient is None

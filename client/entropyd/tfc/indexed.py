@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from entropyd import Model
@@ -67,8 +65,6 @@ class RemoteIndexedCoding(RemoteCoding):
         indexes = tensor_of("indexes", indexes)
 
         def compress(model: Model, array: Any, indexes: Any) -> Any:
-            with suppress(ValueError):  # an array that does not fit is for the model to refuse
-                array = np.broadcast_to(array, self._elements(indexes.shape))
             return model.compress(array, indexes).strings
 
         elements = self._elements(indexes.shape)

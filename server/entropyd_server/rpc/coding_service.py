@@ -53,7 +53,7 @@ from entropyd_server.transport.call import Call
 # The rows of larger units are computed on a thread.
 _INLINE_ROWS_SYMBOLS = 8192
 # More indexes are checked on a thread.
-_INLINE_INDEXES = 8192
+_INLINE_INDEXES = 1 << 16
 
 
 class CodingKey(NamedTuple):

@@ -118,7 +118,11 @@ class Compression:
                 ),
                 joined(checksums),
             )
-        if not self.model.config.numbers_units:
-            return whole
-        last_unit = self.first_unit + self.units
-        return replace(whole, unit_numbers=np.arange(self.first_unit, last_unit, dtype=np.int64))
+        if self._rows is not None and not self.units:
+            whole = replace(
+                whole, indexes_crc32c=np.empty(0, np.uint32)
+            )  # not to be told from none on the wire
+        if self.model.config.numbers_units:
+            numbers = np.arange(self.first_unit, self.first_unit + self.units, dtype=np.int64)
+            whole = replace(whole, unit_numbers=numbers)
+        return whole

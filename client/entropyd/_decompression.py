@@ -252,12 +252,13 @@ def _undecodable(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[An
     """The error of coding units that cannot be decoded, at least one."""
     other = [error.unit for error in errors if error.cause == coding_pb2.UNIT_ERROR_CAUSE_INDEXES]
     if other:
-        found = f"coding units {few(other)} were coded with other indexes"
+        units = f"coding units {few(other)} were" if len(other) > 1 else f"coding unit {other[0]} was"
+        found = f"{units} coded with other indexes than those that are given"
         return IndexesMismatchError(found, units=other, partial=partial)
-    units = [error.unit for error in errors]
+    bad = [error.unit for error in errors]
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
-    found = f"coding unit {units[0]} cannot be decoded: {cause} at element {first.element}"
-    if len(units) > 1:
-        found += f"; and {len(units) - 1} more"
-    return CorruptStringError(found, units=units, partial=partial)
+    found = f"coding unit {bad[0]} cannot be decoded: {cause} at element {first.element}"
+    if len(bad) > 1:
+        found += f"; and {len(bad) - 1} more"
+    return CorruptStringError(found, units=bad, partial=partial)

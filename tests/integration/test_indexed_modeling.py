@@ -12,11 +12,10 @@ import tensorflow as tf
 from entropyd import (
     ContinuousIndexedConfig,
     LocationScaleIndexedConfig,
-    PowerLawConfig,
     UniversalIndexedConfig,
     priors,
 )
-from entropyd.contract.dtypes import coding_dtype, element_dtype, numpy_dtype
+from entropyd.contract.dtypes import element_dtype, numpy_dtype
 from entropyd_server.modeling.perturbation import PerturbCall, PerturbKey
 from entropyd_server.modeling.worker.entropy_model import build_tables
 from entropyd_server.modeling.worker.live_model import LiveModel
@@ -53,7 +52,10 @@ def _grids() -> dict[str, Prior]:
             "NoisyNormal", (4, 6), loc=priors.affine(-3, 2.5), scale=priors.log_spaced(0.3, 9, axis=1)
         ),
         "array": priors.indexed(
-            "NoisyLogistic", (3, 4), loc=RNG.normal(0, 3, (3, 1)).astype("f"), scale=priors.affine(1, 1, axis=1)
+            "NoisyLogistic",
+            (3, 4),
+            loc=RNG.normal(0, 3, (3, 1)).astype("f"),
+            scale=priors.affine(1, 1, axis=1),
         ),
         "mixture": priors.indexed(
             "NoisyLogisticMixture",
@@ -120,7 +122,9 @@ def _perturb(
         index_gradient=gradients and indexes is not None and indexes.dtype.kind != "i",
         index_dtype=None if indexes is None else indexes.dtype.name,
     )
-    call = PerturbCall(config, key, _elements(x), 1, None if indexes is None else _elements(indexes), first_unit)
+    call = PerturbCall(
+        config, key, _elements(x), 1, None if indexes is None else _elements(indexes), first_unit
+    )
     return (live or LiveModel(config)).perturb(key, call.part(0, len(x)))
 
 
@@ -172,7 +176,9 @@ def _assert_gradients(config: Any, ours: Perturbed, gradient: Any, index_gradien
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-FUNCTIONS = [name for name in CONFIGS if "table" not in name and "grid" not in name and "ordinary" not in name]
+FUNCTIONS = [
+    name for name in CONFIGS if "table" not in name and "grid" not in name and "ordinary" not in name
+]
 
 
 @pytest.mark.parametrize("expected_grads", [False, True])

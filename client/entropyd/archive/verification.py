@@ -115,7 +115,7 @@ def _damaged(
 ) -> tuple[tuple[int, int, str], ...]:
     damaged: list[tuple[int, int, str]] = []
     for number in range(len(index.entries)):
-        block = read_block(source, index.place(number), header.exact_dtype)
+        block = read_block(source, header, index.place(number))
         if progress is not None:
             progress(len(block.payload))
         if block.damage is None:

@@ -110,7 +110,7 @@ class EntropydCodec(ArrayBytesCodec):
         fails instead.
 
         Raises:
-          InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
+          InvalidRequestError, InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
         """
         answered = self._try(array_spec.dtype, len(array_spec.shape))
         return self if answered else replace(self, _asks_server=False)

@@ -13,6 +13,7 @@ import numpy as np
 import entropyd
 from entropyd import priors
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
+from entropyd.contract.families import FAMILIES
 from tests.draws.configs import FAMILY_NAMES, ordinary_prior
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class Case:
     @property
     def has_functions(self) -> bool:
         return self.config.prior is not None and self.config.prior.index_ranges is not None
+
+    @property
+    def has_callables(self) -> bool:
+        """Whether TFC can be given a callable for each parameter: else it gets the densities at all indexes."""
+        if self.config.index_ranges is None:
+            return False
+        family, parameters = FAMILIES[self.config.family], self.config.prior.parameters
+        if self.config.kind == "location_scale_indexed":
+            return parameters.keys() == {"loc", "scale"} and not np.any(parameters["loc"])
+        return not family.network and family.nested is None
 
     @property
     def locations(self) -> list[Any]:

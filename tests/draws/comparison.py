@@ -35,7 +35,7 @@ class Comparison:
         self._dtype = numpy_dtype(self._config.bottleneck_dtype)
         self._widened = self._config.kind.startswith("universal") and self._dtype.itemsize == 2
         self._tfc_dtype = "float32" if self._widened else self._config.bottleneck_dtype
-        self._plain = tfc_object(self._config, self._tfc_dtype)
+        self._plain = tfc_object(self._config, self._tfc_dtype, functions=given.has_callables)
         x = given.bottleneck
         self._batch_shape = x.shape[: x.ndim - len(given.unit_shape)]
 
@@ -70,9 +70,7 @@ class Comparison:
         yield "arrays of a compressed tensor", _same(again, restored)
 
     def _dropped_in(self) -> Iterator[tuple[str, bool]]:
-        local, functions = self._plain, self._case.has_functions
-        if functions:
-            local = tfc_object(self._config, self._tfc_dtype, functions=True)
+        local, functions = self._plain, self._case.has_callables
         remote = tfc_object(self._config, self._tfc_dtype, functions=functions, client=self._client)
         theirs = _compressed(local, self._tfc_inputs())
         yield "strings of the drop-in", _compressed(remote, self._tfc_inputs()) == theirs
@@ -124,9 +122,8 @@ class Comparison:
         if self._case.indexes is None:
             return tuple(value.numpy() for value in self._plain(x, training=False))
         indexes, *loc = others
-        if self._case.has_functions:
-            em = tfc_object(self._config, self._tfc_dtype, functions=True)
-            called = em(x, self._shaped(indexes), *loc, training=False)
+        if self._case.has_callables:
+            called = self._plain(x, self._shaped(indexes), *loc, training=False)
             return tuple(value.numpy() for value in called)
         strings = _compressed(self._plain, [x.copy(), self._shaped(indexes), *loc])
         restored = self._plain.decompress(strings, self._shaped(indexes), *loc)
@@ -163,9 +160,9 @@ class Comparison:
     def _log_prob_of_rows(self, indexes: Any) -> Callable[[Any], Any]:
         """The log probability of each element by its row of a prior that was built on the grid."""
         ranges = self._config.index_ranges
-        rows = self._plain._flatten_indexes(self._plain._normalize_indexes(tf.constant(indexes)))
-        if self._config.kind == "universal_indexed":
-            rows = rows % prod(ranges)
+        axis = self._config.channel_axis
+        channels = [indexes] if axis is None else np.moveaxis(indexes, axis, 0)
+        rows = np.ravel_multi_index(tuple(channel.astype(np.int64) for channel in channels), ranges)
 
         def log_prob(values: Any) -> Any:
             shape = tuple(values.shape)
@@ -204,8 +201,7 @@ class Comparison:
             return tape.gradient(bits, x).numpy(), None
         em, watched = self._plain, [tf.constant(value) for value in indexes]
         differentiable = bool(watched) and watched[0].dtype.is_floating and self._is_smooth
-        if self._case.has_functions:
-            em = tfc_object(self._config, self._tfc_dtype, functions=True)
+        if self._case.has_callables:
             log_prob = lambda v, i: em._log_prob(em._make_prior(i), v)  # noqa: E731
         elif watched:
             log_prob, watched = self._log_prob_of_rows(indexes[0]), []

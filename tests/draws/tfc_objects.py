@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tensorflow_compression as tfc
+import tensorflow_probability as tfp
 
 from entropyd import tfc as drop_in
 from tests.support.tfc_indexed import parameter_functions
@@ -59,7 +60,7 @@ def _of_prior(config: Any, *, functions: bool) -> dict[str, Any]:
     if config.index_ranges is None:
         return {"prior": tfc_prior(config.prior)}
     if functions:
-        family, parameters = getattr(tfc, config.prior.family), parameter_functions(config)
+        family, parameters = _constructor(config.prior.family), parameter_functions(config)
     else:
         fixed = tfc_prior(config.prior.on_grid())
         family, parameters = (lambda **_: fixed), {}
@@ -67,3 +68,8 @@ def _of_prior(config: Any, *, functions: bool) -> dict[str, Any]:
         scale = parameters.get("scale", lambda _: 1.0)
         return {"prior_fn": family, "num_scales": config.num_scales, "scale_fn": scale}
     return {"prior_fn": family, "index_ranges": config.index_ranges, "parameter_fns": parameters}
+
+
+def _constructor(family: str) -> Any:
+    module, _, name = family.rpartition(".")
+    return getattr(tfp.distributions if module else tfc, name)

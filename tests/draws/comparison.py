@@ -154,8 +154,9 @@ class Comparison:
         return all(value.name != "table" if isinstance(value, IndexFunction) else value.ndim <= 1 for value in values)
 
     def _shaped(self, indexes: Any) -> Any:
-        narrow = self._config.kind == "universal_indexed" and indexes.dtype.kind in "iu"
-        return tf.constant(indexes.astype(np.int32) if narrow else indexes)
+        if self._config.kind == "universal_indexed":  # the dtype says how TFC dithers
+            indexes = indexes.astype(np.int32 if indexes.dtype.kind in "iu" else np.float64)
+        return tf.constant(indexes)
 
     def _log_prob_of_rows(self, indexes: Any) -> Callable[[Any], Any]:
         """The log probability of each element by its row of a prior that was built on the grid."""
@@ -215,9 +216,12 @@ class Comparison:
                 log_prob, x, *normalized, x_plus_u=perturbed, expected_grads=expected
             )
             bits = self._bits(log_probs)
-        by_x = tape.gradient(bits, x if expected else perturbed)
-        by_index = tape.gradient(bits, watched[0]) if differentiable else None
-        return by_x.numpy(), None if by_index is None else by_index.numpy()
+        # TFC has none where a rounded density is flat.
+        unconnected = tf.UnconnectedGradients.ZERO
+        by_x = tape.gradient(bits, x if expected else perturbed, unconnected_gradients=unconnected)
+        if not differentiable:
+            return by_x.numpy(), None
+        return by_x.numpy(), tape.gradient(bits, watched[0], unconnected_gradients=unconnected).numpy()
 
 
 def _compressed(em: Any, inputs: list[Any]) -> Any:

@@ -97,8 +97,8 @@ def test_the_worked_examples_of_the_page_hold(example: str) -> None:
     archive = Archive.from_bytes(content)
     whole = archive[:]
     assert [string.hex() for string in whole.strings] == expected["strings"]
-    for values, name in ((whole.indexes_crc32c, "checksums"), (whole.unit_numbers, "numbers")):
-        assert (None if values is None else values.tolist()) == expected.get(name)
+    for of_units, name in ((whole.indexes_crc32c, "checksums"), (whole.unit_numbers, "numbers")):
+        assert (None if of_units is None else of_units.tolist()) == expected.get(name)
     exact = archive.exact()
     values = [value.tobytes().hex() for value in exact.values]
     assert [list(pair) for pair in zip(exact.positions.tolist(), values, strict=True)] == expected.get(

@@ -110,7 +110,8 @@ class EntropydCodec(ArrayBytesCodec):
         fails instead.
 
         Raises:
-          InvalidRequestError, InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
+          InvalidRequestError: If the model takes indexes.
+          InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
         """
         answered = self._try(array_spec.dtype, len(array_spec.shape))
         return self if answered else replace(self, _asks_server=False)

@@ -29,12 +29,10 @@ def _entropy_model(
 
 
 def row_offsets(config: Any, _prior: Any, dtype: str) -> Array:
-    """Offsets of a universal kind: [num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
+    """As `_range_coding_offsets` in python/entropy_models/universal.py: [num_noise_levels, 1...]."""
     levels = np.arange(config.num_noise_levels, dtype=dtype)
     offsets = (levels + 1) / (config.num_noise_levels + 1) - 0.5
     return offsets.reshape(-1, *(1 for _ in config.prior_shape))
 
 
-KIND = Kind(
-    lambda config: coding_dtype(config.bottleneck_dtype), _entropy_model, row_offsets=row_offsets
-)
+KIND = Kind(lambda config: coding_dtype(config.bottleneck_dtype), _entropy_model, row_offsets=row_offsets)

@@ -22,7 +22,6 @@ from entropyd_server.modeling.worker.kinds.indexed import grid_prior, indexes_as
 from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
 from entropyd_server.modeling.worker.kinds.universal_batched import row_offsets
 
-
 # `_add_offset_indexes` in python/entropy_models/universal.py.
 _DITHER_SEED = (1234, 1234)
 _PHILOX = tf.random.Algorithm.PHILOX.value
@@ -45,7 +44,7 @@ def _entropy_model(
 
 
 def _noise_levels(config: UniversalIndexedConfig, numbers: Array, unit_shape: tuple[int, ...]) -> Array:
-    """Units of n elements with number k have the levels k * n to k * n + n - 1 of TFC's array of all units."""
+    """A unit of n elements with number k has levels k * n to k * n + n - 1 of TFC's array of all units."""
     size = prod(unit_shape)
     starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
     runs = [

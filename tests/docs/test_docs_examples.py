@@ -75,6 +75,7 @@ import numpy as np
 measured = np.full((9, 4, 3), np.nan, np.float32)
 """,
     ("observability.md", "client = entropyd.Client"): "import entropyd",
+    ("priors.md", "from entropyd import priors"): "",
     ("python.md", "compressed = model.compress"): """
 import numpy as np
 x = np.zeros((5, 4, 3))
@@ -89,6 +90,10 @@ arrays = [np.zeros((5, 4, 3), np.float32)]
 }
 AFTER = {
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
+    ("priors.md", "from entropyd import priors"): """
+assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
+assert scales.on_grid().parameters["scale"].shape == (64,)
+""",
     ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",
 }

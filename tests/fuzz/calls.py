@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     import entropyd
+    from entropyd.contract.kinds.indexed import IndexedConfig
 
 CALL_SECONDS = 60.0
 # The last one is the health service's, which entropyd's clients do not call.
@@ -137,6 +138,48 @@ def seeds(
     }
 
 
+def indexed_seeds(
+    config: IndexedConfig, compress: coding_pb2.CompressRequest, compressed: types_pb2.CompressedTensor
+) -> dict[str, list[bytes]]:
+    """Good messages by path, as those of `seeds`, of the methods that indexes are for.
+
+    Args:
+      config: A model of the server, of float32 and with one index range.
+      compress: A request for it.
+      compressed: What that gives.
+    """
+    bits = types_pb2.BitStrings(
+        model_id=config.model_id,
+        batch_shape=compressed.batch_shape,
+        broadcast_shape=compressed.broadcast_shape,
+        payload=compressed.payload,
+        lengths=compressed.lengths,
+        unit_numbers=[types_pb2.UnitNumbers(first=3, count=len(compressed.lengths))],
+    )
+    decompress = coding_pb2.DecompressRequest(bit_strings=bits, indexes=compress.indexes)
+    whole = coding_pb2.DecompressRequest(compressed=compressed, indexes=compress.indexes)
+    perturb = model_pb2.PerturbRequest(
+        model_id=config.model_id, bottleneck=compress.bottleneck, indexes=compress.indexes
+    )
+    if config.channel_axis is not None:
+        perturb.indexes.shape.append(1)
+    found: dict[str, list[Message]] = {
+        "Compress": [compress],
+        "CompressStream": [coding_pb2.CompressStreamRequest(request_id="1", request=compress)],
+        "Decompress": [decompress, whole],
+        "DecompressStream": [
+            coding_pb2.DecompressStreamRequest(request_id="1", request=request)
+            for request in (decompress, whole)
+        ],
+        "CreateModel": [model_pb2.CreateModelRequest(config=config_to_message(config))],
+        "Perturb": [perturb],
+    }
+    paths = {_name(method): method.path for method in methods()}
+    return {
+        paths[name]: [message.SerializeToString() for message in messages] for name, messages in found.items()
+    }
+
+
 def draw(chance: random.Random, method: Method, good: list[bytes], model_id: str) -> Call:
     """A call of a method, hostile in one of many ways."""
     count = chance.choice([0, 1, 1, 2, 5]) if method.streaming else 1
@@ -218,7 +261,9 @@ def _name(method: Method) -> str:
 
 
 def _message(chance: random.Random, message_type: type[Message], good: bytes, model_id: str) -> bytes:
-    kind = chance.randrange(6)
+    kind = chance.randrange(8)
+    if kind > 5:
+        return _with_other_indexes(chance, message_type, good)
     if kind == 0:
         return chance.randbytes(chance.randrange(64))
     if kind == 1:
@@ -233,6 +278,43 @@ def _message(chance: random.Random, message_type: type[Message], good: bytes, mo
             at = chance.randrange(len(data))
             data[at : at + chance.randrange(2)] = chance.randbytes(chance.randrange(3))
     return bytes(data)
+
+
+def _with_other_indexes(chance: random.Random, message_type: type[Message], good: bytes) -> bytes:
+    """A good message with another plane of indexes, other numbers of units or other checksums.
+
+    Without a place for them, the message as it is.
+    """
+    message: Any = message_type.FromString(good)
+    inner = message.request if "request" in message_type.DESCRIPTOR.fields_by_name else message
+    if "indexes" not in inner.DESCRIPTOR.fields_by_name:
+        return good
+    plane = inner.indexes
+    size = len(plane.data)
+    match chance.randrange(7):
+        case 0:
+            plane.dtype = chance.randrange(9)
+        case 1:
+            plane.shape.insert(0, chance.choice(_EDGES))
+        case 2:
+            plane.data = plane.data[: chance.randrange(size + 1)]
+        case 3:  # any value of a dtype that holds more than the model has rows
+            plane.dtype, width = chance.choice([(types_pb2.D_TYPE_UINT16, 2), (types_pb2.D_TYPE_INT32, 4)])
+            plane.data = chance.randbytes(width * size)
+        case 4:
+            plane.data = bytes(value ^ (chance.random() < 1 / max(size, 1)) for value in plane.data)
+        case 5:
+            inner.ClearField("indexes")
+        case _:
+            first, count = abs(chance.choice(_EDGES)), abs(chance.choice([*_EDGES, 3, 3, 3]))
+            if "first_unit" in inner.DESCRIPTOR.fields_by_name:
+                inner.first_unit = first
+            else:
+                source: Any = getattr(inner, inner.WhichOneof("source") or "bit_strings")
+                del source.unit_numbers[:]
+                source.unit_numbers.add(first=first, count=count)
+                inner.compressed.indexes_crc32c.append(first & 0xFFFFFFFF)
+    return bytes(message.SerializeToString())
 
 
 def _drawn(chance: random.Random, message_type: type[Message], model_id: str, depth: int = 0) -> Message:
@@ -270,7 +352,7 @@ def _value(chance: random.Random, field: FieldDescriptor) -> Any:
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return chance.random() < 0.5
     if kind == FieldDescriptor.CPPTYPE_ENUM:
-        return chance.choice([0, 1, 2, 3, 99])
+        return chance.choice([0, 1, 2, 3, 5, 6, 7, 99])
     if kind == FieldDescriptor.CPPTYPE_STRING:
         data = chance.randbytes(chance.randrange(80))
         return data if field.type == FieldDescriptor.TYPE_BYTES else data.hex()[: chance.choice([0, 7, 64])]

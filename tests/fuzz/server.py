@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -21,8 +21,12 @@ import psutil
 import entropyd
 import entropyd.aio
 from entropyd import priors
+from entropyd.contract.kinds import config_to_message
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import coding_pb2, coding_pb2_grpc, model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.local import LocalServer
-from tests.fuzz.calls import CALL_SECONDS, Method, draw, judge, methods, seeds
+from tests.fuzz.calls import CALL_SECONDS, Method, draw, indexed_seeds, judge, methods, seeds
+from tests.support.indexed_models import INDEXED_KINDS, indexed_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,22 +76,28 @@ async def fuzz(
         same = entropyd.aio.Model(client._session, model)
         good = seeds(model, await same.compress(_array(model)), exported)
         async with grpc.aio.insecure_channel(server.target, options) as channel:
+            indexed = [await _indexed(channel, kind) for kind in INDEXED_KINDS]
+            # As many calls of the one model, of all methods, as of the others together.
+            known = [(model.id, good)] * len(indexed) + [(of.model_id, of.good) for of in indexed]
 
             async def caller() -> None:
                 nonlocal made
                 while goes_on(made):
                     made += 1
-                    method = chance.choice(weighted)
-                    call = draw(chance, method, good[method.path], model.id)
+                    model_id, of_model = chance.choice(known)
+                    method = chance.choice([method for method in weighted if method.path in of_model])
+                    call = draw(chance, method, of_model[method.path], model_id)
                     ends[await judge(channel, call)] += 1
 
             done = asyncio.Event()
-            working = asyncio.create_task(_neighbour(same, done))
+            working = asyncio.gather(
+                _neighbour(same, done), *(_indexed_neighbour(channel, other, done) for other in indexed)
+            )
             try:
                 await asyncio.gather(*(caller() for _ in range(_CALLERS)))
             finally:
                 done.set()
-            ends["neighbour"] = await working
+            ends["neighbour"] = sum(await working)
     assert process.is_running()
     assert server.process.poll() is None
     growth = process.memory_info().rss - before
@@ -110,6 +120,48 @@ async def _neighbour(model: entropyd.aio.Model, done: asyncio.Event) -> int:
         assert compressed.payload == expected.payload
         restored = await model.decompress(compressed, timeout_s=CALL_SECONDS)
         assert np.abs(restored - x).max() <= 0.5 + 1e-5
+        visits += 1
+    return visits
+
+
+class _Indexed(NamedTuple):
+    """A model with indexes: messages for it by path, a good call, and its answer."""
+
+    model_id: str
+    good: dict[str, list[bytes]]
+    request: coding_pb2.CompressRequest
+    compressed: types_pb2.CompressedTensor
+
+
+async def _indexed(channel: grpc.aio.Channel, kind: str) -> _Indexed:
+    """Creates a model and compresses with it."""
+    config = indexed_config(kind)
+    models: Any = model_pb2_grpc.ModelServiceStub(channel)
+    await models.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 8, (3, 4, 5)).astype(np.uint8)
+    request = coding_pb2.CompressRequest(
+        model_id=config.model_id,
+        bottleneck=tensor_to_message(rng.normal(0, 1 + plane).astype(np.float32)),
+        indexes=tensor_to_message(plane),
+        first_unit=3,
+    )
+    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
+    compressed = (await coding.Compress(request, timeout=CALL_SECONDS)).compressed
+    return _Indexed(config.model_id, indexed_seeds(config, request, compressed), request, compressed)
+
+
+async def _indexed_neighbour(channel: grpc.aio.Channel, known: _Indexed, done: asyncio.Event) -> int:
+    """As `_neighbour`."""
+    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
+    x = np.frombuffer(known.request.bottleneck.data, np.float32)
+    whole = coding_pb2.DecompressRequest(compressed=known.compressed, indexes=known.request.indexes)
+    visits = 0
+    while not (done.is_set() and visits):
+        response = await coding.Compress(known.request, timeout=CALL_SECONDS)
+        assert response.compressed == known.compressed
+        decompressed = await coding.Decompress(whole, timeout=CALL_SECONDS)
+        assert np.abs(np.frombuffer(decompressed.tensor.data, np.float32) - x).max() <= 0.5 + 1e-5
         visits += 1
     return visits
 

@@ -146,7 +146,9 @@ class IndexFunction:
     def problems(self, field: str, ranges: tuple[int, ...]) -> Iterator[Violation]:
         """Says why it is no parameter `field` of a prior with these index ranges."""
         if self.axis >= len(ranges):
-            yield Violation(f"{field}.axis", f"is {self.axis}; expected an axis of index_ranges {ranges}")
+            yield Violation(
+                f"{field}.axis", f"is {self.axis!r:.80}; expected an axis of index_ranges {ranges}"
+            )
             return
         if self.takes_all_indexes:
             indexes = self.arguments["slope"].shape[1]
@@ -154,7 +156,9 @@ class IndexFunction:
                 found = f"has {indexes} columns; expected {len(ranges)}, one for each of index_ranges"
                 yield Violation(f"{field}.slope", found)
             if self.axis:
-                yield Violation(f"{field}.axis", f"is {self.axis}; expected 0 beside a slope of two axes")
+                yield Violation(
+                    f"{field}.axis", f"is {self.axis!r:.80}; expected 0 beside a slope of two axes"
+                )
         if self.name == "table" and len(self.arguments["values"]) != ranges[self.axis]:
             found = f"has {len(self.arguments['values'])} rows; expected {ranges[self.axis]}, the index range"
             yield Violation(f"{field}.values", found)

@@ -71,12 +71,14 @@ class IndexedCodec(RangeCodec, ABC):
         Raises:
           InvalidTensorError: An element is no row of the model, or a unit has a number that no array has.
         """
-        self._check(plane, unit_shape)
+        self._check(plane, unit_shape, unit_numbers)
         row_index = plane.astype(np.int32).reshape(-1)
         offsets = self.place(row_index, plane.shape[1], unit_numbers)
         return Rows(unit_shape, kernel_input(row_index), kernel_input(offsets), plane.shape[1], self.row_bits)
 
-    def _check(self, plane: npt.NDArray[Any], unit_shape: Shape) -> None:
+    def _check(
+        self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]
+    ) -> None:
         if self.index_rows > np.iinfo(plane.dtype).max or not plane.size:
             return
         if plane.max() < self.index_rows and (plane.dtype.kind == "u" or plane.min() >= 0):
@@ -84,7 +86,8 @@ class IndexedCodec(RangeCodec, ABC):
         wrong = int(np.argmax(((plane < 0) | (plane >= self.index_rows)).reshape(-1)))
         unit, symbol = divmod(wrong, plane.shape[1])
         element = tuple(int(index) for index in np.unravel_index(symbol, unit_shape))
-        found = f"coding unit {unit}, element {element}: {plane[unit, symbol]} is no row of the model"
+        where = f"coding unit {unit_numbers[unit]}, element {element}"
+        found = f"{where}: {plane[unit, symbol]} is no row of the model"
         raise InvalidTensorError.at("indexes", f"{found}; expected 0 to {self.index_rows - 1}")
 
     def _problems(self) -> Iterator[Violation]:

@@ -154,7 +154,7 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
     numbers = units
     if source.unit_numbers or isinstance(codec, IndexedCodec):
         numbers = parse_unit_numbers(source.unit_numbers, total, unit_symbols)[units]
-    indexes_crc32c = _indexes_crc32c(request, total)
+    indexes_crc32c = _indexes_crc32c(request, codec, total)
     indexes = None
     if isinstance(codec, IndexedCodec):
         indexes = parse_indexes(request, codec, batch_shape + broadcast_shape, numbers)
@@ -231,12 +231,15 @@ def _damaged(
     return damaged_units(payload, lengths, blocks)
 
 
-def _indexes_crc32c(request: coding_pb2.DecompressRequest, total: int) -> npt.NDArray[np.uint32] | None:
+def _indexes_crc32c(
+    request: coding_pb2.DecompressRequest, codec: Codec, total: int
+) -> npt.NDArray[np.uint32] | None:
     checksums = request.compressed.indexes_crc32c
     if not checksums:
         return None
-    if len(checksums) != total:
-        found = f"has {len(checksums)} entries; expected one for each of {total} coding units, or none"
+    if codec.index_rows is None or len(checksums) != total:
+        expected = "none" if codec.index_rows is None else f"one for each of {total} coding units, or none"
+        found = f"has {len(checksums)} entries; expected {expected}"
         raise InvalidRequestError.at("compressed.indexes_crc32c", found)
     return np.fromiter(checksums, np.uint32, total)
 

@@ -103,5 +103,5 @@ def check_numbers(field: str, end: int, unit_symbols: int) -> None:
     """Raises InvalidRequestError if an array of `end` units would have more than 2^59 elements."""
     most = MAX_ELEMENTS // max(unit_symbols, 1)
     if end > most:
-        found = f"reach {end - 1}; expected at most {most - 1} with units of {unit_symbols} elements"
+        found = f"reaches {end - 1}; expected at most {most - 1} with units of {unit_symbols} elements"
         raise InvalidRequestError.at(field, found)

@@ -34,5 +34,8 @@ def _call(model: Any, units: Any, *, training: bool) -> tuple[Any, Any]:
 
 
 KIND = Kind(
-    lambda config: coding_dtype(config.bottleneck_dtype), _entropy_model, row_offsets=row_offsets, call=_call
+    lambda config: coding_dtype(config.bottleneck_dtype),
+    _entropy_model,
+    row_offsets=row_offsets,
+    call=_call,
 )

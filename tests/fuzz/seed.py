@@ -100,6 +100,9 @@ def main() -> None:
         seeds["archive", "file"] = b"\0" + path.read_bytes()
         # Checksums are put right in these, so that mutations reach what is behind them.
         seeds["archive", "checked-file"] = b"\1" + path.read_bytes()
+        units = np.arange(len(compressed.lengths))
+        replace(compressed, indexes_crc32c=units.astype(np.uint32), unit_numbers=units + 3).save(path)
+        seeds["archive", "indexed-file"] = b"\1" + path.read_bytes()
         exact = ExactElements.of(values, values < 0)
         with ArchiveWriter(path, exact_dtype="float32", model=EMBEDDED) as writer:
             writer.append(

@@ -10,10 +10,13 @@ import numpy.typing as npt
 from entropyd.contract.arrays import array_of
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
-from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
+
+# Units after it have numbers of 63 bits too.
+_LARGEST_UNIT = 2**62
 
 
 def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = False) -> npt.NDArray[Any]:
@@ -42,6 +45,12 @@ def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> IndexedConfig |
     if loc is not None and config.kind != "location_scale_indexed":
         raise InvalidTensorError.at("loc", f"is given; a {config.kind} model takes none")
     return indexed
+
+
+def check_first_unit(number: int) -> None:
+    """Refuses a number that a coding unit cannot have."""
+    if not 0 <= number <= _LARGEST_UNIT:
+        raise InvalidRequestError.at("first_unit", f"is {number}; expected a number from 0 to 2^62")
 
 
 def broadcast_bottleneck(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

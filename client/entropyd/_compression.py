@@ -10,18 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._arrays import bottleneck_array, broadcast_bottleneck, check_inputs
+from entropyd._arrays import bottleneck_array, broadcast_bottleneck, check_first_unit, check_inputs
 from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
 from entropyd._location import less_location, location_array
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.archive.units import joined
-from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.wire import tensor_fields
 from entropyd.v1 import coding_pb2
-
-_LARGEST_NUMBER = 2**62
 
 
 @dataclass
@@ -46,9 +43,7 @@ class Compression:
     _responses: list[coding_pb2.CompressResponse] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first_unit <= _LARGEST_NUMBER:
-            found = f"is {self.first_unit}; expected a number from 0 to {_LARGEST_NUMBER}"
-            raise InvalidRequestError.at("first_unit", found)
+        check_first_unit(self.first_unit)
         config = self.model.config
         indexed = check_inputs(config, self.indexes, self.loc)
         self._array = bottleneck_array(config, self.bottleneck, located=self.loc is not None)
@@ -119,9 +114,8 @@ class Compression:
                 joined(checksums),
             )
         if self._rows is not None and not self.units:
-            whole = replace(
-                whole, indexes_crc32c=np.empty(0, np.uint32)
-            )  # not to be told from none on the wire
+            # A message cannot say that there are checksums, of no units.
+            whole = replace(whole, indexes_crc32c=np.empty(0, np.uint32))
         if self.model.config.numbers_units:
             numbers = np.arange(self.first_unit, self.first_unit + self.units, dtype=np.int64)
             whole = replace(whole, unit_numbers=numbers)

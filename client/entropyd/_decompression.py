@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._arrays import check_inputs, tensor_array
+from entropyd._arrays import check_first_unit, check_inputs, tensor_array
 from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
@@ -45,6 +45,7 @@ class Decompression:
       on_error: Whether coding units that cannot be decoded are an error or left out.
       indexes: Of a model that takes them, and of no other.
       loc: Of a model that takes it, or None.
+      first_unit: Number of the first coding unit, in errors and for bare bit strings.
 
     Raises:
       InvalidTensorError: If indexes or loc do not fit to the strings or to the model.
@@ -60,10 +61,12 @@ class Decompression:
     on_error: Literal["raise", "skip"] = "raise"
     indexes: Any = None
     loc: Any = None
+    first_unit: int = 0
     units: int = field(init=False)
     _responses: list[coding_pb2.DecompressResponse] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        check_first_unit(self.first_unit)
         config = self.model.config
         indexed = check_inputs(config, self.indexes, self.loc)
         self._rows = None if indexed is None else row_plane(indexed, self.indexes)
@@ -75,6 +78,9 @@ class Decompression:
             else self._whole.bit_strings
         )
         self.units = len(strings.lengths)
+        self._numbers = self._unit_numbers() if config.numbers_units else None
+        if strings is self._whole.bit_strings:
+            strings.unit_numbers.extend(number_messages(self._numbers))
         self._unit_shape = (*strings.broadcast_shape, *config.unit_axes)
         self._location = None
         if self.loc is not None:
@@ -85,6 +91,12 @@ class Decompression:
         mean_bytes = len(self._payload) // max(self.units, 1)
         self._step = max(CHUNK_BYTES // max(unit_bytes, mean_bytes, 1), 1)
         self._damaged: npt.NDArray[np.bool_] = np.zeros(self.units, np.bool_)
+
+    def _unit_numbers(self) -> npt.NDArray[np.int64]:
+        if not isinstance(self.source, CompressedTensor):
+            return self.first_unit + np.arange(self.units)
+        numbers = self.source.unit_numbers
+        return np.arange(self.units) if numbers is None else numbers
 
     def requests(self) -> Iterator[tuple[coding_pb2.DecompressRequest, int]]:
         """Decompress requests, one for an array of up to CHUNK_BYTES."""
@@ -121,15 +133,11 @@ class Decompression:
             "payload": payload,
             "lengths": lengths.tolist(),
         }
-        source = self.source if isinstance(self.source, CompressedTensor) else None
-        if self.model.config.numbers_units:
-            numbers = None if source is None else source.unit_numbers
-            if numbers is None:
-                numbers = np.arange(self.units)
-            shared["unit_numbers"] = number_messages(numbers[chunk])
-        if source is None:
+        if self._numbers is not None:
+            shared["unit_numbers"] = number_messages(self._numbers[chunk])
+        if not isinstance(self.source, CompressedTensor):
             return {"bit_strings": types_pb2.BitStrings(**shared)}
-        checksums = source.indexes_crc32c
+        source, checksums = self.source, self.source.indexes_crc32c
         compressed = types_pb2.CompressedTensor(
             format_version=self._whole.compressed.format_version,
             tables_digest=source.tables_digest,
@@ -155,7 +163,7 @@ class Decompression:
         located = array if self._location is None else plus_location(array, self._location)
         if self.on_error == "raise":
             if errors:
-                raise _undecodable(errors, located)
+                raise _undecodable(errors, located, self.first_unit)
             return located
         mask = np.zeros(array.shape[: array.ndim - self.model.config.coding_rank], np.bool_)
         mask.reshape(-1)[[error.unit for error in errors]] = True
@@ -248,14 +256,17 @@ def _axes(field: str, value: Any) -> list[int]:
     return axes
 
 
-def _undecodable(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> EntropydError:
+def _undecodable(
+    errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any], first_unit: int
+) -> EntropydError:
     """The error of coding units that cannot be decoded, at least one."""
-    other = [error.unit for error in errors if error.cause == coding_pb2.UNIT_ERROR_CAUSE_INDEXES]
+    mismatched = coding_pb2.UNIT_ERROR_CAUSE_INDEXES
+    other = [first_unit + error.unit for error in errors if error.cause == mismatched]
     if other:
         units = f"coding units {few(other)} were" if len(other) > 1 else f"coding unit {other[0]} was"
         found = f"{units} coded with other indexes than those that are given"
         return IndexesMismatchError(found, units=other, partial=partial)
-    bad = [error.unit for error in errors]
+    bad = [first_unit + error.unit for error in errors]
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
     found = f"coding unit {bad[0]} cannot be decoded: {cause} at element {first.element}"

@@ -75,6 +75,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -88,6 +89,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["skip"],
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -100,6 +102,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -115,6 +118,7 @@ class Model(ModelBase):
             prior_shape; of a PowerLaw model, those of a coding unit.
           indexes: As for `compress`.
           loc: As for `compress`; it is rounded to bottleneck_dtype, and added.
+          first_unit: As for `compress`; a CompressedTensor has the numbers that the dither needs.
           on_error: `skip` restores what can be decoded.
           timeout_s: Longest time for the call, in seconds.
           progress: Called with the coding units that are done, and the number of all.
@@ -136,7 +140,9 @@ class Model(ModelBase):
         given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
         given = self._decompress_inputs(inputs, given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = self._session.run(
-            lambda: Decompression(self.info, strings, on_error=on_error, **given), timeout_s, progress
+            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
+            timeout_s,
+            progress,
         )
         return restored
 

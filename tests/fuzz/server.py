@@ -136,7 +136,7 @@ class _Indexed(NamedTuple):
 async def _indexed(channel: grpc.aio.Channel, kind: str) -> _Indexed:
     """Creates a model and compresses with it."""
     config = indexed_config(kind)
-    models: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    models: Any = model_pb2_grpc.ModelServiceStub(channel)
     await models.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
     rng = np.random.default_rng(0)
     plane = rng.integers(0, 8, (3, 4, 5)).astype(np.uint8)
@@ -146,14 +146,14 @@ async def _indexed(channel: grpc.aio.Channel, kind: str) -> _Indexed:
         indexes=tensor_to_message(plane),
         first_unit=3,
     )
-    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)  # type: ignore[no-untyped-call]
+    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
     compressed = (await coding.Compress(request, timeout=CALL_SECONDS)).compressed
     return _Indexed(config.model_id, indexed_seeds(config, request, compressed), request, compressed)
 
 
 async def _indexed_neighbour(channel: grpc.aio.Channel, known: _Indexed, done: asyncio.Event) -> int:
     """As `_neighbour`."""
-    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)  # type: ignore[no-untyped-call]
+    coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
     x = np.frombuffer(known.request.bottleneck.data, np.float32)
     whole = coding_pb2.DecompressRequest(compressed=known.compressed, indexes=known.request.indexes)
     visits = 0

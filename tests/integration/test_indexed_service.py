@@ -52,13 +52,13 @@ def channel(server: LocalServer) -> Iterator[grpc.Channel]:
 
 @pytest.fixture(scope="module")
 def stub(channel: grpc.Channel) -> Any:
-    return coding_pb2_grpc.CodingServiceStub(channel)  # type: ignore[no-untyped-call]
+    return coding_pb2_grpc.CodingServiceStub(channel)
 
 
 @pytest.fixture(scope="module")
 def models(channel: grpc.Channel) -> dict[str, Indexed]:
     """By kind; the last one has more rows than 8 bits tell apart."""
-    stub: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = model_pb2_grpc.ModelServiceStub(channel)
     configs = {kind: indexed_config(kind) for kind in INDEXED_KINDS}
     configs["two ranges"] = indexed_config("continuous_indexed", (20, 15))
     made = {}
@@ -242,7 +242,7 @@ def test_every_index_that_differs_by_one_is_found_in_calls_and_streams(
 
     async def main() -> None:
         async with grpc.aio.insecure_channel(server.target) as opened:
-            stub: Any = coding_pb2_grpc.CodingServiceStub(opened)  # type: ignore[no-untyped-call]
+            stub: Any = coding_pb2_grpc.CodingServiceStub(opened)
             compressed = {}
             for which, model in enumerate(known):
                 request = compress_request(model, *drawn(model, 4, which))
@@ -329,7 +329,7 @@ def test_a_model_without_indexes_refuses_them(stub: Any, model: Any) -> None:
 
 
 def test_perturb_takes_indexes_and_gives_their_gradient(channel: grpc.Channel) -> None:
-    stub: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = model_pb2_grpc.ModelServiceStub(channel)
     function = priors.log_spaced(0.5, 16.0, axis=1)
     prior = priors.indexed("NoisyNormal", (2, 8), loc=priors.affine(0.0, 1.0), scale=function)
     config = entropyd.ContinuousIndexedConfig(prior=prior, coding_rank=2, channel_axis=1, compression=False)
@@ -369,7 +369,7 @@ def test_perturb_takes_indexes_and_gives_their_gradient(channel: grpc.Channel) -
 def test_perturb_without_training_restores_what_decompress_does_whatever_the_first_unit(
     channel: grpc.Channel, stub: Any, models: dict[str, Indexed]
 ) -> None:
-    model, kinds = models["universal_indexed"], model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    model, kinds = models["universal_indexed"], model_pb2_grpc.ModelServiceStub(channel)
     values, plane = drawn(model, 3)
     compressed = stub.Compress(compress_request(model, values, plane, first_unit=11)).compressed
     request = model_pb2.PerturbRequest(

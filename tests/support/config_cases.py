@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from entropyd.contract.prior import Prior
 
 Array = npt.NDArray[Any]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
 INT32 = st.integers(-(2**31), 2**31 - 1)
 _SHAPES = hnp.array_shapes(min_dims=0, max_dims=2, max_side=3)
 
@@ -220,3 +225,25 @@ def indexed_configs(draw: st.DrawFn, kind: Any) -> IndexedConfig:
         given.pop("compression", None)
     config: IndexedConfig = kind(prior=prior, coding_rank=draw(st.integers(kind.least_rank, 4)), **given)
     return config
+
+
+def paths(document: Any) -> list[tuple[Any, ...]]:
+    """The way to every value inside a JSON document."""
+    if isinstance(document, dict):
+        inner = list(document.items())
+    elif isinstance(document, list):
+        inner = list(enumerate(document))
+    else:
+        return [()]
+    below = ((key, *path) for key, value in inner for path in paths(value))
+    return [*((key,) for key, _ in inner), *below]
+
+
+def with_a_value_replaced(document: Any, value: Any, data: st.DataObject) -> Any:
+    """The JSON document with `value` in the place of any other."""
+    *way, last = data.draw(st.sampled_from([path for path in paths(document) if path]))
+    spot = document
+    for key in way:
+        spot = spot[key]
+    spot[last] = value
+    return document

@@ -45,6 +45,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -58,6 +59,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["skip"],
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -70,6 +72,7 @@ class Model(ModelBase):
         broadcast_shape: Sequence[int] | None = None,
         indexes: Any = None,
         loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -78,7 +81,9 @@ class Model(ModelBase):
         given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
         given = self._decompress_inputs(inputs, given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = await self._session.run(
-            lambda: Decompression(self.info, strings, on_error=on_error, **given), timeout_s, progress
+            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
+            timeout_s,
+            progress,
         )
         return restored
 

@@ -197,12 +197,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         metrics.compressed_bytes += len(payload)
 
     async def _rows(self, codec: Any, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:
-        if (cached := codec.cached_rows(broadcast_shape)) is not None:
+        cached: Rows | None = codec.cached_rows(broadcast_shape)
+        if cached is not None:
             return cached
-        if unit_symbols <= _INLINE_ROWS_SYMBOLS:
-            rows = codec.rows(broadcast_shape)
-        else:
-            rows = await asyncio.to_thread(codec.rows, broadcast_shape)
+        inline = unit_symbols <= _INLINE_ROWS_SYMBOLS
+        rows: Rows = (
+            codec.rows(broadcast_shape) if inline else await asyncio.to_thread(codec.rows, broadcast_shape)
+        )
         self._models.recharge(codec)
         return rows
 

@@ -113,7 +113,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def digest(model: LoadedModel) -> bytes:
     assert model.codec is not None
-    return model.codec.tables.digest
+    return model.codec.tables_digest
 
 
 def refused(

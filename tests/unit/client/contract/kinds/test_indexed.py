@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from entropyd import (
 from entropyd.contract.kinds import config_from_dict, config_from_message, config_to_message
 from entropyd.contract.tables import RawTables
 from entropyd.v1 import types_pb2
-from tests.support.config_cases import indexed_configs
+from tests.support.config_cases import JSON, indexed_configs, with_a_value_replaced
 from tests.support.reference_identity import jcs
 
 if TYPE_CHECKING:
@@ -86,6 +87,36 @@ def test_configurations_are_equal_exactly_when_their_ids_are(
     one: IndexedConfig, other: IndexedConfig
 ) -> None:
     assert (one == other) == (one.model_id == other.model_id)
+
+
+@given(configs(), JSON, st.data())
+def test_a_document_with_one_value_replaced_is_a_configuration_or_refused(
+    config: IndexedConfig, value: Any, data: st.DataObject
+) -> None:
+    try:
+        restored = config_from_dict(with_a_value_replaced(config.to_dict(), value, data))
+    except InvalidConfigError:
+        return
+    assert config_from_dict(restored.to_dict()) == restored
+
+
+@given(configs(), st.data())
+def test_a_message_with_some_bytes_changed_is_a_configuration_or_refused(
+    config: IndexedConfig, data: st.DataObject
+) -> None:
+    content = bytearray(config_to_message(config).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    message = types_pb2.ModelConfig()
+    try:
+        message.ParseFromString(bytes(content))
+    except DecodeError:
+        return
+    try:
+        restored = config_from_message(message)
+    except InvalidConfigError:
+        return
+    assert config_from_message(config_to_message(restored)) == restored
 
 
 def test_batched_kinds_have_no_indexes_and_fix_the_axes_of_their_prior() -> None:

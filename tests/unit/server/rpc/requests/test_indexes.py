@@ -27,9 +27,10 @@ from tests.unit.server.rpc.requests.test_coding import CODEC as BATCHED
 from tests.unit.server.rpc.requests.test_coding import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from entropyd_server.coding.codec import Codec
+    from entropyd_server.rpc.requests.indexes import UnitIndexes
 
 RANGE = 300
 SHAPE = (2, 3, 4)
@@ -221,10 +222,11 @@ def test_any_indexes_are_rows_or_an_error(
     compress = coding_pb2.CompressRequest(
         bottleneck=tensor_to_message(VALUES), indexes=indexes, first_unit=first
     )
-    for parse in (
+    parsers: tuple[Callable[[], UnitIndexes | None], ...] = (
         lambda: parse_compress(compress, codec, LIMITS).indexes,
         lambda: parse_decompress(changed, codec, LIMITS).indexes,
-    ):
+    )
+    for parse in parsers:
         try:
             parsed = parse()
             assert parsed is not None

@@ -15,7 +15,7 @@ import numpy as np
 
 import entropyd
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
-from entropyd_server.coding.kinds import codec_of
+from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.modeling.worker.table_shape import BuildLimits
 from tests.draws.configs import ordinary_config
@@ -89,7 +89,7 @@ def _same(ours: Any, theirs: Any) -> bool:
 def _coded(
     given: entropyd.ContinuousBatchedConfig, tables: CodingTables, plain: Any, x: npt.NDArray[Any]
 ) -> str:
-    codec = codec_of(given, tables)
+    codec = ContinuousBatchedCodec.of(given, tables)
     free = x.shape[1 : x.ndim - len(given.prior_shape)]
     rows = codec.rows(free)
     encoded = codec.encode(x.reshape(_UNITS, -1).view(codec.wire_dtype), rows)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, coding_dtype, element_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
 from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 
 
@@ -75,6 +76,18 @@ class DecodedUnits(NamedTuple):
         return DecodedUnits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+def checked_payload(
+    payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint8]:
+    """A payload as kernels take it; raises ValueError if the lengths do not add up to it."""
+    content: npt.NDArray[np.uint8] = kernel_input(np.frombuffer(payload, np.uint8))
+    # Most requests have few units, which Python adds up before NumPy has begun.
+    payload_bytes = sum(lengths.tolist())
+    if payload_bytes != len(content):
+        raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
+    return content
+
+
 class Codec(ABC):
     """The arithmetic between a model's arrays, their symbols and bit strings.
 
@@ -122,9 +135,9 @@ class Codec(ABC):
             yield Violation("coding_rank", found)
 
     @property
-    @abstractmethod
     def nbytes(self) -> int:
-        """Bytes in memory of what the codec holds."""
+        """Bytes in memory of tables, and of what was derived from them so far."""
+        return 0
 
     @abstractmethod
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:

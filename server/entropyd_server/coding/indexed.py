@@ -76,9 +76,7 @@ class IndexedCodec(RangeCodec, ABC):
         offsets = self.place(row_index, plane.shape[1], unit_numbers)
         return Rows(unit_shape, kernel_input(row_index), kernel_input(offsets), plane.shape[1], self.row_bits)
 
-    def _check(
-        self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]
-    ) -> None:
+    def _check(self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]) -> None:
         if self.index_rows > np.iinfo(plane.dtype).max or not plane.size:
             return
         if plane.max() < self.index_rows and (plane.dtype.kind == "u" or plane.min() >= 0):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits
+from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, checked_payload
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables, row_bits
 from entropyd_server.kernels.jit import kernel_input
@@ -69,9 +69,7 @@ class RangeCodec(Codec):
         return zeros[: rows.symbols]
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
-        if values.shape[1] != rows.symbols:
-            raise ValueError(f"units have {values.shape[1]} symbols, the rows have {rows.symbols}")
-        rows.check_units(len(values))
+        rows.check_values(values)
         values = kernel_input(self.to_compute(values, rows))
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
@@ -106,11 +104,7 @@ class RangeCodec(Codec):
     def decode(
         self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
     ) -> DecodedUnits:
-        content = kernel_input(np.frombuffer(payload, np.uint8))
-        # Most requests have few units, which Python adds up before NumPy has begun.
-        units, payload_bytes = len(lengths), sum(lengths.tolist())
-        if payload_bytes != len(content):
-            raise ValueError(f"lengths add up to {payload_bytes} bytes, payload has {len(content)}")
+        content, units = checked_payload(payload, lengths), len(lengths)
         rows.check_units(units)
         values = np.empty((units, rows.symbols), self.compute_dtype)
         if units == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,9 @@ from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.row_choice import total_bits
 
 Shape = tuple[int, ...]
+
+_MAX_SHAPES = 16
+_MAX_ROWS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,13 @@ class Rows:
     def element(self, position: int) -> Shape:
         """The index of a symbol in its coding unit."""
         return tuple(int(index) for index in np.unravel_index(position, self.unit_shape))
+
+    def check_values(self, values: npt.NDArray[Any]) -> None:
+        """Raises ValueError unless these are the rows of values [units, symbols]."""
+        units, symbols = values.shape
+        if symbols != self.symbols:
+            raise ValueError(f"units have {symbols} symbols, the rows have {self.symbols}")
+        self.check_units(units)
 
     def check_units(self, units: int) -> None:
         """Raises ValueError unless these are the rows of so many units."""
@@ -124,3 +135,32 @@ class RowsCache:
                 self._building.remove(shape)
                 self._built.notify_all()
         return rows
+
+
+class RowsByShape(ABC):
+    """A codec whose rows follow from the shape of a coding unit; it caches those of a few shapes."""
+
+    def __init__(self, **common: Any) -> None:
+        self._rows = RowsCache(max_shapes=_MAX_SHAPES, max_bytes=_MAX_ROWS_BYTES)
+        super().__init__(**common)
+
+    def rows(self, broadcast_shape: Sequence[int]) -> Rows:
+        """The rows of units of a shape.
+
+        Raises:
+          InvalidTensorError: The rank is not that of a broadcast shape, or a dimension is negative.
+        """
+        return self._rows.get(tuple(broadcast_shape), self._build_rows)
+
+    def cached_rows(self, broadcast_shape: Shape) -> Rows | None:
+        """What `rows` returns; None if it would have to compute them."""
+        return self._rows.cached(broadcast_shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Grows with the shapes for which `rows` was called."""
+        return super().nbytes + self._rows.nbytes  # type: ignore[misc, no-any-return]
+
+    @abstractmethod
+    def _build_rows(self, broadcast_shape: Shape) -> Rows:
+        """What `rows` returns."""

@@ -257,8 +257,8 @@ def decode_interleaved(
     # `count` has a bound that the compiler sees, so that a lane that is never there leaves no trace.
     # fmt: off
     if unit_stride:
-        _decode(payload, begin, lengths, offsets, offset_stride, row_index, unit_stride, records, bounds, hints,
-                intervals, precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
+        _decode(payload, begin, lengths, offsets, offset_stride, row_index, unit_stride, records, bounds,
+                hints, intervals, precision, sanity_check, values, statuses, positions, min(len(lengths), 4))
     elif len(lengths) == 8:
         _decode(payload, begin, lengths, offsets, 0, row_index, 0, records, bounds, hints, intervals,
                 precision, sanity_check, values, statuses, positions, 8)

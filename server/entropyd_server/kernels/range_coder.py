@@ -32,8 +32,8 @@ class Status(IntEnum):
     NOT_FINITE = 1
     """Encoding met NaN or an infinity."""
     OUT_OF_RANGE = 2
-    """Encoding met a value whose distance from its row is 2^MAX_GAMMA_BITS or more, or, without tables, one of
-    2^31 or more."""
+    """Encoding met a value whose distance from its row is 2^MAX_GAMMA_BITS or more. A run-length gamma code
+    has no rows and takes all below 2^31."""
     ZERO_PROBABILITY = 3
     """Encoding met a symbol whose interval is empty."""
     ESCAPE_TOO_LONG = 4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from entropyd_server.kernels.jit import at, kernel
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Float64s, Int32s
+    from entropyd_server.kernels.arrays import Float64s, Floats, Int32s
 
 
 @kernel

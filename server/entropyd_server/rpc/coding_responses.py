@@ -21,7 +21,9 @@ from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
 # By `Status`.
 _CAUSE_OF_STATUS = np.zeros(len(Status), np.uint8)
 _CAUSE_OF_STATUS[Status.ESCAPE_TOO_LONG] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
-_CAUSE_OF_STATUS[Status.NOT_AT_END] = coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK
+_CAUSE_OF_STATUS[Status.GAMMA_TOO_LONG] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
+for _status in (Status.NOT_AT_END, Status.TRUNCATED, Status.RUN_TOO_LONG):
+    _CAUSE_OF_STATUS[_status] = coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK
 # Causes that no element has.
 _BEFORE_DECODING = (coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM, coding_pb2.UNIT_ERROR_CAUSE_INDEXES)
 # The path to the array in a DecompressResponse.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import ContinuousBatchedConfig
-from entropyd_server.coding.kinds import codec_of
+from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from tests.support import reference_coder
 
@@ -42,7 +42,7 @@ def test_strings_and_values_are_those_of_the_naive_arithmetic(dtype: str, data: 
         quantization_offset=offset,
     )
     assert config.supplied_tables is not None
-    codec = codec_of(config, CodingTables.parse(*config.supplied_tables))
+    codec = ContinuousBatchedCodec.of(config, CodingTables.parse(*config.supplied_tables))
     values = data.draw(st.lists(st.floats(-3e4, 3e4) | st.floats(-9, 9), min_size=6, max_size=6))
     x = np.array(values, np.float32).astype(kind).reshape(3, 2)
     narrow = np.zeros(2, kind) if offset is None else config.quantization_offset.astype(kind)

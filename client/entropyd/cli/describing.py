@@ -41,7 +41,7 @@ def _lines(model: Model) -> Iterator[tuple[str, Any]]:
     config = model.config
     for name, value in describe(model).items():
         if name == "table_rows":
-            yield name, f"{value:,} ({config.rows_in_words})"
+            yield name, f"{value:,} ({config.rows_in_words})" if value else value
         elif name == "table_bytes":
             yield name, f"{value:,}"
         else:

@@ -151,7 +151,9 @@ class Comparison:
         if not self._case.has_functions:
             return False
         values = self._config.prior.parameters.values()
-        return all(value.name != "table" if isinstance(value, IndexFunction) else value.ndim <= 1 for value in values)
+        return all(
+            value.name != "table" if isinstance(value, IndexFunction) else value.ndim <= 1 for value in values
+        )
 
     def _shaped(self, indexes: Any) -> Any:
         if self._config.kind == "universal_indexed":  # the dtype says how TFC dithers

@@ -15,11 +15,13 @@ import entropyd.aio
 from entropyd_server.local import LocalServer
 from entropyd_server.transport.transports import AIO, CORE
 from tests.support.load import free_ports
+from tests.support.nginx import start_nginx
 from tests.support.stored_models import CHANNELS, put_model
 from tests.support.tcp_gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -83,6 +85,18 @@ def test_a_response_that_breaks_off_is_asked_for_again(
     with Gate(behind) as gate:
         target = "{}:{}".format(*gate.address)
         restored = decompress(target, info, UNIT, lambda: gate.cut(1, MIDDLE_BYTES))
+        assert gate.cuts == 0
+    np.testing.assert_array_equal(restored, UNIT)
+
+
+def test_a_response_that_breaks_off_behind_a_proxy_is_asked_for_again(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], tmp_path: Path
+) -> None:
+    behind, info = coding
+    with Gate(behind) as gate:
+        address = "{}:{}".format(*gate.address)
+        with start_nginx(tmp_path, [address], address) as target:
+            restored = blocking(target, info, UNIT, lambda: gate.cut(1, MIDDLE_BYTES))
         assert gate.cuts == 0
     np.testing.assert_array_equal(restored, UNIT)
 

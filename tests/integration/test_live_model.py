@@ -65,10 +65,12 @@ def test_units_that_are_never_joined_cost_the_same_too(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("family", ["normal", "logistic", "deep", "mixture"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bits_without_training_are_those_of_tfc(family: str, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "levels"), [("float32", 15), ("float64", 15), ("float64", 6)])
+def test_bits_without_training_are_those_of_tfc(family: str, dtype: str, levels: int) -> None:
     prior = _priors((3,))[family]
-    config = UniversalBatchedConfig(prior=prior, coding_rank=2, bottleneck_dtype=dtype)
+    config = UniversalBatchedConfig(
+        prior=prior, coding_rank=2, bottleneck_dtype=dtype, num_noise_levels=levels
+    )
     x = RNG.normal(0, 3, (4, 6, 3)).astype(dtype)
     ours = _perturb(LiveModel(config), x)
     perturbed, bits = _tfc(config)(x, training=False)
@@ -131,5 +133,8 @@ def _tfc(config: UniversalBatchedConfig) -> Any:
 
     dtype = tf.as_dtype(config.bottleneck_dtype)
     return tfc.UniversalBatchedEntropyModel(
-        tfc_prior(config.prior), config.coding_rank, bottleneck_dtype=dtype
+        tfc_prior(config.prior),
+        config.coding_rank,
+        bottleneck_dtype=dtype,
+        num_noise_levels=config.num_noise_levels,
     )

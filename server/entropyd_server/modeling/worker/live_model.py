@@ -93,7 +93,8 @@ class LiveModel:
                 tf.TensorSpec([None] * rank + list(array.shape[rank:]), array.dtype) for array in inputs
             ]
             perturb = partial(self._perturbed, key)
-            self._compiled[key] = tf.function(perturb, input_signature=signature, autograph=False)
+            compiled = tf.function(perturb, input_signature=signature, autograph=False)
+            self._compiled[key] = compiled if self._kind.compiled else perturb
         return self._compiled[key]
 
     def _perturbed(self, key: PerturbKey, *inputs: Any) -> tuple[Any, ...]:

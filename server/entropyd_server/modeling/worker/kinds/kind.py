@@ -49,6 +49,7 @@ class Kind:
         prior_shape to all rows; None for 0 in all of them. The prior is what `prior` makes.
       stores_offsets: Whether the offsets are part of the tables.
       call: Calls TFC's object.
+      compiled: Whether the call is compiled, which may change last bits of 32-bit arithmetic.
       noise_levels: `(config, numbers, unit_shape)`: the noise level of each element of units with these
         numbers, int32 [units, *unit_shape]; None where TFC draws them itself, or there are none.
     """
@@ -59,6 +60,7 @@ class Kind:
     row_offsets: Callable[[Any, Any, str], Array | None] = _no_offsets
     stores_offsets: bool = False
     call: Call = _called
+    compiled: bool = True
     noise_levels: Callable[[Any, Array, tuple[int, ...]], Array] | None = None
 
 

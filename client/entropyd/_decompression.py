@@ -79,7 +79,7 @@ class Decompression:
         )
         self.units = len(strings.lengths)
         self._numbers = self._unit_numbers() if config.numbers_units else None
-        if strings is self._whole.bit_strings:
+        if not isinstance(self.source, CompressedTensor):
             strings.unit_numbers.extend(number_messages(self._numbers))
         self._unit_shape = (*strings.broadcast_shape, *config.unit_axes)
         self._location = None

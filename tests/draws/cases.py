@@ -38,7 +38,13 @@ _BATCHES: Sequence[Shape] = ((), (0,), (1,), (2,), (3,), (5,), (2, 2), (4,))
 _RANGES: Sequence[Shape] = ((3,), (5,), (2, 3), (4, 1), (2, 2, 2))
 _LEVELS = (1, 2, 3, 6, 10, 15)
 _INDEX_DTYPES = ("uint8", "int8", "uint16", "int32", "int64", "float16", "float32", "float64")
-_WITH_FUNCTIONS = ("NoisyNormal", "NoisyLogistic", "NoisyLaplace", "NoisyNormalMixture", "NoisyLogisticMixture")
+_WITH_FUNCTIONS = (
+    "NoisyNormal",
+    "NoisyLogistic",
+    "NoisyLaplace",
+    "NoisyNormalMixture",
+    "NoisyLogisticMixture",
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,15 @@ class Case:
 
     @property
     def has_callables(self) -> bool:
-        """Whether TFC can be given a callable for each parameter: else it gets the densities at all indexes."""
+        """Whether TFC can be given a callable for each parameter, not the densities at all indexes."""
         if self.config.index_ranges is None:
             return False
         family, parameters = FAMILIES[self.config.family], self.config.prior.parameters
         shape = self.config.index_ranges
         values = parameters.values()
-        if not any(isinstance(value, IndexFunction) or np.shape(value)[: len(shape)] == shape for value in values):
+        if not any(
+            isinstance(value, IndexFunction) or np.shape(value)[: len(shape)] == shape for value in values
+        ):
             return False  # TFC builds one row of numbers alone
         if self.config.kind == "location_scale_indexed":
             return parameters.keys() == {"loc", "scale"} and not np.any(parameters["loc"])
@@ -196,7 +204,11 @@ def _indexes(rng: np.random.Generator, shape: Shape, ranges: Shape, axis: int | 
 def _loc(rng: np.random.Generator, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     shape = x.shape if rng.random() < 0.7 or not x.ndim else (*x.shape[:-1], 1)
     # NumPy subtracts nothing wider from bfloat16 in place, as TFC does.
-    dtype = x.dtype if x.dtype.name == "bfloat16" or rng.random() < 0.5 else np.dtype(str(rng.choice(["float32", "float64"])))
+    dtype = (
+        x.dtype
+        if x.dtype.name == "bfloat16" or rng.random() < 0.5
+        else np.dtype(str(rng.choice(["float32", "float64"])))
+    )
     return np.asarray(rng.normal(0, 10, shape), dtype)
 
 
@@ -206,7 +218,11 @@ def _prior_with_functions(rng: np.random.Generator, dtype: str, ranges: Shape, *
     within: Shape = (int(rng.integers(2, 4)),) if family.endswith("Mixture") else ()
 
     def constant(low: float, high: float) -> Any:
-        return rng.uniform(low, high, within).astype(dtype) if within else np.array(rng.uniform(low, high), dtype)
+        return (
+            rng.uniform(low, high, within).astype(dtype)
+            if within
+            else np.array(rng.uniform(low, high), dtype)
+        )
 
     def axis() -> int:
         return int(rng.integers(len(ranges)))

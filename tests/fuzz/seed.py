@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
 from entropyd.contract.indexes import indexes_crc32c
@@ -93,24 +95,33 @@ def main() -> None:
         head += bytes([5, 0, 0, 0, 6, 0, 0, 0, 0, 24, *range(24), 1])
         first = int(coded.lengths[0])
         seeds["indexed", kind] = head + bytes([first]) + coded.payload[:first] + b"\0" + coded.payload[first:]
-    seeds["archive", "message"] = b"\1" + compressed.to_message().SerializeToString()
+    seeds |= _archives(compressed, values)
+    seeds["model", "object"] = b"\0" + sealed()
+    texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")
+    seeds["model", "metadata"] = b"\1" + b"\0".join(texts)
+    for (name, title), data in seeds.items():
+        (CORPUS / name / title).write_bytes(data)
+
+
+def _archives(compressed: CompressedTensor, values: npt.NDArray[Any]) -> dict[tuple[str, str], bytes]:
+    seeds = {("archive", "message"): b"\1" + compressed.to_message().SerializeToString()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.entropyd"
         compressed.save(path)
         seeds["archive", "file"] = b"\0" + path.read_bytes()
         # Checksums are put right in these, so that mutations reach what is behind them.
         seeds["archive", "checked-file"] = b"\1" + path.read_bytes()
+        numbers = np.arange(len(compressed.lengths))
+        crcs = numbers.astype(np.uint32)
+        replace(compressed, indexes_crc32c=crcs, unit_numbers=numbers + 3).save(path)
+        seeds["archive", "indexed-file"] = b"\1" + path.read_bytes()
         exact = ExactElements.of(values, values < 0)
         with ArchiveWriter(path, exact_dtype="float32", model=EMBEDDED) as writer:
             writer.append(
                 replace(compressed, model_id=EMBEDDED.model_id, tables_digest=EMBEDDED.tables_digest), exact
             )
         seeds["archive", "exact-elements"] = b"\1" + path.read_bytes()
-    seeds["model", "object"] = b"\0" + sealed()
-    texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")
-    seeds["model", "metadata"] = b"\1" + b"\0".join(texts)
-    for (name, title), data in seeds.items():
-        (CORPUS / name / title).write_bytes(data)
+    return seeds
 
 
 if __name__ == "__main__":

@@ -245,6 +245,8 @@ def archive(data: bytes) -> None:
         ends = list(accumulate(read.lengths.tolist(), initial=0))
         assert ends[-1] == len(read.payload)
         assert b"".join(read.strings.reshape(-1)) == read.payload
+        for of_units in (read.indexes_crc32c, read.unit_numbers):
+            assert of_units is None or len(of_units) == len(read.lengths)
         assert sum(len(head.lengths) for head in opened.block_headers(on_error="skip")) <= report.units
         with contextlib.suppress(EntropydError):
             exact = opened.exact(on_error="skip")
@@ -273,7 +275,7 @@ def with_checksums(content: bytes) -> bytes:
     if len(file) >= 44:
         put(12, crc_of(0, 12))
         put(len(file) - 12, crc_of(len(file) - 28, len(file) - 12))
-    offset = 16
+    offset, numbered = 16, b'"unit_numbers":true' in content
     while offset + 20 <= len(file):
         kind, head_bytes, data_bytes = struct.unpack_from("<4sIQ", file, offset)
         head_end = offset + 20 + head_bytes
@@ -282,7 +284,8 @@ def with_checksums(content: bytes) -> bytes:
             break
         data = bytes(file[head_end + 4 : end])
         try:
-            lengths = BlockHeader.parse(kind, bytes(file[offset + 20 : head_end])).lengths
+            head = bytes(file[offset + 20 : head_end])
+            lengths = BlockHeader.parse(kind, head, numbered=numbered).lengths
             put(offset + 16, checksum(data, lengths))
         except LayoutError:
             put(offset + 16, int(google_crc32c.value(data)))

@@ -150,7 +150,8 @@ def _configuration(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]
     for name, value in given.items():
         if name not in taken:
             kinds = ", ".join(other for other in _KINDS if name in _options(_KINDS[other]))
-            what = f"{flags[name]} {value!r:.80} is no option of --kind {kind}"
+            found = flags[name] if value is True else f"{flags[name]} {value!r:.80}"
+            what = f"{found} is no option of --kind {kind}"
             raise click.UsageError(f"{what}; expected one of: {kinds}")
     missing = [flags[name] for name in ("family", "coding_rank") if name in taken and name not in given]
     if missing:

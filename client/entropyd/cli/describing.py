@@ -41,34 +41,31 @@ def _lines(model: Model) -> Iterator[tuple[str, Any]]:
     config = model.config
     for name, value in describe(model).items():
         if name == "table_rows":
-            yield name, f"{value:,} ({config.rows_in_words})"
+            yield name, f"{value:,} ({config.rows_in_words})" if value else value
         elif name == "table_bytes":
             yield name, f"{value:,}"
         else:
             yield name, value
         if name == "prior" and config.prior is not None:
-            yield from _parameters(config.prior, "  ")
+            yield from ((f"  {parameter}", what) for parameter, what in of_prior(config.prior))
 
 
-def _parameters(prior: Prior, indent: str) -> Iterator[tuple[str, str]]:
-    """Each parameter that is numbers, a function or another prior; a network has too many numbers to tell."""
-    ranges = prior.index_ranges or ()
+def of_prior(prior: Prior) -> Iterator[tuple[str, str]]:
+    """Each parameter that is numbers, a function or another prior; a network has too many numbers to say."""
     for name, value in prior.parameters.items():
         if isinstance(value, Prior):
-            yield f"{indent}{name}", value.family
-            yield from _parameters(value, f"{indent}  ")
+            yield name, value.family
+            yield from ((f"  {below}", what) for below, what in of_prior(value))
         elif isinstance(value, IndexFunction):
             which = "all indexes" if value.takes_all_indexes else f"index {value.axis}"
-            function = f"{value.name} of {which}" if len(ranges) > 1 else value.name
-            yield f"{indent}{name}", f"{function} {_range(prior.on_grid().parameters[name])}"
+            function = f"{value.name} of {which}" if len(prior.index_ranges or ()) > 1 else value.name
+            yield name, f"{function} {_range(prior.on_grid().parameters[name])}"
         elif name not in prior.variables and name != "batch_shape":
-            yield f"{indent}{name}", _range(value)
+            yield name, _range(value)
 
 
 def _range(values: npt.NDArray[Any]) -> str:
     if values.size == 1:
         return f"{values.item():.6g}"
     shape = " x ".join(str(length) for length in values.shape)
-    if values.size == 0:
-        return f"{shape} values"
     return f"{values.min():.6g} ... {values.max():.6g}, {shape} values"

@@ -70,18 +70,19 @@ def _value(name: str, text: str) -> Any:
         raise click.UsageError(f"{what}, nor a function of the index ({functions})") from error
 
 
-def _function(name: str, function: str, arguments: Sequence[str]) -> Any:
+def _function(name: str, function: str, words: Sequence[str]) -> Any:
     make = getattr(priors, function)
     axis: dict[str, Any] = {}
-    if arguments[-1].startswith(_AXIS):
-        axis = {"axis": _value(name, arguments[-1].removeprefix(_AXIS))}
-        arguments = arguments[:-1]
+    arguments = list(words)
+    if words[-1].startswith(_AXIS):
+        axis["axis"] = _value(name, arguments.pop().removeprefix(_AXIS))
     values = [_value(name, argument) for argument in arguments]
     try:
         inspect.signature(make).bind(*values, **axis)
     except TypeError:
-        what = f"parameter {name}: {function} has {len(values)} arguments"
-        raise click.UsageError(f"{what}; expected {_form(function)}, perhaps with :axis=N") from None
+        given = ":".join([function, *words])
+        what = f"parameter {name}: {given!r:.80} is not {_form(function)}"
+        raise click.UsageError(f"{what}, perhaps with :axis=N") from None
     with _said_of(f"parameter {name}: {function}"):
         return make(*values, **axis)
 

@@ -185,7 +185,7 @@ def indexed(data: bytes) -> None:
     try:
         rows = the_codec.rows_of(plane, shape, numbers)
     except InvalidTensorError:
-        assert plane.min() < 0 or plane.max() >= 300 or (numbers.max() + 1) * plane.shape[1] > 1 << 59
+        assert plane.min() < 0 or plane.max() >= 300 or (int(numbers.max()) + 1) * plane.shape[1] > 1 << 59
         return
     strings = [reader.take(reader.below(64)) for _ in range(units)]
     if units:

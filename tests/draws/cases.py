@@ -71,7 +71,7 @@ class Case:
 
     @property
     def has_callables(self) -> bool:
-        """Whether TFC can be given a callable for each parameter: else it gets the densities at all indexes."""
+        """Whether TFC can be given a callable for each parameter, not the densities at all indexes."""
         if self.config.index_ranges is None:
             return False
         family, parameters = FAMILIES[self.config.family], self.config.prior.parameters

@@ -1,4 +1,4 @@
-"""Compares one model with TFC: tables, strings, arrays, bit costs and gradients, directly and by a drop-in."""
+"""Compares one model with TFC: tables, strings, arrays, bit costs and gradients."""
 
 from __future__ import annotations
 
@@ -148,11 +148,15 @@ class Comparison:
 
     @property
     def _is_smooth(self) -> bool:
-        if not self._case.has_functions:
+        """Whether all that the prior has of the index are functions that TFC's users write as formulas."""
+        if not self._case.has_callables:
             return False
-        values = self._config.prior.parameters.values()
+        parameters = self._config.prior.parameters
         return all(
-            value.name != "table" if isinstance(value, IndexFunction) else value.ndim <= 1 for value in values
+            value.name != "table"
+            if isinstance(value, IndexFunction)
+            else value.ndim <= ("weight" in parameters)
+            for value in parameters.values()
         )
 
     def _shaped(self, indexes: Any) -> Any:
@@ -203,7 +207,7 @@ class Comparison:
                 bits = self._plain.penalty(x)
             return tape.gradient(bits, x).numpy(), None
         em, watched = self._plain, [tf.constant(value) for value in indexes]
-        differentiable = bool(watched) and watched[0].dtype.is_floating and self._is_smooth
+        differentiable = self._is_smooth and watched[0].dtype.is_floating
         if self._case.has_callables:
             log_prob = lambda v, i: em._log_prob(em._make_prior(i), v)  # noqa: E731
         elif watched:
@@ -241,7 +245,7 @@ def _summed(whole: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _close(one: Any, other: Any, tolerance: float) -> bool:
-    """Whether arrays are equal to a tolerance relative to each element, or to the largest one; halves to an ulp."""
+    """Whether arrays are equal, relative to each element or the largest one; halves to an ulp."""
     if one is None or one.shape != other.shape:
         return False
     dtype = one.dtype

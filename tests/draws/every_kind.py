@@ -14,8 +14,6 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import entropyd
 from entropyd_server.local import LocalServer
 from tests.draws.cases import Case, case
@@ -29,7 +27,7 @@ _TFC_SECONDS = 60
 
 @contextmanager
 def faster_search() -> Iterator[None]:
-    """Gives TFC our search for tails, which finds the same to the bit, and ends it where TFC's would not end."""
+    """Gives TFC our search for tails: it finds the same, and says where TFC's would not end."""
     from tensorflow_compression.python.distributions import helpers  # noqa: PLC0415 - imports TensorFlow
 
     from entropyd_server.modeling.worker.tail_search import EndlessSearchError, descend  # noqa: PLC0415

@@ -6,12 +6,18 @@ the reference coder; the files in tests/golden come from TFC itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
+from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
+from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
+from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
@@ -20,6 +26,7 @@ PRECISION = 8
 NUM_NOISE_LEVELS = 3
 PRIOR_SHAPE = (2,)
 BROADCAST_SHAPE = (6,)
+UNIT_SHAPE = (*BROADCAST_SHAPE, *PRIOR_SHAPE)
 # Noise level major: narrow and wide channel of level 0, then of level 1 and of level 2.
 ROWS = (
     (0, 40, 200, 246, 256),
@@ -41,6 +48,8 @@ INTEGERS = (
     (-1048575, 2, -1, 1, 0, 2, 0, 2, 0, -1, 0, 4),
 )
 STRINGS = ("a5a47f2b", "ce871c5741d160ef3e", "b996d1", "81c7", "f80000ffffef6d3b4483")
+# The same units in the run-length gamma code.
+GAMMA_STRINGS = ("5ad6d42d01", "aa0f207a42019b3e01", "5a3f8989", "58", "0100e0ffff57af524925")
 # Fifteen units are decoded in groups of eight, four and three.
 _COPIES = 3
 
@@ -58,41 +67,55 @@ def warm_up() -> None:
         raise RuntimeError(f"this machine does not code as it must: {'; '.join(differences)}")
 
 
-def _codec(bottleneck_dtype: str, tables: CodingTables) -> UniversalBatchedCodec:
-    return UniversalBatchedCodec(
-        model_id="self-test",
-        tables=tables,
-        prior_shape=PRIOR_SHAPE,
-        coding_rank=len(BROADCAST_SHAPE) + len(PRIOR_SHAPE),
-        bottleneck_dtype=bottleneck_dtype,
-        num_noise_levels=NUM_NOISE_LEVELS,
-        decode_sanity_check=True,
-    )
-
-
 def _differences(bottleneck_dtype: str) -> Iterator[str]:
     tables = CodingTables.parse([value for row in ROWS for value in (-PRECISION, *row)], CDF_OFFSET)
-    codec = _codec(bottleneck_dtype, tables)
-    if (digest := codec.tables.digest.hex()) != TABLES_DIGEST:
+    if (digest := tables.digest.hex()) != TABLES_DIGEST:
         yield f"tables have digest {digest}; expected {TABLES_DIGEST}"
-    rows = codec.rows(BROADCAST_SHAPE)
-    if (row_index := tuple(rows.row_index.tolist())) != ROW_INDEX:
-        yield f"dither gives rows {row_index}; expected {ROW_INDEX}"
-        return
-    expected = np.array(INTEGERS).astype(codec.wire_dtype) + rows.offsets
+    # Kernels are compiled for hints of either width; rows of more than 256 intervals need the larger.
+    for hinted in (tables, replace(tables, hints=kernel_input(tables.hints.astype(np.uint16)))):
+        for codec, rows in _range_codecs(bottleneck_dtype, hinted):
+            if (row_index := tuple(rows.row_index[: len(ROW_INDEX)].tolist())) != ROW_INDEX:
+                yield f"dither gives rows {row_index}; expected {ROW_INDEX}"
+                return
+            yield from _coding_differences(codec, rows, STRINGS)
+    gamma = PowerLawCodec(
+        model_id="self-test", coding_rank=len(UNIT_SHAPE), bottleneck_dtype=bottleneck_dtype
+    )
+    yield from _coding_differences(gamma, gamma.rows(UNIT_SHAPE), GAMMA_STRINGS)
+
+
+def _range_codecs(bottleneck_dtype: str, tables: CodingTables) -> Iterator[tuple[RangeCodec, Rows]]:
+    """Codecs of three kinds with which the units have the same strings, with rows that units share or own."""
+    common: dict[str, Any] = {
+        "model_id": "self-test",
+        "tables": tables,
+        "coding_rank": len(UNIT_SHAPE),
+        "bottleneck_dtype": bottleneck_dtype,
+        "decode_sanity_check": True,
+    }
+    batched = UniversalBatchedCodec(prior_shape=PRIOR_SHAPE, num_noise_levels=NUM_NOISE_LEVELS, **common)
+    yield batched, batched.rows(BROADCAST_SHAPE)
+    units = _COPIES * len(STRINGS)
+    numbers = np.zeros(units, np.int64)
+    dithered = UniversalIndexedCodec(index_ranges=PRIOR_SHAPE, num_noise_levels=NUM_NOISE_LEVELS, **common)
+    channels = np.tile(np.arange(*PRIOR_SHAPE, dtype=np.uint8), (units, *BROADCAST_SHAPE))
+    yield dithered, dithered.rows_of(channels, UNIT_SHAPE, numbers)
+    indexed = ContinuousIndexedCodec(index_ranges=(len(ROWS),), **common)
+    yield indexed, indexed.rows_of(np.tile(np.array(ROW_INDEX, np.uint8), (units, 1)), UNIT_SHAPE, numbers)
+
+
+def _coding_differences(codec: Codec, rows: Rows, strings: Sequence[str]) -> Iterator[str]:
+    offsets = rows.offsets[: rows.symbols] if len(rows.offsets) else np.zeros(rows.symbols, codec.wire_dtype)
+    expected = np.tile(np.array(INTEGERS).astype(codec.wire_dtype) + offsets, (_COPIES, 1))
+    payload = bytes.fromhex("".join(strings) * _COPIES)
     encoded = codec.encode(expected, rows)
-    payload = bytes.fromhex("".join(STRINGS))
     if encoded.payload != payload:
         yield f"units encode to {encoded.payload.hex()}; expected {payload.hex()}"
-    own = Rows.join([replace(rows, unit_stride=rows.symbols)] * (_COPIES * len(STRINGS)))
-    lengths = np.array([len(string) // 2 for string in STRINGS], np.uint32)
-    # Kernels are compiled for hints of either width; rows of more than 256 intervals need the larger.
-    wide = replace(tables, hints=kernel_input(tables.hints.astype(np.uint16)))
-    for each in (codec, _codec(bottleneck_dtype, wide)):
-        for together in (rows, own):
-            decoded = each.decode(payload * _COPIES, np.tile(lengths, _COPIES), together)
-            if not np.array_equal(decoded.values, np.tile(expected, (_COPIES, 1))):
-                yield f"units decode to {decoded.values.tolist()}; expected {expected.tolist()} repeatedly"
-        alone = each.decode(payload[: int(lengths[0])], lengths[:1], rows)
-        if not np.array_equal(alone.values, expected[:1]):
-            yield f"a unit alone decodes to {alone.values.tolist()}; expected {expected[:1].tolist()}"
+    lengths = np.tile(np.array([len(string) // 2 for string in strings], np.uint32), _COPIES)
+    decoded = codec.decode(payload, lengths, rows)
+    if not np.array_equal(decoded.values, expected):
+        yield f"units decode to {decoded.values.tolist()}; expected {expected.tolist()}"
+    alone = codec.decode(payload[: int(lengths[0])], lengths[:1], rows.of_units(0, 1))
+    if not np.array_equal(alone.values, expected[:1]):
+        yield f"a unit alone decodes to {alone.values.tolist()}; expected {expected[:1].tolist()}"
+    rows.modelled_bits  # noqa: B018 - compiles the kernel that adds it up

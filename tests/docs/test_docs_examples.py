@@ -96,6 +96,16 @@ from entropyd import priors
 import numpy as np
 x = np.zeros((5, 4, 3))
 """,
+    ("python.md", "whole = model.compress"): """
+import numpy as np
+import entropyd
+from entropyd import priors
+scale = priors.log_spaced(1.0, 9.0)
+prior = priors.indexed("NoisyNormal", index_ranges=(4,), loc=0.0, scale=scale)
+model = client.create_model(entropyd.UniversalIndexedConfig(prior=prior, coding_rank=1))
+rng = np.random.default_rng(0)
+y, indexes = rng.normal(0, 3, (110, 6)).astype(np.float32), rng.integers(0, 4, (110, 6, 1))
+""",
     ("python.md", "with ProcessPoolExecutor"): """
 import multiprocessing
 import numpy as np
@@ -119,6 +129,11 @@ assert part.tobytes() == restored[2:].tobytes()
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
+""",
+    ("python.md", "whole = model.compress"): """
+assert rest.strings.tolist() == whole.strings[100:].tolist()
+restored = model.decompress(whole, indexes)
+assert model.decompress(part, indexes[3:7]).tobytes() == restored[3:7].tobytes()
 """,
     ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",

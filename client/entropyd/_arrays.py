@@ -7,17 +7,61 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._info import ModelInfo
 from entropyd.contract.arrays import array_of
-from entropyd.contract.dtypes import numpy_dtype
-from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
+from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 
+# Units after it have numbers of 63 bits too.
+_LARGEST_UNIT = 2**62
 
-def bottleneck_array(model: ModelInfo, bottleneck: Any) -> npt.NDArray[Any]:
-    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted."""
-    return array_of("bottleneck", bottleneck, model.config.bottleneck_dtype)
+
+def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = False) -> npt.NDArray[Any]:
+    """A bottleneck as an array of the model's bottleneck_dtype; only lists of numbers are converted.
+
+    With `located`, it may have the dtype of any bottleneck, and lists are float64: a location is subtracted
+    from it before it is rounded.
+    """
+    if located:
+        return array_of("bottleneck", bottleneck, *BOTTLENECK_DTYPES, numbers="float64")
+    return array_of("bottleneck", bottleneck, config.bottleneck_dtype)
+
+
+def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> IndexedConfig | None:
+    """Refuses indexes or a location that a model of this kind does not take, and missing indexes.
+
+    Returns:
+      The configuration, if it is one of a model with indexes.
+    """
+    indexed = config if isinstance(config, IndexedConfig) else None
+    if indexed is None and indexes is not None:
+        raise InvalidTensorError.at("indexes", f"are given; a {config.kind} model takes none")
+    if indexed is not None and indexes is None:
+        expected = f"a {config.kind} model picks the row of each element by its index"
+        raise InvalidTensorError.at("indexes", f"are missing; {expected}")
+    if loc is not None and config.kind != "location_scale_indexed":
+        raise InvalidTensorError.at("loc", f"is given; a {config.kind} model takes none")
+    return indexed
+
+
+def check_first_unit(number: int) -> None:
+    """Refuses a number that a coding unit cannot have."""
+    if not 0 <= number <= _LARGEST_UNIT:
+        raise InvalidRequestError.at("first_unit", f"is {number}; expected a number from 0 to 2^62")
+
+
+def broadcast_bottleneck(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A bottleneck in the shape of the elements that the indexes belong to."""
+    if array.shape == shape:
+        return array
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError as error:
+        found = f"has shape {array.shape}; the indexes are those of elements of shape {shape}"
+        raise InvalidTensorError.at("bottleneck", found) from error
 
 
 def check_finite(array: npt.NDArray[Any], field: str) -> None:

@@ -35,32 +35,36 @@ _CAUSES = (
 # Code and address, which stand before the cause.
 _BEFORE_CAUSE = re.compile(r".*last error: (?:[A-Z_]+: )?(?:(?:ipv[46]|unix):\S+: )?", re.DOTALL)
 
-# Idempotent calls. gRPC does not retry a stream after its first response.
-_RETRIED = [
-    {"service": "entropyd.v1.CodingService"},
-    {"service": "entropyd.v1.InfoService"},
-    *(
-        {"service": "entropyd.v1.ModelService", "method": method}
-        for method in (
-            "CreateModel",
-            "GetModel",
-            "ListModels",
-            "GetTables",
-            "GetWeights",
-            "SetWeights",
-            "Perturb",
-        )
+# gRPC's messages of calls for which it had no connection: of its balancing, and of either resolver of names.
+_NOT_CONNECTED = re.compile("last error: |resolution failed|errors resolving|empty address list")
+
+# Idempotent methods of each service.
+_IDEMPOTENT = {
+    "CodingService": ("Compress", "CompressStream", "Decompress", "DecompressStream"),
+    "InfoService": ("GetServerInfo",),
+    "ModelService": (
+        "CreateModel",
+        "GetModel",
+        "ListModels",
+        "GetTables",
+        "GetWeights",
+        "SetWeights",
+        "Perturb",
     ),
-]
+}
 _SERVICE_CONFIG = {
     # Calls go to all addresses of the target in turn, but for those whose health says NOT_SERVING.
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
-            "name": _RETRIED,
+            "name": [
+                {"service": f"entropyd.v1.{service}", "method": method}
+                for service, methods in _IDEMPOTENT.items()
+                for method in methods
+            ],
             # About four seconds in all, within the call's own time. An overloaded server says when to retry,
-            # and gRPC obeys.
+            # and gRPC obeys. gRPC does not retry a call whose response has begun: sessions do, see `repeats`.
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.05s",
@@ -119,6 +123,25 @@ def unanswered(failure: grpc.RpcError) -> bool:
     return status_code(failure) == "DEADLINE_EXCEEDED" and _details(call.trailing_metadata() or ()) is None
 
 
+def repeats(method: str, failure: grpc.RpcError) -> bool:
+    """Whether to make a failed call once more: it is idempotent, and gRPC lost the connection."""
+    return _lost(failure) and any(method in methods for methods in _IDEMPOTENT.values())
+
+
+def _lost(failure: grpc.RpcError) -> bool:
+    """Whether the connection, or a proxy's to its server, was lost before the response was complete.
+
+    A server or proxy that answers sends metadata with its status; gRPC's own failures have none.
+    """
+    call: Any = failure
+    code, message = status_code(failure), call.details() or ""
+    if call.trailing_metadata():
+        return False
+    # A proxy resets the stream, and gRPC calls that INTERNAL.
+    reset = code == "INTERNAL" and "RST_STREAM" in message
+    return reset or (code == "UNAVAILABLE" and _NOT_CONNECTED.search(message) is None)
+
+
 def status_code(failure: grpc.RpcError) -> str:
     call: Any = failure  # grpc raises errors that are calls too; its types do not say so
     return str(call.code().name)
@@ -131,6 +154,9 @@ def to_error(
     call: Any = failure
     code, message = status_code(failure), call.details() or ""
     status = _details(call.trailing_metadata() or ())
+    if _lost(failure):
+        lost = f"the connection to {target} was lost before the response was complete: {message}"
+        return UnavailableError(lost, reason="UNREACHABLE")
     if status is None and code == "UNAVAILABLE":
         return UnavailableError(f"{target} cannot be reached: {_cause(message)}", reason="UNREACHABLE")
     if status is None and code == "DEADLINE_EXCEEDED":

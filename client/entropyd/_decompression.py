@@ -11,14 +11,25 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._arrays import tensor_array
+from entropyd._arrays import check_first_unit, check_inputs, tensor_array
 from entropyd._chunking import CHUNK_BYTES
+from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
+from entropyd._location import check_fits, location_array, plus_location
 from entropyd.archive import CompressedTensor
+from entropyd.archive.tensor import number_messages
+from entropyd.archive.units import few
 from entropyd.contract.arrays import bit_strings_of
 from entropyd.contract.dtypes import numpy_dtype
-from entropyd.contract.errors import CorruptStringError, InvalidRequestError
+from entropyd.contract.errors import (
+    CorruptStringError,
+    EntropydError,
+    IndexesMismatchError,
+    InvalidRequestError,
+    InvalidTensorError,
+)
 from entropyd.contract.integrity import damaged_units, make_blocks
+from entropyd.contract.wire import tensor_fields, tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
 
 _LARGEST_AXIS = 2**63 - 1
@@ -30,10 +41,14 @@ class Decompression:
 
     Attributes:
       source: A CompressedTensor; or bit strings as `bytes`, nested lists or an object array of them.
-      broadcast_shape: Needed with bare bit strings, and only with them.
+      broadcast_shape: Needed with bare bit strings of a model without indexes, and only with them.
       on_error: Whether coding units that cannot be decoded are an error or left out.
+      indexes: Of a model that takes them, and of no other.
+      loc: Of a model that takes it, or None.
+      first_unit: Number of the first coding unit, in errors and for bare bit strings.
 
     Raises:
+      InvalidTensorError: If indexes or loc do not fit to the strings or to the model.
       InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's, or
         either is of another kind.
     """
@@ -42,46 +57,75 @@ class Decompression:
 
     model: ModelInfo
     source: Any
-    broadcast_shape: Sequence[int] | None
+    broadcast_shape: Sequence[int] | None = None
     on_error: Literal["raise", "skip"] = "raise"
+    indexes: Any = None
+    loc: Any = None
+    first_unit: int = 0
     units: int = field(init=False)
     _responses: list[coding_pb2.DecompressResponse] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._whole = decompress_request(self.model, self.source, self.broadcast_shape)
+        check_first_unit(self.first_unit)
+        config = self.model.config
+        indexed = check_inputs(config, self.indexes, self.loc)
+        self._rows = None if indexed is None else row_plane(indexed, self.indexes)
+        shape = None if self._rows is None else self._rows.shape
+        self._whole = decompress_request(self.model, self.source, self.broadcast_shape, shape)
         strings = self._strings = (
             self._whole.compressed
             if self._whole.WhichOneof("source") == "compressed"
             else self._whole.bit_strings
         )
         self.units = len(strings.lengths)
-        symbols = prod(strings.broadcast_shape) * prod(self.model.config.prior_shape)
-        unit_bytes = symbols * numpy_dtype(self.model.config.bottleneck_dtype).itemsize
+        self._numbers = self._unit_numbers() if config.numbers_units else None
+        if not isinstance(self.source, CompressedTensor):
+            strings.unit_numbers.extend(number_messages(self._numbers))
+        self._unit_shape = (*strings.broadcast_shape, *config.unit_axes)
+        self._location = None
+        if self.loc is not None:
+            self._location = location_array(self.loc)
+            check_fits(self._location, (*strings.batch_shape, *self._unit_shape))
+        unit_bytes = prod(self._unit_shape) * numpy_dtype(config.bottleneck_dtype).itemsize
         self._payload = strings.payload  # protobuf copies a field of bytes each time that it is read
         mean_bytes = len(self._payload) // max(self.units, 1)
         self._step = max(CHUNK_BYTES // max(unit_bytes, mean_bytes, 1), 1)
         self._damaged: npt.NDArray[np.bool_] = np.zeros(self.units, np.bool_)
 
+    def _unit_numbers(self) -> npt.NDArray[np.int64]:
+        if not isinstance(self.source, CompressedTensor):
+            return self.first_unit + np.arange(self.units)
+        numbers = self.source.unit_numbers
+        return np.arange(self.units) if numbers is None else numbers
+
     def requests(self) -> Iterator[tuple[coding_pb2.DecompressRequest, int]]:
         """Decompress requests, one for an array of up to CHUNK_BYTES."""
         if self.units <= self._step:
+            if self._rows is not None:
+                self._whole.indexes.CopyFrom(tensor_to_message(self._rows))
             yield self._whole, self.units
             return
-        strings = self._strings
-        lengths = np.fromiter(strings.lengths, np.uint32, self.units)
+        lengths = np.fromiter(self._strings.lengths, np.uint32, self.units)
         if (total := int(lengths.sum(dtype=np.uint64))) != len(self._payload):
             found = f"has {len(self._payload)} bytes; lengths sum to {total}"
             raise InvalidRequestError.at("payload", found)
-        if isinstance(strings, type(self._whole.compressed)):
+        if isinstance(self.source, CompressedTensor):
             # A chunk may end inside a block: blocks are checked here, and chunks get blocks of their own.
-            self._damaged = damaged_units(self._payload, lengths, strings.blocks)
+            self._damaged = damaged_units(self._payload, lengths, self.source.blocks)
         ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        rows = None if self._rows is None else self._rows.reshape(self.units, *self._unit_shape)
         for first in range(0, self.units, self._step):
-            last = min(first + self._step, self.units)
-            payload = self._payload[int(ends[first]) : int(ends[last])]
-            yield self._chunk(payload, lengths[first:last]), last - first
+            chunk = slice(first, min(first + self._step, self.units))
+            payload = self._payload[int(ends[first]) : int(ends[chunk.stop])]
+            request = coding_pb2.DecompressRequest(
+                error_policy=self._whole.error_policy,
+                indexes=None if rows is None else tensor_fields(rows[chunk]),
+                **self._chunk(chunk, payload, lengths[chunk]),
+            )
+            yield request, chunk.stop - first
 
-    def _chunk(self, payload: bytes, lengths: npt.NDArray[np.uint32]) -> coding_pb2.DecompressRequest:
+    def _chunk(self, chunk: slice, payload: bytes, lengths: npt.NDArray[np.uint32]) -> dict[str, Any]:
+        """The source of a request for some units."""
         shared: dict[str, Any] = {
             "model_id": self.model.id,
             "batch_shape": [len(lengths)],
@@ -89,19 +133,20 @@ class Decompression:
             "payload": payload,
             "lengths": lengths.tolist(),
         }
-        policy = self._whole.error_policy
-        if self._whole.WhichOneof("source") == "bit_strings":
-            strings = types_pb2.BitStrings(**shared)
-            return coding_pb2.DecompressRequest(bit_strings=strings, error_policy=policy)
-        whole = self._whole.compressed
+        if self._numbers is not None:
+            shared["unit_numbers"] = number_messages(self._numbers[chunk])
+        if not isinstance(self.source, CompressedTensor):
+            return {"bit_strings": types_pb2.BitStrings(**shared)}
+        source, checksums = self.source, self.source.indexes_crc32c
         compressed = types_pb2.CompressedTensor(
-            format_version=whole.format_version,
-            tables_digest=whole.tables_digest,
-            dtype=whole.dtype,
+            format_version=self._whole.compressed.format_version,
+            tables_digest=source.tables_digest,
+            dtype=self._whole.compressed.dtype,
             blocks=make_blocks(payload, lengths),
+            indexes_crc32c=None if checksums is None else checksums[chunk].tolist(),
             **shared,
         )
-        return coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy)
+        return {"compressed": compressed}
 
     def add(self, response: coding_pb2.DecompressResponse) -> None:
         self._responses.append(response)
@@ -110,16 +155,19 @@ class Decompression:
         """The restored array, read-only; with `on_error="skip"` also a mask of the damaged coding units.
 
         Raises:
-          CorruptStringError: If units could not be decoded; `partial` has the others. Not with `skip`.
+          IndexesMismatchError: If units were coded with other indexes; `partial` has the others that could be
+            decoded. Not with `skip`.
+          CorruptStringError: If units could not be decoded; likewise.
         """
         array, errors = self._joined()
+        located = array if self._location is None else plus_location(array, self._location)
         if self.on_error == "raise":
             if errors:
-                raise _corrupt(errors, array)
-            return array
+                raise _undecodable(errors, located, self.first_unit)
+            return located
         mask = np.zeros(array.shape[: array.ndim - self.model.config.coding_rank], np.bool_)
         mask.reshape(-1)[[error.unit for error in errors]] = True
-        return array, mask
+        return located, mask
 
     def _joined(self) -> tuple[npt.NDArray[Any], Sequence[coding_pb2.UnitError]]:
         """The array, with NaN in the coding units of the errors, which are in the order of their units."""
@@ -150,9 +198,16 @@ class Decompression:
 
 
 def decompress_request(
-    model: ModelInfo, source: Any, broadcast_shape: Sequence[int] | None
+    model: ModelInfo,
+    source: Any,
+    broadcast_shape: Sequence[int] | None,
+    elements: tuple[int, ...] | None = None,
 ) -> coding_pb2.DecompressRequest:
-    """The Decompress request of one call; arguments and errors as of Decompression."""
+    """The Decompress request of one call, without indexes.
+
+    Arguments and errors are those of Decompression; `elements` is the shape of the plane of rows, for a model
+    with indexes.
+    """
     # Units that cannot be decoded are returned beside the good ones, so that the error can have both.
     request = coding_pb2.DecompressRequest(error_policy=coding_pb2.ERROR_POLICY_SKIP)
     if isinstance(source, CompressedTensor):
@@ -161,9 +216,21 @@ def decompress_request(
         if source.model_id != model.id:
             found = f"is {source.model_id}; this model is {model.id}"
             raise InvalidRequestError.at("compressed.model_id", found)
+        if elements is not None and elements != source.batch_shape + source.broadcast_shape:
+            found = f"are those of elements of shape {elements}"
+            expected = f"batch_shape {source.batch_shape} and broadcast_shape {source.broadcast_shape}"
+            raise InvalidTensorError.at("indexes", f"{found}; the CompressedTensor has {expected}")
         request.compressed.CopyFrom(source.to_message())
         return request
     shape, strings = bit_strings_of("strings", source)
+    if elements is not None:
+        if broadcast_shape is not None:
+            raise InvalidRequestError.at("broadcast_shape", "is given, but the indexes have the shape")
+        batch_axes = len(elements) - model.config.coding_rank
+        if elements[:batch_axes] != shape:
+            found = f"are those of elements of shape {elements}, with batch shape {elements[:batch_axes]}"
+            raise InvalidTensorError.at("indexes", f"{found}; the strings have shape {shape}")
+        broadcast_shape = elements[batch_axes:]
     if broadcast_shape is None:
         raise InvalidRequestError.at("broadcast_shape", "is missing; bare bit strings need it")
     request.bit_strings.CopyFrom(
@@ -189,12 +256,20 @@ def _axes(field: str, value: Any) -> list[int]:
     return axes
 
 
-def _corrupt(errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any]) -> CorruptStringError:
+def _undecodable(
+    errors: Sequence[coding_pb2.UnitError], partial: npt.NDArray[Any], first_unit: int
+) -> EntropydError:
     """The error of coding units that cannot be decoded, at least one."""
-    units = [error.unit for error in errors]
+    mismatched = coding_pb2.UNIT_ERROR_CAUSE_INDEXES
+    other = [first_unit + error.unit for error in errors if error.cause == mismatched]
+    if other:
+        units = f"coding units {few(other)} were" if len(other) > 1 else f"coding unit {other[0]} was"
+        found = f"{units} coded with other indexes than those that are given"
+        return IndexesMismatchError(found, units=other, partial=partial)
+    bad = [first_unit + error.unit for error in errors]
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
-    found = f"coding unit {units[0]} cannot be decoded: {cause} at element {first.element}"
-    if len(units) > 1:
-        found += f"; and {len(units) - 1} more"
-    return CorruptStringError(found, units=units, partial=partial)
+    found = f"coding unit {bad[0]} cannot be decoded: {cause} at element {first.element}"
+    if len(bad) > 1:
+        found += f"; and {len(bad) - 1} more"
+    return CorruptStringError(found, units=bad, partial=partial)

@@ -13,12 +13,20 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy.typing as npt
 
-from entropyd._arrays import bottleneck_array, check_finite, tensor_array
+from entropyd._arrays import (
+    bottleneck_array,
+    broadcast_bottleneck,
+    check_finite,
+    check_inputs,
+    tensor_array,
+)
+from entropyd._indexes import has_index_gradient, plane_shape, sent_indexes
 from entropyd._info import ModelInfo, ServerInfo, model_info, server_info
+from entropyd._location import less_location, location_array, plus_location, summed_to
 from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
-from entropyd.contract.kinds import config_to_message
+from entropyd.contract.kinds import check_fittable, config_to_message
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
@@ -60,11 +68,17 @@ class Perturbed(NamedTuple):
       bits: Bits of each coding unit, shaped like the batch.
       gradient: Gradient of the summed bits with respect to the bottleneck, of its shape and dtype; None
         unless it was asked for.
+      index_gradient: With respect to the indexes, of their shape and dtype; also None unless they are floats
+        and the prior has a function of the index.
+      loc_gradient: With respect to the location, of its shape and the bottleneck's dtype; also None without
+        a location.
     """
 
     perturbed: Array
     bits: Array
     gradient: Array | None
+    index_gradient: Array | None = None
+    loc_gradient: Array | None = None
 
 
 class FitProgress(NamedTuple):
@@ -165,17 +179,36 @@ def _weight_dtype(config: ModelConfig, number: int, own: int) -> str:
     return config.needed_prior.dtype
 
 
-def perturb(model: ModelInfo, bottleneck: Any, *, training: bool, gradient: bool) -> Call[Perturbed]:
+def perturb(
+    model: ModelInfo, bottleneck: Any, indexes: Any = None, loc: Any = None, *, training: bool, gradient: bool
+) -> Call[Perturbed]:
     """Adds noise to an array and asks for its cost."""
+    config = model.config
+    indexed = check_inputs(config, indexes, loc)
+    array = bottleneck_array(config, bottleneck, located=loc is not None)
+    shape, location = array.shape, None if loc is None else location_array(loc)
+    if location is not None:
+        array = less_location(array, location, config.bottleneck_dtype, in_place=False)
+    request = model_pb2.PerturbRequest(model_id=model.id, training=training, gradient=gradient)
+    if indexed is not None:
+        sent = sent_indexes(indexed, indexes)
+        array = broadcast_bottleneck(array, plane_shape(indexed, sent.shape))
+        request.indexes.CopyFrom(tensor_to_message(sent))
+        request.index_gradient = gradient and has_index_gradient(indexed, sent)
+    request.bottleneck.CopyFrom(tensor_to_message(array))
 
     def read(response: model_pb2.PerturbResponse) -> Perturbed:
-        slope = tensor_array(response.gradient) if response.HasField("gradient") else None
-        return Perturbed(tensor_array(response.perturbed), tensor_array(response.bits), slope)
+        perturbed, slope, by_index, by_location = tensor_array(response.perturbed), None, None, None
+        if response.HasField("index_gradient"):
+            by_index = tensor_array(response.index_gradient)
+        if response.HasField("gradient"):
+            whole = tensor_array(response.gradient)
+            slope = summed_to(whole, shape)
+            by_location = None if location is None else summed_to(-whole, location.shape)
+        if location is not None:
+            perturbed = plus_location(perturbed, location)
+        return Perturbed(perturbed, tensor_array(response.bits), slope, by_index, by_location)
 
-    tensor = tensor_to_message(bottleneck_array(model, bottleneck))
-    request = model_pb2.PerturbRequest(
-        model_id=model.id, bottleneck=tensor, training=training, gradient=gradient
-    )
     return Call(request, read, model.id)
 
 
@@ -225,6 +258,7 @@ def _model_of_response(response: Any) -> ModelInfo:
 
 
 def _rows(config: ModelConfig, samples: Any) -> Array:
+    check_fittable(config)
     dtype, shape = config.bottleneck_dtype, config.prior_shape
     array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:

@@ -20,7 +20,7 @@ from entropyd.contract.tables import RawTables
 
 
 class Model(ModelBase):
-    """A stored entropy model, with the attributes and methods of TFC's UniversalBatchedEntropyModel.
+    """A stored entropy model, with the attributes and methods of TFC's class of its kind.
 
     Made by `Client.create_model` and `Client.model`. It never changes.
     """
@@ -30,7 +30,10 @@ class Model(ModelBase):
     def compress(
         self,
         bottleneck: Any,
+        indexes: Any = None,
+        loc: Any = None,
         *,
+        first_unit: int = 0,
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> MeasuredTensor:
@@ -40,7 +43,14 @@ class Model(ModelBase):
 
         Args:
           bottleneck: Batch axes, then coding_rank axes that end in prior_shape (an axis of length 1 there is
-            repeated); an array of bottleneck_dtype, also another library's, or nested lists of numbers.
+            repeated); an array of bottleneck_dtype, also another library's, or nested lists of numbers. For a
+            model with indexes, any array that can be broadcast to their elements.
+          indexes: For a model with indexes, and for no other: the index of each element, integers or floats,
+            shaped as TFC's class takes them. They are clipped to their range, and cast towards zero.
+          loc: For a LocationScaleIndexed model: the location, which is subtracted before coding; a number, or
+            an array that can be broadcast with the bottleneck, which may then be of any float dtype.
+          first_unit: Number of the first coding unit, where the array is a part of a larger one: for errors,
+            and for the dither of a UniversalIndexed model.
           timeout_s: Longest time for the call, in seconds.
           progress: Called with the coding units that are done, and the number of all.
 
@@ -49,18 +59,23 @@ class Model(ModelBase):
 
         Raises:
           InvalidTensorError: For NaN, infinities, values too far outside their row, wrong rank, shape or
-            dtype; names the element.
+            dtype, missing or superfluous indexes or loc; names the element.
           ModelStateError: If the model was made without compression.
           LimitExceededError: If the array exceeds a limit of the server.
         """
-        return self._session.run(lambda: Compression(self.info, bottleneck), timeout_s, progress)
+        return self._session.run(
+            lambda: Compression(self.info, bottleneck, indexes, loc, first_unit), timeout_s, progress
+        )
 
     @overload
     def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -70,8 +85,11 @@ class Model(ModelBase):
     def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["skip"],
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -80,8 +98,11 @@ class Model(ModelBase):
     def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -91,64 +112,94 @@ class Model(ModelBase):
         Args:
           strings: A CompressedTensor; or, as in TFC, `bytes`, or nested lists or an array of dtype object
             of them, shaped like the batch. NumPy's arrays of dtype S lose zeros at the end of a string.
-          broadcast_shape: With bare strings, the axes between the batch and prior_shape.
+          inputs: The next arguments by their place in TFC's class: `broadcast_shape`; or `indexes` for a
+            model with indexes, then `loc` for a LocationScaleIndexed model.
+          broadcast_shape: With bare strings of a model without indexes, the axes between the batch and
+            prior_shape; of a PowerLaw model, those of a coding unit.
+          indexes: As for `compress`.
+          loc: As for `compress`; it is rounded to bottleneck_dtype, and added.
+          first_unit: As for `compress`; a CompressedTensor has the numbers that the dither needs.
           on_error: `skip` restores what can be decoded.
           timeout_s: Longest time for the call, in seconds.
           progress: Called with the coding units that are done, and the number of all.
 
         Returns:
-          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape; read-only. With
-          `on_error="skip"`, that array with NaN in the coding units that cannot be decoded, and a boolean
-          array shaped like the batch that is True for those units.
+          Array of bottleneck_dtype and shape batch + broadcast_shape + prior_shape, or of the elements that
+          the indexes belong to; read-only. With `on_error="skip"`, that array with NaN in the coding units
+          that cannot be decoded, and a boolean array shaped like the batch that is True for those units.
 
         Raises:
-          CorruptStringError: If units cannot be decoded; `.units` names them, `.partial` has the others.
+          IndexesMismatchError: If units of a CompressedTensor were coded with other indexes; `.units` names
+            them, `.partial` has the others.
+          CorruptStringError: If units cannot be decoded; likewise.
           TablesMismatchError: If the strings were made with other tables than the server has.
+          InvalidTensorError: If indexes or loc are missing, superfluous, or do not fit to the strings.
           InvalidRequestError: If the arguments do not fit together or to the model.
           LimitExceededError: If the array would exceed a limit of the server.
         """
+        given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
+        given = self._decompress_inputs(inputs, given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = self._session.run(
-            lambda: Decompression(self.info, strings, broadcast_shape, on_error), timeout_s, progress
+            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
+            timeout_s,
+            progress,
         )
         return restored
 
     def __call__(
-        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
+        self,
+        bottleneck: Any,
+        *inputs: Any,
+        indexes: Any = None,
+        loc: Any = None,
+        training: bool = True,
+        timeout_s: float | None = None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Perturbs an array with uniform noise and estimates what it would cost.
 
         Args:
           bottleneck: As for `compress`.
+          inputs: The next arguments by their place in TFC's class: `indexes` for a model with indexes, `loc`
+            for a LocationScaleIndexed model, then `training`.
+          indexes: As for `compress`, but neither cast to integers nor flattened.
+          loc: As for `compress`.
           training: True for continuous noise and differential entropy; False for the noise of compression,
-            where the perturbed array is what `decompress` would restore.
+            where the perturbed array is what `decompress` would restore. A PowerLaw model rounds in either
+            case, and its bits are the class's penalty.
           timeout_s: Longest time for the call, in seconds.
 
         Returns:
           The perturbed array, and the bits of each coding unit, shaped like the batch.
 
         Raises:
-          InvalidTensorError: For NaN, infinities, wrong rank, shape or dtype; names the element.
+          InvalidTensorError: For NaN, infinities, wrong rank, shape or dtype, missing or superfluous indexes
+            or loc; names the element.
           LimitExceededError: If the array exceeds a limit of the server.
         """
-        return self.perturb(bottleneck, training=training, timeout_s=timeout_s)[:2]
+        given = self._call_inputs(inputs, {"indexes": indexes, "loc": loc, "training": training})
+        return self.perturb(bottleneck, timeout_s=timeout_s, **given)[:2]
 
     def perturb(
         self,
         bottleneck: Any,
+        indexes: Any = None,
+        loc: Any = None,
         *,
         training: bool = True,
         gradient: bool = False,
         timeout_s: float | None = None,
     ) -> Perturbed:
-        """Does what calling the model does, and on request returns the gradient of the summed bits.
+        """Does what calling the model does, and on request returns the gradients of the summed bits.
 
-        The gradient is that for the noise that was drawn, or its expectation over the noise where the model
-        was made with `expected_grads`; without `training` it is 0, as rounding is flat.
+        They are those for the noise that was drawn, or their expectation over the noise where the model was
+        made with `expected_grads`; without `training` that by the bottleneck is 0, as rounding is flat. There
+        is one by the indexes if they are floats and the prior has a function of the index, and one by loc if
+        it is given.
 
         Raises:
           InvalidTensorError, LimitExceededError: As calling the model.
         """
-        call = _messages.perturb(self.info, bottleneck, training=training, gradient=gradient)
+        call = _messages.perturb(self.info, bottleneck, indexes, loc, training=training, gradient=gradient)
         return self._session.call(call, timeout_s)
 
     def get_weights(self) -> list[npt.NDArray[Any]]:

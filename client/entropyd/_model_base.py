@@ -46,11 +46,26 @@ class ModelBase:
         offset = self.config.shaped_offset(tables.quantization_offset)
         return offset.astype(self.bottleneck_dtype, copy=False)
 
+    def _decompress_inputs(self, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of `decompress` after the strings, by name."""
+        return _by_name(inputs, self._coding_inputs or ("broadcast_shape",), given)
+
+    def _call_inputs(self, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of calling the model after the bottleneck, by name."""
+        return _by_name(inputs, (*self._coding_inputs, "training"), given)
+
+    @property
+    def _coding_inputs(self) -> tuple[str, ...]:
+        """What the methods of TFC's class take beside the bottleneck or the strings, in its order."""
+        if self.config.index_ranges is None:
+            return ()
+        return ("indexes", "loc") if self.config.kind == "location_scale_indexed" else ("indexes",)
+
     def __repr__(self) -> str:
-        return (
-            f"<Model {self.id[:12]} {self.config.family} "
-            f"prior_shape={self.prior_shape} coding_rank={self.coding_rank}>"
-        )
+        indexed = self.config.index_ranges is not None
+        shape = f"index_ranges={self.index_ranges}" if indexed else f"prior_shape={self.prior_shape}"
+        what = self.config.family or self.config.kind
+        return f"<Model {self.id[:12]} {what} {shape} coding_rank={self.coding_rank}>"
 
     def get_config(self) -> dict[str, Any]:
         """The configuration as a JSON-serialisable dictionary; see ModelConfig.from_dict.
@@ -58,7 +73,7 @@ class ModelBase:
         Raises:
           RuntimeError: As TFC's class does, with compression=False or stateless=True.
         """
-        if not self.compression or self.stateless:
+        if not self.compression or getattr(self.config, "stateless", False):
             raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
         return self.config.to_dict()
 
@@ -96,6 +111,11 @@ class ModelBase:
     def prior_shape(self) -> tuple[int, ...]:
         """Batch shape of the prior: dimensions that are not assumed i.i.d."""
         return self.config.prior_shape
+
+    @property
+    def index_ranges(self) -> tuple[int, ...] | None:
+        """Number of values of each index of an element, noise levels aside; None for a model without them."""
+        return self.config.index_ranges
 
     @property
     def prior_shape_tensor(self) -> npt.NDArray[np.int32]:
@@ -146,3 +166,14 @@ class ModelBase:
     def decode_sanity_check(self) -> bool:
         """Whether decoding checks the decoder's state at the end of each bit string."""
         return self.config.decode_sanity_check
+
+
+def _by_name(inputs: tuple[Any, ...], names: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by place, with their names, and those that were given by name."""
+    if len(inputs) > len(names):
+        raise TypeError(f"takes at most {', '.join(names)} by place; {len(inputs)} arguments were given")
+    placed = dict(zip(names, inputs, strict=False))
+    twice = [name for name in placed if name != "training" and given[name] is not None]
+    if twice:
+        raise TypeError(f"got {twice[0]} by place and by name")
+    return {**given, **placed}

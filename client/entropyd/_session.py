@@ -47,7 +47,7 @@ class Session(SessionBase):
 
         def response() -> Any:
             with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
-                return opened.methods[call.method](call.request, **options())
+                return _response(call.method, opened.methods[call.method], call.request, options)
 
         return call.read(self._again(response))
 
@@ -84,11 +84,11 @@ class Session(SessionBase):
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> _Result:
         meter = Progress(progress, work.units)
-        in_flight: deque[tuple[Any, int]] = deque()
+        in_flight: deque[tuple[Any, Any, int]] = deque()
 
         def finish_first() -> None:
-            call, units = in_flight.popleft()
-            work.add(call.result())
+            request, call, units = in_flight.popleft()
+            work.add(_response(work.method, method, request, options, call))
             meter.add(units)
 
         with self._calling(work.method, work.model.id, timeout_s) as (opened, options):
@@ -97,16 +97,16 @@ class Session(SessionBase):
                 for request, units in work.requests():
                     self._check_size(request)
                     if units == work.units:  # one call needs no pipeline
-                        work.add(method(request, **options()))
+                        work.add(_response(work.method, method, request, options))
                         meter.add(units)
                         return work.result()
                     if len(in_flight) == WINDOW:
                         finish_first()
-                    in_flight.append((method.future(request, **options()), units))
+                    in_flight.append((request, method.future(request, **options()), units))
                 while in_flight:
                     finish_first()
             finally:
-                for call, _ in in_flight:
+                for _, call, _ in in_flight:
                     call.cancel()
         return work.result()
 
@@ -146,3 +146,15 @@ class Session(SessionBase):
                 limit_s = _channel.probe_timeout_s(waited_s)
                 calls = [opened.probe.future(b"", timeout=limit_s) for _ in range(_channel.PROBES)]
                 self._judge(opened, [call for call in calls if call.code() is not grpc.StatusCode.OK])
+
+
+def _response(
+    name: str, method: Any, request: Any, options: Callable[[], dict[str, Any]], begun: Any = None
+) -> Any:
+    """The response of a call, made once more if that may help; `begun` is the first, if it has begun."""
+    try:
+        return method(request, **options()) if begun is None else begun.result()
+    except grpc.RpcError as failure:
+        if not _channel.repeats(name, failure):
+            raise
+        return method(request, **options())

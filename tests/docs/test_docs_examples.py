@@ -37,7 +37,6 @@ ELSEWHERE = {
     ("cli.md", "$ "): "test_cli_tour.py",
     ("security.md", "$ "): "test_security_page.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
-    ("kinds.md", "import numpy as np"): "test_continuous_batched.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
@@ -63,7 +62,16 @@ import numpy as np
 parts = np.random.default_rng(0).normal(0, 2, (2, 7000, 4, 3)).astype(np.float32)
 compressed = model.compress(parts[0])
 """,
-    ("archive.md", "with Archive.open"): """
+    ("archive.md", 'with Archive.open("latents'): """
+import numpy as np
+import entropyd
+from entropyd import Archive, priors
+prior = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0, 4.0])
+model = client.create_model(entropyd.LocationScaleIndexedConfig(prior=prior, coding_rank=1))
+indexes = np.arange(27).reshape(9, 3) % 3
+model.compress(np.zeros((9, 3), np.float32), indexes).save("latents.entropyd")
+""",
+    ("archive.md", 'with Archive.open("x'): """
 from entropyd import Archive, ArchiveWriter, EmbeddedModel
 import numpy as np
 with ArchiveWriter("x.entropyd", model=EmbeddedModel.of(model)) as writer:
@@ -75,6 +83,14 @@ import numpy as np
 measured = np.full((9, 4, 3), np.nan, np.float32)
 """,
     ("observability.md", "client = entropyd.Client"): "import entropyd",
+    ("hyperprior.md", "import numpy as np"): "",
+    ("kinds.md", "import numpy as np"): "",
+    ("kinds.md", "prior = priors.indexed"): """
+import numpy as np
+import entropyd
+from entropyd import priors
+""",
+    ("priors.md", "from entropyd import priors"): "",
     ("python.md", "compressed = model.compress"): """
 import numpy as np
 x = np.zeros((5, 4, 3))
@@ -88,7 +104,21 @@ arrays = [np.zeros((5, 4, 3), np.float32)]
     ("cli.md", 'eval "$(_ENTROPYD_COMPLETE=bash_source'): "",
 }
 AFTER = {
+    ("archive.md", 'with Archive.open("latents'): "assert restored.shape == (4, 3)",
+    ("hyperprior.md", "import numpy as np"): """
+assert 0.95 < 8 * len(y_strings.payload) / found.bits.sum() < 1.05
+assert all(gradient.shape == y.shape for gradient in gradients)
+""",
+    ("kinds.md", "import numpy as np"): "assert np.abs(restored - x).max() <= 0.5",
+    ("kinds.md", "prior = priors.indexed"): """
+assert np.abs(restored - y).max() <= 0.5
+assert part.tobytes() == restored[2:].tobytes()
+""",
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
+    ("priors.md", "from entropyd import priors"): """
+assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
+assert scales.on_grid().parameters["scale"].shape == (64,)
+""",
     ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",
 }

@@ -19,6 +19,7 @@ def registered() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of every metric, by its name in queries."""
     metrics = Metrics("1.2.3")
     metrics.methods["Compress"].calls_by_code["OK"] += 1
+    metrics.kind_symbols["compress", "power_law"] += 1
     metrics.stream_messages["CompressStream", "OK"] += 1
     metrics.worker_restarts["cpu", "died"] += 1
     metrics.store_operations = {("read", "ok"): 1}

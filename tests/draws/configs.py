@@ -49,6 +49,11 @@ def ordinary_config(number: int) -> entropyd.UniversalBatchedConfig:
     return _config(number, _ORDINARY)
 
 
+def ordinary_prior(family: str, rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Prior:
+    """A prior of a family, as people have them."""
+    return _prior(family, rng, dtype, shape, _ORDINARY)
+
+
 def hard_config(number: int) -> entropyd.UniversalBatchedConfig:
     """A configuration with gaps up to 10^5, scales from 10^-6 to 10^4 and weights down to 10^-30."""
     return _config(number, _HARD)

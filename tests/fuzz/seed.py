@@ -5,14 +5,17 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
+from entropyd.contract.indexes import indexes_crc32c
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
-from tests.fuzz.targets import codec
+from tests.fuzz.targets import codec, indexed_codec
 from tests.support.archive_cases import EMBEDDED
 from tests.support.sealed_objects import sealed, two_row_config
 
@@ -56,24 +59,69 @@ def main() -> None:
     )
     bit_strings = coding_pb2.DecompressRequest(bit_strings=bits)
     seeds["wire", "bit-strings"] = b"\xff" + bit_strings.SerializeToString()
-    seeds["archive", "message"] = b"\1" + compressed.to_message().SerializeToString()
+    for size in (0, 60, 300):
+        seeds["indexed", f"random-{size}"] = rng.bytes(size)
+    plane = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    indexed_values = rng.normal(0, 1 + plane % 40).astype(np.float32)
+    for kind, choice in (("location_scale_indexed", 0x40), ("universal_indexed", 0x20)):
+        own = indexed_codec(kind)
+        flat = plane.reshape(2, -1)
+        coded = own.encode(indexed_values.reshape(2, -1), own.rows_of(flat, (3, 4), np.arange(5, 7)))
+        indexes = tensor_to_message(plane)
+        request = coding_pb2.CompressRequest(
+            model_id=own.model_id,
+            bottleneck=tensor_to_message(indexed_values),
+            indexes=indexes,
+            first_unit=5,
+        )
+        seeds["wire", f"compress-{kind}"] = bytes([choice]) + request.SerializeToString()
+        of_units = types_pb2.CompressedTensor(
+            format_version=1,
+            model_id=own.model_id,
+            tables_digest=own.tables_digest,
+            dtype=types_pb2.D_TYPE_FLOAT32,
+            batch_shape=[2],
+            broadcast_shape=[3, 4],
+            payload=coded.payload,
+            lengths=coded.lengths.tolist(),
+            blocks=make_blocks(coded.payload, coded.lengths),
+            indexes_crc32c=indexes_crc32c(flat).tolist(),
+            unit_numbers=[types_pb2.UnitNumbers(first=5, count=2)],
+        )
+        decompress = coding_pb2.DecompressRequest(compressed=of_units, indexes=indexes)
+        seeds["wire", f"decompress-{kind}"] = bytes([0x80 | choice]) + decompress.SerializeToString()
+        # Two units of 3 x 4 symbols, uint16; numbers, indexes and then the strings.
+        head = bytes([1 if kind == "location_scale_indexed" else 2, 2, 3, 4, 1])
+        head += bytes([5, 0, 0, 0, 6, 0, 0, 0, 0, 24, *range(24), 1])
+        first = int(coded.lengths[0])
+        seeds["indexed", kind] = head + bytes([first]) + coded.payload[:first] + b"\0" + coded.payload[first:]
+    seeds |= _archives(compressed, values)
+    seeds["model", "object"] = b"\0" + sealed()
+    texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")
+    seeds["model", "metadata"] = b"\1" + b"\0".join(texts)
+    for (name, title), data in seeds.items():
+        (CORPUS / name / title).write_bytes(data)
+
+
+def _archives(compressed: CompressedTensor, values: npt.NDArray[Any]) -> dict[tuple[str, str], bytes]:
+    seeds = {("archive", "message"): b"\1" + compressed.to_message().SerializeToString()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.entropyd"
         compressed.save(path)
         seeds["archive", "file"] = b"\0" + path.read_bytes()
         # Checksums are put right in these, so that mutations reach what is behind them.
         seeds["archive", "checked-file"] = b"\1" + path.read_bytes()
+        numbers = np.arange(len(compressed.lengths))
+        crcs = numbers.astype(np.uint32)
+        replace(compressed, indexes_crc32c=crcs, unit_numbers=numbers + 3).save(path)
+        seeds["archive", "indexed-file"] = b"\1" + path.read_bytes()
         exact = ExactElements.of(values, values < 0)
         with ArchiveWriter(path, exact_dtype="float32", model=EMBEDDED) as writer:
             writer.append(
                 replace(compressed, model_id=EMBEDDED.model_id, tables_digest=EMBEDDED.tables_digest), exact
             )
         seeds["archive", "exact-elements"] = b"\1" + path.read_bytes()
-    seeds["model", "object"] = b"\0" + sealed()
-    texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")
-    seeds["model", "metadata"] = b"\1" + b"\0".join(texts)
-    for (name, title), data in seeds.items():
-        (CORPUS / name / title).write_bytes(data)
+    return seeds
 
 
 if __name__ == "__main__":

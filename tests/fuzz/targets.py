@@ -3,7 +3,9 @@
 - decode: any bit strings under any legal tables end, each in its symbols or in a status. Each unit ends as it
   does alone. What decodes with the decode sanity check encodes to a string that decodes to the same symbols.
 - encode: any floats end, each unit in a string or in a status. A string decodes to the rounded floats.
-- wire: any message is a call that fits its codec, or an EntropydError.
+- indexed: any planes of indexes are rows of their model, or an EntropydError. Under them strings end as those
+  of `decode` do.
+- wire: any message is a call that fits its codec, or an EntropydError; its strings end.
 - archive: any file, whole or recovered, gives units that can be listed and exact elements inside its array,
   or an EntropydError; what verification calls good can be read.
 - model: any object is a model that is rendered as what was parsed, or is refused.
@@ -16,9 +18,11 @@ from __future__ import annotations
 import contextlib
 import struct
 import tempfile
+from functools import cache
 from itertools import accumulate
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -29,22 +33,26 @@ from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source
-from entropyd.contract.errors import EntropydError, LimitExceededError
+from entropyd.contract.errors import EntropydError, InvalidTensorError, LimitExceededError
 from entropyd.contract.integrity import checksum
 from entropyd.v1 import coding_pb2
+from entropyd_server.coding.indexed import IndexedCodec
+from entropyd_server.coding.kinds import codec_of
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.limits import Limits
-from entropyd_server.rpc.requests.coding import parse_compress, parse_decompress
+from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall, parse_compress, parse_decompress
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, TablesOrigin
 from tests.support.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
+from tests.support.indexed_models import INDEXED_KINDS, indexed_config
 from tests.support.sealed_objects import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd_server.coding.tables import CodingTables
+    from entropyd_server.coding.rows import Rows
 
 _MAX_SYMBOLS = 80
 _MAX_UNITS = 20
@@ -150,15 +158,77 @@ def codec() -> UniversalBatchedCodec:
     )
 
 
+@cache
+def indexed_codec(kind: str) -> IndexedCodec:
+    """A codec of 300 rows, whose units have two axes."""
+    config = indexed_config(kind, (300,))
+    tables = config.supplied_tables
+    assert tables is not None
+    made = codec_of(config, CodingTables.parse(tables.cdf, tables.cdf_offset))
+    assert isinstance(made, IndexedCodec)
+    return made
+
+
+def indexed(data: bytes) -> None:
+    """Hostile planes of indexes, and hostile strings."""
+    reader = Reader(data)
+    the_codec = indexed_codec(INDEXED_KINDS[reader.below(len(INDEXED_KINDS))])
+    units, shape = reader.below(_MAX_UNITS), (reader.below(8), reader.below(8))
+    dtype = np.dtype(("u1", "<u2", "<i4")[reader.below(3)])
+    numbers = np.array([reader.below(1 << 32) for _ in range(units)], np.int64) * (1 << reader.below(30))
+    pattern = reader.take(reader.below(256)) or b"\0"
+    if dtype.itemsize > 1 and reader.below(8):  # mostly rows, so that there is something to decode
+        plane = np.frombuffer(pattern, np.uint8).astype(dtype)
+    else:
+        plane = np.frombuffer(pattern.ljust(-(-len(pattern) // 4) * 4, b"\0"), dtype)
+    plane = np.resize(plane, (units, shape[0] * shape[1]))
+    try:
+        rows = the_codec.rows_of(plane, shape, numbers)
+    except InvalidTensorError:
+        assert plane.min() < 0 or plane.max() >= 300 or (int(numbers.max()) + 1) * plane.shape[1] > 1 << 59
+        return
+    strings = [reader.take(reader.below(64)) for _ in range(units)]
+    if units:
+        strings[-1] += reader.rest()
+    lengths = np.array([len(string) for string in strings], np.uint32)
+    decoded = the_codec.decode(b"".join(strings), lengths, rows)
+    for unit, string in enumerate(strings):
+        alone = the_codec.decode(string, lengths[unit : unit + 1], rows.of_units(unit, unit + 1))
+        assert decoded.values[unit].tobytes() == alone.values[0].tobytes()
+        assert decoded.statuses[unit] == alone.statuses[0]
+        assert decoded.positions[unit] == alone.positions[0]
+        if decoded.statuses[unit] == Status.OK:
+            encoded = the_codec.encode(decoded.values[unit : unit + 1], rows.of_units(unit, unit + 1))
+            assert encoded.all_ok
+            again = the_codec.decode(encoded.payload, encoded.lengths, rows.of_units(unit, unit + 1))
+            assert again.values[0].tobytes() == decoded.values[unit].tobytes()
+
+
 def wire(data: bytes) -> None:
-    """Hostile messages; the first byte chooses the method."""
+    """Hostile messages; the first byte chooses the method and the model."""
+    chosen = data[0] if data else 0
+    model: Any = codec()
+    if chosen & 0x60 in {0x20, 0x40}:
+        model = indexed_codec("universal_indexed" if chosen & 0x20 else "location_scale_indexed")
     with contextlib.suppress(EntropydError, DecodeError):
-        if data[:1] < b"\x80":
-            call = parse_compress(coding_pb2.CompressRequest.FromString(data[1:]), codec(), LIMITS)
-            assert call.values.shape[1] == 3 * call.broadcast_shape[0]
+        if chosen < 0x80:
+            call = parse_compress(coding_pb2.CompressRequest.FromString(data[1:]), model, LIMITS)
+            assert call.values.shape[1] == prod(call.broadcast_shape + model.unit_axes)
             assert call.values.dtype == np.float32
+            encoded = model.encode(call.values, _rows(model, call))
+            assert len(encoded.lengths) == prod(call.batch_shape)
         else:
-            parse_decompress(coding_pb2.DecompressRequest.FromString(data[1:]), codec(), LIMITS)
+            strings = parse_decompress(coding_pb2.DecompressRequest.FromString(data[1:]), model, LIMITS)
+            decoded = model.decode(strings.strings.payload, strings.strings.lengths, _rows(model, strings))
+            assert decoded.values.nbytes <= LIMITS.max_message_bytes
+
+
+def _rows(model: Any, call: CompressCall | DecompressCall) -> Rows:
+    if call.indexes is None:
+        rows: Rows = model.rows(call.broadcast_shape)
+        return rows
+    own, plane, unit_shape, unit_numbers = call.indexes
+    return own.rows_of(plane, unit_shape, unit_numbers)
 
 
 def archive(data: bytes) -> None:
@@ -175,6 +245,8 @@ def archive(data: bytes) -> None:
         ends = list(accumulate(read.lengths.tolist(), initial=0))
         assert ends[-1] == len(read.payload)
         assert b"".join(read.strings.reshape(-1)) == read.payload
+        for of_units in (read.indexes_crc32c, read.unit_numbers):
+            assert of_units is None or len(of_units) == len(read.lengths)
         assert sum(len(head.lengths) for head in opened.block_headers(on_error="skip")) <= report.units
         with contextlib.suppress(EntropydError):
             exact = opened.exact(on_error="skip")
@@ -203,7 +275,7 @@ def with_checksums(content: bytes) -> bytes:
     if len(file) >= 44:
         put(12, crc_of(0, 12))
         put(len(file) - 12, crc_of(len(file) - 28, len(file) - 12))
-    offset = 16
+    offset, numbered = 16, b'"unit_numbers":true' in content
     while offset + 20 <= len(file):
         kind, head_bytes, data_bytes = struct.unpack_from("<4sIQ", file, offset)
         head_end = offset + 20 + head_bytes
@@ -212,7 +284,8 @@ def with_checksums(content: bytes) -> bytes:
             break
         data = bytes(file[head_end + 4 : end])
         try:
-            lengths = BlockHeader.parse(kind, bytes(file[offset + 20 : head_end])).lengths
+            head = bytes(file[offset + 20 : head_end])
+            lengths = BlockHeader.parse(kind, head, numbered=numbered).lengths
             put(offset + 16, checksum(data, lengths))
         except LayoutError:
             put(offset + 16, int(google_crc32c.value(data)))
@@ -238,6 +311,7 @@ def model(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decode": decode,
     "encode": encode,
+    "indexed": indexed,
     "wire": wire,
     "archive": archive,
     "model": model,

@@ -38,7 +38,7 @@ def test_the_invariant_holds_for_mutations_of_the_corpus_and_for_any_bytes(
     TARGETS[name](bytes(seed))
 
 
-@pytest.mark.parametrize("name", ["decode", "encode"])
+@pytest.mark.parametrize("name", ["decode", "encode", "indexed"])
 def test_kernels_stay_inside_their_arrays(name: str) -> None:
     # Compiled kernels check no bounds; as Python, an index out of bounds raises.
     subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from tests.golden.archives import write
 from tests.support import reference_archive
-from tests.support.archive_cases import EMBEDDED, SMALL, archive_bytes, tensor_of
+from tests.support.archive_cases import EMBEDDED, INDEXED, SMALL, archive_bytes, tensor_of
 
 FOLDER = Path(write.__file__).parent
 ARCHIVES = sorted(FOLDER.glob("*.entropyd"))
@@ -82,7 +83,7 @@ def test_a_reader_written_from_the_page_finds_the_same(path: Path) -> None:
     assert found["model"]["cdf_offset"] == tuple(model.cdf_offset.tolist())
 
 
-@pytest.mark.parametrize("example", ["", "exact-"])
+@pytest.mark.parametrize("example", ["", "exact-", "indexed-"])
 def test_the_worked_examples_of_the_page_hold(example: str) -> None:
     content = bytes.fromhex(re.sub(r"#.*", "", block_of_page(f"{example}bytes")))
     found = reference_archive.read(content)
@@ -91,8 +92,13 @@ def test_the_worked_examples_of_the_page_hold(example: str) -> None:
     assert [string.hex() for string in found["strings"]] == expected["strings"]
     assert [[position, value.hex()] for position, value in found["exact"]] == expected.get("exact", [])
     assert found["items"] == expected["items"]
+    assert found["checksums"] == expected.get("checksums", [])
+    assert found["numbers"] == expected.get("numbers", [])
     archive = Archive.from_bytes(content)
-    assert [string.hex() for string in archive[:].strings] == expected["strings"]
+    whole = archive[:]
+    assert [string.hex() for string in whole.strings] == expected["strings"]
+    for of_units, name in ((whole.indexes_crc32c, "checksums"), (whole.unit_numbers, "numbers")):
+        assert (None if of_units is None else of_units.tolist()) == expected.get(name)
     exact = archive.exact()
     values = [value.tobytes().hex() for value in exact.values]
     assert [list(pair) for pair in zip(exact.positions.tolist(), values, strict=True)] == expected.get(
@@ -115,7 +121,8 @@ def test_the_page_names_every_size_and_mark_as_they_are() -> None:
 
 def test_the_independent_reader_checks_every_byte_too() -> None:
     exact = ExactElements.of(np.arange(6, dtype=np.float32), np.arange(6) % 4 == 1)
-    for content in (archive_bytes(SMALL), archive_bytes(SMALL, exact=[exact], exact_dtype="float32")):
+    for tensor, options in product((SMALL, INDEXED), ({}, {"exact": [exact], "exact_dtype": "float32"})):
+        content = archive_bytes(tensor, **options)  # type: ignore[arg-type]
         for place in range(len(content)):
             damaged = bytearray(content)
             damaged[place] ^= 0x10

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from entropyd import priors
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.index_functions import FUNCTIONS
+from entropyd.contract.indexes import indexes_crc32c, row_dtype
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.tables import RawTables
 from entropyd_server.coding.tables import CodingTables
@@ -69,6 +70,15 @@ def test_the_tables_that_are_worked_on_the_page_have_the_digest_that_is_printed_
         assert reference_identity.tables_layout(**values) == bytes.fromhex(layout)
         assert CodingTables.parse(**values).digest.hex() == digest
     assert WORKED["tables"]
+
+
+def test_the_checksums_of_indexes_that_are_worked_on_the_page_hold() -> None:
+    rows = re.findall(r"^\| (\d+) \| `([0-9a-f ]+)` \| `0x([0-9a-f]{8})` \|$", PAGE.read_text(), re.MULTILINE)
+    assert [row_dtype(int(count)).name for count, _, _ in rows] == ["uint8", "uint16", "int32"]
+    for count, content, checksum in rows:
+        plane = np.array([[0, 1, 63]]).astype(row_dtype(int(count)))
+        assert plane.tobytes() == bytes.fromhex(content)
+        assert indexes_crc32c(plane).tolist() == [int(checksum, 16)]
 
 
 def test_the_vectors_cover_every_family_dtype_and_field() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +24,8 @@ from tests.support.tfc_continuous_batched import tfc_continuous_batched
 from tests.support.tfc_suite import names_of, run_passing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from entropyd_server.local import LocalServer
@@ -58,15 +58,6 @@ def test_tfcs_own_tests_pass_with_the_remote_class(
 
 def test_their_tests_were_found() -> None:
     assert len(THEIR_TESTS) >= 25
-
-
-def test_the_example_of_the_page_runs_as_it_is_written(server: LocalServer) -> None:
-    page = (Path(__file__).parents[2] / "docs/kinds.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert "127.0.0.1:7070" in code
-    names: dict[str, Any] = {}
-    exec(code.replace("127.0.0.1:7070", server.target), names)  # noqa: S102 - our own page
-    assert np.abs(names["restored"] - names["x"]).max() <= 0.5
 
 
 def config(**arguments: Any) -> entropyd.ContinuousBatchedConfig:

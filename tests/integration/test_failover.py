@@ -29,12 +29,20 @@ def target(replicas: list[Replica]) -> str:
     return f"ipv4:{','.join(replica.address for replica in replicas)}"
 
 
-def test_a_killed_server_costs_no_answer(replicas: list[Replica], target: str, model: entropyd.Model) -> None:
+# A response to the second shape is larger than a megabyte: it is on its way for some time.
+@pytest.mark.parametrize(("batch_shape", "answers"), [((3, 40), 500), ((1, 100_000), 30)])
+def test_a_killed_server_costs_no_answer(
+    replicas: list[Replica],
+    target: str,
+    model: entropyd.Model,
+    batch_shape: tuple[int, ...],
+    answers: int,
+) -> None:
     async def main() -> None:
-        async with under_load([model], target) as load:
-            await load.answers(500)
+        async with under_load([model], target, batch_shape) as load:
+            await load.answers(answers)
             replicas[0].kill()
-            await load.answers(1000)
+            await load.answers(2 * answers)
 
     asyncio.run(main())
 

@@ -52,13 +52,13 @@ def channel(server: LocalServer) -> Iterator[grpc.Channel]:
 
 @pytest.fixture(scope="module")
 def stub(channel: grpc.Channel) -> Any:
-    return coding_pb2_grpc.CodingServiceStub(channel)  # type: ignore[no-untyped-call]
+    return coding_pb2_grpc.CodingServiceStub(channel)
 
 
 @pytest.fixture(scope="module")
 def models(channel: grpc.Channel) -> dict[str, Indexed]:
     """By kind; the last one has more rows than 8 bits tell apart."""
-    stub: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = model_pb2_grpc.ModelServiceStub(channel)
     configs = {kind: indexed_config(kind) for kind in INDEXED_KINDS}
     configs["two ranges"] = indexed_config("continuous_indexed", (20, 15))
     made = {}
@@ -242,7 +242,7 @@ def test_every_index_that_differs_by_one_is_found_in_calls_and_streams(
 
     async def main() -> None:
         async with grpc.aio.insecure_channel(server.target) as opened:
-            stub: Any = coding_pb2_grpc.CodingServiceStub(opened)  # type: ignore[no-untyped-call]
+            stub: Any = coding_pb2_grpc.CodingServiceStub(opened)
             compressed = {}
             for which, model in enumerate(known):
                 request = compress_request(model, *drawn(model, 4, which))
@@ -329,7 +329,7 @@ def test_a_model_without_indexes_refuses_them(stub: Any, model: Any) -> None:
 
 
 def test_perturb_takes_indexes_and_gives_their_gradient(channel: grpc.Channel) -> None:
-    stub: Any = model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = model_pb2_grpc.ModelServiceStub(channel)
     function = priors.log_spaced(0.5, 16.0, axis=1)
     prior = priors.indexed("NoisyNormal", (2, 8), loc=priors.affine(0.0, 1.0), scale=function)
     config = entropyd.ContinuousIndexedConfig(prior=prior, coding_rank=2, channel_axis=1, compression=False)
@@ -369,7 +369,7 @@ def test_perturb_takes_indexes_and_gives_their_gradient(channel: grpc.Channel) -
 def test_perturb_without_training_restores_what_decompress_does_whatever_the_first_unit(
     channel: grpc.Channel, stub: Any, models: dict[str, Indexed]
 ) -> None:
-    model, kinds = models["universal_indexed"], model_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
+    model, kinds = models["universal_indexed"], model_pb2_grpc.ModelServiceStub(channel)
     values, plane = drawn(model, 3)
     compressed = stub.Compress(compress_request(model, values, plane, first_unit=11)).compressed
     request = model_pb2.PerturbRequest(
@@ -380,3 +380,41 @@ def test_perturb_without_training_restores_what_decompress_does_whatever_the_fir
     )
     _, perturbed = array_from_message(kinds.Perturb(request).perturbed, "perturbed")
     assert np.array_equal(perturbed, array_of(stub.Decompress(decompress_request(compressed, plane))))
+
+
+def test_a_power_law_model_codes_without_tables(channel: grpc.Channel, stub: Any) -> None:
+    config = entropyd.PowerLawConfig(coding_rank=2)
+    kinds: Any = model_pb2_grpc.ModelServiceStub(channel)
+    kinds.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
+    values = np.random.default_rng(0).standard_cauchy((3, *UNIT_SHAPE)).astype(np.float32)
+    request = coding_pb2.CompressRequest(model_id=config.model_id, bottleneck=tensor_to_message(values))
+    compressed = stub.Compress(request).compressed
+    assert compressed.tables_digest == b""
+    assert not compressed.indexes_crc32c
+    restored = array_of(stub.Decompress(coding_pb2.DecompressRequest(compressed=compressed)))
+    assert np.array_equal(restored, np.rint(values))
+    del compressed.blocks[:]
+    compressed.payload, compressed.lengths[-1] = compressed.payload[:-2], compressed.lengths[-1] - 2
+    error = refusal(stub.Decompress, coding_pb2.DecompressRequest(compressed=compressed))
+    assert (error.reason, error.metadata["units"]) == ("CORRUPT_STRING", "2")
+    policy = coding_pb2.ERROR_POLICY_SKIP
+    response = stub.Decompress(coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy))
+    assert [failed.unit for failed in response.unit_errors] == [2]
+    assert np.array_equal(array_of(response)[:2], np.rint(values[:2]))
+    error = refusal(kinds.GetTables, model_pb2.GetTablesRequest(model_id=config.model_id))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "MODEL_WITHOUT_TABLES")
+    penalty = kinds.Perturb(
+        model_pb2.PerturbRequest(model_id=config.model_id, bottleneck=request.bottleneck, gradient=True)
+    )
+    expected = np.log((np.abs(values) + 0.01) / 0.01).reshape(3, -1).sum(axis=1)
+    np.testing.assert_allclose(array_from_message(penalty.bits, "bits")[1], expected, rtol=1e-5)
+
+
+def test_only_batches_of_priors_are_fitted(channel: grpc.Channel) -> None:
+    kinds: Any = model_pb2_grpc.ModelServiceStub(channel)
+    for config in (indexed_config("universal_indexed"), entropyd.PowerLawConfig(coding_rank=1)):
+        fit = model_pb2.FitConfiguration(config=config_to_message(config))
+        messages = [model_pb2.FitModelRequest(configuration=fit)]
+        error = refusal(lambda requests: list(kinds.FitModel(iter(requests))), messages)
+        assert error.reason == "INVALID_CONFIG"
+        assert error.message.startswith(f"config.kind is {config.kind}; expected")

@@ -65,10 +65,12 @@ def test_units_that_are_never_joined_cost_the_same_too(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("family", ["normal", "logistic", "deep", "mixture"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bits_without_training_are_those_of_tfc(family: str, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "levels"), [("float32", 15), ("float64", 15), ("float64", 6)])
+def test_bits_without_training_are_those_of_tfc(family: str, dtype: str, levels: int) -> None:
     prior = _priors((3,))[family]
-    config = UniversalBatchedConfig(prior=prior, coding_rank=2, bottleneck_dtype=dtype)
+    config = UniversalBatchedConfig(
+        prior=prior, coding_rank=2, bottleneck_dtype=dtype, num_noise_levels=levels
+    )
     x = RNG.normal(0, 3, (4, 6, 3)).astype(dtype)
     ours = _perturb(LiveModel(config), x)
     perturbed, bits = _tfc(config)(x, training=False)
@@ -90,6 +92,18 @@ def test_the_gradient_is_that_of_the_bits() -> None:
     result = _perturb(LiveModel(config), x, training=True, gradient=True)
     assert result.gradient is not None
     np.testing.assert_allclose(result.gradient, (x - 1) / 50**2 / np.log(2), rtol=1e-2, atol=1e-5)
+
+
+def test_the_gradient_has_the_dtype_of_the_bottleneck_whatever_the_dtype_of_the_prior() -> None:
+    x = np.array([[-2.0, 0.25, 3.0]], np.float32)
+    gradients = []
+    for dtype in (np.float32, np.float64):
+        prior = priors.NoisyNormal(dtype(0), dtype(2))
+        config = UniversalBatchedConfig(prior=prior, coding_rank=1, expected_grads=True)
+        result = _perturb(LiveModel(config), x, training=True, gradient=True)
+        gradients.append(result.by_name["gradient"])
+    assert gradients[1].dtype == np.float32
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("expected_grads", [True, False])
@@ -131,5 +145,8 @@ def _tfc(config: UniversalBatchedConfig) -> Any:
 
     dtype = tf.as_dtype(config.bottleneck_dtype)
     return tfc.UniversalBatchedEntropyModel(
-        tfc_prior(config.prior), config.coding_rank, bottleneck_dtype=dtype
+        tfc_prior(config.prior),
+        config.coding_rank,
+        bottleneck_dtype=dtype,
+        num_noise_levels=config.num_noise_levels,
     )

@@ -316,6 +316,11 @@ def test_only_tls_reaches_a_server_with_tls(guarded: tuple[LocalServer, Files], 
     stranger = Authority("strangers").write(tmp_path / "stranger.pem")
     assert reached(server.target, files.trust, TOKENS[Scope.CODE])
     assert not reached(server.target, None, TOKENS[Scope.CODE])
+    with (
+        pytest.raises(entropyd.UnavailableError, match="if it speaks TLS, connect with TLS"),
+        entropyd.Client(server.target) as plain,
+    ):
+        plain.server_info()
     assert not reached(server.target, entropyd.tls_credentials(stranger), TOKENS[Scope.CODE])
 
 

@@ -55,6 +55,8 @@ def test_metrics_are_what_prometheus_reads(status_url: str, model: entropyd.Mode
     assert values["entropyd_requests_total", frozenset({"Compress", "OK"})] >= 1
     assert values["entropyd_excess_bits_bucket", frozenset({"+Inf"})] >= 1
     assert values["entropyd_undecodable_units_total", frozenset()] >= 1
+    assert values["entropyd_mismatched_units_total", frozenset()] >= 0
+    assert values["entropyd_kind_symbols_total", frozenset({"compress", "universal_batched"})] >= 24
     assert values["entropyd_worker_up", frozenset({"builder"})] == 1
     assert not any(model.id in label for _, labels in values for label in labels)
     _, headers, _ = get(f"{status_url}metrics", **{"Accept-Encoding": "gzip"})

@@ -55,10 +55,10 @@ def test_the_page_on_the_class_names_all_of_it_and_has_no_empty_cell() -> None:
     page = (Path(__file__).parents[2] / "docs/tfc-api.md").read_text()
     rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
     assert all(cell.strip() for row in rows for cell in row)
-    named = {match[1] for row in rows if (match := re.match(r" `(\w+)", row[0]))}
-    the_class = tfc.UniversalBatchedEntropyModel
-    assert named >= {name for name in dir(the_class) if not name.startswith("_")}
-    assert named >= set(inspect.signature(the_class.__init__).parameters) - {"self"}
+    named = {name for row in rows for name in re.findall(r"`(\w+)[`(]", row[0])}
+    for the_class in drop_in._CLASSES:
+        assert named >= {name for name in dir(the_class) if not name.startswith("_")}
+        assert named >= set(inspect.signature(the_class.__init__).parameters) - {"self"}
 
 
 def test_the_example_of_the_page_runs_as_it_is_written(

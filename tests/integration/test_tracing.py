@@ -128,7 +128,9 @@ def test_a_trace_leads_from_the_client_to_the_kernel(
     assert served.attributes["rpc.method"] == "Compress"
     assert served.attributes["rpc.grpc.status_code"] == 0
     assert served.attributes["entropyd.model_id"] == model.id
-    assert kernel.attributes == {"entropyd.operation": "compress", "entropyd.units": 1, "entropyd.callers": 1}
+    of_model = {"entropyd.operation": "compress", "entropyd.kind": "universal_batched"}
+    assert queue.attributes == of_model
+    assert kernel.attributes == {**of_model, "entropyd.units": 1, "entropyd.callers": 1}
 
 
 def test_an_array_in_chunks_is_one_span_of_the_client(
@@ -250,6 +252,7 @@ def test_each_of_many_calls_to_perturb_has_spans_of_its_own(
             assert served.begin_ns <= queue.begin_ns <= queue.end_ns == kernel.begin_ns < kernel.end_ns
             assert kernel.end_ns <= served.end_ns
             assert kernel.attributes["entropyd.operation"] == "perturb"
+            assert kernel.attributes["entropyd.kind"] == "universal_batched"
             assert kernel.attributes["entropyd.units"] == units
 
 

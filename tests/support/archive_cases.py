@@ -28,7 +28,12 @@ EMBEDDED = EmbeddedModel(
 
 
 def tensor_of(
-    strings: Sequence[bytes], batch_shape: tuple[int, ...], model: EmbeddedModel | None = None
+    strings: Sequence[bytes],
+    batch_shape: tuple[int, ...],
+    model: EmbeddedModel | None = None,
+    *,
+    indexes_crc32c: Sequence[int] | None = None,
+    unit_numbers: Sequence[int] | None = None,
 ) -> CompressedTensor:
     """A tensor of these bit strings."""
     payload, lengths = b"".join(strings), np.array([len(string) for string in strings], np.uint32)
@@ -41,18 +46,33 @@ def tensor_of(
         payload,
         lengths,
         make_blocks(payload, lengths),
+        indexes_crc32c=None if indexes_crc32c is None else np.array(indexes_crc32c, np.uint32),
+        unit_numbers=None if unit_numbers is None else np.array(unit_numbers, np.int64),
     )
 
 
 @st.composite
 def tensors(draw: st.DrawFn) -> CompressedTensor:
-    """Tensors of a few short strings."""
+    """Tensors of a few short strings, some with checksums of indexes and numbers of units."""
     shape = draw(SHAPES)
     units = int(np.prod(shape))
-    return tensor_of(draw(st.lists(STRINGS, min_size=units, max_size=units)), shape)
+
+    def of_units(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=units, max_size=units))
+
+    numbers = st.integers(0, 5) | st.integers(0, 2**63 - 70000)
+    return tensor_of(
+        of_units(STRINGS),
+        shape,
+        indexes_crc32c=of_units(st.integers(0, 2**32 - 1)) if draw(st.booleans()) else None,
+        unit_numbers=of_units(numbers) if draw(st.booleans()) else None,
+    )
 
 
 SMALL = tensor_of([b"\x01\x02", b"", b"\x03\0"], (3,))
+INDEXED = tensor_of(
+    SMALL.strings.tolist(), (3,), indexes_crc32c=[0x01234567, 0, 0x89ABCDEF], unit_numbers=[5, 6, 300]
+)
 
 
 def same(one: CompressedTensor, other: CompressedTensor) -> bool:

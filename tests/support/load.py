@@ -49,8 +49,10 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(models: Sequence[entropyd.Model], target: str) -> AsyncIterator[Load]:
-    """Callers that take turns over models for as long as the block lasts."""
+async def under_load(
+    models: Sequence[entropyd.Model], target: str, batch_shape: tuple[int, ...] = (3, 40)
+) -> AsyncIterator[Load]:
+    """Callers that take turns over models for as long as the block lasts, with arrays of `batch_shape`."""
     load = Load()
     async with entropyd.aio.Client(target, timeout_s=30) as client:
         ending = asyncio.Event()
@@ -58,7 +60,7 @@ async def under_load(models: Sequence[entropyd.Model], target: str) -> AsyncIter
         async def caller(number: int) -> None:
             info = models[number % len(models)].info
             model = entropyd.aio.Model(client._session, info)
-            shape = (3, 40, *model.config.prior_shape)
+            shape = (*batch_shape, *model.config.prior_shape)
             x = np.random.default_rng(number).normal(0, 3, shape).astype(model.config.bottleneck_dtype)
             expected = (await model.compress(x)).payload
             while not ending.is_set():

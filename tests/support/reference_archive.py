@@ -20,7 +20,8 @@ def read(content: bytes) -> dict[str, Any]:
 
     Returns:
       `header`, the JSON; `items`, the length of the first batch axis; `strings`, all bit strings in order;
-      `exact`, position in the array and bytes of each exact element; `model`, None or a dictionary of
+      `exact`, position in the array and bytes of each exact element; `checksums` and `numbers`, one for each
+      string, if the file has them; `model`, None or a dictionary of
       `config`, `cdf` and `cdf_offset`.
 
     Raises:
@@ -29,7 +30,7 @@ def read(content: bytes) -> dict[str, Any]:
     magic, version, crc = struct.unpack_from("<8sII", content)
     check(magic == MAGIC, "magic")
     check(crc == crc32c(content[:12]), "prefix")
-    check(version in {1, 2}, "version")
+    check(version in {1, 2, 3}, "version")
     index_offset, file_bytes, crc, end_magic = struct.unpack("<QQI8s", content[-28:])
     check(end_magic == MAGIC[::-1], "end")
     check(crc == crc32c(content[-28:-12]), "footer")
@@ -37,8 +38,8 @@ def read(content: bytes) -> dict[str, Any]:
 
     header: dict[str, Any] = {}
     model = None
-    strings: list[bytes] = []
-    exact: list[tuple[int, bytes]] = []
+    units: dict[str, list[Any]] = {"strings": [], "exact": [], "checksums": [], "numbers": []}
+    strings = units["strings"]
     blocks: list[tuple[int, int]] = []
     items = 0
     offset = 16
@@ -53,13 +54,16 @@ def read(content: bytes) -> dict[str, Any]:
             block = read_block(kind, head, data, data_crc, header)
             check(block["first_unit"] == len(strings), "first unit of a block")
             blocks.append((offset, len(strings)))
-            strings += block["strings"]
-            exact += block["exact"]
+            for name, values in units.items():
+                values.extend(block[name])
         else:
             check(data_crc == crc32c(data), "chunk")
         if kind == b"HEAD":
             header = json.loads(head)
-            check((version == 2) == ("exact_dtype" in header), "version")
+            check(version == 3 or (version == 2) == ("exact_dtype" in header), "version")
+            flags = [header.get(name) for name in ("index_checksums", "unit_numbers")]
+            check((version == 3) == (True in flags), "version")
+            check(flags == [None, None] or all(isinstance(flag, bool) for flag in flags), "flags")
         if kind == b"MODL":
             model = read_model(head, data)
         if kind == b"INDX":
@@ -72,22 +76,34 @@ def read(content: bytes) -> dict[str, Any]:
     if model is not None:
         check(hashlib.sha256(model["config"]).hexdigest() == header["model_id"], "model id")
         check(tables_digest(model) == header["tables_digest"], "tables digest")
-    return {"header": header, "items": items, "strings": strings, "exact": exact, "model": model}
+    return {"header": header, "items": items, "model": model, **units}
 
 
 def read_block(
     kind: bytes, head: bytes, data: bytes, data_crc: int, header: dict[str, Any]
 ) -> dict[str, Any]:
-    """First unit, bit strings and exact elements of a BLCK or BLKX chunk."""
+    """First unit, bit strings, exact elements, checksums and numbers of a BLCK or BLKX chunk."""
     first_unit, units = struct.unpack_from("<QI", head)
     per_unit, exact_count = struct.unpack_from("<QQ", head, 12) if kind == b"BLKX" else (0, 0)
     lengths = varints(zlib.decompress(head[28 if kind == b"BLKX" else 12 :], wbits=-15))
+    numbers: list[int] = []
+    if header.get("unit_numbers"):
+        lengths, runs = lengths[:units], lengths[units:]
+        check(len(runs) % 2 == 0, "runs of numbers")
+        for first, count in zip(runs[::2], runs[1::2], strict=True):
+            check(count > 0, "run of numbers")
+            numbers += range(first, first + count)
+        check(len(numbers) == units, "number of numbers")
     check(len(lengths) == units, "number of lengths")
     check(data_crc == crc32c(struct.pack(f"<{units}I", *lengths) + data), "block")
     strings, start = [], 0
     for length in lengths:
         strings.append(data[start : start + length])
         start += length
+    checksums: list[int] = []
+    if header.get("index_checksums"):
+        checksums = list(struct.unpack_from(f"<{units}I", data, start))
+        start += 4 * units
     exact = []
     if kind == b"BLKX":
         found = exact_elements(data[start:], ITEM_BYTES[header["exact_dtype"]])
@@ -96,7 +112,13 @@ def read_block(
         exact = [(first_unit * per_unit + position, value) for position, value in found]
     else:
         check(start == len(data), "lengths")
-    return {"first_unit": first_unit, "strings": strings, "exact": exact}
+    return {
+        "first_unit": first_unit,
+        "strings": strings,
+        "exact": exact,
+        "checksums": checksums,
+        "numbers": numbers,
+    }
 
 
 def exact_elements(content: bytes, item_bytes: int) -> list[tuple[int, bytes]]:

@@ -1,6 +1,6 @@
-"""A TCP proxy that can be slow, stop passing bytes on, or forget its connections, as networks do.
+"""A TCP proxy that can be slow, stop passing bytes on, and cut or forget its connections, as networks do.
 
-Invariant: bytes keep their order, and only those of forgotten connections are lost.
+Invariant: bytes keep their order, and only those of cut and forgotten connections are lost.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ class Gate:
       address: Host and port that it listens on.
       delay_s: How long every part of a response is held back, in seconds.
       answered_bytes: Bytes that went back to those who connected.
+      cuts: How many connections `cut` has still to end.
     """
 
     def __init__(self, behind: tuple[str, int]) -> None:
         self._behind = behind
         self.delay_s = 0.0
         self.answered_bytes = 0
+        self.cuts = 0
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -51,6 +53,11 @@ class Gate:
     def open(self) -> None:
         """Everything passes again, what was held back first."""
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def cut(self, times: int, after_bytes: int) -> None:
+        """Ends the connection over which that many more bytes of responses would have gone; `times` times."""
+        self._cut_at, self._cut_after_bytes = self.answered_bytes + after_bytes, after_bytes
+        self.cuts = times
 
     @property
     def connections(self) -> int:
@@ -81,8 +88,10 @@ class Gate:
                     self._pass(task, reader, behind_writer, answers=False),
                     self._pass(task, behind_reader, writer, answers=True),
                 )
-        except (OSError, asyncio.CancelledError):
-            pass  # either end left, or the gate closes
+        except OSError:
+            pass  # either end left
+        except asyncio.CancelledError:
+            writer.transport.abort()  # it is cut, or the gate closes
         finally:
             writer.close()
             self._passing.discard(task)
@@ -101,6 +110,11 @@ class Gate:
             if answers:
                 await asyncio.sleep(self.delay_s)
                 await self._open.wait()
+                if self.cuts and self.answered_bytes + len(piece) > self._cut_at:
+                    self._cut_at = self.answered_bytes + self._cut_after_bytes
+                    self.cuts -= 1
+                    connection.cancel()
+                    continue
                 self.answered_bytes += len(piece)
             writer.write(piece)
             await writer.drain()
@@ -110,9 +124,10 @@ class Gate:
             writer.write_eof()
 
     async def _close(self) -> None:
+        # asyncio loses a connection that is being accepted when its server closes.
+        while len(asyncio.all_tasks()) > 1:
+            for task in self._passing:
+                task.cancel()
+            await asyncio.sleep(0)
         self._server.close()
-        passing = list(self._passing)
-        for task in passing:
-            task.cancel()
-        await asyncio.gather(*passing, return_exceptions=True)
         await self._server.wait_closed()

@@ -25,19 +25,27 @@ class Model(ModelBase):
     async def compress(
         self,
         bottleneck: Any,
+        indexes: Any = None,
+        loc: Any = None,
         *,
+        first_unit: int = 0,
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> MeasuredTensor:
         """See entropyd.Model.compress."""
-        return await self._session.run(lambda: Compression(self.info, bottleneck), timeout_s, progress)
+        return await self._session.run(
+            lambda: Compression(self.info, bottleneck, indexes, loc, first_unit), timeout_s, progress
+        )
 
     @overload
     async def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -47,8 +55,11 @@ class Model(ModelBase):
     async def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["skip"],
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -57,35 +68,51 @@ class Model(ModelBase):
     async def decompress(
         self,
         strings: CompressedTensor | npt.ArrayLike,
+        *inputs: Any,
         broadcast_shape: Sequence[int] | None = None,
-        *,
+        indexes: Any = None,
+        loc: Any = None,
+        first_unit: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
         timeout_s: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """See entropyd.Model.decompress."""
+        given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
+        given = self._decompress_inputs(inputs, given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = await self._session.run(
-            lambda: Decompression(self.info, strings, broadcast_shape, on_error), timeout_s, progress
+            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
+            timeout_s,
+            progress,
         )
         return restored
 
     async def __call__(
-        self, bottleneck: Any, training: bool = True, *, timeout_s: float | None = None
+        self,
+        bottleneck: Any,
+        *inputs: Any,
+        indexes: Any = None,
+        loc: Any = None,
+        training: bool = True,
+        timeout_s: float | None = None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """See entropyd.Model.__call__."""
-        perturbed = await self.perturb(bottleneck, training=training, timeout_s=timeout_s)
+        given = self._call_inputs(inputs, {"indexes": indexes, "loc": loc, "training": training})
+        perturbed = await self.perturb(bottleneck, timeout_s=timeout_s, **given)
         return perturbed[:2]
 
     async def perturb(
         self,
         bottleneck: Any,
+        indexes: Any = None,
+        loc: Any = None,
         *,
         training: bool = True,
         gradient: bool = False,
         timeout_s: float | None = None,
     ) -> Perturbed:
         """See entropyd.Model.perturb."""
-        call = _messages.perturb(self.info, bottleneck, training=training, gradient=gradient)
+        call = _messages.perturb(self.info, bottleneck, indexes, loc, training=training, gradient=gradient)
         return await self._session.call(call, timeout_s)
 
     async def get_weights(self) -> list[npt.NDArray[Any]]:

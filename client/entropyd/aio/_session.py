@@ -41,7 +41,7 @@ class Session(SessionBase):
 
         async def response() -> Any:
             async with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
-                return await opened.methods[call.method](call.request, **options())
+                return await _response(call.method, opened.methods[call.method], call.request, options)
 
         return call.read(await self._again(response))
 
@@ -77,11 +77,11 @@ class Session(SessionBase):
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> _Result:
         meter = Progress(progress, work.units)
-        in_flight: deque[tuple[Any, int]] = deque()
+        in_flight: deque[tuple[Any, Any, int]] = deque()
 
         async def finish_first() -> None:
-            call, units = in_flight.popleft()
-            work.add(await call)
+            request, call, units = in_flight.popleft()
+            work.add(await _response(work.method, method, request, options, call))
             meter.add(units)
 
         async with self._calling(work.method, work.model.id, timeout_s) as (opened, options):
@@ -91,11 +91,11 @@ class Session(SessionBase):
                     await self._check_size(request)
                     if len(in_flight) == WINDOW:
                         await finish_first()
-                    in_flight.append((method(request, **options()), units))
+                    in_flight.append((request, method(request, **options()), units))
                 while in_flight:
                     await finish_first()
             finally:
-                for call, _ in in_flight:
+                for _, call, _ in in_flight:
                     call.cancel()
         return work.result()
 
@@ -133,3 +133,14 @@ class Session(SessionBase):
                 calls = [opened.probe(b"", timeout=limit_s) for _ in range(_channel.PROBES)]
                 outcomes = await asyncio.gather(*calls, return_exceptions=True)
                 self._judge(opened, [outcome for outcome in outcomes if isinstance(outcome, grpc.RpcError)])
+
+
+async def _response(
+    name: str, method: Any, request: Any, options: Callable[[], dict[str, Any]], begun: Any = None
+) -> Any:
+    try:
+        return await (method(request, **options()) if begun is None else begun)
+    except grpc.RpcError as failure:
+        if not _channel.repeats(name, failure):
+            raise
+        return await method(request, **options())

@@ -107,6 +107,16 @@ class Archive(ArchiveReader):
         return self._header.exact_dtype
 
     @property
+    def index_checksums(self) -> bool:
+        """Whether it has checksums of the indexes that its coding units were coded with."""
+        return self._header.index_checksums
+
+    @property
+    def unit_numbers(self) -> bool:
+        """Whether it has the numbers of its coding units in the arrays that they were compressed in."""
+        return self._header.unit_numbers
+
+    @property
     def symbols_per_unit(self) -> int | None:
         """Symbols of each coding unit; None if the writer did not know."""
         return self._header.symbols_per_unit
@@ -173,7 +183,7 @@ class Archive(ArchiveReader):
         """
         for number in range(len(self._index.entries)):
             try:
-                yield read_block_header(self._source, self._index.place(number))[1]
+                yield read_block_header(self._source, self._header, self._index.place(number))[1]
             except LayoutError as error:
                 if on_error == "raise":
                     what = f"{self.name}: a block {error}"

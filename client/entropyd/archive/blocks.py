@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.archive.chunk_headers import BlockHeader
+from entropyd.archive.chunk_headers import ArchiveHeader, BlockHeader
 from entropyd.archive.exact import ExactElements
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
     CHUNK,
     EXACT_BLOCK,
+    INDEX_CHECKSUM,
     ChunkFrame,
     LayoutError,
     parse_chunk_header,
@@ -43,6 +44,9 @@ class StoredBlock:
       lengths: uint32 [units], the length of each bit string in bytes; zeros where they are lost.
       payload: The bit strings; empty where they are lost.
       exact: Exact elements of the units, counted from the first one's first; None where there are none.
+      indexes_crc32c: uint32 [units], checksums of the units' indexes; None in an archive without them, or
+        where they are lost.
+      unit_numbers: int64 [units], numbers of the units in the arrays that they were compressed in; likewise.
       damage: What is wrong, None where nothing is.
     """
 
@@ -50,6 +54,8 @@ class StoredBlock:
     lengths: npt.NDArray[np.uint32]
     payload: bytes
     exact: ExactElements | None = None
+    indexes_crc32c: npt.NDArray[np.uint32] | None = None
+    unit_numbers: npt.NDArray[np.int64] | None = None
     damage: str | None = None
 
     @classmethod
@@ -69,7 +75,16 @@ class StoredBlock:
         if exact is not None:
             per_unit = exact.elements // len(self.lengths)
             exact = exact.part(a * per_unit, b * per_unit)
-        return StoredBlock(first, self.lengths[a:b], payload, exact, self.damage)
+        checksums, numbers = self.indexes_crc32c, self.unit_numbers
+        return StoredBlock(
+            first,
+            self.lengths[a:b],
+            payload,
+            exact,
+            None if checksums is None else checksums[a:b],
+            None if numbers is None else numbers[a:b],
+            self.damage,
+        )
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
@@ -115,7 +130,9 @@ def read_chunk_header(source: Source, offset: int) -> tuple[ChunkFrame, bytes]:
     return parse_chunk_header(start + rest)
 
 
-def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[ChunkFrame, BlockHeader]:
+def read_block_header(
+    source: Source, archive: ArchiveHeader, place: tuple[int, int, int]
+) -> tuple[ChunkFrame, BlockHeader]:
     """Reads frame and header of the block at a place of the index; LayoutError unless it is there, whole."""
     offset, first_unit, end_unit = place
     if offset == LOST:
@@ -123,36 +140,44 @@ def read_block_header(source: Source, place: tuple[int, int, int]) -> tuple[Chun
     frame, content = read_chunk_header(source, offset)
     if frame.kind not in {BLOCK, EXACT_BLOCK}:
         raise LayoutError("is not where the index says")
-    header = BlockHeader.parse(frame.kind, content)
+    header = BlockHeader.parse(frame.kind, content, numbered=archive.unit_numbers)
     if (header.first_unit, len(header.lengths)) != (first_unit, end_unit - first_unit):
         raise LayoutError("is not the one that the index says")
     if offset + frame.chunk_bytes > source.size:
         raise LayoutError("is cut off")
-    exact_bytes = frame.data_bytes - header.payload_bytes
+    exact_bytes = frame.data_bytes - header.payload_bytes - _checksum_bytes(archive, header)
     if exact_bytes < 0 or (exact_bytes > 0) != (frame.kind == EXACT_BLOCK):
         raise LayoutError("has lengths that do not add up to its data")
     return frame, header
 
 
-def read_block(source: Source, place: tuple[int, int, int], exact_dtype: str | None) -> StoredBlock:
-    """Reads and checks the block at a place of the index; `exact_dtype` is that of the archive."""
+def read_block(source: Source, archive: ArchiveHeader, place: tuple[int, int, int]) -> StoredBlock:
+    """Reads and checks the block at a place of the index."""
     offset, first_unit, end_unit = place
     try:
-        frame, header = read_block_header(source, place)
+        frame, header = read_block_header(source, archive, place)
         data = source.read_at(offset + frame.data_offset, frame.data_bytes)
-        payload, exact_content = data[: header.payload_bytes], data[header.payload_bytes :]
+        payload, numbers = data[: header.payload_bytes], header.unit_numbers
         if checksum(data, header.lengths) != frame.data_crc32c:
             damage, payload = (
                 "the bit strings do not match their checksum",
                 payload.ljust(header.payload_bytes, b"\0"),
             )
-            return StoredBlock(first_unit, header.lengths, payload, damage=damage)
-        exact = _exact(header, exact_content, exact_dtype)
+            return StoredBlock(first_unit, header.lengths, payload, unit_numbers=numbers, damage=damage)
+        exact_start = header.payload_bytes + _checksum_bytes(archive, header)
+        checksums = None
+        if archive.index_checksums:
+            checksums = np.frombuffer(data[header.payload_bytes : exact_start], INDEX_CHECKSUM)
+        exact = _exact(header, data[exact_start:], archive.exact_dtype)
     except LayoutError as error:
         return StoredBlock.lost(first_unit, end_unit, f"the block {error}")
     except OSError as error:
         return StoredBlock.lost(first_unit, end_unit, f"the block cannot be read: {error.strerror}")
-    return StoredBlock(first_unit, header.lengths, payload, exact)
+    return StoredBlock(first_unit, header.lengths, payload, exact, checksums, numbers)
+
+
+def _checksum_bytes(archive: ArchiveHeader, header: BlockHeader) -> int:
+    return len(header.lengths) * INDEX_CHECKSUM.itemsize if archive.index_checksums else 0
 
 
 def _exact(header: BlockHeader, content: bytes, dtype: str | None) -> ExactElements | None:

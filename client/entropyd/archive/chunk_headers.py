@@ -18,8 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.archive.exact import BIT_PATTERNS
-from entropyd.archive.layout import BLOCK, EXACT_BLOCK, EXACT_VERSION, PLAIN_VERSION, LayoutError
-from entropyd.archive.varints import packed_varints, unpacked_varints
+from entropyd.archive.layout import (
+    BLOCK,
+    EXACT_BLOCK,
+    EXACT_VERSION,
+    INDEXED_VERSION,
+    PLAIN_VERSION,
+    LayoutError,
+)
+from entropyd.archive.units import numbers_of, runs_of
+from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.integrity import MAX_BLOCK_UNITS
@@ -45,6 +53,8 @@ class ArchiveHeader:
       symbols_per_unit: Symbols of each coding unit; None if the writer did not know.
       metadata: The user's metadata, JSON values by name.
       exact_dtype: Name of the dtype of exact elements; None for an archive that can have none.
+      index_checksums: Whether blocks have checksums of the units' indexes.
+      unit_numbers: Whether blocks have the units' numbers in the arrays that they were compressed in.
     """
 
     model_id: str
@@ -55,6 +65,8 @@ class ArchiveHeader:
     symbols_per_unit: int | None
     metadata: Mapping[str, Any]
     exact_dtype: str | None = None
+    index_checksums: bool = False
+    unit_numbers: bool = False
 
     def pack(self) -> bytes:
         """Renders the JSON of a HEAD chunk; ValueError or TypeError if the metadata are not JSON."""
@@ -69,6 +81,9 @@ class ArchiveHeader:
         }
         if self.exact_dtype is not None:
             document["exact_dtype"] = self.exact_dtype
+        if self.version == INDEXED_VERSION:
+            document["index_checksums"] = self.index_checksums
+            document["unit_numbers"] = self.unit_numbers
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
 
     @classmethod
@@ -86,6 +101,8 @@ class ArchiveHeader:
                 None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
                 dict(document["metadata"]),
                 document.get("exact_dtype"),
+                _flag(document, "index_checksums"),
+                _flag(document, "unit_numbers"),
             )
             BOTTLENECK_DTYPES.index(header.dtype)
             if header.exact_dtype is not None:
@@ -104,6 +121,8 @@ class ArchiveHeader:
     @property
     def version(self) -> int:
         """Version of the format that the archive needs."""
+        if self.index_checksums or self.unit_numbers:
+            return INDEXED_VERSION
         return PLAIN_VERSION if self.exact_dtype is None else EXACT_VERSION
 
     @property
@@ -121,12 +140,15 @@ class BlockHeader:
       lengths: uint32 [units], the length of each bit string in bytes.
       elements_per_unit: Elements of each unit; 0 in a block without exact elements.
       exact_elements: Number of exact elements of all units.
+      unit_numbers: int64 [units], numbers of the units in the arrays that they were compressed in; None in an
+        archive without them.
     """
 
     first_unit: int
     lengths: npt.NDArray[np.uint32]
     elements_per_unit: int = 0
     exact_elements: int = 0
+    unit_numbers: npt.NDArray[np.int64] | None = None
 
     @property
     def kind(self) -> bytes:
@@ -139,14 +161,23 @@ class BlockHeader:
     def pack(self) -> bytes:
         # Lengths vary at random about a mean: there are runs of equal bytes to find, but no longer strings.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
-        packed = deflate.compress(packed_varints(self.lengths.astype(np.uint64))) + deflate.flush()
+        varints = packed_varints(self.lengths.astype(np.uint64))
+        if self.unit_numbers is not None:
+            varints += packed_varints(runs_of(self.unit_numbers).reshape(-1).astype(np.uint64))
+        packed = deflate.compress(varints) + deflate.flush()
         counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
         start = _BLOCK_HEADER.pack(self.first_unit, len(self.lengths))
         return start + (counts if self.exact_elements else b"") + packed
 
     @classmethod
-    def parse(cls, kind: bytes, content: bytes) -> BlockHeader:
-        """Reads the header of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds."""
+    def parse(cls, kind: bytes, content: bytes, *, numbered: bool = False) -> BlockHeader:
+        """Reads the header of a block, in memory bounded by MAX_BLOCK_UNITS whatever it holds.
+
+        Args:
+          kind: Kind of its chunk.
+          content: Its bytes.
+          numbered: Whether the archive has numbers of units.
+        """
         try:
             first_unit, units = _BLOCK_HEADER.unpack_from(content)
             if not 0 < units <= MAX_BLOCK_UNITS:
@@ -158,12 +189,17 @@ class BlockHeader:
                 if not 0 < exact_elements <= units * elements_per_unit <= MAX_ELEMENTS:
                     raise LayoutError(f"has a block of {exact_elements} exact elements")
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-            packed = inflate.decompress(content[start:], _MAX_VARINT_BYTES * units + 1)
+            unit_bytes = _MAX_VARINT_BYTES + (2 * MAX_GROUPS if numbered else 0)
+            packed = inflate.decompress(content[start:], unit_bytes * units + 1)
             if not inflate.eof or inflate.unused_data:
                 raise LayoutError("has a block whose lengths do not end where they should")
         except (struct.error, zlib.error) as error:
             raise LayoutError(f"has a block whose lengths cannot be unpacked: {error}") from error
-        return cls(first_unit, _lengths(packed, units), elements_per_unit, exact_elements)
+        values = unpacked_varints(packed, MAX_GROUPS if numbered else _MAX_VARINT_BYTES)
+        lengths, numbers = _lengths(values[: units if numbered else None], units), None
+        if numbered:
+            numbers = _numbers(values[units:], units)
+        return cls(first_unit, lengths, elements_per_unit, exact_elements, numbers)
 
 
 @dataclass(frozen=True)
@@ -199,8 +235,27 @@ def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
     return shape_from_message([int(axis) for axis in axes], field)
 
 
-def _lengths(packed: bytes, count: int) -> npt.NDArray[np.uint32]:
-    values = unpacked_varints(packed, _MAX_VARINT_BYTES)
+def _flag(document: Mapping[str, Any], name: str) -> bool:
+    value = document.get(name, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r:.40}")
+    return value
+
+
+def _numbers(values: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
+    """Numbers of units from their runs; each of `values` is below 2^63."""
+    if len(values) % 2 or not len(values):
+        raise LayoutError("has a block whose numbers of units do not end where they should")
+    runs = values.astype(np.int64).reshape(-1, 2)
+    firsts, counts = runs.T
+    if not ((counts > 0) & (counts <= count)).all() or int(counts.sum()) != count:
+        raise LayoutError(f"has a block with numbers of {int(counts.sum())} units; expected {count}")
+    if int(firsts.max()) > np.iinfo(np.int64).max - count:
+        raise LayoutError("has a number of a unit of more than 63 bits")
+    return numbers_of(runs.tolist())
+
+
+def _lengths(values: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.uint32]:
     if len(values) != count:
         raise LayoutError(f"has a block with {len(values)} lengths; expected {count}")
     if values.max() > 0xFFFFFFFF:

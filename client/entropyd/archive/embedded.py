@@ -39,8 +39,8 @@ class EmbeddedModel(ByValue):
 
     Attributes:
       config: The configuration, whose hash is the model id.
-      cdf: int32 [length], the quantized CDFs in TFC's flat layout.
-      cdf_offset: int32 [rows], the smallest integer that each row covers.
+      cdf: int32 [length], the quantized CDFs in TFC's flat layout; empty for a model without tables.
+      cdf_offset: int32 [rows], the smallest integer that each row covers; likewise.
       quantization_offset: float32 or float64 [rows], what is subtracted before a symbol of each row is
         rounded; None without any.
     """
@@ -53,6 +53,8 @@ class EmbeddedModel(ByValue):
     @classmethod
     def of(cls, model: Any) -> EmbeddedModel:
         """The same model as an `entropyd.Model`, whose tables this fetches."""
+        if not model.config.has_tables:
+            return cls(model.config, np.empty(0, np.int32), np.empty(0, np.int32))
         return cls(model.config, *model._tables)  # noqa: SLF001 - no caller needs them in this form
 
     @property
@@ -66,16 +68,16 @@ class EmbeddedModel(ByValue):
 
     @cached_property
     def tables_digest(self) -> bytes:
-        """SHA-256 of the tables in the layout of docs/identity.md, 32 bytes."""
-        return self._tables.digest
+        """SHA-256 of the tables in the layout of docs/identity.md, 32 bytes; empty without tables."""
+        return self._tables.digest if self.config.has_tables else b""
 
     @cached_property
     def standalone_config(self) -> ModelConfig:
-        """A configuration that includes the tables, for a server that does not have this model.
+        """A configuration that includes the tables, if any, for a server that does not have this model.
 
         Its id differs, because supplied tables are part of the identity; its tables_digest is the same.
         """
-        return self.config.with_tables(self._tables)
+        return self.config.with_tables(self._tables) if self.config.has_tables else self.config
 
     def standalone(self, tensor: _Units) -> _Units:
         """A tensor of this model, as one of the model that `standalone_config` makes."""

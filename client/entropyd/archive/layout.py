@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-# Version 2 adds blocks with exact elements, which a reader of version 1 must not skip.
-PLAIN_VERSION, EXACT_VERSION = 1, 2
+# Version 2 adds blocks with exact elements, which a reader of version 1 must not skip. Version 3 adds the
+# checksums of indexes and the numbers of units to blocks.
+PLAIN_VERSION, EXACT_VERSION, INDEXED_VERSION = 1, 2, 3
 
 MAGIC = b"\x89ENTR\r\n\x1a"
 END_MAGIC = MAGIC[::-1]
@@ -30,6 +31,7 @@ PREFIX = struct.Struct("<8sII")
 CHUNK = struct.Struct("<4sIQI")
 FOOTER = struct.Struct("<QQI8s")
 CHECKSUM = struct.Struct("<I")
+INDEX_CHECKSUM = np.dtype("<u4")
 ENTRY = np.dtype([("offset", "<u8"), ("first_unit", "<u8")])
 
 
@@ -92,8 +94,8 @@ def parse_prefix(content: bytes) -> int:
     _, version, crc32c = PREFIX.unpack_from(content)
     if crc32c != google_crc32c.value(content[: PREFIX.size - CHECKSUM.size]):
         raise LayoutError("has a damaged prefix")
-    if version not in {PLAIN_VERSION, EXACT_VERSION}:
-        known = f"{PLAIN_VERSION} and {EXACT_VERSION}"
+    if not PLAIN_VERSION <= version <= INDEXED_VERSION:
+        known = f"{PLAIN_VERSION} to {INDEXED_VERSION}"
         raise NewerVersionError(f"has format version {version}; this version of entropyd knows {known}")
     return int(version)
 

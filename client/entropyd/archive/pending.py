@@ -6,13 +6,15 @@ Invariant: the blocks do not depend on how the units were divided into tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.exact import ExactElements
-from entropyd.archive.layout import pack_chunk
-from entropyd.archive.units import CompressedUnits
+from entropyd.archive.layout import INDEX_CHECKSUM, pack_chunk
+from entropyd.archive.units import CompressedUnits, joined
 from entropyd.contract.errors import InvalidRequestError
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, checksum, make_blocks
 
@@ -28,6 +30,9 @@ class PendingUnits:
         self._first_unit = 0
         self._payload = b""
         self._lengths = np.empty(0, np.uint32)
+        # None in an archive without them.
+        self._indexes_crc32c: npt.NDArray[np.uint32] | None = None
+        self._unit_numbers: npt.NDArray[np.int64] | None = None
         # Positions count from the first pending unit; None where there are none.
         self._exact: ExactElements | None = None
         self._elements_per_unit = 0  # 0 until the first exact elements
@@ -45,7 +50,11 @@ class PendingUnits:
             parts = [(begin, exact)] if self._exact is None else [(0, self._exact), (begin, exact)]
             self._exact = ExactElements.joined(parts, exact.dtype, begin + exact.elements)
         self._payload = b"".join((self._payload, tensor.payload))
+        first = not len(self._lengths)
         self._lengths = np.concatenate((self._lengths, tensor.lengths))
+        if len(tensor.lengths):
+            self._indexes_crc32c = _extended(self._indexes_crc32c, tensor.indexes_crc32c, first=first)
+            self._unit_numbers = _extended(self._unit_numbers, tensor.unit_numbers, first=first)
 
     def take_blocks(self, *, keep_last: bool) -> Iterator[tuple[int, bytes]]:
         """Removes blocks, yielding first unit and chunk of each; the last may stay, as it may still grow."""
@@ -61,6 +70,9 @@ class PendingUnits:
             self._exact = self._exact_of(slice(taken, len(self._lengths)))
         self._payload = self._payload[int(ends[taken]) :]
         self._lengths = self._lengths[taken:]
+        rest = slice(taken, None)
+        self._indexes_crc32c = _part(self._indexes_crc32c, rest)
+        self._unit_numbers = _part(self._unit_numbers, rest)
         self._first_unit += taken
 
     def _split(self, first: int, last: int) -> list[slice]:
@@ -72,12 +84,14 @@ class PendingUnits:
 
     def _chunk(self, units: slice, payload: bytes) -> bytes:
         first_unit, lengths = self._first_unit + units.start, self._lengths[units]
-        exact = self._exact_of(units)
+        exact, numbers = self._exact_of(units), _part(self._unit_numbers, units)
+        checksums = _part(self._indexes_crc32c, units)
+        data = payload if checksums is None else payload + checksums.astype(INDEX_CHECKSUM).tobytes()
         if exact is None:
-            header, data = BlockHeader(first_unit, lengths), payload
+            header = BlockHeader(first_unit, lengths, unit_numbers=numbers)
         else:
-            header = BlockHeader(first_unit, lengths, self._elements_per_unit, len(exact))
-            data = payload + exact.pack()
+            header = BlockHeader(first_unit, lengths, self._elements_per_unit, len(exact), numbers)
+            data += exact.pack()
         return pack_chunk(header.kind, header.pack(), data, checksum(data, lengths))
 
     def _exact_of(self, units: slice) -> ExactElements | None:
@@ -98,3 +112,13 @@ class PendingUnits:
             found = f"are of an array of {exact.elements} elements in {units} coding units"
             raise InvalidRequestError.at("the exact elements", f"{found}; expected {expected}")
         self._elements_per_unit = per_unit
+
+
+def _part(of_units: npt.NDArray[Any] | None, units: slice) -> npt.NDArray[Any] | None:
+    return None if of_units is None else of_units[units]
+
+
+def _extended(
+    pending: npt.NDArray[Any] | None, following: npt.NDArray[Any] | None, *, first: bool
+) -> npt.NDArray[Any] | None:
+    return following if first else joined((pending, following))

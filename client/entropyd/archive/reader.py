@@ -114,6 +114,8 @@ class ArchiveReader:
             b"".join(part.payload for part in parts),
             np.concatenate([np.empty(0, np.uint32), *(part.lengths for part in parts)]),
             _checksums(parts),
+            indexes_crc32c=_of_units(parts, "indexes_crc32c", np.uint32) if header.index_checksums else None,
+            unit_numbers=_of_units(parts, "unit_numbers", np.int64) if header.unit_numbers else None,
         )
 
     def exact(self, key: Any = ..., *, on_error: Literal["raise", "skip"] = "raise") -> ExactElements:
@@ -174,7 +176,17 @@ class ArchiveReader:
 
     def _block(self, number: int) -> StoredBlock:
         """Reads a block, which may be damaged."""
-        return read_block(self._source, self._index.place(number), self._header.exact_dtype)
+        return read_block(self._source, self._header, self._index.place(number))
+
+
+def _of_units(parts: Sequence[StoredBlock], name: str, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    """What the parts say of each unit; 0 for those that are lost."""
+    found = [
+        np.zeros(len(part.lengths), dtype) if getattr(part, name) is None else getattr(part, name)
+        for part in parts
+    ]
+    joined: npt.NDArray[Any] = np.concatenate([np.empty(0, dtype), *found]).astype(dtype, copy=False)
+    return joined
 
 
 def _checksums(parts: Sequence[StoredBlock]) -> list[types_pb2.Block]:

@@ -83,7 +83,7 @@ def recovered_index(source: Source, header: ArchiveHeader) -> Index:
                 entries += _lost(units, index.units, lost_bytes)
                 return Index(np.array(entries, ENTRY), index.units, index.items)
             if chunk.frame.kind in {BLOCK, EXACT_BLOCK}:
-                block = BlockHeader.parse(chunk.frame.kind, chunk.header)
+                block = BlockHeader.parse(chunk.frame.kind, chunk.header, numbered=header.unit_numbers)
                 lost = _lost(units, block.first_unit, lost_bytes)
                 known_units = block.first_unit + len(block.lengths)
                 if chunk.problem is not None:

@@ -6,7 +6,7 @@ Invariant: a block that does not match its checksum is an error, also of a slice
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.reader import ArchiveReader
-from entropyd.archive.units import CompressedUnits, RateReport, few
+from entropyd.archive.units import CompressedUnits, RateReport, few, numbers_of, runs_of
 from entropyd.archive.writer import ArchiveWriter
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError, InvalidTensorError
@@ -26,6 +26,8 @@ from entropyd.v1 import coding_pb2, types_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_LARGEST_NUMBER = 2**63 - 1
 
 
 class CompressedTensor(CompressedUnits):
@@ -43,6 +45,10 @@ class CompressedTensor(CompressedUnits):
       lengths: uint32 [units], the length of each in bytes.
       blocks: Checksums of runs of coding units.
       rate: Symbols and bytes of the `compress` call; None for a tensor that was loaded or sliced.
+      indexes_crc32c: uint32 [units], checksums of the indexes that each unit was coded with, which must be
+        decoded with the same; None for a model without indexes, or if they are not known.
+      unit_numbers: int64 [units], the units' numbers in the array that was compressed, where decoding depends
+        on them, as in a UniversalIndexedEntropyModel; else None.
     """
 
     @cached_property
@@ -86,6 +92,8 @@ class CompressedTensor(CompressedUnits):
             payload,
             lengths,
             make_blocks(payload, lengths),
+            indexes_crc32c=None if self.indexes_crc32c is None else self.indexes_crc32c[units],
+            unit_numbers=None if self.unit_numbers is None else self.unit_numbers[units],
         )
 
     def to_message(self) -> types_pb2.CompressedTensor:
@@ -100,6 +108,8 @@ class CompressedTensor(CompressedUnits):
             payload=self.payload,
             lengths=self.lengths.tolist(),
             blocks=self.blocks,
+            indexes_crc32c=None if self.indexes_crc32c is None else self.indexes_crc32c.tolist(),
+            unit_numbers=number_messages(self.unit_numbers),
         )
 
     @classmethod
@@ -126,9 +136,10 @@ class CompressedTensor(CompressedUnits):
             and len(lengths) == prod(batch_shape)
             and int(lengths.sum(dtype=np.uint64)) == len(message.payload)
             and (not message.blocks or sum(block.units for block in message.blocks) == len(lengths))
+            and len(message.indexes_crc32c) in {0, len(lengths)}
         )
         if dtype is None or not consistent:
-            found = "has lengths, payload, blocks and batch_shape that do not fit together"
+            found = "has lengths, payload, blocks, indexes_crc32c and batch_shape that do not fit together"
             raise InvalidRequestError.at("compressed", found)
         return cls(
             message.model_id,
@@ -144,6 +155,8 @@ class CompressedTensor(CompressedUnits):
             else RateReport(
                 rate.symbols, rate.escaped_symbols, rate.uncompressed_bytes, rate.compressed_bytes
             ),
+            np.fromiter(message.indexes_crc32c, np.uint32, len(lengths)) if message.indexes_crc32c else None,
+            _unit_numbers(message.unit_numbers, len(lengths)),
         )
 
     def save(
@@ -181,6 +194,23 @@ class CompressedTensor(CompressedUnits):
                 found = f"has {exact} exact elements beside its bit strings; read it as an Archive"
                 raise InvalidRequestError.at(archive.name, found)
             return archive.read_as(CompressedTensor)
+
+
+def number_messages(numbers: npt.NDArray[np.int64] | None) -> list[types_pb2.UnitNumbers]:
+    """Numbers of units for the wire; none for None."""
+    runs = [] if numbers is None else runs_of(numbers).tolist()
+    return [types_pb2.UnitNumbers(first=first, count=count) for first, count in runs]
+
+
+def _unit_numbers(runs: Sequence[types_pb2.UnitNumbers], units: int) -> npt.NDArray[np.int64] | None:
+    if not runs:
+        return None
+    counted = sum(run.count for run in runs)
+    if counted != units:
+        raise InvalidRequestError.at("unit_numbers", f"are {counted}; expected one for each of {units} units")
+    if max(run.first + run.count for run in runs) > _LARGEST_NUMBER:
+        raise InvalidRequestError.at("unit_numbers", "are above 2^63")
+    return numbers_of([(run.first, run.count) for run in runs])
 
 
 class MeasuredTensor(CompressedTensor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,28 @@ class CompressedUnits(ByValue):
     lengths: npt.NDArray[np.uint32] = field(repr=False)
     blocks: Sequence[types_pb2.Block] = field(repr=False)
     rate: RateReport | None = None
+    indexes_crc32c: npt.NDArray[np.uint32] | None = field(default=None, repr=False)
+    unit_numbers: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+
+
+def joined(parts: Sequence[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+    """What the units of several tensors, at least one, have; None if one of them has nothing."""
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if found and len(found) == len(parts) else None
+
+
+def runs_of(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Numbers as runs of consecutive ones: int64 [runs, 2], first number and count of each."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)
+    counts = np.diff(starts, append=len(numbers))
+    return np.stack([numbers[starts], counts], axis=1)
+
+
+def numbers_of(runs: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """The numbers that `runs_of` made runs of."""
+    return np.concatenate(
+        [np.empty(0, np.int64), *(np.arange(first, first + count, dtype=np.int64) for first, count in runs)]
+    )
 
 
 def few(units: Sequence[int]) -> str:

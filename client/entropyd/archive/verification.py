@@ -34,6 +34,7 @@ class Verification:
       missing_units: Coding units that are known to be missing after those: their block is cut off.
       complete: Whether `units` are all coding units of the file.
       problems: What is wrong with the rest of the file, one sentence each.
+      index_checksums: Whether it has checksums of the indexes that its units were coded with.
     """
 
     file_bytes: int
@@ -42,6 +43,7 @@ class Verification:
     missing_units: int
     complete: bool
     problems: tuple[str, ...]
+    index_checksums: bool = False
 
     @classmethod
     def of_nothing(cls, file_bytes: int, *problems: str) -> Verification:
@@ -107,7 +109,15 @@ def _verified(source: Source, progress: Callable[[int], None] | None) -> Verific
     except OSError as error:
         problems.append(f"the file cannot be read: {error.strerror}")
     damaged = _damaged(source, header, index, progress)
-    return Verification(source.size, index.units, damaged, index.torn_units, index.complete, tuple(problems))
+    return Verification(
+        source.size,
+        index.units,
+        damaged,
+        index.torn_units,
+        index.complete,
+        tuple(problems),
+        header.index_checksums,
+    )
 
 
 def _damaged(
@@ -115,7 +125,7 @@ def _damaged(
 ) -> tuple[tuple[int, int, str], ...]:
     damaged: list[tuple[int, int, str]] = []
     for number in range(len(index.entries)):
-        block = read_block(source, index.place(number), header.exact_dtype)
+        block = read_block(source, header, index.place(number))
         if progress is not None:
             progress(len(block.payload))
         if block.damage is None:

@@ -41,7 +41,7 @@ class ArchiveWriter:
       metadata: JSON values by name, to store with the data. Names that begin with `entropyd.` are reserved.
       model: A model to embed, so that the archive can be decoded without the store that it came from.
       exact_dtype: dtype of exact elements, which is that of the restored array: float16, bfloat16, float32 or
-        float64. The archive then has format version 2; with None it has version 1 and no exact elements.
+        float64. The archive then has at least format version 2; with None it has no exact elements.
 
     Raises:
       InvalidRequestError: If the metadata are not JSON, or take more than 8 MiB; at the end, if nothing was
@@ -145,6 +145,8 @@ class ArchiveWriter:
             symbols // len(tensor.lengths) if known else None,
             self._metadata,
             self._exact_dtype,
+            tensor.indexes_crc32c is not None,
+            tensor.unit_numbers is not None,
         )
         first = self._header
         if first is None:
@@ -155,7 +157,9 @@ class ArchiveWriter:
             return header
         if first.item_shape is None:
             raise InvalidRequestError.at("archive", "holds a tensor without batch axes, which takes no other")
-        for field in ("model_id", "tables_digest", "dtype", "item_shape", "broadcast_shape"):
+        fields = ["model_id", "tables_digest", "dtype", "item_shape", "broadcast_shape"]
+        fields += ["index_checksums", "unit_numbers"] if len(tensor.lengths) else []
+        for field in fields:
             found, expected = getattr(header, field), getattr(first, field)
             if found != expected:
                 raise InvalidRequestError.at("archive", f"has {field} {expected}; the tensor has {found}")

@@ -38,9 +38,13 @@ def filled(model: Model, bottleneck: npt.NDArray[Any], mask: npt.NDArray[np.bool
 def _likeliest(model: Model) -> npt.NDArray[Any]:
     """The value at the mode of each position's row, for the middle noise level if there are several.
 
+    It is 0 without rows: the value that a PowerLaw model codes in the fewest bits.
+
     Returns:
       Array of bottleneck_dtype and shape prior_shape; read-only.
     """
+    if not model.config.has_tables:
+        return np.zeros((), model.bottleneck_dtype)
     positions = int(np.prod(model.prior_shape))
     levels = len(model.cdf_offset) // positions
     middle = (levels - 1) // 2

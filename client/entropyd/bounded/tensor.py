@@ -71,6 +71,7 @@ def compress(
       missing: Values that mark missing data, such as -9999. Other infinities are refused.
 
     Raises:
+      InvalidRequestError: If the model takes indexes.
       InvalidTensorError: If data are no floats or not finite, or their precision does not suffice for the
         bound.
     """
@@ -98,8 +99,12 @@ def compress_elements(
       The bit strings, and the exact elements of the restored array.
 
     Raises:
+      InvalidRequestError: If the model takes indexes.
       InvalidTensorError, LimitExceededError: As `Model.compress`.
     """
+    if model.index_ranges is not None:
+        found = f"is of kind {model.config.kind}, which takes indexes; expected a kind without them"
+        raise InvalidRequestError.at("model", found)
     absent = missing_mask(data, missing)
     present = np.where(absent, np.zeros((), data.dtype), data) if absent.any() else data
     bottleneck = present if bound is None else bound.bottleneck(present, model.bottleneck_dtype)

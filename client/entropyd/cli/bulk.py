@@ -20,8 +20,9 @@ from entropyd._modes import make_folders
 from entropyd.archive import verify
 from entropyd.bounded import METADATA_NAME, ErrorBound
 from entropyd.cli.arrays import member_names, open_array, open_member
-from entropyd.cli.compressing import Advance, Array, CompressOptions, compress_array
+from entropyd.cli.compressing import Advance, CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
+from entropyd.cli.inputs import Array
 from entropyd.cli.paths import STREAM, open_output
 from entropyd.cli.progress import progress
 from entropyd.cli.session import Session, os_sentence, sentence

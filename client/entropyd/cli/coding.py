@@ -15,7 +15,8 @@ from entropyd.cli import bulk
 from entropyd.cli.arrays import open_array
 from entropyd.cli.compressing import CompressOptions, compress_array
 from entropyd.cli.decompressing import decompress_archive
-from entropyd.cli.paths import FILE, force_option, is_standard_output, open_output, refuse_terminal
+from entropyd.cli.inputs import indexes_option, loc_option, opened_inputs
+from entropyd.cli.paths import FILE, STREAM, force_option, is_standard_output, open_output, refuse_terminal
 from entropyd.cli.progress import progress
 from entropyd.cli.session import Session
 from entropyd.cli.sources import opened_archive
@@ -64,6 +65,8 @@ MISSING_NAME = "entropyd.missing"
     is_flag=True,
     help="Compress all .npy and .npz files under SOURCE, except those that are done.",
 )
+@indexes_option
+@loc_option
 @force_option
 @click.argument("source", type=FILE)
 @click.argument("target", type=FILE)
@@ -81,6 +84,8 @@ def compress(
     cast: bool,
     embed_model: bool,
     recursive: bool,
+    indexes: Path | None,
+    loc: Path | None,
     force: bool,
 ) -> None:
     """Compress the array in SOURCE into the archive TARGET.
@@ -96,10 +101,14 @@ def compress(
       entropyd compress --model MODEL_ID --max-error 0.001 measured.npy measured.entropyd
       entropyd compress --model MODEL_ID --max-error 0.001 --missing -9999 gaps.npy gaps.entropyd
       entropyd compress --model MODEL_ID --recursive arrays/ archives/
+      entropyd compress --model MODEL_ID --indexes i.npy --loc loc.npy y.npy y.entropyd
       make-latents | entropyd compress --model MODEL_ID - - > latents.entropyd
     """
     if missing and max_error is None:
         raise click.UsageError("--missing needs --max-error: without it, arrays have no missing values")
+    if (indexes or loc) and max_error is not None:
+        raise click.UsageError("--max-error is for models without indexes")
+    _check_inputs(source, indexes, loc, several=recursive or source.suffix == ".npz")
     named = missing_values(missing)
     stored = dict(_metadata(item) for item in metadata)
     if named:
@@ -111,13 +120,16 @@ def compress(
         _report(session, chain(failed, done))
         return
     refuse_terminal(target)
-    with open_output(target, sources=[source], force=force) as file:
+    with open_output(target, sources=_files(source, indexes, loc), force=force) as file:
         model = session.client.model(model_id)
         with (
             open_array(source) as array,
+            opened_inputs(indexes, loc) as inputs,
             progress(f"compressing {source}", array.nbytes, quiet=session.as_json) as advance,
         ):
-            spent = compress_array(session.client, model, array, file, options, advance=advance)
+            spent = compress_array(
+                session.client, model, array, file, options, advance=advance, inputs=inputs
+            )
     found = {"target": str(target), **spent.figures}
     session.tell(found, f"{target}: {spent}", err=is_standard_output(target))
 
@@ -138,6 +150,8 @@ def compress(
     help="Read an archive that lost its end or its index; exits with 1 and says what is missing.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Decompress all .entropyd files under SOURCE.")
+@indexes_option
+@loc_option
 @force_option
 @click.argument("source", type=FILE)
 @click.argument("target", type=FILE)
@@ -152,6 +166,8 @@ def decompress(
     skip_damaged: bool,
     recover: bool,
     recursive: bool,
+    indexes: Path | None,
+    loc: Path | None,
     force: bool,
 ) -> None:
     """Restore the array in the archive SOURCE into TARGET (.npy).
@@ -165,9 +181,11 @@ def decompress(
       entropyd decompress latents.entropyd restored.npy
       entropyd decompress --units 12345 latents.entropyd one.npy
       entropyd decompress --recursive archives/ arrays/
+      entropyd decompress --indexes i.npy --loc loc.npy y.entropyd y.npy
       entropyd decompress --skip-damaged --recover torn.entropyd rest.npy
     """
     items = None if units is None else _items(units)
+    _check_inputs(source, indexes, loc, several=recursive)
     if recursive:
         jobs, failed = bulk.decompress_jobs(source, target)
         options = bulk.DecompressOptions(items, skip_damaged, recover)
@@ -176,17 +194,29 @@ def decompress(
         return
     refuse_terminal(target)
     with (
-        open_output(target, sources=[source], force=force) as file,
+        open_output(target, sources=_files(source, indexes, loc), force=force) as file,
         opened_archive(source, recover=recover) as archive,
+        opened_inputs(indexes, loc) as inputs,
         progress(f"decompressing {source}", archive.file_bytes, quiet=session.as_json) as advance,
     ):
         restored = decompress_archive(
-            session.client, archive, file, items, skip_damaged=skip_damaged, advance=advance
+            session.client, archive, file, items, skip_damaged=skip_damaged, advance=advance, inputs=inputs
         )
     found = {"target": str(target), **restored.figures}
     session.tell(found, f"{target}: {restored}", err=is_standard_output(target))
     if restored.problems:
         raise click.ClickException("\n".join(restored.problems))
+
+
+def _check_inputs(source: Path, indexes: Path | None, loc: Path | None, *, several: bool) -> None:
+    if several and (indexes or loc):
+        raise click.UsageError("--indexes and --loc are of one array; run the command for each")
+    if [source, indexes, loc].count(STREAM) > 1:
+        raise click.UsageError("only one of SOURCE, --indexes and --loc can be -")
+
+
+def _files(source: Path, *others: Path | None) -> list[Path]:
+    return [source, *(path for path in others if path is not None)]
 
 
 def _report(session: Session, outcomes: Iterable[bulk.Outcome]) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from entropyd import ArchiveWriter, Client, EmbeddedModel, InvalidTensorError, MeasuredTensor, Model
+from entropyd._arrays import broadcast_bottleneck
 from entropyd._target import Target
 from entropyd.archive import ExactElements
 from entropyd.bounded import ErrorBound, compress_elements
-from entropyd.cli.npy import NpyFile
+from entropyd.cli.inputs import NO_INPUTS, Array, CodingInputs
 
-Array = npt.NDArray[Any] | NpyFile
 Advance = Callable[[int], None]
 
 _PART_BYTES = 8 * 2**20
@@ -76,31 +77,45 @@ class Spent:
 
 
 def compress_array(
-    client: Client, model: Model, array: Array, target: Target, options: CompressOptions, *, advance: Advance
+    client: Client,
+    model: Model,
+    array: Array,
+    target: Target,
+    options: CompressOptions,
+    *,
+    advance: Advance,
+    inputs: CodingInputs = NO_INPUTS,
 ) -> Spent:
     """Compresses an array into an archive; errors as `Model.compress` and `ArchiveWriter`."""
     bound, metadata = None, dict(options.metadata)
     if model.config.bottleneck_dtype == "bfloat16" and array.dtype == np.dtype("V2"):
         # .npy files have no name for bfloat16: its elements are two bytes of any kind.
         array = array.view(model.bottleneck_dtype)
+    shape = inputs.shape(model.config)
+    if shape is not None and array.shape != shape:
+        array = broadcast_bottleneck(array[...], shape)
     batch_axes = array.ndim - model.coding_rank
     elements = part_elements(client, array.dtype, bounded=options.max_error is not None)
-    if options.max_error is None and not options.cast and array.dtype.name != model.config.bottleneck_dtype:
+    needs_cast = array.dtype.name != model.config.bottleneck_dtype and inputs.loc is None
+    if options.max_error is None and not options.cast and needs_cast:
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
         raise InvalidTensorError.at("the array", f"{found}: --cast converts it")
     if options.max_error is not None:
         dtype = model.config.bottleneck_dtype
-        for part in _parts(array, batch_axes, elements):  # the bound is the same for all parts
-            bound = ErrorBound.holding(options.max_error, part, dtype, options.missing)
+        for items in _parts(array, batch_axes, elements):  # the bound is the same for all parts
+            bound = ErrorBound.holding(options.max_error, array[items], dtype, options.missing)
             metadata |= bound.metadata
     embedded = EmbeddedModel.of(model) if options.embed_model else None
     spent = Spent()
     exact_dtype = None if bound is None else bound.dtype
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
-        for part in _parts(array, batch_axes, elements):
+        for items in _parts(array, batch_axes, elements):
+            part = array[items]
             if bound is None:
                 typed = part.astype(model.bottleneck_dtype) if options.cast else part
-                compressed, exact = model.compress(typed), None
+                indexes, loc = inputs.part(model.config, items)
+                compressed = model.compress(typed, indexes, loc, first_unit=spent.coding_units)
+                exact = None
             else:
                 compressed, exact = compress_elements(model, part, bound, options.missing)
             writer.append(compressed, exact)
@@ -116,14 +131,14 @@ def part_elements(client: Client, dtype: np.dtype[Any], *, bounded: bool) -> int
     return min(_PART_BYTES, client.server_info().max_message_bytes // 2) // itemsize
 
 
-def _parts(array: Array, batch_axes: int, elements: int) -> Iterator[npt.NDArray[Any]]:
+def _parts(array: Array, batch_axes: int, elements: int) -> Iterator[slice | EllipsisType]:
     """Runs of items of the first batch axis; the whole array if it has no batch axes."""
     if batch_axes < 1 or not array.size:
-        yield array[...]
+        yield ...
         return
     step = max(1, elements // (array.size // len(array)))
     for first in range(0, len(array), step):
-        yield array[first : first + step]
+        yield slice(first, min(first + step, len(array)))
 
 
 def _added(

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from entropyd import Prior, UniversalBatchedConfig
-from entropyd.cli.arrays import read_array
-from entropyd.cli.models import describe
+from entropyd import (
+    ContinuousBatchedConfig,
+    ContinuousIndexedConfig,
+    LocationScaleIndexedConfig,
+    PowerLawConfig,
+    UniversalBatchedConfig,
+    UniversalIndexedConfig,
+)
+from entropyd.cli.describing import describe
 from entropyd.cli.paths import FILE, open_source
+from entropyd.cli.prior_words import prior_of
 from entropyd.cli.session import Session
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.json_text import parse_json
 from entropyd.contract.kinds import config_from_dict
+from entropyd.contract.kinds.indexed import IndexedConfig
 
+_KINDS: Mapping[str, type[ModelConfig]] = MappingProxyType(
+    {
+        "universal-batched": UniversalBatchedConfig,
+        "continuous-batched": ContinuousBatchedConfig,
+        "continuous-indexed": ContinuousIndexedConfig,
+        "location-scale": LocationScaleIndexedConfig,
+        "universal-indexed": UniversalIndexedConfig,
+        "power-law": PowerLawConfig,
+    }
+)
+# Options that make the prior; the last two make an indexed one.
+_PRIOR = ("family", "parameters", "index_ranges", "scales")
 # `fit` and --config make the others, which have another prior inside or the variables of a network.
 _FAMILIES = sorted(
     name for name, family in FAMILIES.items() if not (family.nested or family.network) and family.density
@@ -32,6 +54,12 @@ _FAMILIES = sorted(
     type=FILE,
     help="JSON file as printed by `models show --json`, or - for standard input; with any prior.",
 )
+@click.option(
+    "--kind",
+    type=click.Choice(list(_KINDS)),
+    default="universal-batched",
+    help="Kind of model, by TFC's class.",
+)
 @click.option("--prior", "family", type=click.Choice(_FAMILIES), help="Family of the prior.")
 @click.option(
     "-p",
@@ -39,7 +67,22 @@ _FAMILIES = sorted(
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Parameter of the prior: a number, a JSON list, or the path of a .npy file. Repeat for each.",
+    help="Parameter of the prior: a number, a JSON list, the path of a .npy file, or, in an indexed prior, a "
+    "function of the index such as affine:-2:0.5. Repeat for each.",
+)
+@click.option(
+    "--scales",
+    metavar="LOW:HIGH:COUNT",
+    help="Log-spaced scales of a prior indexed by them; its loc is 0 unless -p has another.",
+)
+@click.option(
+    "--index-ranges", metavar="N[,N...]", help="Number of values of each index of an indexed prior."
+)
+@click.option(
+    "--channel-axis",
+    default="-1",
+    metavar="AXIS",
+    help="Axis of an array of indexes with the indexes of one element, or none.",
 )
 @click.option("--coding-rank", type=int, help="Number of innermost dimensions that make one coding unit.")
 @click.option("--no-compression", is_flag=True, help="Make a model without coding tables.")
@@ -60,43 +103,86 @@ _FAMILIES = sorted(
     default=UniversalBatchedConfig.laplace_tail_mass,
     help="Weight of a Laplace mixture in bit costs.",
 )
+@click.option("--alpha", default=PowerLawConfig.alpha, help="Alpha of the penalty of a power-law model.")
 @click.pass_context
-def create(
-    context: click.Context,
-    /,
-    config_file: Path | None,
-    family: str | None,
-    parameters: tuple[str, ...],
-    *,
-    coding_rank: int | None,
-    no_compression: bool,
-    **arguments: Any,
-) -> None:
+def create(context: click.Context, /, **_: Any) -> None:
     """Make a model, or find the one with this configuration. Prints its id.
+
+    docs/kinds.md says what each kind of model is for, docs/priors.md which priors and functions of the index
+    there are.
 
     \b
     Examples:
       entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
+      entropyd models create --kind location-scale --prior NoisyNormal --scales 0.11:256:64 --coding-rank 3
       entropyd models create --config model.json
     """
     session: Session = context.obj
-    if config_file is not None:
-        sources = [context.get_parameter_source(name) for name in context.params if name != "config_file"]
-        if any(source is not ParameterSource.DEFAULT for source in sources):
-            raise click.UsageError("--config has everything; leave out the other options")
-        config: ModelConfig = _read_config(config_file)
-    else:
-        if family is None or coding_rank is None:
-            raise click.UsageError("--prior and --coding-rank are needed, or --config")
-        config = UniversalBatchedConfig(
-            prior=Prior(family, dict(_parameter(parameter) for parameter in parameters)),
-            coding_rank=coding_rank,
-            compression=not no_compression,
-            **arguments,
-        )
-    model = session.client.create_model(config)
+    model = session.client.create_model(configuration(context))
     session.show(describe(model), lambda: click.echo(model.id))
+
+
+def configuration(context: click.Context) -> ModelConfig:
+    """The configuration that the options of `models create` describe.
+
+    Raises:
+      click.UsageError: If an option is missing or wrong, or is one of other kinds; names its flag.
+      click.ClickException: If the file of --config cannot be read.
+      InvalidConfigError: If there is no such model.
+    """
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if "config_file" in given:
+        if len(given) > 1:
+            raise click.UsageError("--config has everything; leave out the other options")
+        return _read_config(given["config_file"])
+    flags = {str(option.name): max(option.opts, key=len) for option in context.command.params}
+    return _configuration(context.params["kind"], given, flags)
+
+
+def _configuration(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]) -> ModelConfig:
+    config = _KINDS[kind]
+    taken = _options(config)
+    for name, value in given.items():
+        if name not in taken:
+            kinds = ", ".join(other for other in _KINDS if name in _options(_KINDS[other]))
+            found = flags[name] if value is True else f"{flags[name]} {value!r:.80}"
+            what = f"{found} is no option of --kind {kind}"
+            raise click.UsageError(f"{what}; expected one of: {kinds}")
+    missing = [flags[name] for name in ("family", "coding_rank") if name in taken and name not in given]
+    if missing:
+        raise click.UsageError(f"--kind {kind} needs {' and '.join(missing)}, or --config in its place")
+    arguments = {name: value for name, value in given.items() if name in config.fields}
+    if "family" in given:
+        arguments["prior"] = prior_of(**{name: given[name] for name in _PRIOR if name in given})
+    if "no_compression" in given:
+        arguments["compression"] = not given["no_compression"]
+    if "channel_axis" in given:
+        arguments["channel_axis"] = _axis(given["channel_axis"])
+    return config(**arguments)
+
+
+def _options(config: type[ModelConfig]) -> set[str]:
+    """Names in Python of the options that make arguments of `config`."""
+    names = {"kind", *config.fields}
+    if "prior" in names:
+        names.update(_PRIOR if issubclass(config, IndexedConfig) else _PRIOR[:2])
+    if "compression" in names:
+        names.add("no_compression")
+    return names
+
+
+def _axis(text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise click.UsageError(f"--channel-axis {text!r} is not an integer or none") from None
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -107,17 +193,3 @@ def _read_config(path: Path) -> ModelConfig:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise click.ClickException(f"{path} is not the JSON of a configuration: {error}") from error
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"parameter {text!r} is not NAME=VALUE")
-    if value.endswith(".npy"):
-        return name, read_array(Path(value))
-    try:
-        return name, parse_json(value)
-    except ValueError as error:
-        raise click.UsageError(
-            f"parameter {name}: {value!r:.80} is not a number, JSON list or .npy file"
-        ) from error

@@ -5,16 +5,25 @@ Invariant: memory is that of a part, unless one item of the first batch axis is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
-from entropyd import Archive, Client, EmbeddedModel, InvalidRequestError, Model, ModelNotFoundError
+from entropyd import (
+    Archive,
+    Client,
+    EmbeddedModel,
+    InvalidRequestError,
+    InvalidTensorError,
+    Model,
+    ModelNotFoundError,
+)
 from entropyd._target import Target
 from entropyd.bounded import ErrorBound
 from entropyd.cli.compressing import Advance, part_elements
+from entropyd.cli.inputs import NO_INPUTS, CodingInputs
 from entropyd.cli.npy import write_header
 from entropyd.cli.sources import missing
 
@@ -55,16 +64,21 @@ def decompress_archive(
     *,
     skip_damaged: bool,
     advance: Advance,
+    inputs: CodingInputs = NO_INPUTS,
 ) -> Restored:
-    """Restores an archive, or some items of its first batch axis, into a `.npy` file."""
+    """Restores an archive, or some items of its first batch axis, into a `.npy` file.
+
+    Indexes and location are those of all items, or of the ones to restore.
+    """
     model, embedded = _model_of(client, archive)
     bound = ErrorBound.of(archive.metadata)
     dtype = np.dtype(bound.dtype) if bound is not None else model.bottleneck_dtype
-    unit_shape = archive.broadcast_shape + model.prior_shape
+    unit_shape = archive.broadcast_shape + model.config.unit_axes
     elements = part_elements(client, dtype, bounded=bound is not None)
     selections = _selections(archive, items, elements // (prod(unit_shape) or 1))
     chosen = (selections[-1].stop - selections[0].start,) if archive.batch_shape else ()
     shape = chosen + archive.batch_shape[1:] + unit_shape
+    inputs = _of_items(inputs, model, archive, slice(selections[0].start, selections[-1].stop))
     damaged: list[int] = []
     on_error: Literal["raise", "skip"] = "skip" if skip_damaged else "raise"
     write_header(target, shape, dtype)
@@ -73,12 +87,13 @@ def decompress_archive(
         compressed = archive.read(key, on_error=on_error)
         if embedded is not None:
             compressed = embedded.standalone(compressed)
+        indexes, loc = inputs.part(model.config, key)
+        first_unit = selection.start * prod(archive.batch_shape[1:])
         if skip_damaged:
-            restored, mask = model.decompress(compressed, on_error="skip")
-            first_unit = selection.start * prod(archive.batch_shape[1:])
+            restored, mask = model.decompress(compressed, indexes=indexes, loc=loc, on_error="skip")
             damaged += (first_unit + np.flatnonzero(mask)).tolist()
         else:
-            restored = model.decompress(compressed)
+            restored = model.decompress(compressed, indexes=indexes, loc=loc, first_unit=first_unit)
         exact = archive.exact(key, on_error=on_error)
         target.write(exact.applied(restored if bound is None else bound.data(restored)).tobytes())
         advance(len(compressed.payload))
@@ -104,6 +119,19 @@ def _model_of(client: Client, archive: Archive) -> tuple[Model, EmbeddedModel | 
     if embedded is None:
         return model, None  # the server answers TABLES_MISMATCH
     return client.create_model(embedded.standalone_config), embedded
+
+
+def _of_items(inputs: CodingInputs, model: Model, archive: Archive, items: slice) -> CodingInputs:
+    """Inputs of all items of an archive as they are; those of some items with the number of the first."""
+    shape = inputs.shape(model.config)
+    if shape is None or not archive.batch_shape or shape[:1] == archive.batch_shape[:1]:
+        return inputs
+    chosen = items.stop - items.start
+    if shape[:1] != (chosen,):
+        found = f"have shape {shape}" if not shape else f"are of {shape[0]:,} items"
+        expected = f"{archive.name} holds {len(archive):,}, of which {chosen:,} are restored"
+        raise InvalidTensorError.at("indexes", f"{found}; {expected}")
+    return replace(inputs, first=items.start)
 
 
 def _selections(archive: Archive, items: slice | None, units: int) -> list[slice]:

@@ -128,6 +128,8 @@ def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, A
         "payload_bytes": payload_bytes,
         "overhead": round(archive.file_bytes / payload_bytes - 1, 5) if payload_bytes else None,
         "exact_elements": strings.exact_elements,
+        "index_checksums": archive.index_checksums,
+        "unit_numbers": archive.unit_numbers,
         "complete": archive.complete,
         "missing_units": archive.missing_units,
         "metadata": dict(archive.metadata),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from entropyd import Model
+from entropyd.cli.describing import describe, in_words
 from entropyd.cli.paths import (
     FILE,
     force_option,
@@ -51,7 +51,9 @@ def list_models(session: Session, /) -> None:
     found = list(session.client.models())
 
     def show() -> None:
-        table = Table("MODEL ID", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None)
+        table = Table(
+            "MODEL ID", "KIND", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None
+        )
         for model in found:
             table.add_row(model.id, *_columns(model))
         console = Console()
@@ -67,7 +69,8 @@ def list_models(session: Session, /) -> None:
 
 def _columns(model: Model) -> tuple[str, ...]:
     return (
-        str(model.config.family),
+        model.config.kind,
+        model.config.family or "-",
         str(model.prior_shape),
         str(model.coding_rank),
         model.config.bottleneck_dtype,
@@ -90,8 +93,7 @@ def show(session: Session, /, model_id: str) -> None:
       entropyd models show --json MODEL_ID > model.json
     """
     model = session.client.model(model_id)
-    text = "\n".join(f"{name:22} {value}" for name, value in describe(model).items())
-    session.tell(model.config.to_dict(), text)
+    session.tell(model.config.to_dict(), in_words(model))
 
 
 @models.command()
@@ -150,22 +152,3 @@ def import_model(session: Session, /, source: Path) -> None:
     model = session.client.import_model(exported)
     figures = {"model_id": model.id, "tables_digest": model.tables_digest.hex()}
     session.tell(figures, model.id)
-
-
-def describe(model: Model) -> dict[str, Any]:
-    """The properties of a model, as JSON values."""
-    config = model.config
-    arguments = {name: getattr(config, name) for name in config.fields}
-    return {
-        "model_id": model.id,
-        "kind": config.kind,
-        "prior": config.family,
-        "prior_shape": list(model.prior_shape),
-        **{name: value for name, value in arguments.items() if isinstance(value, (bool, int, float, str))},
-        "tables_digest": model.tables_digest.hex(),
-        "table_rows": model.info.table_rows,
-        "table_bytes": model.info.table_bytes,
-        "tables_origin": model.info.tables_origin,
-        "created_at": model.info.created_at.isoformat(),
-        "built_with": dict(model.built_with),
-    }

@@ -26,6 +26,7 @@ _ADVICE = {
     "UNREACHABLE": "start a server with `entropyd-server`, or name one with --server HOST:PORT",
     "MODEL_NOT_FOUND": "`entropyd models list` shows the models of this server",
     "TABLES_MISMATCH": "decode it with a server that has the model that made it, or embed the model",
+    "INDEXES_MISMATCH": "compute the indexes as for compressing; --skip-damaged decodes the other units",
     "MODEL_NOT_COMPRESSING": "create a model without --no-compression",
     "OVERLOADED": "wait a moment and repeat the command",
     "DRAINING": "the server is shutting down; repeat the command when it has restarted",

@@ -77,7 +77,8 @@ def _verified_one_by_one(
 
 def _say(path: Path, report: Verification) -> None:
     if report.good:
-        click.echo(f"{path}: good, {report.units:,} coding units")
+        beside = " with checksums of their indexes" if report.index_checksums else ""
+        click.echo(f"{path}: good, {report.units:,} coding units{beside}")
         return
     if report.complete:
         lost = f"{report.damaged_units:,}" if report.damaged else "none"
@@ -105,4 +106,5 @@ def _for_programs(path: Path, report: Verification | str) -> dict[str, Any]:
         "complete": report.complete,
         "missing_units": report.missing_units,
         "problems": list(report.problems),
+        "index_checksums": report.index_checksums,
     }

@@ -35,7 +35,8 @@ class _Formula:
     Attributes:
       ranks: How many axes each argument may have.
       values: Computes the values over the grid, of `(indexes, axis, arguments)`. `indexes` has an array for
-        each index, which lies along its axis of the grid; a last axis is for components.
+        each index, which lies along its axis of the grid, in the dtype to compute in; a last axis is for
+        components.
       shapes: What the axes of an argument are, by their number.
       positive: Whether the arguments are above 0.
     """
@@ -47,12 +48,12 @@ class _Formula:
 
 
 def _affine(indexes: Sequence[Array], axis: int, arguments: Mapping[str, Array]) -> Array:
-    value, slope = arguments["offset"], arguments["slope"]
+    offset, slope = (arguments[name].astype(indexes[axis].dtype) for name in ("offset", "slope"))
     if slope.ndim < 2:
-        return value + slope * indexes[axis]
+        return offset + slope * indexes[axis]
     for column, i in zip(slope.T, indexes, strict=True):
-        value = value + column * i
-    return value
+        offset = offset + column * i
+    return offset
 
 
 def _exp_affine(indexes: Sequence[Array], axis: int, arguments: Mapping[str, Array]) -> Array:
@@ -68,17 +69,15 @@ def _softmax_affine(indexes: Sequence[Array], axis: int, arguments: Mapping[str,
 
 
 def _log_spaced(indexes: Sequence[Array], axis: int, arguments: Mapping[str, Array]) -> Array:
-    i = indexes[axis]
-    offset = np.log(arguments["low"])
-    slope = (np.log(arguments["high"]) - offset) / i.dtype.type(max(i.size - 1, 1))
-    values: Array = np.exp(offset + slope * i)
-    return values
+    low, high = np.log(arguments["low"]), np.log(arguments["high"])
+    slope = (high - low) / max(indexes[axis].size - 1, 1)
+    return _exp_affine(indexes, axis, {"offset": low, "slope": slope})
 
 
 def _table(indexes: Sequence[Array], axis: int, arguments: Mapping[str, Array]) -> Array:
-    values = arguments["values"]
-    i = indexes[axis].astype(np.intp)
-    return values[i] if values.ndim == 1 else values[i[..., 0]]
+    values, i = arguments["values"], indexes[axis]
+    rows = i.astype(np.intp)
+    return (values[rows] if values.ndim == 1 else values[rows[..., 0]]).astype(i.dtype)
 
 
 _NUMBER_OR_VECTOR = (0, 1)
@@ -146,7 +145,9 @@ class IndexFunction:
     def problems(self, field: str, ranges: tuple[int, ...]) -> Iterator[Violation]:
         """Says why it is no parameter `field` of a prior with these index ranges."""
         if self.axis >= len(ranges):
-            yield Violation(f"{field}.axis", f"is {self.axis}; expected an axis of index_ranges {ranges}")
+            yield Violation(
+                f"{field}.axis", f"is {self.axis!r:.80}; expected an axis of index_ranges {ranges}"
+            )
             return
         if self.takes_all_indexes:
             indexes = self.arguments["slope"].shape[1]
@@ -154,7 +155,9 @@ class IndexFunction:
                 found = f"has {indexes} columns; expected {len(ranges)}, one for each of index_ranges"
                 yield Violation(f"{field}.slope", found)
             if self.axis:
-                yield Violation(f"{field}.axis", f"is {self.axis}; expected 0 beside a slope of two axes")
+                yield Violation(
+                    f"{field}.axis", f"is {self.axis!r:.80}; expected 0 beside a slope of two axes"
+                )
         if self.name == "table" and len(self.arguments["values"]) != ranges[self.axis]:
             found = f"has {len(self.arguments['values'])} rows; expected {ranges[self.axis]}, the index range"
             yield Violation(f"{field}.values", found)
@@ -172,9 +175,8 @@ class IndexFunction:
         indexes = np.ix_(*(np.arange(count, dtype=dtype) for count in ranges))
         if counted:
             indexes = tuple(i[..., None] for i in indexes)
-        arguments = {name: value.astype(dtype) for name, value in self.arguments.items()}
         with np.errstate(all="ignore"):  # what is not finite is refused as such
-            values = _FORMULAS[self.name].values(indexes, self.axis, arguments)
+            values = _FORMULAS[self.name].values(indexes, self.axis, self.arguments)
         return np.broadcast_to(values, (*ranges, self.components or 1) if counted else ranges)
 
     def __eq__(self, other: object) -> bool:

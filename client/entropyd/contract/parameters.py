@@ -7,6 +7,7 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from math import prod
 from operator import index
 from typing import Any, TypeAlias
@@ -133,7 +134,8 @@ def network(given: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[dict[str,
 
 
 def network_layers(given: Mapping[str, Any]) -> int:
-    return sum(1 for name in given if name.startswith("matrix_"))
+    """Number of layers i from 0 on whose `matrix_i` is given."""
+    return next(layer for layer in count() if f"matrix_{layer}" not in given)
 
 
 def network_names(layers: int) -> set[str]:

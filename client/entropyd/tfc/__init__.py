@@ -15,29 +15,55 @@ import tensorflow_compression as tfc
 from entropyd import Client, Model
 from entropyd._distributions import prior_of
 from entropyd.contract.config import ModelConfig
-from entropyd.tfc import continuous_batched, universal_batched
+from entropyd.tfc import (
+    continuous_batched,
+    continuous_indexed,
+    location_scale_indexed,
+    power_law,
+    universal_batched,
+    universal_indexed,
+)
 from entropyd.tfc.continuous_batched import RemoteContinuousBatchedEntropyModel
+from entropyd.tfc.continuous_indexed import RemoteContinuousIndexedEntropyModel
+from entropyd.tfc.location_scale_indexed import RemoteLocationScaleIndexedEntropyModel
+from entropyd.tfc.power_law import RemotePowerLawEntropyModel
 from entropyd.tfc.universal_batched import RemoteUniversalBatchedEntropyModel
+from entropyd.tfc.universal_indexed import RemoteUniversalIndexedEntropyModel
 
 __all__ = [
     "RemoteContinuousBatchedEntropyModel",
+    "RemoteContinuousIndexedEntropyModel",
+    "RemoteLocationScaleIndexedEntropyModel",
+    "RemotePowerLawEntropyModel",
     "RemoteUniversalBatchedEntropyModel",
+    "RemoteUniversalIndexedEntropyModel",
     "custom_objects",
     "prior_of",
     "register",
 ]
 
-# How a configuration is read from an object of each class, with its tables.
+# How a configuration is read from an object of each class, with its tables; a class before its base.
 _CLASSES: Mapping[type[Any], Callable[[Any], ModelConfig]] = {
     tfc.UniversalBatchedEntropyModel: universal_batched.config_of,
     tfc.ContinuousBatchedEntropyModel: continuous_batched.config_of,
+    tfc.LocationScaleIndexedEntropyModel: location_scale_indexed.config_of,
+    tfc.ContinuousIndexedEntropyModel: continuous_indexed.config_of,
+    tfc.UniversalIndexedEntropyModel: universal_indexed.config_of,
+    tfc.PowerLawEntropyModel: power_law.config_of,
 }
+_REMOTE = (
+    RemoteUniversalBatchedEntropyModel,
+    RemoteContinuousBatchedEntropyModel,
+    RemoteContinuousIndexedEntropyModel,
+    RemoteLocationScaleIndexedEntropyModel,
+    RemoteUniversalIndexedEntropyModel,
+    RemotePowerLawEntropyModel,
+)
 
 
 def custom_objects(client: Client) -> dict[str, Callable[..., Any]]:
     """The remote classes by name: Keras's `custom_objects`, to make objects that use the client."""
-    classes = (RemoteUniversalBatchedEntropyModel, RemoteContinuousBatchedEntropyModel)
-    return {remote.__name__: partial(remote, client=client) for remote in classes}
+    return {remote.__name__: partial(remote, client=client) for remote in _REMOTE}
 
 
 def register(client: Client, em: Any) -> Model:

@@ -12,7 +12,9 @@ from entropyd._distributions import prior_of
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
-from entropyd.tfc.remote import RemoteCoding, array_of_tensor, common_arguments, precision_of, raw_tables
+from entropyd.tfc.batched import RemoteBatchedCoding
+from entropyd.tfc.remote import common_arguments, precision_of, raw_tables
+from entropyd.tfc.tensors import array_of_tensor
 
 
 def config_of(em: tfc.ContinuousBatchedEntropyModel) -> ContinuousBatchedConfig:
@@ -46,12 +48,13 @@ def _config(em: Any, precision: int, quantization_offset: Any, **tables: Any) ->
         # Without a prior there is nothing to compute an offset from, and an object that has none uses none.
         offset_heuristic=em.offset_heuristic and (prior is not None or offset is not None),
         quantization_offset=offset,
+        decode_sanity_check=em.decode_sanity_check,
         **common_arguments(em, precision),
         **tables,
     )
 
 
-class RemoteContinuousBatchedEntropyModel(RemoteCoding, tfc.ContinuousBatchedEntropyModel):  # type: ignore[misc]
+class RemoteContinuousBatchedEntropyModel(RemoteBatchedCoding, tfc.ContinuousBatchedEntropyModel):  # type: ignore[misc]
     """TFC's class, whose tables a server builds and whose strings a server codes.
 
     See `RemoteCoding` for what happens when variables change, and for SavedModels.
@@ -103,6 +106,11 @@ class RemoteContinuousBatchedEntropyModel(RemoteCoding, tfc.ContinuousBatchedEnt
             decode_sanity_check=decode_sanity_check,
             laplace_tail_mass=laplace_tail_mass,
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """See base class."""
+        config: dict[str, Any] = tfc.ContinuousBatchedEntropyModel.get_config(self)
+        return config
 
     def _prior_now(self) -> Prior | None:
         return _prior(self)

@@ -7,24 +7,22 @@ and remotely alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from entropyd import Client, Model
 from entropyd._distributions import prior_of
-from entropyd.contract.arrays import bit_strings_of, read_array
 from entropyd.contract.config import ModelConfig
-from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.dtypes import Array
 from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
+from entropyd.tfc.held_prior import HeldPrior
+from entropyd.tfc.tensors import array_of_tensor
 
-
-def array_of_tensor(value: Any) -> Any:
-    """The array of a tensor; NumPy alone cannot read a bfloat16 one without axes."""
-    narrow = tf.is_tensor(value) and value.dtype == tf.bfloat16
-    return np.asarray(value.numpy() if narrow else value)
+TablePair: TypeAlias = tuple[Array, Array]
+_Config = TypeVar("_Config", bound=ModelConfig)
 
 
 def raw_tables(tables: Sequence[Any]) -> RawTables:
@@ -37,9 +35,17 @@ def precision_of(tables: RawTables) -> int:
     return int(-tables.cdf[0]) if len(tables.cdf) else 0
 
 
+def config_as_it_is(em: Any, config: Callable[[Any, int, TablePair | None], _Config]) -> _Config:
+    """The configuration of an object of TFC's class that has two tables, with them."""
+    if not em.compression:
+        return config(em, 12, None)
+    tables = raw_tables([em.cdf, em.cdf_offset])
+    return config(em, precision_of(tables), (tables.cdf, tables.cdf_offset))
+
+
 def common_arguments(em: Any, precision: int) -> dict[str, Any]:
     """The arguments that constructors of all of TFC's continuous entropy models take, of an object."""
-    same = ("coding_rank", "compression", "stateless", "expected_grads", "tail_mass", "decode_sanity_check")
+    same = ("coding_rank", "compression", "stateless", "expected_grads", "tail_mass")
     return {
         **{name: getattr(em, name) for name in same},
         "range_coder_precision": precision,
@@ -48,7 +54,7 @@ def common_arguments(em: Any, precision: int) -> dict[str, Any]:
     }
 
 
-class RemoteCoding:
+class RemoteCoding(HeldPrior):
     """Mixed into a class of TFC: a server builds the tables and codes.
 
     Variables may change as in TFC's class, by training, a restored checkpoint, Keras's `load_weights`,
@@ -61,8 +67,11 @@ class RemoteCoding:
 
     # TFC's class has these and more.
     prior: Any
-    prior_shape: Any
+    cdf: Any
+    cdf_offset: Any
     coding_rank: int
+    compression: bool
+    stateless: bool
     bottleneck_dtype: Any
     _check_compression: Callable[[], None]
 
@@ -74,17 +83,31 @@ class RemoteCoding:
         self._registered: tuple[Model, tuple[Any, ...]] | None = None  # with the tables that it has
         self._in_a_graph = False
 
+    def _config_with(self, precision: int, tables: TablePair | None) -> ModelConfig:
+        """The configuration of this object, where its class has two tables; None: the server builds them."""
+        raise NotImplementedError
+
     def _config(self, tables: RawTables) -> ModelConfig:
         """The configuration of this object, with tables that it has now."""
-        raise NotImplementedError
+        return self._config_with(precision_of(tables), (tables.cdf, tables.cdf_offset))
 
     def _config_to_build(self, precision: int) -> ModelConfig:
         """The configuration of this object, for which the server builds tables."""
-        raise NotImplementedError
+        return self._config_with(precision, None)
 
     def _tables(self) -> list[Any]:
         """The tables as tensors: the fields of RawTables that there are, in order."""
-        raise NotImplementedError
+        return [self.cdf, self.cdf_offset]
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration as a JSON-serialisable dictionary; TFC's class does not implement it.
+
+        Raises:
+          RuntimeError: With `compression=False` or `stateless=True`.
+        """
+        if self.stateless or not self.compression:
+            raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
+        return self.remote.get_config()
 
     @property
     def remote(self) -> Model:
@@ -131,32 +154,6 @@ class RemoteCoding:
         model = self._create(self._config_to_build(int(precision)), None)
         return tf.constant(model.cdf), tf.constant(model.cdf_offset)
 
-    def compress(self, bottleneck: Any) -> Any:
-        """See base class; inside a tf.function it is a call back to Python."""
-        self._check_compression()
-        bottleneck = _tensor(bottleneck, self.bottleneck_dtype)
-
-        batch_shape = bottleneck.shape[: bottleneck.shape.rank - self.coding_rank]
-        return self._called(
-            lambda model, array: model.compress(array).strings, [bottleneck], tf.string, batch_shape
-        )
-
-    def decompress(self, strings: Any, broadcast_shape: Any) -> Any:
-        """See base class; inside a tf.function it is a call back to Python."""
-        self._check_compression()
-        if not _holds_tensors(strings):
-            bit_strings_of("strings", strings)
-        strings = tf.convert_to_tensor(strings, dtype=tf.string)
-        broadcast_shape = tf.convert_to_tensor(broadcast_shape, dtype=tf.int32)
-
-        def decompress(model: Model, strings: Any, broadcast_shape: Any) -> Any:
-            return model.decompress(strings, tuple(broadcast_shape))
-
-        static = tf.get_static_value(broadcast_shape)
-        free = [None] * (self.coding_rank - self.prior_shape.rank) if static is None else list(static)
-        shape = strings.shape.concatenate(free).concatenate(self.prior_shape)
-        return self._called(decompress, [strings, broadcast_shape], self.bottleneck_dtype, shape)
-
     def _called(self, function: Callable[..., Any], inputs: list[Any], dtype: Any, shape: Any) -> Any:
         """Calls Python with the model of the present tables: now, or, in a graph, whenever the graph runs.
 
@@ -184,25 +181,3 @@ class RemoteCoding:
                 "set_weights): it codes locally, into the same strings"
             )
         return super()._export_to_saved_model_graph(*arguments, **named)  # type: ignore[misc]
-
-
-def _tensor(bottleneck: Any, dtype: Any) -> Any:
-    """A bottleneck as TFC converts it: real numbers of any dtype, but nothing that would lose a part.
-
-    Raises:
-      InvalidTensorError: For what `Model.compress` refuses whatever its dtype, and for strings and complex
-        numbers.
-    """
-    if not _holds_tensors(bottleneck):
-        array, _ = read_array("bottleneck", bottleneck)
-        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-            found = f"has dtype {array.dtype}; expected {dtype.name}"
-            raise InvalidTensorError.at("bottleneck", found)
-    return tf.convert_to_tensor(bottleneck, dtype=dtype)
-
-
-def _holds_tensors(value: Any) -> bool:
-    """Whether a value is or holds tensors, which only TensorFlow can read while it builds a graph."""
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_tensors, value))
-    return bool(tf.is_tensor(value))

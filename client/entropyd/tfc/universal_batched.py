@@ -9,28 +9,26 @@ import tensorflow_compression as tfc
 from entropyd import Client
 from entropyd._distributions import prior_of
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
-from entropyd.contract.tables import RawTables
-from entropyd.tfc.remote import RemoteCoding, common_arguments, precision_of, raw_tables
+from entropyd.tfc.batched import RemoteBatchedCoding
+from entropyd.tfc.remote import TablePair, common_arguments, config_as_it_is
 
 
 def config_of(em: tfc.UniversalBatchedEntropyModel) -> UniversalBatchedConfig:
     """The configuration of an object of TFC's class, with its tables."""
-    if not em.compression:
-        return _config(em, 12, None)
-    tables = raw_tables([em.cdf, em.cdf_offset])
-    return _config(em, precision_of(tables), tables)
+    return config_as_it_is(em, _config)
 
 
-def _config(em: Any, precision: int, tables: RawTables | None) -> UniversalBatchedConfig:
+def _config(em: Any, precision: int, tables: TablePair | None) -> UniversalBatchedConfig:
     return UniversalBatchedConfig(
         prior=prior_of(em.prior),
         num_noise_levels=em._num_noise_levels,  # noqa: SLF001 - TFC 2.14.1 has no public name for it
-        tables=None if tables is None else (tables.cdf, tables.cdf_offset),
+        decode_sanity_check=em.decode_sanity_check,
+        tables=tables,
         **common_arguments(em, precision),
     )
 
 
-class RemoteUniversalBatchedEntropyModel(RemoteCoding, tfc.UniversalBatchedEntropyModel):  # type: ignore[misc]
+class RemoteUniversalBatchedEntropyModel(RemoteBatchedCoding, tfc.UniversalBatchedEntropyModel):  # type: ignore[misc]
     """TFC's class, whose tables a server builds and whose strings a server codes.
 
     See `RemoteCoding` for what happens when variables change, and for SavedModels.
@@ -72,21 +70,5 @@ class RemoteUniversalBatchedEntropyModel(RemoteCoding, tfc.UniversalBatchedEntro
             decode_sanity_check=decode_sanity_check,
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """The configuration as a JSON-serialisable dictionary; TFC's class does not implement it.
-
-        Raises:
-          RuntimeError: With `compression=False` or `stateless=True`.
-        """
-        if self.stateless or not self.compression:
-            raise RuntimeError("a model with compression=False or stateless=True has no config to serialise")
-        return self.remote.get_config()
-
-    def _config(self, tables: RawTables) -> UniversalBatchedConfig:
-        return _config(self, precision_of(tables), tables)
-
-    def _config_to_build(self, precision: int) -> UniversalBatchedConfig:
-        return _config(self, precision, None)
-
-    def _tables(self) -> list[Any]:
-        return [self.cdf, self.cdf_offset]
+    def _config_with(self, precision: int, tables: TablePair | None) -> UniversalBatchedConfig:
+        return _config(self, precision, tables)

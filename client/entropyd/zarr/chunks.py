@@ -37,7 +37,8 @@ def compressed_chunk(
       missing: As `bounded.missing_values` gives them, with the array's fill value.
 
     Raises:
-      InvalidTensorError, LimitExceededError, ModelStateError: As `Model.compress` and `bounded.compress`.
+      InvalidRequestError, InvalidTensorError, LimitExceededError, ModelStateError: As `Model.compress` and
+        `bounded.compress`.
     """
     chunk, _ = read_array("chunk", chunk)  # may be a masked array, if it was written to a whole chunk
     chunk = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("="))

@@ -110,6 +110,7 @@ class EntropydCodec(ArrayBytesCodec):
         fails instead.
 
         Raises:
+          InvalidRequestError: If the model takes indexes.
           InvalidTensorError, ModelNotFoundError, ModelStateError: As the first write would.
         """
         answered = self._try(array_spec.dtype, len(array_spec.shape))

@@ -80,7 +80,6 @@ class PerturbCall:
     indexes: Array | None = None
     first_unit: int = 0
 
-
     def part(self, start: int, stop: int) -> PerturbUnits:
         """Units [start, stop), for a request."""
         numbers = None
@@ -107,9 +106,7 @@ class UnitArrays:
         first = parts[0]
         if len(parts) == 1:
             return first
-        return cls(
-            **{name: np.concatenate([vars(part)[name] for part in parts]) for name in first.by_name}
-        )
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in first.by_name})
 
 
 @dataclass(frozen=True, eq=False)

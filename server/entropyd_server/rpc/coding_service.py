@@ -52,6 +52,8 @@ from entropyd_server.transport.call import Call
 
 # The rows of larger units are computed on a thread.
 _INLINE_ROWS_SYMBOLS = 8192
+# More runs of units are read on a thread.
+_INLINE_RUNS = 4096
 # More indexes are checked on a thread.
 _INLINE_INDEXES = 1 << 16
 
@@ -141,8 +143,12 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         return response
 
     async def _decompress(self, request: pb.DecompressRequest, timeout_s: float | None) -> LargeMessage:
-        codec = await self._models.codec(decompress_source(request).model_id)
-        call = parse_decompress(request, codec, self._limits)
+        source = decompress_source(request)
+        codec = await self._models.codec(source.model_id)
+        if len(request.units) + len(source.unit_numbers) <= _INLINE_RUNS:
+            call = parse_decompress(request, codec, self._limits)
+        else:
+            call = await asyncio.to_thread(parse_decompress, request, codec, self._limits)
         mismatched = None
         if call.indexes is None:
             rows = await self._rows(codec, call.broadcast_shape, call.unit_symbols)
@@ -197,12 +203,13 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         metrics.compressed_bytes += len(payload)
 
     async def _rows(self, codec: Any, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:
-        if (cached := codec.cached_rows(broadcast_shape)) is not None:
+        cached: Rows | None = codec.cached_rows(broadcast_shape)
+        if cached is not None:
             return cached
-        if unit_symbols <= _INLINE_ROWS_SYMBOLS:
-            rows = codec.rows(broadcast_shape)
-        else:
-            rows = await asyncio.to_thread(codec.rows, broadcast_shape)
+        inline = unit_symbols <= _INLINE_ROWS_SYMBOLS
+        rows: Rows = (
+            codec.rows(broadcast_shape) if inline else await asyncio.to_thread(codec.rows, broadcast_shape)
+        )
         self._models.recharge(codec)
         return rows
 

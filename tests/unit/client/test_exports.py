@@ -14,6 +14,7 @@ from entropyd import _client, _info, _messages, _model, aio, priors
 from entropyd.archive import archive, embedded, tensor, writer
 from entropyd.contract import config, errors
 from entropyd.contract.families import FAMILIES
+from entropyd.contract.index_functions import FUNCTIONS
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
@@ -53,7 +54,8 @@ def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:
 
 
 def test_every_family_has_a_constructor_of_its_name() -> None:
-    assert set(priors.__all__) == {family.partition(".")[0] for family in FAMILIES}
+    families = {family.partition(".")[0] for family in FAMILIES}
+    assert set(priors.__all__) == {*families, *FUNCTIONS, "indexed"}
     functions = {
         name
         for name, value in vars(priors).items()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PRIOR = priors.UniformNoiseAdapter(priors.tfp("Normal", loc=0.0, scale=[1.0, 2.0]))
+INDEXED = priors.indexed("NoisyNormal", (4,), loc=0.0, scale=priors.log_spaced(1, 8))
 CONFIG = entropyd.UniversalBatchedConfig(prior=PRIOR, coding_rank=1)
 INFO = entropyd.ModelInfo(
     CONFIG.model_id, CONFIG, bytes(32), 30, 1000, {"numpy": "1"}, datetime.datetime.now(datetime.timezone.utc)
@@ -87,15 +88,20 @@ def anatomy(value: Any) -> Any:
 VALUES: dict[str, Any] = {
     "CompressedTensor": TENSOR,
     "ContinuousBatchedConfig": entropyd.ContinuousBatchedConfig(PRIOR, 1, quantization_offset=0.25),
+    "ContinuousIndexedConfig": entropyd.ContinuousIndexedConfig(INDEXED, 1, channel_axis=None),
     "EmbeddedModel": EMBEDDED,
     "FitProgress": entropyd.FitProgress(1, 2.5, 3.0),
+    "IndexesMismatchError": entropyd.IndexesMismatchError("one", units=[3], partial=np.zeros(2)),
+    "LocationScaleIndexedConfig": entropyd.LocationScaleIndexedConfig(INDEXED, 3),
     "ModelInfo": INFO,
     "MeasuredTensor": entropyd.MeasuredTensor(*TENSOR.__reduce__()[1]),
     "Perturbed": entropyd.Perturbed(np.ones(2), np.ones(()), None),
+    "PowerLawConfig": entropyd.PowerLawConfig(2, alpha=0.5),
     "Prior": PRIOR,
     "RateReport": TENSOR.rate,
     "ServerInfo": entropyd.ServerInfo("1", ("coding",), ("cpu",), 1, 2, 3, 4.0, 5, 6),
     "UniversalBatchedConfig": CONFIG,
+    "UniversalIndexedConfig": entropyd.UniversalIndexedConfig(INDEXED, 1, prior_dtype="float32"),
     "Violation": entropyd.Violation("a", "is b"),
     "tls_credentials": None,  # a function
     "BoundedTensor": bounded.BoundedTensor(TENSOR, bounded.ErrorBound(0.1, 0.2, "float32"), EXACT),
@@ -106,7 +112,8 @@ VALUES: dict[str, Any] = {
         name: getattr(entropyd, name)("what")
         for name in entropyd.__all__
         if name.endswith("Error")
-        and name not in {"CorruptStringError", "InvalidTensorError", "OverloadedError"}
+        and name
+        not in {"CorruptStringError", "IndexesMismatchError", "InvalidTensorError", "OverloadedError"}
     },
 }
 # Tested below: what connects, and what is an open file.

@@ -17,6 +17,7 @@ entropyd_requests_total entropyd_request_duration_seconds entropyd_queue_wait_se
 entropyd_batch_units entropyd_kernel_seconds entropyd_queue_symbols entropyd_inflight_requests
 entropyd_shed_total entropyd_symbols_total entropyd_uncompressed_bytes_total entropyd_compressed_bytes_total
 entropyd_escaped_symbols_total entropyd_excess_bits entropyd_stream_messages_total
+entropyd_kind_symbols_total entropyd_mismatched_units_total
 entropyd_undecodable_units_total entropyd_models_loaded entropyd_model_load_seconds entropyd_model_cache_total
 entropyd_store_operations_total entropyd_table_build_seconds entropyd_worker_up
 entropyd_worker_restarts_total entropyd_build_info
@@ -34,6 +35,7 @@ def test_every_published_name_is_scraped() -> None:
     metrics = Metrics("1.2.3")
     metrics.methods["Compress"].calls_by_code["OK"] += 1
     metrics.stream_messages["CompressStream", "OK"] += 1
+    metrics.kind_symbols["compress", "power_law"] += 1
     metrics.shed["queue_full"] += 1
     metrics.store_operations = {("read", "ok"): 1}
     metrics.worker_restarts["cpu", "died"] += 1

@@ -16,7 +16,7 @@ from entropyd.contract.prior import Prior
 
 
 def network_at(prior: Prior, rows: Any) -> Any:
-    """The distribution of a family with the variables of a DeepFactorized, at rows: int32, its batch shape."""
+    """The distribution of a prior with the variables of a DeepFactorized, at rows: int32, of any shape."""
     density: Any = _DeepFactorizedAt(prior, rows)
     if "Soft" in prior.family:
         density = round_adapters.SoftRoundAdapter(density, prior.parameters["alpha"])

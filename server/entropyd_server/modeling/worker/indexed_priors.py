@@ -66,13 +66,13 @@ def _varies(value: Any, components: int) -> bool:
 
 def _picked(array: Array, row: Any, ranges: tuple[int, ...], components: int) -> Any:
     """Elements of an array that broadcasts to [*ranges, components], at rows of it in row-major order."""
-    inner = array.shape[array.ndim - components :] if components else ()
+    inner = ((1,) * components + array.shape)[-components:] if components else ()
     rows = np.broadcast_to(array, (*ranges, *inner)).reshape(-1, *inner)
     return tf.gather(tf.constant(rows), row)
 
 
-def _evaluated(function: IndexFunction, indexes: Sequence[Any], ranges: tuple[int, ...], components: int) -> Any:
-    """Values of a function of indexes, an axis each; with an axis for components where there are any."""
+def _evaluated(function: IndexFunction, indexes: Sequence[Any], ranges: Any, components: int) -> Any:
+    """Values of a function of all indexes, each a tensor; with an axis for components where there are any."""
     if components:
         indexes = [index[..., None] for index in indexes]
     return _FUNCTIONS[function.name](indexes, ranges, function.axis, **function.arguments)
@@ -81,7 +81,7 @@ def _evaluated(function: IndexFunction, indexes: Sequence[Any], ranges: tuple[in
 def _affine(indexes: Sequence[Any], _ranges: Any, axis: int, offset: Array, slope: Array) -> Any:
     dtype = indexes[axis].dtype
     value = tf.constant(offset, dtype)
-    if slope.ndim < 2:  # noqa: PLR2004 - then it has a column for each index
+    if slope.ndim < 2:
         return value + tf.constant(slope, dtype) * indexes[axis]
     for column, index in zip(slope.T, indexes, strict=True):
         value += tf.constant(column, dtype) * index

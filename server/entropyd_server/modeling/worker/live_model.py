@@ -12,7 +12,6 @@ from functools import partial
 from math import gcd, prod
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.config import ModelConfig
@@ -67,8 +66,7 @@ class LiveModel:
             inputs.append(self._kind.noise_levels(self._config, padded.numbers, unit_shape))
         response = self._function(key, inputs)(*map(tf.constant, inputs))
         perturbed, bits, *gradients = (part.numpy()[: len(units)] for part in response)
-        if self._config.prior is None:
-            bits = self._elements(bits)
+        bits = bits.view(element_dtype(self._config.bits_dtype))
         gradient = self._elements(gradients.pop(0)) if key.gradient else None
         index_gradient = gradients.pop(0) if key.index_gradient else None
         if index_gradient is not None and key.index_dtype is not None:
@@ -95,7 +93,8 @@ class LiveModel:
                 tf.TensorSpec([None] * rank + list(array.shape[rank:]), array.dtype) for array in inputs
             ]
             perturb = partial(self._perturbed, key)
-            self._compiled[key] = tf.function(perturb, input_signature=signature, autograph=False)
+            compiled = tf.function(perturb, input_signature=signature, autograph=False)
+            self._compiled[key] = compiled if self._kind.compiled else perturb
         return self._compiled[key]
 
     def _perturbed(self, key: PerturbKey, *inputs: Any) -> tuple[Any, ...]:

@@ -19,7 +19,6 @@ from tensorflow_compression.python.distributions import round_adapters
 
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.families import FAMILIES, NOISE_ADAPTER
-from entropyd.contract.parameters import Array
 from entropyd.contract.prior import Prior
 
 Parameter: TypeAlias = "Callable[[Prior, str, Any, int], Any]"
@@ -40,8 +39,8 @@ def distribution(
 
     Args:
       prior: The prior.
-      parameter: `(prior, name, value, components)`: what stands in the distribution for an array of the prior,
-        or a function of the index. `components` counts the last axes that are those of mixtures.
+      parameter: `(prior, name, value, components)`: what stands for a parameter that is no prior.
+        `components` counts the last axes that are those of mixtures.
       network: `(prior)`: what stands for a prior with the variables of a DeepFactorized; None for
         `variable_network`.
 

@@ -16,6 +16,7 @@ from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 from entropyd.contract.wire import MAX_ELEMENTS, array_from_message
 from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.indexed import IndexedCodec
+from entropyd_server.rpc.requests.selection import run_numbers
 
 _INDEX_DTYPES = ("uint8", "uint16", "int32")
 
@@ -94,9 +95,7 @@ def parse_unit_numbers(
         found = f"has {sum(counts)} numbers; expected one for each of {units} coding units, at least 1 a run"
         raise InvalidRequestError.at("unit_numbers", found)
     check_numbers("unit_numbers", max(map(int.__add__, firsts, counts)), unit_symbols)
-    begins = np.cumsum([0, *counts[:-1]])
-    numbers: npt.NDArray[np.int64] = np.repeat(np.array(firsts, np.int64) - begins, counts)
-    return numbers + np.arange(units)
+    return run_numbers(firsts, counts)
 
 
 def check_numbers(field: str, end: int, unit_symbols: int) -> None:

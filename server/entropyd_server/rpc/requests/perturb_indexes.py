@@ -69,11 +69,11 @@ def _check_gradient(config: IndexedConfig, dtype: str) -> None:
     if dtype not in BOTTLENECK_DTYPES:
         raise InvalidTensorError.at("indexes.dtype", f"is {dtype}; index_gradient needs floats")
     if not _has_function(config.prior):
-        found = "is set; expected a prior with a function of the index other than a table of its values"
+        found = "is set; expected a prior with a function of the index"
         raise InvalidTensorError.at("index_gradient", found)
 
 
 def _has_function(prior: Prior) -> bool:
     values = prior.parameters.values()
-    own = any(isinstance(value, IndexFunction) and value.name != "table" for value in values)
+    own = any(isinstance(value, IndexFunction) for value in values)
     return own or (prior.nested is not None and _has_function(prior.nested))

@@ -33,7 +33,14 @@ def selected_units(
     count = sum(run.count for run in ranges)
     if count > limits.max_units:
         raise limit_exceeded(f"{count} selected coding units exceed", "max_units", limits.max_units)
-    return np.concatenate([np.arange(run.start, run.start + run.count) for run in ranges])
+    return run_numbers([run.start for run in ranges], [run.count for run in ranges])
+
+
+def run_numbers(firsts: Sequence[int], counts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Joins runs of numbers, each from `first` on and `count` long; all numbers are below 2^63."""
+    begins = np.cumsum([0, *counts])
+    shifts: npt.NDArray[np.int64] = np.repeat(np.array(firsts, np.int64) - begins[:-1], counts)
+    return shifts + np.arange(begins[-1])
 
 
 def gather(

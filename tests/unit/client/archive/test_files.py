@@ -234,10 +234,10 @@ def test_any_mixture_of_pieces_is_read_or_refused_and_never_invented(data: st.Da
 
 def test_a_newer_version_is_refused_with_a_clear_message(tmp_path: Path) -> None:
     content = bytearray(archive_bytes(SMALL))
-    content[8:12] = struct.pack("<I", 3)
+    content[8:12] = struct.pack("<I", 4)
     content[12:16] = struct.pack("<I", google_crc32c.value(bytes(content[:12])))
     (tmp_path / "newer").write_bytes(content)
-    message = r"newer has format version 3; this version of entropyd knows 1 and 2: upgrade entropyd"
+    message = r"newer has format version 4; this version of entropyd knows 1 to 3: upgrade entropyd"
     for opener in (Archive.open, Archive.recover, CompressedTensor.load):
         with pytest.raises(InvalidRequestError, match=message):
             opener(tmp_path / "newer")

@@ -16,15 +16,10 @@ from entropyd import UniversalBatchedConfig, priors
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds import config_from_message, config_to_message
 from entropyd.v1 import types_pb2
-from tests.support.config_cases import config_arguments, configs
+from tests.support.config_cases import JSON, config_arguments, configs, with_a_value_replaced
 from tests.support.reference_identity import DEFAULTS, jcs
 
 PRIOR = priors.NoisyNormal(loc=[0.0, 1.0], scale=1.0)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 def config(**fields: Any) -> UniversalBatchedConfig:
@@ -193,28 +188,11 @@ def test_any_json_is_refused_as_an_invalid_configuration(document: Any) -> None:
         UniversalBatchedConfig.from_dict(document)
 
 
-def paths(document: Any) -> list[tuple[Any, ...]]:
-    """The way to every value inside a JSON document."""
-    if isinstance(document, dict):
-        inner = list(document.items())
-    elif isinstance(document, list):
-        inner = list(enumerate(document))
-    else:
-        return [()]
-    below = ((key, *path) for key, value in inner for path in paths(value))
-    return [*((key,) for key, _ in inner), *below]
-
-
 @given(configs(), JSON, st.data())
 def test_a_dictionary_with_one_value_replaced_is_a_configuration_or_refused(
     drawn: UniversalBatchedConfig, value: Any, data: st.DataObject
 ) -> None:
-    document = drawn.to_dict()
-    *way, last = data.draw(st.sampled_from([path for path in paths(document) if path]))
-    spot = document
-    for key in way:
-        spot = spot[key]
-    spot[last] = value
+    document = with_a_value_replaced(drawn.to_dict(), value, data)
     try:
         restored = UniversalBatchedConfig.from_dict(document)
     except InvalidConfigError:

@@ -19,6 +19,7 @@ from entropyd.contract.errors import (
     DOMAIN,
     CorruptStringError,
     EntropydError,
+    IndexesMismatchError,
     Violation,
     from_status,
     to_status,
@@ -37,7 +38,12 @@ TABLE = [
     (entropyd.CorruptStringError, "INVALID_ARGUMENT", ["CORRUPT_STRING"]),
     (entropyd.ModelNotFoundError, "NOT_FOUND", ["MODEL_NOT_FOUND"]),
     (entropyd.TablesMismatchError, "FAILED_PRECONDITION", ["TABLES_MISMATCH"]),
-    (entropyd.ModelStateError, "FAILED_PRECONDITION", ["MODEL_NOT_COMPRESSING"]),
+    (entropyd.IndexesMismatchError, "FAILED_PRECONDITION", ["INDEXES_MISMATCH"]),
+    (
+        entropyd.ModelStateError,
+        "FAILED_PRECONDITION",
+        ["MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES"],
+    ),
     (entropyd.LimitExceededError, "INVALID_ARGUMENT", ["LIMIT_EXCEEDED"]),
     (entropyd.OverloadedError, "RESOURCE_EXHAUSTED", ["OVERLOADED"]),
     (entropyd.UnavailableError, "UNAVAILABLE", ["STARTING", "DRAINING", "WORKER_LOST"]),
@@ -90,9 +96,12 @@ def test_an_error_survives_the_network(
     assert state(across(error)) == state(error)
 
 
-@given(st.lists(st.integers(0, 2**63), max_size=5))
-def test_the_units_of_a_corrupt_string_survive_the_network(units: list[int]) -> None:
-    error = CorruptStringError("bad", units=units)
+@pytest.mark.parametrize("error_type", [CorruptStringError, IndexesMismatchError])
+@given(units=st.lists(st.integers(0, 2**63), max_size=5))
+def test_the_units_that_an_error_names_survive_the_network(
+    error_type: type[CorruptStringError | IndexesMismatchError], units: list[int]
+) -> None:
+    error = error_type("bad", units=units)
     assert error.units == tuple(units)
     assert state(across(error)) == state(error)
 

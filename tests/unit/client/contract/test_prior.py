@@ -120,6 +120,12 @@ def test_a_prior_keeps_no_hold_on_the_arrays_that_made_it() -> None:
             {"matrix_0": np.zeros((1, 1, 1)), "batch_shape": ()},
             ["prior.bias_0"],
         ),
+        ("NoisyDeepFactorized", {"matrix_1": 0, "bias_0": np.zeros((1, 1, 1)), "batch_shape": ()}, ["prior"]),
+        (
+            "NoisyDeepFactorized",
+            {**priors.NoisyDeepFactorized().parameters, "matrix_4": 0},
+            ["prior.matrix_4"],
+        ),
     ],
 )
 def test_every_bad_parameter_is_refused_by_name(

@@ -23,7 +23,7 @@ from entropyd.contract.wire import (
 )
 from entropyd.v1 import types_pb2
 
-ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4}
+ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "uint8": 1, "uint16": 2}
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
@@ -45,7 +45,7 @@ def same_bits(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
-@given(arrays(["f2", "f4", "f8", "i4"]))
+@given(arrays(["f2", "f4", "f8", "i4", "u1", "u2"]))
 def test_an_array_survives_the_wire_bit_by_bit(array: npt.NDArray[Any]) -> None:
     name, restored = read(tensor_to_message(array))
     assert name == array.dtype.name == restored.dtype.name
@@ -98,7 +98,7 @@ def test_unknown_numbers_have_no_name() -> None:
     assert {dtype_name(number) for number in (types_pb2.D_TYPE_UNSPECIFIED, -1, 8, 99)} == {None}
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "int64", "bool", "complex64", "O", "U3"])
+@pytest.mark.parametrize("dtype", ["int16", "uint32", "int64", "bool", "complex64", "O", "U3"])
 def test_an_array_of_another_dtype_is_refused(dtype: str) -> None:
     with pytest.raises(InvalidTensorError, match=r"tensor has dtype \w+; expected one of float16"):
         tensor_to_message(np.zeros(2, dtype))

@@ -71,6 +71,7 @@ class Squares:
 class Key:
     name: str
     operation: Squares
+    kind: str = "squares"
 
 
 @dataclass

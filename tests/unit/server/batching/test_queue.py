@@ -27,6 +27,7 @@ NOTHING = Nothing()
 class Model:
     name: str
     operation: Nothing = NOTHING
+    kind: str = "nothing"
 
 
 def entry(key: str = "a", units: int = 1, unit_cost: int = 10, deadline: float = math.inf) -> Entry[str]:

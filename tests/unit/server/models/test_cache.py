@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from entropyd import UniversalBatchedConfig, priors
+from entropyd_server.coding.batched import BatchedCodec
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.store.model_store import ModelStore
 from tests.support.sealed_objects import TABLES, two_row_config
-
-if TYPE_CHECKING:
-    from entropyd_server.coding.batched import BatchedCodec
 
 MIB = 1 << 20
 LOC = np.zeros(50_000)
@@ -37,7 +34,7 @@ class Cache:
 
     def add_codec(self, coding_rank: int = 1) -> BatchedCodec:
         codec = self.add(two_row_config(coding_rank=coding_rank)).codec
-        assert codec is not None
+        assert isinstance(codec, BatchedCodec)
         return codec
 
 

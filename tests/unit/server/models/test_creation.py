@@ -11,16 +11,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from entropyd import (
+    ContinuousIndexedConfig,
     DataLossError,
     InvalidConfigError,
     LimitExceededError,
+    LocationScaleIndexedConfig,
     ModelNotFoundError,
     ModelStateError,
     OverloadedError,
     PermissionDeniedError,
+    PowerLawConfig,
     TablesMismatchError,
     UnavailableError,
     UniversalBatchedConfig,
+    UniversalIndexedConfig,
     priors,
 )
 from entropyd.contract.tables import RawTables
@@ -32,6 +36,7 @@ from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.models.creation import ModelCreator
 from entropyd_server.models.importing import ModelImporter
 from entropyd_server.models.quota import ModelQuota
+from entropyd_server.models.weights import weights_of, with_weights
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import TablesOrigin
 from entropyd_server.store.model_store import ModelStore
@@ -113,7 +118,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def digest(model: LoadedModel) -> bytes:
     assert model.codec is not None
-    return model.codec.tables.digest
+    return model.codec.tables_digest
 
 
 def refused(
@@ -324,6 +329,52 @@ def test_a_model_without_compression_has_no_codec_and_is_not_built() -> None:
         with pytest.raises(ModelStateError) as caught:
             await server.models.codec(bare.model_id)
         assert caught.value.metadata == {"model_id": bare.model_id}
+
+    asyncio.run(scenario())
+
+
+def test_a_kind_without_tables_needs_no_worker() -> None:
+    async def scenario() -> None:
+        server = Server(builder=None)
+        power_law = PowerLawConfig(1, 0.5)
+        model, created = await server.creator.create(power_law)
+        assert created
+        assert (model.stored.tables, digest(model)) == (None, b"")
+        assert await server.models.codec(power_law.model_id) is model.codec
+        with pytest.raises(ModelStateError, match="of kind power_law, which has no coding tables") as caught:
+            await server.models.tables(power_law.model_id)
+        assert caught.value.reason == "MODEL_WITHOUT_TABLES"
+        assert weights_of(model.stored) == {}
+        assert with_weights(model.stored, {}) == power_law
+        blob = await server.store.read(power_law.model_id)
+        imported, created = await Server(builder=None).importer.add(blob, may_choose_tables=False)
+        assert (imported.stored.config, created) == (power_law, True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "kind", [ContinuousIndexedConfig, LocationScaleIndexedConfig, UniversalIndexedConfig]
+)
+def test_an_indexed_model_has_its_tables_for_weights_and_can_be_given_others(kind: Any) -> None:
+    scales = priors.log_spaced(0.5, 2.0)
+    prior = priors.indexed("NoisyNormal", (3,), loc=0.0, scale=scales)
+    indexed = kind(prior, 1, range_coder_precision=4)
+
+    async def scenario() -> None:
+        server = Server(Builder())
+        model, _ = await server.creator.create(indexed)
+        weights = {name: weight.elements for name, weight in weights_of(model.stored).items()}
+        assert list(weights) == ["cdf", "cdf_offset"]
+        assert with_weights(model.stored, weights) is model.stored.config
+        changed = with_weights(model.stored, {**weights, "cdf_offset": weights["cdf_offset"] + 1})
+        other, created = await server.creator.create(changed)
+        assert created
+        assert digest(other) != digest(model)
+        assert other.stored.config.prior == prior
+        blob = await server.store.read(indexed.model_id)
+        imported, _ = await Server(Builder()).importer.add(blob)
+        assert (imported.stored.config, digest(imported)) == (indexed, digest(model))
 
     asyncio.run(scenario())
 

@@ -170,6 +170,7 @@ class TestStatusPage:
         source.services = lambda: {"entropyd.v1.CodingService": "SERVING"}
         busy(metrics, 6, 0.003)
         metrics.models_loaded, metrics.undecodable_units = 7, 31
+        metrics.kind_symbols["compress", "location_scale_indexed"] += 4321
         metrics.worker_up["gpu:0"] = lambda: False
         metrics.worker_restarts["gpu:0", "memory_limit"] += 2
         error = InternalError("of no concern")
@@ -188,6 +189,7 @@ class TestStatusPage:
                 "4.000",
             ),
             *("INTERNAL", "r-17", "12.5 ms", "metrics"),
+            *("location scale indexed", "4.3 k"),
         ):
             assert expected in text
         assert "of no concern" not in text

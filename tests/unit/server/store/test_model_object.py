@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropyd import LimitExceededError
+from entropyd import LimitExceededError, PowerLawConfig
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.rpc.requests.registry import render_model
 from entropyd_server.store import model_object
@@ -52,6 +52,9 @@ BAD = {
         {"config": json.dumps({**GOOD, "kind": "\ud800"})}
     ),
     "a config that is a number": sealed({"config": "1"}),
+    "tables of a kind without any": sealed(
+        {"config": PowerLawConfig(1).canonical_json.decode(), "tables_digest": ""}
+    ),
     "another format": sealed({"format": "2"}),
     "another origin": sealed({"tables_origin": "stolen"}),
     "another digest": sealed({"tables_digest": OTHER_TABLES.digest.hex()}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,21 +14,6 @@ from entropyd_server.modeling.worker.priors import distribution
 
 def _no_offsets(_config: Any, _prior: Any, _dtype: str) -> None:
     """For kinds whose rows are sampled at integers."""
-
-
-class Call(Protocol):
-    """Calls TFC's object.
-
-    Args:
-      model: What `Kind.entropy_model` makes.
-      inputs: Units; indexes, if the kind has any; and noise levels, if they were drawn.
-      training: As in TFC's `__call__`.
-
-    Returns:
-      The perturbed units and their bits.
-    """
-
-    def __call__(self, model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]: ...
 
 
 def _called(model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]:
@@ -48,7 +33,9 @@ class Kind:
         dtype, where it samples the density. It is of the `coding_dtype` of `dtype` and broadcast with
         prior_shape to all rows; None for 0 in all of them. The prior is what `prior` makes.
       stores_offsets: Whether the offsets are part of the tables.
-      call: Calls TFC's object.
+      call: `(model, *inputs, training=...)`: what TFC's `__call__` gives for units; indexes, if the kind has
+        any; and noise levels, if they were drawn.
+      compiled: Whether the call is compiled, which may change last bits of 32-bit arithmetic.
       noise_levels: `(config, numbers, unit_shape)`: the noise level of each element of units with these
         numbers, int32 [units, *unit_shape]; None where TFC draws them itself, or there are none.
     """
@@ -58,7 +45,8 @@ class Kind:
     prior: Callable[[Any], Any] = lambda config: distribution(config.needed_prior)
     row_offsets: Callable[[Any, Any, str], Array | None] = _no_offsets
     stores_offsets: bool = False
-    call: Call = _called
+    call: Callable[..., tuple[Any, Any]] = _called
+    compiled: bool = True
     noise_levels: Callable[[Any, Array, tuple[int, ...]], Array] | None = None
 
 

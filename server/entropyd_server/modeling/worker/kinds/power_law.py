@@ -24,5 +24,9 @@ def _call(model: Any, units: Any, *, training: bool) -> tuple[Any, Any]:
 
 
 KIND = Kind(
-    lambda config: str(config.bottleneck_dtype), _entropy_model, prior=lambda _config: None, call=_call
+    lambda config: str(config.bottleneck_dtype),
+    _entropy_model,
+    prior=lambda _config: None,
+    call=_call,
+    compiled=False,
 )

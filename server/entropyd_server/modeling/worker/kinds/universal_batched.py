@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow_compression as tfc
 
 from entropyd.contract.dtypes import Array, coding_dtype
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
+from entropyd_server.modeling.worker.kinds.universal import exact_dither, row_offsets
 
 
 def _entropy_model(
@@ -28,13 +28,14 @@ def _entropy_model(
     )
 
 
-def row_offsets(config: Any, _prior: Any, dtype: str) -> Array:
-    """Offsets of a universal kind: [num_noise_levels, 1...], as `_range_coding_offsets` in python/entropy_models/universal.py."""
-    levels = np.arange(config.num_noise_levels, dtype=dtype)
-    offsets = (levels + 1) / (config.num_noise_levels + 1) - 0.5
-    return offsets.reshape(-1, *(1 for _ in config.prior_shape))
+def _call(model: Any, units: Any, *, training: bool) -> tuple[Any, Any]:
+    with exact_dither():
+        return model(units, training=training)  # type: ignore[no-any-return]
 
 
 KIND = Kind(
-    lambda config: coding_dtype(config.bottleneck_dtype), _entropy_model, row_offsets=row_offsets
+    lambda config: coding_dtype(config.bottleneck_dtype),
+    _entropy_model,
+    row_offsets=row_offsets,
+    call=_call,
 )

@@ -6,22 +6,18 @@ indexes, whatever the dtype of the indexes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_compression as tfc
-from tensorflow_compression.python.entropy_models import universal
 
 from entropyd.contract.dtypes import Array, coding_dtype
 from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd_server.modeling.worker.kinds.indexed import grid_prior, indexes_as_they_are, prior_function
 from entropyd_server.modeling.worker.kinds.kind import Kind, common_arguments
-from entropyd_server.modeling.worker.kinds.universal_batched import row_offsets
-
+from entropyd_server.modeling.worker.kinds.universal import exact_dither, row_offsets
 
 # `_add_offset_indexes` in python/entropy_models/universal.py.
 _DITHER_SEED = (1234, 1234)
@@ -45,7 +41,7 @@ def _entropy_model(
 
 
 def _noise_levels(config: UniversalIndexedConfig, numbers: Array, unit_shape: tuple[int, ...]) -> Array:
-    """Units of n elements with number k have the levels k * n to k * n + n - 1 of TFC's array of all units."""
+    """A unit of n elements with number k has levels k * n to k * n + n - 1 of TFC's array of all units."""
     size = prod(unit_shape)
     starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
     runs = [
@@ -72,22 +68,9 @@ def _drawn(first: int, count: int, num_noise_levels: int) -> Array:
 
 
 def _call(model: Any, units: Any, indexes: Any, levels: Any = None, *, training: bool) -> tuple[Any, Any]:
-    with _given_levels(levels):
+    """Takes the noise levels, int32, where TFC would draw the first ones."""
+    with exact_dither(lambda _indexes, _num_noise_levels: levels[..., None]):
         return model(units, indexes, training=training)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _given_levels(levels: Any) -> Iterator[None]:
-    """Has TFC 2.14.1 take these noise levels, int32, in the `with` block, where it would draw the first ones.
-
-    A worker serves one request at a time, so nothing else sees the replaced function.
-    """
-    draw = universal._add_offset_indexes  # noqa: SLF001
-    universal._add_offset_indexes = lambda _indexes, _num_noise_levels: levels[..., None]  # noqa: SLF001
-    try:
-        yield
-    finally:
-        universal._add_offset_indexes = draw  # noqa: SLF001
 
 
 KIND = Kind(

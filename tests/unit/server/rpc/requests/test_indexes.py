@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entropyd import PowerLawConfig
 from entropyd.contract.errors import (
     InvalidRequestError,
     InvalidTensorError,
     LimitExceededError,
+    TablesMismatchError,
 )
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
@@ -27,9 +29,10 @@ from tests.unit.server.rpc.requests.test_coding import CODEC as BATCHED
 from tests.unit.server.rpc.requests.test_coding import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from entropyd_server.coding.codec import Codec
+    from entropyd_server.rpc.requests.indexes import UnitIndexes
 
 RANGE = 300
 SHAPE = (2, 3, 4)
@@ -221,10 +224,11 @@ def test_any_indexes_are_rows_or_an_error(
     compress = coding_pb2.CompressRequest(
         bottleneck=tensor_to_message(VALUES), indexes=indexes, first_unit=first
     )
-    for parse in (
+    parsers: tuple[Callable[[], UnitIndexes | None], ...] = (
         lambda: parse_compress(compress, codec, LIMITS).indexes,
         lambda: parse_decompress(changed, codec, LIMITS).indexes,
-    ):
+    )
+    for parse in parsers:
         try:
             parsed = parse()
             assert parsed is not None
@@ -234,3 +238,15 @@ def test_any_indexes_are_rows_or_an_error(
         assert rows.row_index.min() >= 0
         assert rows.row_index.max() < len(codec.tables.cdf_offset)
         assert rows.row_index.size == 24
+
+
+def test_a_power_law_model_fixes_no_axes_and_takes_no_indexes() -> None:
+    codec = codec_of(PowerLawConfig(coding_rank=2), None)
+    call = parse_compress(compress_request(None), codec, LIMITS)
+    assert (call.batch_shape, call.broadcast_shape, call.indexes) == ((2,), (3, 4), None)
+    decompress = parse_decompress(decompress_request(None, codec), codec, LIMITS)
+    assert (decompress.unit_symbols, decompress.indexes) == (12, None)
+    with pytest.raises(InvalidTensorError, match=r"^indexes is set"):
+        parse_compress(compress_request(), codec, LIMITS)
+    with pytest.raises(TablesMismatchError, match=r"tables 0{16}\.\.\., but model .* has none;"):
+        parse_decompress(decompress_request(None, codec, tables_digest=bytes(32)), codec, LIMITS)

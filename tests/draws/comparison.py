@@ -1,0 +1,257 @@
+"""Compares one model with TFC: tables, strings, arrays, bit costs and gradients."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_compression.python.ops import math_ops
+
+from entropyd import tfc as drop_in
+from entropyd.contract.dtypes import numpy_dtype
+from entropyd.contract.index_functions import IndexFunction
+from tests.draws.tfc_objects import tfc_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import entropyd
+    from tests.draws.cases import Case
+
+_TOLERANCE = 1e-5
+
+
+class Comparison:
+    """One model, TFC's object of the same configuration, and what both are given.
+
+    TFC cannot code the halves of universal kinds: their values are float32 there, and rounded afterwards.
+    """
+
+    def __init__(self, client: entropyd.Client, model: entropyd.Model, given: Case) -> None:
+        self._client, self._model, self._case = client, model, given
+        self._config: Any = given.config
+        self._dtype = numpy_dtype(self._config.bottleneck_dtype)
+        self._widened = self._config.kind.startswith("universal") and self._dtype.itemsize == 2
+        self._tfc_dtype = "float32" if self._widened else self._config.bottleneck_dtype
+        self._plain = tfc_object(self._config, self._tfc_dtype, functions=given.has_callables)
+        x = given.bottleneck
+        self._batch_shape = x.shape[: x.ndim - len(given.unit_shape)]
+
+    def results(self) -> Iterator[tuple[str, bool]]:
+        """What was compared, and whether it is equal."""
+        if self._config.has_tables:
+            tables = [self._plain.cdf, self._plain.cdf_offset]
+            yield "tables", all(map(np.array_equal, [self._model.cdf, self._model.cdf_offset], tables))
+        if not prod(self._batch_shape):  # on which TFC dies
+            compressed = self._model.compress(*self._inputs())
+            yield "empty strings", compressed.strings.shape == self._batch_shape
+            restored = self._model.decompress(compressed, **self._beside_strings(self._inputs()[1:]))
+            yield "empty array", restored.shape == self._case.bottleneck.shape
+            return
+        yield from self._coded()
+        yield from self._dropped_in()
+        yield from self._called()
+        yield from self._differentiated()
+
+    # Strings and arrays
+
+    def _coded(self) -> Iterator[tuple[str, bool]]:
+        inputs = self._inputs()
+        compressed = self._model.compress(*inputs)
+        theirs = _compressed(self._plain, self._tfc_inputs(int32=True))
+        yield "strings", compressed.strings.tolist() == theirs
+        beside = [self._case.between] if self._case.indexes is None else self._tfc_inputs(int32=True)[1:]
+        restored = self._plain.decompress(theirs, *beside).numpy().astype(self._dtype)
+        ours = self._model.decompress(theirs, *(beside if self._case.indexes is None else inputs[1:]))
+        yield "restored arrays", _same(ours, restored)
+        again = self._model.decompress(compressed, **self._beside_strings(inputs[1:]))
+        yield "arrays of a compressed tensor", _same(again, restored)
+
+    def _dropped_in(self) -> Iterator[tuple[str, bool]]:
+        local, functions = self._plain, self._case.has_callables
+        remote = tfc_object(self._config, self._tfc_dtype, functions=functions, client=self._client)
+        theirs = _compressed(local, self._tfc_inputs())
+        yield "strings of the drop-in", _compressed(remote, self._tfc_inputs()) == theirs
+        beside = [self._case.between] if self._case.indexes is None else self._tfc_inputs()[1:]
+        pair = [em.decompress(theirs, *beside).numpy() for em in (remote, local)]
+        yield "arrays of the drop-in", _same(*pair)
+        registered = drop_in.register(self._client, local)
+        inputs = self._inputs(dtype=numpy_dtype(self._tfc_dtype))
+        theirs = _compressed(local, self._tfc_inputs(int32=True))
+        yield "strings of the registered model", registered.compress(*inputs).strings.tolist() == theirs
+
+    def _inputs(self, dtype: Any = None) -> list[Any]:
+        """Arguments of `compress`."""
+        given = self._case
+        x = given.bottleneck if dtype is None or given.loc is not None else given.bottleneck.astype(dtype)
+        return [value for value in (x, given.indexes, given.loc) if value is not None]
+
+    def _tfc_inputs(self, *, int32: bool = False) -> list[Any]:
+        """Arguments of TFC's `compress`, which may write to them.
+
+        Args:
+          int32: Whether indexes of a UniversalIndexed model are int32, as whose the service dithers.
+        """
+        given = self._case
+        x = given.bottleneck.astype(self._tfc_dtype) if self._widened else given.bottleneck.copy()
+        indexes = given.indexes
+        if indexes is not None:
+            narrow = int32 and self._config.kind == "universal_indexed"
+            indexes = tf.constant(indexes.astype(np.int32) if narrow else indexes)
+        return [value for value in (x, indexes, given.loc) if value is not None]
+
+    def _beside_strings(self, inputs: list[Any]) -> dict[str, Any]:
+        return dict(zip(("indexes", "loc"), inputs, strict=False))
+
+    # Calls
+
+    def _called(self) -> Iterator[tuple[str, bool]]:
+        inputs = [self._case.bottleneck, *self._indexes_of_calls(), *self._case.locations]
+        perturbed, bits = self._model(*inputs, training=False)
+        own, expected = self._called_by_tfc(inputs)
+        yield "perturbed arrays", np.array_equal(perturbed, own.astype(self._dtype))
+        yield "bits", _close(bits, expected, _TOLERANCE)
+
+    def _called_by_tfc(self, inputs: list[Any]) -> tuple[Any, Any]:
+        x, *others = inputs
+        x = x.astype(self._tfc_dtype) if self._widened else x
+        if self._config.kind == "power_law":
+            return tuple(value.numpy() for value in self._plain(x))
+        if self._case.indexes is None:
+            return tuple(value.numpy() for value in self._plain(x, training=False))
+        indexes, *loc = others
+        if self._case.has_callables:
+            called = self._plain(x, self._shaped(indexes), *loc, training=False)
+            return tuple(value.numpy() for value in called)
+        strings = _compressed(self._plain, [x.copy(), self._shaped(indexes), *loc])
+        restored = self._plain.decompress(strings, self._shaped(indexes), *loc)
+        symbols = self._plain.decompress(strings, self._shaped(indexes)) if loc else restored
+        return restored.numpy(), self._bits(self._log_prob_of_rows(indexes)(symbols)).numpy()
+
+    def _indexes_of_calls(self) -> list[Any]:
+        """Indexes at which a function has one value, whatever a table is between two of its rows."""
+        indexes = self._case.indexes
+        if indexes is None:
+            return []
+        if self._is_smooth and indexes.dtype.kind == "f":
+            return [indexes]
+        ranges = np.reshape(self._config.index_ranges, self._channel_shape(indexes.ndim))
+        return [np.trunc(np.clip(indexes, 0, ranges - 1)).astype(indexes.dtype)]
+
+    def _channel_shape(self, axes: int) -> list[int]:
+        shape = [1] * axes
+        if self._config.channel_axis is not None:
+            shape[self._config.channel_axis] = -1
+        return shape if -1 in shape else []
+
+    @property
+    def _is_smooth(self) -> bool:
+        """Whether all that the prior has of the index are functions that TFC's users write as formulas."""
+        if not self._case.has_callables:
+            return False
+        parameters = self._config.prior.parameters
+        return all(
+            value.name != "table"
+            if isinstance(value, IndexFunction)
+            else value.ndim <= ("weight" in parameters)
+            for value in parameters.values()
+        )
+
+    def _shaped(self, indexes: Any) -> Any:
+        if self._config.kind == "universal_indexed":  # the dtype says how TFC dithers
+            indexes = indexes.astype(np.int32 if indexes.dtype.kind in "iu" else np.float64)
+        return tf.constant(indexes)
+
+    def _log_prob_of_rows(self, indexes: Any) -> Callable[[Any], Any]:
+        """The log probability of each element by its row of a prior that was built on the grid."""
+        ranges = self._config.index_ranges
+        axis = self._config.channel_axis
+        channels = [indexes] if axis is None else np.moveaxis(indexes, axis, 0)
+        rows = np.ravel_multi_index(tuple(channel.astype(np.int64) for channel in channels), ranges)
+
+        def log_prob(values: Any) -> Any:
+            shape = tuple(values.shape)
+            spread = tf.reshape(values, (*shape, *[1] * len(ranges)))
+            whole = self._plain._log_prob(self._plain.prior, tf.broadcast_to(spread, (*shape, *ranges)))
+            return tf.gather(tf.reshape(whole, (*shape, -1)), rows, batch_dims=len(shape))
+
+        return log_prob
+
+    def _bits(self, log_probs: Any) -> Any:
+        axes = tuple(range(-self._config.coding_rank, 0))
+        return tf.reduce_sum(log_probs, axis=axes) / -np.log(2)
+
+    # Gradients
+
+    def _differentiated(self) -> Iterator[tuple[str, bool]]:
+        x, indexes = self._case.bottleneck.astype(self._dtype), self._indexes_of_calls()
+        found = self._model.perturb(x, *indexes, gradient=True)
+        if not self._widened:  # else the noise is rounded with the array
+            by_x, by_index = self._gradients_of_tfc(tf.constant(x), tf.constant(found.perturbed), indexes)
+            yield "gradients", _close(found.gradient, by_x, _TOLERANCE)
+            if by_index is not None:
+                yield "gradients by index", _close(found.index_gradient, by_index, _TOLERANCE)
+        if self._case.loc is not None:
+            located = self._model.perturb(self._case.bottleneck, *indexes, self._case.loc, gradient=True)
+            assert located.gradient is not None
+            whole = np.broadcast_to(located.gradient, x.shape).astype(np.float64)
+            expected = -_summed(whole, self._case.loc.shape)
+            yield "gradients by loc", _close(located.loc_gradient, expected, 1e-2)
+
+    def _gradients_of_tfc(self, x: Any, perturbed: Any, indexes: list[Any]) -> tuple[Any, Any]:
+        if self._config.kind == "power_law":
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                bits = self._plain.penalty(x)
+            return tape.gradient(bits, x).numpy(), None
+        em, watched = self._plain, [tf.constant(value) for value in indexes]
+        differentiable = self._is_smooth and watched[0].dtype.is_floating
+        if self._case.has_callables:
+            log_prob = lambda v, i: em._log_prob(em._make_prior(i), v)  # noqa: E731
+        elif watched:
+            log_prob, watched = self._log_prob_of_rows(indexes[0]), []
+        else:
+            log_prob = lambda v: em._log_prob(em.prior, v)  # noqa: E731
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, perturbed, *watched])
+            normalized = [em._normalize_indexes(value) for value in watched]
+            expected = self._config.expected_grads
+            log_probs, _ = math_ops.perturb_and_apply(
+                log_prob, x, *normalized, x_plus_u=perturbed, expected_grads=expected
+            )
+            bits = self._bits(log_probs)
+        # TFC has none where a rounded density is flat.
+        unconnected = tf.UnconnectedGradients.ZERO
+        by_x = tape.gradient(bits, x if expected else perturbed, unconnected_gradients=unconnected)
+        if not differentiable:
+            return by_x.numpy(), None
+        return by_x.numpy(), tape.gradient(bits, watched[0], unconnected_gradients=unconnected).numpy()
+
+
+def _compressed(em: Any, inputs: list[Any]) -> Any:
+    strings = em.compress(*inputs).numpy()
+    return strings if isinstance(strings, bytes) else strings.tolist()
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes())
+
+
+def _summed(whole: Any, shape: tuple[int, ...]) -> Any:
+    axes = [axis for axis, length in enumerate(shape) if length != whole.shape[axis]]
+    return whole.sum(axis=tuple(axes)).reshape(shape)
+
+
+def _close(one: Any, other: Any, tolerance: float) -> bool:
+    """Whether arrays are equal, relative to each element or the largest one; halves to an ulp."""
+    if one is None or one.shape != other.shape:
+        return False
+    dtype = one.dtype
+    if dtype.itemsize == 2:
+        tolerance = max(tolerance, 2.0**-6 if dtype.name == "bfloat16" else 2.0**-9)
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    finite = np.abs(other[np.isfinite(other)])
+    least = tolerance * (finite.max() if finite.size else 0)
+    return bool(np.allclose(one, other, rtol=tolerance, atol=least, equal_nan=True))

@@ -38,6 +38,7 @@ ELSEWHERE = {
     ("security.md", "$ "): "test_security_page.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
+    ("range-coder.md", "def decode_run_lengths"): "test_range_coder_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
     ("zarr.md", "import xarray"): "test_zarr.py",
@@ -95,6 +96,16 @@ from entropyd import priors
 import numpy as np
 x = np.zeros((5, 4, 3))
 """,
+    ("python.md", "whole = model.compress"): """
+import numpy as np
+import entropyd
+from entropyd import priors
+scale = priors.log_spaced(1.0, 9.0)
+prior = priors.indexed("NoisyNormal", index_ranges=(4,), loc=0.0, scale=scale)
+model = client.create_model(entropyd.UniversalIndexedConfig(prior=prior, coding_rank=1))
+rng = np.random.default_rng(0)
+y, indexes = rng.normal(0, 3, (110, 6)).astype(np.float32), rng.integers(0, 4, (110, 6, 1))
+""",
     ("python.md", "with ProcessPoolExecutor"): """
 import multiprocessing
 import numpy as np
@@ -118,6 +129,11 @@ assert part.tobytes() == restored[2:].tobytes()
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
+""",
+    ("python.md", "whole = model.compress"): """
+assert rest.strings.tolist() == whole.strings[100:].tolist()
+restored = model.decompress(whole, indexes)
+assert model.decompress(part, indexes[3:7]).tobytes() == restored[3:7].tobytes()
 """,
     ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",

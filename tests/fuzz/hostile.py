@@ -167,7 +167,7 @@ def planes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     codec, symbols = _indexed(rng), int(rng.integers(0, 9))
     for _ in range(UNITS):
-        dtype = rng.choice([np.uint8, np.uint16, np.int32])
+        dtype = np.dtype(rng.choice(["u1", "u2", "i4"]))
         plane = rng.integers(0, codec.index_rows, (rng.integers(0, 4), symbols)).astype(dtype)
         if plane.size and rng.random() < 0.7:
             place = tuple(rng.integers(0, plane.shape))

@@ -346,7 +346,11 @@ def test_power_law_gives_the_values_and_the_penalty_of_tfc(dtype: str, training:
         tape.watch(bottleneck)
         values, penalty = tfc_indexed(config)(bottleneck)
     np.testing.assert_array_equal(ours.perturbed, _elements(values.numpy()))
-    np.testing.assert_array_equal(ours.bits, _elements(penalty.numpy()))
-    np.testing.assert_array_equal(
-        ours.by_name["gradient"], _elements(tape.gradient(penalty, bottleneck).numpy())
-    )
+    # TensorFlow's approximations differ in the last bit between packets and single elements.
+    for found, expected in (
+        (ours.bits, penalty),
+        (ours.by_name["gradient"], tape.gradient(penalty, bottleneck)),
+    ):
+        exact = expected.numpy().astype(np.float64)
+        eps = 2.0**-7 if dtype == "bfloat16" else np.finfo(dtype).eps
+        np.testing.assert_allclose(found.view(x.dtype).astype(np.float64), exact, rtol=2 * eps)

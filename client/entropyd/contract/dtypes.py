@@ -58,7 +58,7 @@ def widened(elements: Array, name: str) -> Array:
     """Elements of `element_dtype(name)` in `coding_dtype(name)`, exactly."""
     if name == "bfloat16":
         # A bfloat16 is the upper half of a float32.
-        return (elements.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(elements.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return elements.astype(np.float32) if name == "float16" else elements
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.dtypes import Array
@@ -53,9 +54,10 @@ class Kind:
 def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
     """The arguments that constructors of all of TFC's continuous entropy models take."""
     laplace_tail_mass = config.laplace_tail_mass
-    if laplace_tail_mass and config.prior.dtype != "float32":
-        # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64.
-        laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
+    if config.prior.dtype == "float64":
+        # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64. A
+        # tensor would do too, but takes many times as long to compile.
+        laplace_tail_mass = np.float64(laplace_tail_mass)
     same = ("coding_rank", "stateless", "expected_grads", "tail_mass", "range_coder_precision")
     return {
         **{name: getattr(config, name) for name in same},

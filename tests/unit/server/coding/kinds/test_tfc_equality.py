@@ -50,7 +50,8 @@ def drawn(rng: np.random.Generator, scale: Any, dtype: str) -> npt.NDArray[Any]:
     """Values of some scales, a few of them far out, as an array of a dtype of TensorFlow."""
     x = rng.standard_cauchy(np.shape(scale)) * scale
     x[rng.random(x.shape) < 0.1] = 0.5
-    return np.clip(x, -6e4, 6e4).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    values: npt.NDArray[Any] = np.clip(x, -6e4, 6e4).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    return values
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 300
+FUZZ_INPUTS ?= 1000000
 SOAK_MINUTES ?= 3
 PROTOS := $(wildcard proto/entropyd/v1/*.proto)
 
@@ -43,9 +44,10 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.replicas
 
 .PHONY: fuzz
-fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each.
+fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each, and the kernels with FUZZ_INPUTS (1000000).
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
 	for target in decode encode indexed wire archive model; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
+	$(BIN)/python -m tests.fuzz.hostile --inputs $(FUZZ_INPUTS)
 	$(BIN)/python -m tests.fuzz.server --seconds $(FUZZ_SECONDS)
 
 .PHONY: soak

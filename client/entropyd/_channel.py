@@ -129,16 +129,17 @@ def repeats(method: str, failure: grpc.RpcError) -> bool:
 
 
 def _lost(failure: grpc.RpcError) -> bool:
-    """Whether the connection was lost before the response was complete.
+    """Whether the connection, or a proxy's to its server, was lost before the response was complete.
 
     A server or proxy that answers sends metadata with its status; gRPC's own failures have none.
     """
     call: Any = failure
-    return (
-        status_code(failure) == "UNAVAILABLE"
-        and not call.trailing_metadata()
-        and _NOT_CONNECTED.search(call.details() or "") is None
-    )
+    code, message = status_code(failure), call.details() or ""
+    if call.trailing_metadata():
+        return False
+    # A proxy resets the stream, and gRPC calls that INTERNAL.
+    reset = code == "INTERNAL" and "RST_STREAM" in message
+    return reset or (code == "UNAVAILABLE" and _NOT_CONNECTED.search(message) is None)
 
 
 def status_code(failure: grpc.RpcError) -> str:

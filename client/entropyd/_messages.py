@@ -26,7 +26,7 @@ from entropyd._location import less_location, location_array, plus_location, sum
 from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
-from entropyd.contract.kinds import config_to_message
+from entropyd.contract.kinds import check_fittable, config_to_message
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
@@ -258,6 +258,7 @@ def _model_of_response(response: Any) -> ModelInfo:
 
 
 def _rows(config: ModelConfig, samples: Any) -> Array:
+    check_fittable(config)
     dtype, shape = config.bottleneck_dtype, config.prior_shape
     array = array_of("samples", samples, dtype)
     if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:

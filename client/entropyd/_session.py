@@ -151,14 +151,7 @@ class Session(SessionBase):
 def _response(
     name: str, method: Any, request: Any, options: Callable[[], dict[str, Any]], begun: Any = None
 ) -> Any:
-    """The response of a call, or of a second one if the connection of the first was lost.
-
-    Args:
-      name: Of the method, as in `Compress`.
-      method: Its multi-callable.
-      options: Returns the options of a gRPC call.
-      begun: The first call, if it has begun.
-    """
+    """The response of a call, made once more if that may help; `begun` is the first, if it has begun."""
     try:
         return method(request, **options()) if begun is None else begun.result()
     except grpc.RpcError as failure:

@@ -15,15 +15,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from entropyd.contract.kinds.power_law import PowerLawConfig
 from entropyd_server.coding import self_test
 from entropyd_server.coding.dither import noise_levels
+from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "range-coder.md").read_text()
-PROGRAM, PRINTED = re.findall(r"```(?:python)?\n(.*?)```", PAGE, re.DOTALL)
+PROGRAM, PRINTED, RUN_LENGTHS = re.findall(r"```(?:python)?\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,39 @@ def test_the_program_accepts_and_refuses_what_the_server_does(page: dict[str, An
 )
 def test_the_noise_levels_of_the_page_are_drawn(levels: int, first: int, shown: list[int]) -> None:
     assert noise_levels(first + len(shown), levels)[first:].tolist() == shown
+
+
+# Run lengths
+
+POWER_LAW = PowerLawCodec.of(PowerLawConfig(coding_rank=1))
+INTEGERS = st.lists(st.just(0) | st.integers(-9, 9) | st.integers(1 - 2**24, 2**24 - 1), max_size=30)
+
+
+@pytest.fixture(scope="module")
+def run_lengths() -> Any:
+    """The page's decoder of run lengths; its own example holds."""
+    names: dict[str, Any] = {}
+    exec(RUN_LENGTHS, names)  # noqa: S102 -- this is the test
+    return names["decode_run_lengths"]
+
+
+@given(integers=INTEGERS)
+def test_the_run_lengths_of_the_server_are_decoded(run_lengths: Any, integers: list[int]) -> None:
+    encoded = POWER_LAW.encode(np.array([integers], np.float32), POWER_LAW.rows((len(integers),)))
+    assert run_lengths(bytes(encoded.payload), len(integers)) == integers
+
+
+@settings(max_examples=200)
+@given(string=st.binary(max_size=30), count=st.integers(0, 9))
+@example(string=bytes(5), count=1)
+@example(string=b"\0\0\0\x40" + bytes(8), count=1)
+@example(string=b"\0\0\0\x80" + bytes(8), count=1)
+def test_run_lengths_are_accepted_and_refused_as_by_the_server(
+    run_lengths: Any, string: bytes, count: int
+) -> None:
+    decoded = POWER_LAW.decode(string, np.array([len(string)], np.uint32), POWER_LAW.rows((count,)))
+    if decoded.statuses[0] == Status.OK:
+        assert np.array(run_lengths(string, count), np.float32).tolist() == decoded.values[0].tolist()
+    else:
+        with pytest.raises(ValueError, match="corrupt"):
+            run_lengths(string, count)

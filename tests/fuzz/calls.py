@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from entropyd.contract.errors import CATALOG, CODES, DOMAIN
 from entropyd.contract.kinds import config_to_message
+from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, info_pb2, model_pb2, types_pb2
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     import entropyd
-    from entropyd.contract.kinds.indexed import IndexedConfig
+    from entropyd.contract.config import ModelConfig
 
 CALL_SECONDS = 60.0
 # The last one is the health service's, which entropyd's clients do not call.
@@ -138,13 +139,13 @@ def seeds(
     }
 
 
-def indexed_seeds(
-    config: IndexedConfig, compress: coding_pb2.CompressRequest, compressed: types_pb2.CompressedTensor
+def unit_seeds(
+    config: ModelConfig, compress: coding_pb2.CompressRequest, compressed: types_pb2.CompressedTensor
 ) -> dict[str, list[bytes]]:
-    """Good messages by path, as those of `seeds`, of the methods that indexes are for.
+    """Good messages by path, as those of `seeds`, of a model that fixes no axis of its units.
 
     Args:
-      config: A model of the server, of float32 and with one index range.
+      config: A model of the server, of float32, with one index range if any.
       compress: A request for it.
       compressed: What that gives.
     """
@@ -156,12 +157,13 @@ def indexed_seeds(
         lengths=compressed.lengths,
         unit_numbers=[types_pb2.UnitNumbers(first=3, count=len(compressed.lengths))],
     )
-    decompress = coding_pb2.DecompressRequest(bit_strings=bits, indexes=compress.indexes)
-    whole = coding_pb2.DecompressRequest(compressed=compressed, indexes=compress.indexes)
+    indexes = compress.indexes if compress.HasField("indexes") else None
+    decompress = coding_pb2.DecompressRequest(bit_strings=bits, indexes=indexes)
+    whole = coding_pb2.DecompressRequest(compressed=compressed, indexes=indexes)
     perturb = model_pb2.PerturbRequest(
-        model_id=config.model_id, bottleneck=compress.bottleneck, indexes=compress.indexes
+        model_id=config.model_id, bottleneck=compress.bottleneck, indexes=indexes
     )
-    if config.channel_axis is not None:
+    if isinstance(config, IndexedConfig) and config.channel_axis is not None:
         perturb.indexes.shape.append(1)
     found: dict[str, list[Message]] = {
         "Compress": [compress],

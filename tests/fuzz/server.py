@@ -25,13 +25,15 @@ from entropyd.contract.kinds import config_to_message
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.local import LocalServer
-from tests.fuzz.calls import CALL_SECONDS, Method, draw, indexed_seeds, judge, methods, seeds
+from tests.fuzz.calls import CALL_SECONDS, Method, draw, judge, methods, seeds, unit_seeds
 from tests.support.indexed_models import INDEXED_KINDS, indexed_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    from entropyd.contract.config import ModelConfig
 
 # What a server may have more after any number of hostile calls: caches of models and plans fill up.
 MOST_GROWTH_BYTES = 200 * 1024 * 1024
@@ -76,9 +78,9 @@ async def fuzz(
         same = entropyd.aio.Model(client._session, model)
         good = seeds(model, await same.compress(_array(model)), exported)
         async with grpc.aio.insecure_channel(server.target, options) as channel:
-            indexed = [await _indexed(channel, kind) for kind in INDEXED_KINDS]
+            others = [await _other(channel, config) for config in _configs()]
             # As many calls of the one model, of all methods, as of the others together.
-            known = [(model.id, good)] * len(indexed) + [(of.model_id, of.good) for of in indexed]
+            known = [(model.id, good)] * len(others) + [(of.model_id, of.good) for of in others]
 
             async def caller() -> None:
                 nonlocal made
@@ -91,7 +93,7 @@ async def fuzz(
 
             done = asyncio.Event()
             working = asyncio.gather(
-                _neighbour(same, done), *(_indexed_neighbour(channel, other, done) for other in indexed)
+                _neighbour(same, done), *(_other_neighbour(channel, other, done) for other in others)
             )
             try:
                 await asyncio.gather(*(caller() for _ in range(_CALLERS)))
@@ -124,8 +126,13 @@ async def _neighbour(model: entropyd.aio.Model, done: asyncio.Event) -> int:
     return visits
 
 
-class _Indexed(NamedTuple):
-    """A model with indexes: messages for it by path, a good call, and its answer."""
+def _configs() -> list[ModelConfig]:
+    """One for each kind whose units have no fixed axes."""
+    return [*map(indexed_config, INDEXED_KINDS), entropyd.PowerLawConfig(coding_rank=2)]
+
+
+class _Other(NamedTuple):
+    """Another model: messages for it by path, a good call, and its answer."""
 
     model_id: str
     good: dict[str, list[bytes]]
@@ -133,9 +140,8 @@ class _Indexed(NamedTuple):
     compressed: types_pb2.CompressedTensor
 
 
-async def _indexed(channel: grpc.aio.Channel, kind: str) -> _Indexed:
+async def _other(channel: grpc.aio.Channel, config: ModelConfig) -> _Other:
     """Creates a model and compresses with it."""
-    config = indexed_config(kind)
     models: Any = model_pb2_grpc.ModelServiceStub(channel)
     await models.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
     rng = np.random.default_rng(0)
@@ -143,19 +149,21 @@ async def _indexed(channel: grpc.aio.Channel, kind: str) -> _Indexed:
     request = coding_pb2.CompressRequest(
         model_id=config.model_id,
         bottleneck=tensor_to_message(rng.normal(0, 1 + plane).astype(np.float32)),
-        indexes=tensor_to_message(plane),
+        indexes=tensor_to_message(plane) if config.index_ranges else None,
         first_unit=3,
     )
     coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
     compressed = (await coding.Compress(request, timeout=CALL_SECONDS)).compressed
-    return _Indexed(config.model_id, indexed_seeds(config, request, compressed), request, compressed)
+    return _Other(config.model_id, unit_seeds(config, request, compressed), request, compressed)
 
 
-async def _indexed_neighbour(channel: grpc.aio.Channel, known: _Indexed, done: asyncio.Event) -> int:
+async def _other_neighbour(channel: grpc.aio.Channel, known: _Other, done: asyncio.Event) -> int:
     """As `_neighbour`."""
     coding: Any = coding_pb2_grpc.CodingServiceStub(channel)
     x = np.frombuffer(known.request.bottleneck.data, np.float32)
-    whole = coding_pb2.DecompressRequest(compressed=known.compressed, indexes=known.request.indexes)
+    whole = coding_pb2.DecompressRequest(compressed=known.compressed)
+    if known.request.HasField("indexes"):
+        whole.indexes.CopyFrom(known.request.indexes)
     visits = 0
     while not (done.is_set() and visits):
         response = await coding.Compress(known.request, timeout=CALL_SECONDS)

@@ -185,7 +185,7 @@ def indexed(data: bytes) -> None:
     try:
         rows = the_codec.rows_of(plane, shape, numbers)
     except InvalidTensorError:
-        assert plane.min() < 0 or plane.max() >= 300 or (numbers.max() + 1) * plane.shape[1] > 1 << 59
+        assert plane.min() < 0 or plane.max() >= 300 or (int(numbers.max()) + 1) * plane.shape[1] > 1 << 59
         return
     strings = [reader.take(reader.below(64)) for _ in range(units)]
     if units:
@@ -194,8 +194,9 @@ def indexed(data: bytes) -> None:
     decoded = the_codec.decode(b"".join(strings), lengths, rows)
     for unit, string in enumerate(strings):
         alone = the_codec.decode(string, lengths[unit : unit + 1], rows.of_units(unit, unit + 1))
-        for whole, part in zip(decoded, alone, strict=True):
-            assert whole[unit].tobytes() == part[0].tobytes()
+        assert decoded.values[unit].tobytes() == alone.values[0].tobytes()
+        assert decoded.statuses[unit] == alone.statuses[0]
+        assert decoded.positions[unit] == alone.positions[0]
         if decoded.statuses[unit] == Status.OK:
             encoded = the_codec.encode(decoded.values[unit : unit + 1], rows.of_units(unit, unit + 1))
             assert encoded.all_ok

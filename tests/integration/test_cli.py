@@ -142,6 +142,37 @@ def test_too_few_digits_of_an_id_are_refused(cli: Cli, command: str) -> None:
     assert "model_id is '62d75'; expected an id, or at least its first 6 digits" in refused
 
 
+BY_KIND = {
+    "universal-batched": "--prior NoisyNormal -p loc=0 -p scale=[1,2,4]",
+    "continuous-batched": "--prior NoisyNormal -p loc=0.25 -p scale=[1,2,4]",
+    "continuous-indexed": "--prior NoisyLaplace -p loc=affine:-2:1 -p scale=2 --index-ranges 5",
+    "location-scale": "--prior NoisyNormal --scales 0.11:256:64",
+    "universal-indexed": "--prior NoisyLogistic --scales 1:9:4 --num-noise-levels 3",
+    "power-law": "--alpha 0.5",
+}
+SHOWN = {
+    "universal-batched": ["scale                1 ... 4, 3 values", "45 (num_noise_levels 15 times"],
+    "continuous-batched": ["loc                  0.25", "table_rows             3 (prior_shape (3,))"],
+    "continuous-indexed": ["loc                  affine -2 ... 2, 5 values", "index_ranges           [5]"],
+    "location-scale": ["scale                log_spaced 0.11 ... 256, 64 values", "52,568"],
+    "universal-indexed": ["table_rows             12 (num_noise_levels 3 times index_ranges (4,))"],
+    "power-law": ["alpha                  0.5", "table_rows             0"],
+}
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+def test_every_kind_is_made_shown_and_made_again(cli: Cli, kind: str) -> None:
+    options = ["--kind", kind, *BY_KIND[kind].split(), "--coding-rank", "2", "--json"]
+    described = json.loads(cli.run("models", "create", *options).stdout)
+    model_id = described["model_id"]
+    shown = cli.run("models", "show", model_id).stdout
+    assert all(text in shown for text in [*SHOWN[kind], described["kind"]])
+    (listed,) = [line for line in cli.run("models", "list").stdout.splitlines() if model_id in line]
+    assert described["kind"] in listed
+    (cli.folder / "config.json").write_text(cli.run("models", "show", model_id, "--json").stdout)
+    assert cli.run("models", "create", "--config", "config.json").stdout.strip() == model_id
+
+
 PARAMETERS = {"real": "0.5", "positive": "2", "one positive": "2", "weight": "[0.5,0.5]"}
 (OFFERED,) = [
     option.type.choices

@@ -30,7 +30,7 @@ def target(replicas: list[Replica]) -> str:
 
 
 # A response to the second shape is larger than a megabyte: it is on its way for some time.
-@pytest.mark.parametrize("batch_shape, answers", [((3, 40), 500), ((1, 100_000), 30)])
+@pytest.mark.parametrize(("batch_shape", "answers"), [((3, 40), 500), ((1, 100_000), 30)])
 def test_a_killed_server_costs_no_answer(
     replicas: list[Replica],
     target: str,

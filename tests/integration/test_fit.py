@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,7 +18,9 @@ from scipy import stats
 import entropyd
 from entropyd import priors
 from entropyd.cli.main import entropyd as command_line
+from entropyd.contract.kinds import config_to_message
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
+from entropyd.v1 import model_pb2, model_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,3 +263,26 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_any_work(tmp_path: Path
     # Neither server nor file were looked for.
     assert re.search(message, ran.stderr), ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        entropyd.LocationScaleIndexedConfig(priors.NoisyNormal(0.0, [1.0, 2.0]), 1),
+        entropyd.ContinuousIndexedConfig(priors.NoisyNormal(0.0, [1.0, 2.0]), 1),
+        entropyd.UniversalIndexedConfig(priors.NoisyNormal(0.0, [1.0, 2.0]), 1),
+        entropyd.PowerLawConfig(1),
+    ],
+    ids=lambda wanted: wanted.kind,
+)
+def test_kinds_without_a_batch_of_priors_are_refused_by_client_and_server(
+    server: LocalServer, client: entropyd.Client, wanted: Any
+) -> None:
+    refusal = f"config.kind is {wanted.kind}, .*; expected universal_batched or continuous_batched"
+    with pytest.raises(entropyd.InvalidConfigError, match=refusal):
+        client.fit_model(wanted, GOOD)
+    with grpc.insecure_channel(server.target) as channel:
+        configuration = model_pb2.FitConfiguration(config=config_to_message(wanted))
+        stub = model_pb2_grpc.ModelServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match=refusal):
+            list(stub.FitModel(iter([model_pb2.FitModelRequest(configuration=configuration)])))

@@ -64,7 +64,7 @@ def _grids() -> dict[str, Prior]:
         "mixture": priors.indexed(
             "NoisyLogisticMixture",
             (3, 4, 5),
-            loc=priors.affine([-5, 1], [[1, 0, 2], [2, 0.5, 0]]),
+            loc=priors.affine([-5, 1], [[1.0, 0.0, 2.0], [2.0, 0.5, 0.0]]),
             scale=priors.exp_affine(0.1, 0.3, axis=1),
             weight=priors.softmax_affine([2, -2], [-1, 1], axis=2),
         ),
@@ -295,7 +295,7 @@ def test_an_index_that_is_the_position_gives_the_bits_of_the_batched_model(prior
     batched = ContinuousBatchedConfig(prior, len(prior.batch_shape), offset_heuristic=False)
     indexed = ContinuousIndexedConfig(prior, len(prior.batch_shape))
     x = RNG.normal(0, 3, (3, *prior.batch_shape)).astype(np.float32)
-    position = np.stack(np.indices(prior.batch_shape), -1).astype(np.float32)
+    position = np.moveaxis(np.indices(prior.batch_shape), 0, -1).astype(np.float32)
     by_position = _perturb(batched, x, gradients=True)
     by_index = _perturb(indexed, x, np.broadcast_to(position, (3, *position.shape)).copy(), gradients=True)
     for name in ("perturbed", "bits", "gradient"):
@@ -321,7 +321,11 @@ def test_numbers_alone_are_repeated_over_the_index_ranges() -> None:
 def test_mixtures_whose_tails_tfc_never_finds_are_built_or_refused(
     loc: list[float], scale: float, precision: int
 ) -> None:
-    parameters = {"loc": loc, "scale": priors.log_spaced(scale, 2 * scale), "weight": [0.5, 0.5]}
+    parameters: dict[str, Any] = {
+        "loc": loc,
+        "scale": priors.log_spaced(scale, 2 * scale),
+        "weight": [0.5, 0.5],
+    }
     prior = priors.indexed("NoisyNormalMixture", (64,), **parameters)
     config = ContinuousIndexedConfig(prior, 1, range_coder_precision=precision)
     if precision == 16 or max(loc) < 2**12:
@@ -342,5 +346,11 @@ def test_power_law_gives_the_values_and_the_penalty_of_tfc(dtype: str, training:
         tape.watch(bottleneck)
         values, penalty = tfc_indexed(config)(bottleneck)
     np.testing.assert_array_equal(ours.perturbed, _elements(values.numpy()))
-    np.testing.assert_array_equal(ours.bits, _elements(penalty.numpy()))
-    np.testing.assert_array_equal(ours.gradient, _elements(tape.gradient(penalty, bottleneck).numpy()))
+    # TensorFlow's approximations differ in the last bit between packets and single elements.
+    for found, expected in (
+        (ours.bits, penalty),
+        (ours.by_name["gradient"], tape.gradient(penalty, bottleneck)),
+    ):
+        exact = expected.numpy().astype(np.float64)
+        eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(found.view(x.dtype).astype(np.float64), exact, rtol=2 * eps)

@@ -380,3 +380,41 @@ def test_perturb_without_training_restores_what_decompress_does_whatever_the_fir
     )
     _, perturbed = array_from_message(kinds.Perturb(request).perturbed, "perturbed")
     assert np.array_equal(perturbed, array_of(stub.Decompress(decompress_request(compressed, plane))))
+
+
+def test_a_power_law_model_codes_without_tables(channel: grpc.Channel, stub: Any) -> None:
+    config = entropyd.PowerLawConfig(coding_rank=2)
+    kinds: Any = model_pb2_grpc.ModelServiceStub(channel)
+    kinds.CreateModel(model_pb2.CreateModelRequest(config=config_to_message(config)))
+    values = np.random.default_rng(0).standard_cauchy((3, *UNIT_SHAPE)).astype(np.float32)
+    request = coding_pb2.CompressRequest(model_id=config.model_id, bottleneck=tensor_to_message(values))
+    compressed = stub.Compress(request).compressed
+    assert compressed.tables_digest == b""
+    assert not compressed.indexes_crc32c
+    restored = array_of(stub.Decompress(coding_pb2.DecompressRequest(compressed=compressed)))
+    assert np.array_equal(restored, np.rint(values))
+    del compressed.blocks[:]
+    compressed.payload, compressed.lengths[-1] = compressed.payload[:-2], compressed.lengths[-1] - 2
+    error = refusal(stub.Decompress, coding_pb2.DecompressRequest(compressed=compressed))
+    assert (error.reason, error.metadata["units"]) == ("CORRUPT_STRING", "2")
+    policy = coding_pb2.ERROR_POLICY_SKIP
+    response = stub.Decompress(coding_pb2.DecompressRequest(compressed=compressed, error_policy=policy))
+    assert [failed.unit for failed in response.unit_errors] == [2]
+    assert np.array_equal(array_of(response)[:2], np.rint(values[:2]))
+    error = refusal(kinds.GetTables, model_pb2.GetTablesRequest(model_id=config.model_id))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "MODEL_WITHOUT_TABLES")
+    penalty = kinds.Perturb(
+        model_pb2.PerturbRequest(model_id=config.model_id, bottleneck=request.bottleneck, gradient=True)
+    )
+    expected = np.log((np.abs(values) + 0.01) / 0.01).reshape(3, -1).sum(axis=1)
+    np.testing.assert_allclose(array_from_message(penalty.bits, "bits")[1], expected, rtol=1e-5)
+
+
+def test_only_batches_of_priors_are_fitted(channel: grpc.Channel) -> None:
+    kinds: Any = model_pb2_grpc.ModelServiceStub(channel)
+    for config in (indexed_config("universal_indexed"), entropyd.PowerLawConfig(coding_rank=1)):
+        fit = model_pb2.FitConfiguration(config=config_to_message(config))
+        messages = [model_pb2.FitModelRequest(configuration=fit)]
+        error = refusal(lambda requests: list(kinds.FitModel(iter(requests))), messages)
+        assert error.reason == "INVALID_CONFIG"
+        assert error.message.startswith(f"config.kind is {config.kind}; expected")

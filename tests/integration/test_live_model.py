@@ -94,6 +94,18 @@ def test_the_gradient_is_that_of_the_bits() -> None:
     np.testing.assert_allclose(result.gradient, (x - 1) / 50**2 / np.log(2), rtol=1e-2, atol=1e-5)
 
 
+def test_the_gradient_has_the_dtype_of_the_bottleneck_whatever_the_dtype_of_the_prior() -> None:
+    x = np.array([[-2.0, 0.25, 3.0]], np.float32)
+    gradients = []
+    for dtype in (np.float32, np.float64):
+        prior = priors.NoisyNormal(dtype(0), dtype(2))
+        config = UniversalBatchedConfig(prior=prior, coding_rank=1, expected_grads=True)
+        result = _perturb(LiveModel(config), x, training=True, gradient=True)
+        gradients.append(result.by_name["gradient"])
+    assert gradients[1].dtype == np.float32
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("expected_grads", [True, False])
 def test_expected_gradients_have_no_noise(expected_grads: bool) -> None:
     config = UniversalBatchedConfig(

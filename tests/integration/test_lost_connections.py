@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -15,13 +15,17 @@ import entropyd.aio
 from entropyd_server.local import LocalServer
 from entropyd_server.transport.transports import AIO, CORE
 from tests.support.load import free_ports
+from tests.support.nginx import start_nginx
 from tests.support.stored_models import CHANNELS, put_model
 from tests.support.tcp_gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-# Their array is sent in chunks.
+Array: TypeAlias = np.ndarray[Any, Any]
+
+# An array that is sent in chunks.
 UNITS = np.arange(24 * 20_000 * CHANNELS, dtype=np.float32).reshape(24, 20_000, CHANNELS) % 3
 # One coding unit is sent in one message.
 UNIT = UNITS.reshape(1, -1, CHANNELS)
@@ -43,29 +47,31 @@ def coding(
 
 
 def blocking(
-    target: str, info: entropyd.ModelInfo, x: np.ndarray[Any, Any], cut: Callable[[], None], **options: Any
-) -> np.ndarray[Any, Any]:
+    target: str, info: entropyd.ModelInfo, x: Array, cut: Callable[[], None], **options: Any
+) -> Array:
     """Restores an array by calls that begin after `cut`."""
     with entropyd.Client(target) as client:
         model = entropyd.Model(client._session, info)
         compressed = model.compress(x)
         cut()
-        return model.decompress(compressed, **options)
+        restored: Array = model.decompress(compressed, **options)
+        return restored
 
 
 def asynchronous(
-    target: str, info: entropyd.ModelInfo, x: np.ndarray[Any, Any], cut: Callable[[], None], **options: Any
-) -> np.ndarray[Any, Any]:
+    target: str, info: entropyd.ModelInfo, x: Array, cut: Callable[[], None], **options: Any
+) -> Array:
     """As `blocking`."""
 
-    async def restored() -> np.ndarray[Any, Any]:
+    async def restore() -> Array:
         async with entropyd.aio.Client(target) as client:
             model = entropyd.aio.Model(client._session, info)
             compressed = await model.compress(x)
             cut()
-            return await model.decompress(compressed, **options)
+            restored: Array = await model.decompress(compressed, **options)
+            return restored
 
-    return asyncio.run(restored())
+    return asyncio.run(restore())
 
 
 both_clients = pytest.mark.parametrize("decompress", [blocking, asynchronous])
@@ -73,7 +79,7 @@ both_clients = pytest.mark.parametrize("decompress", [blocking, asynchronous])
 
 @both_clients
 def test_a_response_that_breaks_off_is_asked_for_again(
-    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., np.ndarray[Any, Any]]
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., Array]
 ) -> None:
     behind, info = coding
     with Gate(behind) as gate:
@@ -83,9 +89,21 @@ def test_a_response_that_breaks_off_is_asked_for_again(
     np.testing.assert_array_equal(restored, UNIT)
 
 
+def test_a_response_that_breaks_off_behind_a_proxy_is_asked_for_again(
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], tmp_path: Path
+) -> None:
+    behind, info = coding
+    with Gate(behind) as gate:
+        address = "{}:{}".format(*gate.address)
+        with start_nginx(tmp_path, [address], address) as target:
+            restored = blocking(target, info, UNIT, lambda: gate.cut(1, MIDDLE_BYTES))
+        assert gate.cuts == 0
+    np.testing.assert_array_equal(restored, UNIT)
+
+
 @both_clients
 def test_of_a_large_array_only_the_chunks_that_broke_off_are_asked_for_again(
-    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., np.ndarray[Any, Any]]
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., Array]
 ) -> None:
     behind, info = coding
     done: list[int] = []
@@ -106,7 +124,7 @@ def test_of_a_large_array_only_the_chunks_that_broke_off_are_asked_for_again(
 
 @both_clients
 def test_a_response_that_breaks_off_twice_is_an_error_that_says_so(
-    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., np.ndarray[Any, Any]]
+    coding: tuple[tuple[str, int], entropyd.ModelInfo], decompress: Callable[..., Array]
 ) -> None:
     behind, info = coding
     with Gate(behind) as gate:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import re
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,8 +14,8 @@ import entropyd
 from entropyd import priors
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
-from tests.support.load import free_ports, under_load
-from tests.support.machine import program
+from tests.support.load import under_load
+from tests.support.nginx import start_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,24 +23,6 @@ if TYPE_CHECKING:
     from entropyd_server.local import LocalServer
     from tests.support.replicas import Replica
 
-CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "entropyd.conf"
-MAIN = """
-user {user};
-daemon off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-worker_processes 2;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder};
-    proxy_temp_path {folder};
-    fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder};
-    scgi_temp_path {folder};
-    include {folder}/entropyd.conf;
-}}
-"""
 TABLES = (
     np.array([-4, 0, 3, 16, -4, 0, 1, 2, 16], np.int32),
     np.array([-1, 5], np.int32),
@@ -55,25 +33,10 @@ TABLES = (
 def target(
     tmp_path_factory: pytest.TempPathFactory, started_replicas: list[Replica], server: LocalServer
 ) -> Iterator[str]:
-    """nginx with the configuration as it is published, but for addresses."""
+    """nginx before the replicas."""
     folder = tmp_path_factory.mktemp("nginx")
-    listen = f"127.0.0.1:{free_ports(1)[0]}"
-    conf = CONF.read_text().replace("listen 7070 http2", f"listen {listen} http2")
-    for number, replica in enumerate(started_replicas):
-        conf = conf.replace(f"server coding-{number}.entropyd:7070", f"server {replica.address}")
-    conf = conf.replace("server modeling-0.entropyd:7070", f"server {server.target}")
-    assert not re.search(r"^[^#]*7070", conf, re.MULTILINE)
-    (folder / "entropyd.conf").write_text(conf)
-    (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=getpass.getuser()))
-    command = [program("nginx", "nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", f"{folder}/error.log"]
-    process = subprocess.Popen(command)
-    try:
+    with start_nginx(folder, [replica.address for replica in started_replicas], server.target) as listen:
         yield listen
-        # It must have lived until now.
-        assert process.poll() is None, (folder / "error.log").read_text()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ CODING = ("tests/unit/server", "tests/golden", *map(_INTEGRATION, ("nginx", "tra
 TRANSPORT = (
     "tests/unit/server/transport",
     "tests/unit/server/rpc",
-    *map(_INTEGRATION, ("silence", "strangers")),
+    *map(_INTEGRATION, ("lost_connections", "silence", "strangers")),
 )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-# A configuration whose priors nest as deeply as they may has 12 levels.
+# A configuration whose priors nest as deeply as they may has 13 levels.
 MAX_DEPTH = 32
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOO_DEEP = f"nests more than {MAX_DEPTH} levels"

@@ -14,7 +14,6 @@ from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows, Shape
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.kernels.jit import kernel_input
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,10 +73,11 @@ class IndexedCodec(RangeCodec, ABC):
         self._check(plane, unit_shape, unit_numbers)
         row_index = plane.astype(np.int32).reshape(-1)
         offsets = self.place(row_index, plane.shape[1], unit_numbers)
-        return Rows(unit_shape, kernel_input(row_index), kernel_input(offsets), plane.shape[1], self.row_bits)
+        row_index.flags.writeable = offsets.flags.writeable = False
+        return Rows(unit_shape, row_index, offsets, plane.shape[1], self.row_bits)
 
     def _check(self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]) -> None:
-        if self.index_rows > np.iinfo(plane.dtype).max or not plane.size:
+        if not plane.size or (plane.dtype.kind == "u" and self.index_rows >> 8 * plane.itemsize):
             return
         if plane.max() < self.index_rows and (plane.dtype.kind == "u" or plane.min() >= 0):
             return

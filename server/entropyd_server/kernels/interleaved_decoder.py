@@ -50,6 +50,9 @@ GROUPS = (8, 4, 3)
 _SEARCH = 8
 # In a row of no more intervals the hint is right so often that a branch costs less than a step.
 _SURE_INTERVALS = 6
+# Records and bounds of no more bytes are nearly always in the second-level cache, and prefetching costs units
+# with rows of their own more than it gains.
+_RESIDENT_BYTES = 1 << 18
 # Log2 of the hints of a row that is prefetched as a whole, or nearly so.
 _SHORT_ROW_BITS = 8
 
@@ -166,11 +169,14 @@ def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
         f = _open(payload, e[1], lengths[5])
         g = _open(payload, f[1], lengths[6])
         h = _open(payload, g[1], lengths[7])
+    # Each lane would prefetch for itself.
+    fetched = not stride or 4 * len(records) + 2 * len(bounds) > _RESIDENT_BYTES
     for symbol in range(values.shape[1]):
-        fetch_ahead(row_index, symbol, records, hints, bounds, 2)
-        if stride:
-            for lane in range(1, count):
-                fetch_ahead(row_index, symbol + lane * stride, records, hints, bounds, 2)
+        if fetched:
+            fetch_ahead(row_index, symbol, records, hints, bounds, 2)
+            if stride:
+                for lane in range(1, count):
+                    fetch_ahead(row_index, symbol + lane * stride, records, hints, bounds, 2)
         # Before the steps, so that a shared row is loaded once.
         row_a = _row(records, row_index[at(symbol)], precision)
         row_b = _row(records, row_index[at(symbol + stride)], precision)

@@ -9,6 +9,7 @@ from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
+from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
 from entropyd.contract.kinds.power_law import PowerLawConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
@@ -53,3 +54,12 @@ def config_from_message(message: types_pb2.ModelConfig) -> ModelConfig:
     if kind is None:
         raise InvalidConfigError.at("config", f"has no kind; {_EXPECTED}")
     return KINDS[kind].from_message(getattr(message, kind))
+
+
+def check_fittable(config: ModelConfig) -> None:
+    """Raises InvalidConfigError for a kind whose prior cannot be fitted to samples, naming those that can."""
+    apart = (IndexedConfig, PowerLawConfig)
+    if isinstance(config, apart):
+        fitted = " or ".join(name for name, kind in KINDS.items() if not issubclass(kind, apart))
+        found = f"is {config.kind}, whose prior cannot be fitted to samples; expected {fitted}"
+        raise InvalidConfigError.at("config.kind", found)

@@ -26,7 +26,6 @@ class IndexedConfig(TabledConfig):
     """A configuration of a model whose rows are picked by index.
 
     Attributes:
-      levels: Number of noise levels, which are the outermost axis of the rows; 1 for a model without dither.
       least_rank: Least coding_rank.
       channel_axis: Axis of an array of indexes along which those of one element lie, one for each range; None
         if there is no such axis.

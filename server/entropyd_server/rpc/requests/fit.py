@@ -15,10 +15,8 @@ import numpy.typing as npt
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import widened
-from entropyd.contract.errors import InvalidConfigError, InvalidRequestError, InvalidTensorError
-from entropyd.contract.kinds import config_from_message
-from entropyd.contract.kinds.indexed import IndexedConfig
-from entropyd.contract.kinds.power_law import PowerLawConfig
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
+from entropyd.contract.kinds import check_fittable, config_from_message
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import model_pb2
 from entropyd_server.errors import limit_exceeded
@@ -56,7 +54,7 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
         if config is None:
             options = request.configuration
             config = await asyncio.to_thread(config_from_message, options.config)
-            _check_kind(config)
+            check_fittable(config)
             continue
         sample_bytes += max(len(request.samples.data), _LEAST_MESSAGE_BYTES)
         if sample_bytes > limits.max_message_bytes:
@@ -74,12 +72,6 @@ async def read_task(requests: AsyncIterator[model_pb2.FitModelRequest], limits: 
     rows = np.concatenate(parts) if parts else np.zeros((0, *config.prior_shape), np.float32)
     _check_enough(rows, share)
     return FitTask(config, rows, steps, share)
-
-
-def _check_kind(config: ModelConfig) -> None:
-    if isinstance(config, (IndexedConfig, PowerLawConfig)):
-        expected = "expected a kind with a batch of priors, which samples can be of"
-        raise InvalidConfigError.at("config.kind", f"is {config.kind}; {expected}")
 
 
 def _samples(tensor: Any, config: ModelConfig) -> npt.NDArray[Any]:

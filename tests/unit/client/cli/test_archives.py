@@ -92,6 +92,7 @@ def test_verify_of_a_folder_without_archives_is_not_good(folder: Path) -> None:
                 "complete": False,
                 "missing_units": 0,
                 "problems": ["holds no .entropyd files"],
+                "index_checksums": False,
             }
         ],
     }

@@ -15,7 +15,7 @@ from entropyd_server.coding.dither import noise_levels
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.self_test import warm_up
 from entropyd_server.coding.tables import CodingTables
-from tests.support import reference_coder
+from tests.support import reference_coder, reference_gamma
 
 FOLDER = Path(__file__).parents[3] / "golden"
 DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -75,6 +75,8 @@ def test_the_compiled_in_strings_are_those_of_the_reference_coder() -> None:
     coding_rows = [rows[index] for index in self_test.ROW_INDEX]
     for integers, string in zip(self_test.INTEGERS, self_test.STRINGS, strict=True):
         assert reference_coder.encode(list(integers), coding_rows, self_test.PRECISION).hex() == string
+    for integers, string in zip(self_test.INTEGERS, self_test.GAMMA_STRINGS, strict=True):
+        assert reference_gamma.encode(list(integers)).hex() == string
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ def test_the_compiled_in_strings_are_those_of_the_reference_coder() -> None:
             ("a5a47f2c", *self_test.STRINGS[1:]),
             "float32 units encode to .*a unit alone decodes",
         ),
+        ("GAMMA_STRINGS", ("5ad6d42d02", *self_test.GAMMA_STRINGS[1:]), "float64 units encode to "),
     ],
 )
 def test_a_machine_that_codes_differently_does_not_start(

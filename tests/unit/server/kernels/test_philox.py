@@ -51,3 +51,16 @@ def test_an_element_does_not_depend_on_how_many_are_drawn(count: int, more: int,
     long = stateless_uniform_int32(count + more, SEED, upper)
     assert stateless_uniform_int32(count, SEED, upper).tolist() == long[:count].tolist()
     assert ((long >= 0) & (long < upper)).all()
+
+
+@given(
+    st.integers(0, 5000) | st.integers(2**34 - 9, 2**34 + 9), st.integers(0, 3000), st.integers(1, 2**31 - 1)
+)
+def test_elements_from_any_one_on_are_those_of_the_cipher(first: int, count: int, upper: int) -> None:
+    drawn = stateless_uniform_int32(count, SEED, upper, first=first)
+    scramble = np.array([[SEED[0]], [0], [SEED[1]], [0]], np.uint64)
+    seed = philox_4x32((0x3EC8F720, 0x02461E29), scramble)[:, 0].tolist()
+    blocks = range(first // 4, (first + count) // 4 + 1)
+    counter = np.array([[b % 2**32, b >> 32, seed[2], seed[3]] for b in blocks], np.uint64).T
+    words = philox_4x32((seed[0], seed[1]), counter).T.reshape(-1)[first % 4 :][:count]
+    assert drawn.tolist() == [word % upper for word in words.tolist()]

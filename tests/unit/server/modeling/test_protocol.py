@@ -117,7 +117,10 @@ def test_units_carry_numbers_where_their_dither_depends_on_them() -> None:
     for training, numbers in ((False, [9, 10]), (True, None)):
         key = PerturbKey(config.model_id, training, gradient=False, coding_shape=(3,), index_dtype="float32")
         part = PerturbCall(config, key, x, 3, np.zeros((5, 3, 1), np.float32), first_unit=7).part(2, 4)
-        assert (part.units.shape, np.shape(part.indexes)) == ((2, 3), (2, 3, 1))
+        assert {name: array.shape for name, array in part.by_name.items() if name != "numbers"} == {
+            "units": (2, 3),
+            "indexes": (2, 3, 1),
+        }
         assert (None if part.numbers is None else part.numbers.tolist()) == numbers
 
 
@@ -127,5 +130,5 @@ def test_perturbed_units_can_be_cut_and_joined() -> None:
     again = Perturbed.join([received[:1], received[1:]])
     np.testing.assert_array_equal(again.perturbed, whole.perturbed)
     np.testing.assert_array_equal(again.bits, whole.bits)
-    np.testing.assert_array_equal(again.index_gradient, whole.index_gradient)
+    np.testing.assert_array_equal(again.by_name["index_gradient"], whole.by_name["index_gradient"])
     assert Perturbed.join([Perturbed(whole.perturbed, whole.bits, None)] * 2).gradient is None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.dtypes import Array
@@ -14,21 +15,6 @@ from entropyd_server.modeling.worker.priors import distribution
 
 def _no_offsets(_config: Any, _prior: Any, _dtype: str) -> None:
     """For kinds whose rows are sampled at integers."""
-
-
-class Call(Protocol):
-    """Calls TFC's object.
-
-    Args:
-      model: What `Kind.entropy_model` makes.
-      inputs: Units; indexes, if the kind has any; and noise levels, if they were drawn.
-      training: As in TFC's `__call__`.
-
-    Returns:
-      The perturbed units and their bits.
-    """
-
-    def __call__(self, model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]: ...
 
 
 def _called(model: Any, *inputs: Any, training: bool) -> tuple[Any, Any]:
@@ -48,7 +34,8 @@ class Kind:
         dtype, where it samples the density. It is of the `coding_dtype` of `dtype` and broadcast with
         prior_shape to all rows; None for 0 in all of them. The prior is what `prior` makes.
       stores_offsets: Whether the offsets are part of the tables.
-      call: Calls TFC's object.
+      call: `(model, *inputs, training=...)`: what TFC's `__call__` gives for units; indexes, if the kind has
+        any; and noise levels, if they were drawn.
       compiled: Whether the call is compiled, which may change last bits of 32-bit arithmetic.
       noise_levels: `(config, numbers, unit_shape)`: the noise level of each element of units with these
         numbers, int32 [units, *unit_shape]; None where TFC draws them itself, or there are none.
@@ -59,7 +46,7 @@ class Kind:
     prior: Callable[[Any], Any] = lambda config: distribution(config.needed_prior)
     row_offsets: Callable[[Any, Any, str], Array | None] = _no_offsets
     stores_offsets: bool = False
-    call: Call = _called
+    call: Callable[..., tuple[Any, Any]] = _called
     compiled: bool = True
     noise_levels: Callable[[Any, Array, tuple[int, ...]], Array] | None = None
 
@@ -67,9 +54,10 @@ class Kind:
 def common_arguments(config: Any, dtype: str) -> dict[str, Any]:
     """The arguments that constructors of all of TFC's continuous entropy models take."""
     laplace_tail_mass = config.laplace_tail_mass
-    if laplace_tail_mass and config.prior.dtype != "float32":
-        # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64.
-        laplace_tail_mass = tf.constant(laplace_tail_mass, config.prior.dtype)
+    if config.prior.dtype == "float64":
+        # TFC 2.14.1 takes the logarithm of a Python number in float32, and cannot add that to a float64. A
+        # tensor would do too, but takes many times as long to compile.
+        laplace_tail_mass = np.float64(laplace_tail_mass)
     same = ("coding_rank", "stateless", "expected_grads", "tail_mass", "range_coder_precision")
     return {
         **{name: getattr(config, name) for name in same},

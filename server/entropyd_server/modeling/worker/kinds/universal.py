@@ -16,7 +16,7 @@ from entropyd.contract.dtypes import Array
 def row_offsets(config: Any, _prior: Any, dtype: str) -> Array:
     """As `_range_coding_offsets`: [num_noise_levels, 1...]."""
     levels = np.arange(config.num_noise_levels, dtype=dtype)
-    offsets = (levels + 1) / (config.num_noise_levels + 1) - 0.5
+    offsets: Array = (levels + 1) / (config.num_noise_levels + 1) - 0.5
     return offsets.reshape(-1, *(1 for _ in config.prior_shape))
 
 

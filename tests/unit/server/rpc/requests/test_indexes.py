@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entropyd import PowerLawConfig
 from entropyd.contract.errors import (
     InvalidRequestError,
     InvalidTensorError,
     LimitExceededError,
+    TablesMismatchError,
 )
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
@@ -236,3 +238,15 @@ def test_any_indexes_are_rows_or_an_error(
         assert rows.row_index.min() >= 0
         assert rows.row_index.max() < len(codec.tables.cdf_offset)
         assert rows.row_index.size == 24
+
+
+def test_a_power_law_model_fixes_no_axes_and_takes_no_indexes() -> None:
+    codec = codec_of(PowerLawConfig(coding_rank=2), None)
+    call = parse_compress(compress_request(None), codec, LIMITS)
+    assert (call.batch_shape, call.broadcast_shape, call.indexes) == ((2,), (3, 4), None)
+    decompress = parse_decompress(decompress_request(None, codec), codec, LIMITS)
+    assert (decompress.unit_symbols, decompress.indexes) == (12, None)
+    with pytest.raises(InvalidTensorError, match=r"^indexes is set"):
+        parse_compress(compress_request(), codec, LIMITS)
+    with pytest.raises(TablesMismatchError, match=r"tables 0{16}\.\.\., but model .* has none;"):
+        parse_decompress(decompress_request(None, codec, tables_digest=bytes(32)), codec, LIMITS)

@@ -110,20 +110,25 @@ class Comparison:
     def _called(self) -> Iterator[tuple[str, bool]]:
         inputs = [self._case.bottleneck, *self._costs.indexes(), *self._case.locations]
         perturbed, bits = self._model(*inputs, training=False)
-        own, expected = self._called_by_tfc(inputs)
+        own, expected = self._called_by_tfc(inputs, self._plain)
         yield "perturbed arrays", np.array_equal(perturbed, own.astype(self._dtype))
-        yield "bits", _close(bits, expected, _TOLERANCE)
+        # A graph rounds the last bit elsewhere, which shows where a density is a small difference.
+        yield (
+            "bits",
+            _close(bits, expected, _TOLERANCE)
+            or _close(bits, self._called_by_tfc(inputs, tf.function(self._plain))[1], _TOLERANCE),
+        )
 
-    def _called_by_tfc(self, inputs: list[Any]) -> tuple[Any, Any]:
+    def _called_by_tfc(self, inputs: list[Any], call: Any) -> tuple[Any, Any]:
         x, *others = inputs
         x = x.astype(self._tfc_dtype) if self._widened else x
         if self._config.kind == "power_law":
-            return tuple(value.numpy() for value in self._plain(x))
+            return tuple(value.numpy() for value in call(x))
         if self._case.indexes is None:
-            return tuple(value.numpy() for value in self._plain(x, training=False))
+            return tuple(value.numpy() for value in call(x, training=False))
         indexes, *loc = others
         if self._case.has_callables:
-            called = self._plain(x, self._shaped(indexes), *loc, training=False)
+            called = call(x, self._shaped(indexes), *loc, training=False)
             return tuple(value.numpy() for value in called)
         strings = _compressed(self._plain, [x.copy(), self._shaped(indexes), *loc])
         restored = self._plain.decompress(strings, self._shaped(indexes), *loc)

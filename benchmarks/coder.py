@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coder_cases import Case
+from benchmarks.coder_cases import Case, IndexedCase
 from benchmarks.coder_peers import entropyd, median_seconds
 from benchmarks.machine import machine
 from benchmarks.page import PERFORMANCE, PLOTS, rewrite
@@ -32,13 +32,19 @@ ROOT = Path(__file__).parent.parent
 OPERATIONS = ("encode", "decode")
 
 # Work, case, operation, times TFC in a tf.function with one thread: must, stretch.
-REQUIREMENTS = [
+REQUIREMENTS: list[tuple[str, Case | IndexedCase, str, float, float]] = [
     ("one unit, 48x32x192", Case(1, 48, 32), "encode", 4, 6),
     ("one unit, 48x32x192", Case(1, 48, 32), "decode", 3.5, 5),
     ("16 units, 48x32x192", Case(16, 48, 32), "encode", 4, 10),
     ("16 units, 48x32x192", Case(16, 48, 32), "decode", 5, 10),
     ("one unit, 4x4x192, whole call", Case(1, 4, 4), "encode", 20, 40),
     ("one unit, 4x4x192, whole call", Case(1, 4, 4), "decode", 20, 40),
+    ("one unit with indexes, 48x32x192", IndexedCase(1, 48, 32), "encode", 4, 6),
+    ("one unit with indexes, 48x32x192", IndexedCase(1, 48, 32), "decode", 3.5, 5),
+    ("16 units with indexes, 48x32x192", IndexedCase(16, 48, 32), "encode", 4, 8),
+    ("16 units with indexes, 48x32x192", IndexedCase(16, 48, 32), "decode", 4.5, 8),
+    ("one unit with indexes, 4x4x192, whole call", IndexedCase(1, 4, 4), "encode", 15, 30),
+    ("one unit with indexes, 4x4x192, whole call", IndexedCase(1, 4, 4), "decode", 10, 20),
 ]
 OTHER_CASES = {
     "peaked, 0.1 bit/symbol": Case(16, 16, 16, low_scale=0.04, high_scale=0.08),
@@ -80,7 +86,7 @@ class Peer:
             text=True,
         )
 
-    def measure(self, case: Case, operation: str, seconds: float) -> dict[str, Any]:
+    def measure(self, case: Case | IndexedCase, operation: str, seconds: float) -> dict[str, Any]:
         """Median seconds of a call and what else the peer reports; `missing` if it is not installed."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the peer was started without pipes")
@@ -99,14 +105,22 @@ class Peer:
         self._process.communicate()
 
 
-def compare(case: Case, operation: str, peers: list[Peer], rounds: int, seconds: float) -> dict[str, Any]:
-    """Median million symbols per second and bits per symbol of each peer, and our speed over theirs."""
+def compare(
+    case: Case | IndexedCase, operation: str, peers: list[Peer], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Median million symbols per second and bits per symbol of each peer, and our speed over theirs.
+
+    Raises:
+      RuntimeError: Coders of the same bit stream do not write the same strings.
+    """
     times: dict[str, list[float]] = {peer.name: [] for peer in peers}
     answers: dict[str, dict[str, Any]] = {}
     for _ in range(rounds):
         for peer in peers:
             answer = answers[peer.name] = peer.measure(case, operation, seconds)
             times[peer.name].append(answer.get("seconds", float("nan")))
+    if len({answer.get("digest") for answer in answers.values()} - {None, ""}) > 1:
+        raise RuntimeError(f"{', '.join(answers)} write different strings for {case}")
     ours = np.array(times["entropyd"])
     return {
         name: {

@@ -58,10 +58,15 @@ soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says 
 matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the oldest grpcio too, and runs client and coding suites there.
 	$(BIN)/python -m tests.matrix.run
 
+.PHONY: tfc-suite
+tfc-suite: $(READY) ## Runs all of TFC's own tests of its entropy models with the drop-ins in their place.
+	TFC_SUITE=whole $(BIN)/pytest tests/integration/test_tfc_every_class.py
+
 .PHONY: draws
-draws: $(READY) ## Builds random models of both kinds as TFC does, and hard priors in 10 s each (takes half an hour and more).
+draws: $(READY) ## Codes random models of every kind as TFC does, and builds hard priors in 10 s each (takes half an hour and more).
 	$(BIN)/python -m tests.draws.run
 	$(BIN)/python -m tests.draws.continuous_batched 200
+	$(BIN)/python -m tests.draws.every_kind 400
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types, import contracts, proto lint and breaking check, generated stubs current.

@@ -1,12 +1,13 @@
 """Servers to compare with, each in a process of its own.
 
-    python -m benchmarks.peers ADDRESS echo|floor|eager|function FOLDER
+    python -m benchmarks.peers ADDRESS echo|floor|eager|function|location_scale FOLDER
 
 `echo` answers Compress and Decompress with prepared bytes, the files `Compress` and `Decompress` of FOLDER,
 from a `grpc.aio` server, as one writes it. `floor` does the same on entropyd's transport: what is left of it
 when nothing is parsed, coded or checked. `eager` and `function` are what one writes in an hour around
 TensorFlow Compression: the model of FOLDER's `config.json` behind a thread pool, each request a call of
-`compress` or `decompress`, as it is or inside a tf.function that is traced once.
+`compress` or `decompress`, as it is or inside a tf.function that is traced once. `location_scale` is that of
+`benchmarks.location_scale`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
+from benchmarks import location_scale
 from entropyd import UniversalBatchedConfig
 from entropyd.contract.wire import array_from_message, dtype_number, tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, types_pb2
@@ -127,11 +129,13 @@ def serve_naive(address: str, config: UniversalBatchedConfig, *, function: bool)
 
 if __name__ == "__main__":
     address, kind, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    config = UniversalBatchedConfig.from_dict(json.loads((folder / "config.json").read_text()))
     match kind:
         case "echo":
             asyncio.run(serve_echo(address, folder))
         case "floor":
             turns.run(serve_floor(address, folder))
+        case "location_scale":
+            location_scale.serve(address)
         case _:
+            config = UniversalBatchedConfig.from_dict(json.loads((folder / "config.json").read_text()))
             serve_naive(address, config, function=kind == "function")

@@ -31,6 +31,7 @@ import psutil
 from rich.progress import track
 
 import entropyd
+from benchmarks import location_scale
 from benchmarks.machine import machine
 from benchmarks.offered_load import draw, sweep
 from benchmarks.page import PERFORMANCE, PLOTS, rewrite
@@ -93,6 +94,7 @@ def main() -> None:
             table(options, model, server),
             latency(options, model, server),
             streams(options, model, server),
+            indexed(options, client, server),
         ]
         if not options.no_page:
             sections.append(offered_load(options, model, server))
@@ -200,6 +202,13 @@ def streams(options: argparse.Namespace, model: entropyd.Model, server: LocalSer
             f"| {median(b / a for a, b in pairs):.2f} |"
         )
     return "\n".join(rows)
+
+
+def indexed(options: argparse.Namespace, client: entropyd.Client, server: LocalServer) -> str:
+    """Throughput of a model with indexes, against a naive server around TFC's class."""
+    model = client.create_model(location_scale.config())
+    with peer("location_scale", {}, model) as (target, _):
+        return location_scale.table(options, model, server.target, target)
 
 
 def offered_load(options: argparse.Namespace, model: entropyd.Model, server: LocalServer) -> str:

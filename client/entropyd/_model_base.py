@@ -14,6 +14,9 @@ from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
 
+# Attributes of TFC's classes that not every kind has, and that are no arguments of configurations.
+_OF_SOME_KINDS = ("channel_axis", "num_scales")
+
 
 class ModelBase:
     """The attributes of TFC's classes that need no call.
@@ -34,7 +37,7 @@ class ModelBase:
 
     def __getattr__(self, name: str) -> Any:
         info = vars(self).get("info")
-        if info is None or name not in info.config.fields:
+        if info is None or name not in {*info.config.fields, *_OF_SOME_KINDS}:
             what = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(what, name=name, obj=self)
         return getattr(info.config, name)

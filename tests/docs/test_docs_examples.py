@@ -234,7 +234,19 @@ def any_shape(client: entropyd.Client) -> entropyd.Model:
 
 
 @pytest.fixture(scope="module")
-def sources(client: entropyd.Client, model: entropyd.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_scale(client: entropyd.Client) -> entropyd.Model:
+    """A model for the examples with indexes."""
+    prior = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0, 4.0])
+    return client.create_model(entropyd.LocationScaleIndexedConfig(prior=prior, coding_rank=3))
+
+
+@pytest.fixture(scope="module")
+def sources(
+    client: entropyd.Client,
+    model: entropyd.Model,
+    by_scale: entropyd.Model,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Two folders: `arrays` with what is compressed, `archives` with what it became."""
     folder = tmp_path_factory.mktemp("sources")
     arrays, archives = folder / "arrays", folder / "archives"
@@ -251,6 +263,13 @@ def sources(client: entropyd.Client, model: entropyd.Model, tmp_path_factory: py
     for name in ("latents", "torn", "archives/a"):
         compressed.save(archives / f"{name}.entropyd")
     (archives / "model.safetensors").write_bytes(model.export())
+    y, loc = latents[:9], np.full((1, 2, 3), 0.25, np.float32)
+    indexes = np.arange(y.size).reshape(y.shape) % 3
+    for place in (arrays, archives):
+        np.save(place / "i.npy", indexes)
+        np.save(place / "loc.npy", loc)
+    np.save(arrays / "y.npy", y)
+    by_scale.compress(y, indexes, loc).save(archives / "y.entropyd")
     # The model that `models show` has as its example.
     prior = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0, 4.0])
     client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2))
@@ -261,10 +280,11 @@ def sources(client: entropyd.Client, model: entropyd.Model, tmp_path_factory: py
 def test_an_example_of_help_ends_well(
     server: LocalServer,
     any_shape: entropyd.Model,
+    *,
+    by_scale: entropyd.Model,
     sources: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    *,
     line: str,
 ) -> None:
     folder = tmp_path / "here"
@@ -273,7 +293,7 @@ def test_an_example_of_help_ends_well(
     # The server, and less patience than by default.
     for name, value in {"SERVER": server.target, "BENCH_SECONDS": "0.1", "FIT_MAX_STEPS": "2"}.items():
         monkeypatch.setenv(f"ENTROPYD_{name}", value)
-    line = line.replace("MODEL_ID", any_shape.id)
+    line = line.replace("MODEL_ID", (by_scale if "--indexes" in line else any_shape).id)
     if re.search("[|>]", line):
         _in_a_shell(PROGRAMS + line)
         return

@@ -229,6 +229,44 @@ def test_archives_keep_checksums_and_numbers(case: Case, tmp_path: Path) -> None
     )
 
 
+def test_an_embedded_model_decodes_where_its_tables_were_never_built(
+    client: entropyd.Client, tmp_path: Path
+) -> None:
+    prior = priors.indexed("NoisyNormal", (4, 3), loc=priors.affine(0, 2, axis=1), scale=priors.affine(1, 1))
+    model = client.create_model(entropyd.UniversalIndexedConfig(prior=prior, coding_rank=1))
+    rng = np.random.default_rng(0)
+    x, indexes = rng.normal(2, 3, (6, 7)).astype(np.float32), rng.integers(0, [4, 3], (6, 7, 2))
+    compressed = model.compress(x, indexes)
+    compressed.save(tmp_path / "x.entropyd", model=EmbeddedModel.of(model))
+    with Archive.open(tmp_path / "x.entropyd") as archive:
+        embedded = archive.model
+        assert embedded is not None
+        other = client.create_model(embedded.standalone_config)
+        assert (other.id != model.id, other.tables_digest) == (True, model.tables_digest)
+        part = embedded.standalone(archive[[4, 1]])
+    restored = other.decompress(part, indexes[[4, 1]])
+    assert restored.tobytes() == model.decompress(compressed, indexes)[[4, 1]].tobytes()
+
+
+def test_models_have_the_attributes_of_their_class(case: Case, client: entropyd.Client) -> None:
+    config: Any = case.model.config
+    assert case.model.index_ranges == config.index_ranges == config.prior.batch_shape
+    assert case.model.channel_axis == config.channel_axis
+    assert case.model.prior_dtype == "float32"
+    assert f"index_ranges={config.index_ranges}" in repr(case.model)
+    if config.kind == "location_scale_indexed":
+        assert case.model.num_scales == 8
+    else:
+        with pytest.raises(AttributeError, match="num_scales"):
+            case.model.num_scales  # noqa: B018 - there is none
+    power_law = client.create_model(entropyd.PowerLawConfig(coding_rank=1, alpha=0.5))
+    assert (power_law.alpha, power_law.index_ranges, power_law.tables_digest) == (0.5, None, b"")
+    assert power_law.get_config() == power_law.config.to_dict()
+    assert "power_law prior_shape=() coding_rank=1" in repr(power_law)
+    with pytest.raises(AttributeError, match="tail_mass"):
+        power_law.tail_mass  # noqa: B018 - there is none
+
+
 MISTAKES: dict[str, tuple[Callable[[Case], Any], type[entropyd.EntropydError], str]] = {
     "compress without": (lambda c: c.model.compress(c.x), InvalidTensorError, "indexes are missing"),
     "call without": (lambda c: c.model(c.x), InvalidTensorError, "indexes are missing"),

@@ -352,5 +352,5 @@ def test_power_law_gives_the_values_and_the_penalty_of_tfc(dtype: str, training:
         (ours.by_name["gradient"], tape.gradient(penalty, bottleneck)),
     ):
         exact = expected.numpy().astype(np.float64)
-        eps = 2.0**-7 if dtype == "bfloat16" else np.finfo(dtype).eps
+        eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
         np.testing.assert_allclose(found.view(x.dtype).astype(np.float64), exact, rtol=2 * eps)

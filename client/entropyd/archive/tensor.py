@@ -40,7 +40,8 @@ class CompressedTensor(CompressedUnits):
       tables_digest: SHA-256 of the model's coding tables, 32 bytes.
       dtype: Name of the array's dtype.
       batch_shape: Axes left of the coding units.
-      broadcast_shape: Axes between batch_shape and the model's prior_shape.
+      broadcast_shape: Axes between batch_shape and the model's prior_shape; all axes of a unit for a model
+        with indexes, and for a PowerLaw model.
       payload: All bit strings, one after the other in row-major order of the batch.
       lengths: uint32 [units], the length of each in bytes.
       blocks: Checksums of runs of coding units.

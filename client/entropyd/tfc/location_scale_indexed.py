@@ -69,11 +69,11 @@ class RemoteLocationScaleIndexedEntropyModel(RemoteIndexedCoding, tfc.LocationSc
             laplace_tail_mass=laplace_tail_mass,
         )
 
-    def compress(self, bottleneck: Any, scale_indexes: Any, loc: Any = None) -> Any:  # type: ignore[override]
+    def compress(self, bottleneck: Any, scale_indexes: Any, loc: Any = None) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
         return super().compress(bottleneck if loc is None else _difference(bottleneck, loc), scale_indexes)
 
-    def decompress(self, strings: Any, scale_indexes: Any, loc: Any = None) -> Any:  # type: ignore[override]
+    def decompress(self, strings: Any, scale_indexes: Any, loc: Any = None) -> Any:
         """See base class; inside a tf.function it is a call back to Python."""
         values = super().decompress(strings, scale_indexes)
         return values if loc is None else values + loc

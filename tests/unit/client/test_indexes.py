@@ -8,8 +8,6 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow as tf
-import tensorflow_compression as tfc
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -94,6 +92,9 @@ def test_rows_are_the_clipped_and_cut_indexes_in_row_major_order(
 def test_rows_are_those_of_tfc(
     case: tuple[entropyd.ContinuousIndexedConfig, Array],
 ) -> None:
+    reason = "TFC needs TensorFlow 2.14"
+    tf = pytest.importorskip("tensorflow", reason=reason)
+    tfc = pytest.importorskip("tensorflow_compression", reason=reason)
     found, indexes = case
     model = tfc.ContinuousIndexedEntropyModel(
         tfc.NoisyNormal,

@@ -12,6 +12,7 @@ from functools import partial
 from math import gcd, prod
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from entropyd.contract.config import ModelConfig
@@ -51,19 +52,13 @@ class LiveModel:
           key: Whether with noise of training, and which gradients.
           units: In the dtypes of `PerturbCall`.
         """
-        unit_shape = units.units.shape[1:]
-        elements = max(prod(unit_shape), prod(self._config.unit_axes))
+        elements = max(prod(units.units.shape[1:]), prod(self._config.unit_axes))
         if elements > LONE_UNIT_ELEMENTS and len(units) > 1:
             return Perturbed.join([self.perturb(key, units[i : i + 1]) for i in range(len(units))])
-        padded = units
+        inputs = self._inputs(key, units)
         if not key.training and elements <= LONE_UNIT_ELEMENTS:
             padding = _padding_units(len(units), elements)
-            padded = PerturbUnits.join([units, *[units[-1:]] * padding])
-        inputs = [self._computed(padded.units)]
-        if padded.indexes is not None and key.index_dtype is not None:
-            inputs.append(_native(padded.indexes, key.index_dtype))
-        if padded.numbers is not None and self._kind.noise_levels is not None:
-            inputs.append(self._kind.noise_levels(self._config, padded.numbers, unit_shape))
+            inputs = [np.concatenate([array, np.repeat(array[-1:], padding, axis=0)]) for array in inputs]
         response = self._function(key, inputs)(*map(tf.constant, inputs))
         perturbed, bits, *gradients = (part.numpy()[: len(units)] for part in response)
         bits = bits.view(element_dtype(self._config.bits_dtype))
@@ -72,6 +67,16 @@ class LiveModel:
         if index_gradient is not None and key.index_dtype is not None:
             index_gradient = index_gradient.view(element_dtype(key.index_dtype))
         return Perturbed(self._elements(perturbed), bits, gradient, index_gradient)
+
+    def _inputs(self, key: PerturbKey, units: PerturbUnits) -> list[Array]:
+        """What `Kind.call` takes, in TensorFlow's dtypes."""
+        inputs = [self._computed(units.units)]
+        if units.indexes is not None and key.index_dtype is not None:
+            inputs.append(_native(units.indexes, key.index_dtype))
+        if units.numbers is not None and self._kind.noise_levels is not None:
+            unit_shape = units.units.shape[1:]
+            inputs.append(self._kind.noise_levels(self._config, units.numbers, unit_shape))
+        return inputs
 
     def _computed(self, elements: Array) -> Array:
         """Elements of a bottleneck in the dtype in which TFC computes with them."""

@@ -56,14 +56,15 @@ def _drawn(first: int, count: int, num_noise_levels: int) -> Array:
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_DITHER_SEED)
     # A step of the counter makes four elements.
     steps, skipped = divmod(first, 4)
-    levels = tf.raw_ops.StatelessRandomUniformIntV2(
-        shape=[skipped + count],
-        key=key,
-        counter=counter.numpy() + np.array([steps % 2**64, 0], np.uint64),
-        alg=_PHILOX,
-        minval=0,
-        maxval=num_noise_levels,
-    )
+    with tf.device("/cpu:0"):
+        levels = tf.raw_ops.StatelessRandomUniformIntV2(
+            shape=[skipped + count],
+            key=key,
+            counter=counter.numpy() + np.array([steps, 0], np.uint64),
+            alg=_PHILOX,
+            minval=0,
+            maxval=num_noise_levels,
+        )
     return levels.numpy()[skipped:]  # type: ignore[no-any-return]
 
 

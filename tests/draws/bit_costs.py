@@ -86,12 +86,13 @@ class BitCosts:
             return [tape.gradient(bits, x)]
         em, watched = self._plain, list(indexes)
         differentiable = self._is_smooth and watched[0].dtype.is_floating
-        if self._case.has_callables:
-            log_prob = lambda v, i: em._log_prob(em._make_prior(i), v)  # noqa: E731
-        elif watched:
+
+        def of_elements(values: Any, *indexes: Any) -> Any:
+            return em._log_prob(em._make_prior(*indexes) if indexes else em.prior, values)
+
+        log_prob: Callable[..., Any] = of_elements
+        if watched and not self._case.has_callables:
             log_prob, watched = self.log_prob_of_rows(self.indexes()[0]), []
-        else:
-            log_prob = lambda v: em._log_prob(em.prior, v)  # noqa: E731
         with tf.GradientTape() as tape:
             tape.watch([x, perturbed, *watched])
             normalized = [em._normalize_indexes(value) for value in watched]

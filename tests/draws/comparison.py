@@ -152,7 +152,8 @@ class Comparison:
                 ),
             )
         if self._case.loc is not None:
-            located = self._model.perturb(self._case.bottleneck, *indexes, loc=self._case.loc, gradient=True)
+            inputs = {"indexes": indexes[0], "loc": self._case.loc}
+            located = self._model.perturb(self._case.bottleneck, **inputs, gradient=True)
             assert located.gradient is not None
             whole = np.broadcast_to(located.gradient, x.shape).astype(np.float64)
             expected = -_summed(whole, self._case.loc.shape)

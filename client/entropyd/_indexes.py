@@ -95,7 +95,8 @@ def _read(config: IndexedConfig, indexes: Any) -> Array:
 
 
 def plane_shape(config: IndexedConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the elements that indexes of some shape belong to."""
+    """The shape of the elements that indexes of some shape belong to; errors as of `row_plane`."""
+    _check_shape(config, shape)
     axis = config.channel_axis
     if axis is None:
         return shape

@@ -7,6 +7,7 @@ raises where an input gets no answer or a wrong one.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -199,13 +200,15 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000, help="in all, a third of each kind")
     rounds = -(-parser.parse_args().inputs // (UNITS * len(CHECKS)))
     for name, check in CHECKS.items():
-        time.monotonic()
+        started = time.monotonic()
         for seed in range(rounds):
             try:
                 check(seed)
             except Exception as error:
                 error.add_note(f"in {name}, seed {seed}")
                 raise
+        seconds = time.monotonic() - started
+        sys.stdout.write(f"{name}: {rounds * UNITS} inputs in {seconds:.0f} s, no wrong answer\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from entropyd import (
 from entropyd.archive import ExactElements, verify
 from tests.golden.archives import write
 from tests.support.archive_cases import with_flipped_bits
+from tests.support.indexed_models import indexed_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "archive.md"
 GOLDEN = sorted(Path(write.__file__).parent.glob("*.entropyd"))
@@ -144,13 +145,18 @@ def test_the_code_on_the_page_runs(
         "parts": parts,
         "measured": measured,
         "compressed": model.compress(parts[0]),
+        "hyper": client.create_model(indexed_config("location_scale_indexed", (8,), coding_rank=1)),
+        "y": np.linspace(-9, 9, 90, dtype=np.float32).reshape(15, 6),
+        "indexes": np.arange(90).reshape(15, 6) % 8,
+        "loc": np.arange(15, dtype=np.float32)[:, None],
     }
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets:
         exec(snippet, names)  # noqa: S102 - our own page
     np.testing.assert_allclose(names["part"], measured[3:7], atol=0.5)
     np.testing.assert_allclose(names["restored"], parts[0][3:7], atol=0.5)
+    np.testing.assert_allclose(names["y_hat"], names["y"][3:7], atol=0.5 + 1e-5)
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)

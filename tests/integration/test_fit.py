@@ -278,7 +278,7 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_any_work(tmp_path: Path
 def test_kinds_without_a_batch_of_priors_are_refused_by_client_and_server(
     server: LocalServer, client: entropyd.Client, wanted: Any
 ) -> None:
-    refusal = f"config.kind is {wanted.kind}, .*; expected universal_batched or continuous_batched"
+    refusal = f"config.kind is {wanted.kind}; expected universal_batched or continuous_batched"
     with pytest.raises(entropyd.InvalidConfigError, match=refusal):
         client.fit_model(wanted, GOOD)
     with grpc.insecure_channel(server.target) as channel:

@@ -151,6 +151,9 @@ def test_mistakes_are_named(files: Files) -> None:
         assert f"loc is given; a {files.model.config.kind} model takes none" in ran.stderr
     ran = files.compress(*files.beside, "--max-error", "0.1", "x.npy", "x.entropyd", status=2)
     assert "--max-error is for models without indexes" in ran.stderr
+    np.save("one.npy", np.int32(3))
+    ran = files.compress("--indexes", "one.npy", *files.beside[2:], "x.npy", "x.entropyd", status=1)
+    assert "indexes have shape ()" in ran.stderr
     ran = files.compress("--max-error", "0.1", "x.npy", "x.entropyd", status=1)
     assert "indexes are missing" in ran.stderr
     ran = files.compress(*files.beside, "--recursive", ".", "out", status=2)

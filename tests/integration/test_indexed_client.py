@@ -467,3 +467,29 @@ def test_power_law_needs_nothing_but_the_array(client: entropyd.Client, dtype: s
         data = np.where(np.abs(x) > 900, np.nan, x * 0.01)
         tensor = bounded.compress(model, data, 0.005)
         assert np.nanmax(np.abs(bounded.decompress(model, tensor) - data)) <= 0.005
+
+
+def test_a_codec_of_zarr_has_no_place_for_indexes(server: LocalServer, case: Case, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    codecs = pytest.importorskip("entropyd.zarr")
+    with zarr.config.set({"entropyd.server": server.target}):
+        codec = codecs.EntropydCodec(case.model.id)
+        with pytest.raises(InvalidRequestError, match=f"kind {case.model.config.kind}, which takes indexes"):
+            zarr.create_array(
+                str(tmp_path / "x"), shape=(9, 4, 6), chunks=(9, 4, 6), dtype="float32", serializer=codec
+            )
+        power_law = zarr.create_array(
+            str(tmp_path / "y"),
+            shape=case.x.shape,
+            chunks=(3, 4, 6),
+            dtype="float32",
+            serializer=codecs.EntropydCodec(_power_law(server).id),
+            compressors=None,
+        )
+        power_law[...] = case.x
+        np.testing.assert_array_equal(power_law[...], np.round(case.x))
+
+
+def _power_law(server: LocalServer) -> entropyd.Model:
+    with entropyd.Client(server.target) as client:
+        return client.create_model(entropyd.PowerLawConfig(coding_rank=1))

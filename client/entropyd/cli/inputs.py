@@ -54,7 +54,7 @@ class CodingInputs:
         """The shape of the elements that the indexes belong to; None for a model without them.
 
         Raises:
-          InvalidTensorError: If indexes are missing, superfluous, or without the channel axis.
+          InvalidTensorError: If indexes are missing, superfluous, or of a wrong shape.
         """
         if not isinstance(config, IndexedConfig):
             if self.indexes is not None:
@@ -79,7 +79,8 @@ class CodingInputs:
             behind = isinstance(items, slice) and axis is not None and not axis % self.indexes.ndim
             indexes = self.indexes[...][:, items] if behind else self.indexes[items]
         if self.loc is not None:
-            has_items = shape is not None and self.loc.ndim == len(shape) and self.loc.shape[0] == shape[0]
+            # One that is broadcast is used whole.
+            has_items = shape and self.loc.ndim == len(shape) and self.loc.shape[0] == shape[0]
             loc = self.loc[items if has_items else ...]
         return indexes, loc
 

@@ -104,7 +104,7 @@ def render_compressed(
     of_indexes: dict[str, Any] = {}
     if indexes_crc32c is not None:
         of_indexes["indexes_crc32c"] = indexes_crc32c.tolist()
-        if codec.numbers_units and call.first_unit and len(encoded.lengths):
+        if codec.numbers_units and len(encoded.lengths):
             of_indexes["unit_numbers"] = [{"first": call.first_unit, "count": len(encoded.lengths)}]
     return coding_pb2.CompressResponse(
         # Dicts, because a message that is given a message copies it.

@@ -156,6 +156,12 @@ def test_indexes_of_another_form_are_refused_by_name(
     assert error.value.violations[0].field == "indexes"
 
 
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_a_single_index_has_no_channel_axis(axis: int) -> None:
+    with pytest.raises(InvalidTensorError, match=f"channel_axis {axis} need at least"):
+        plane_shape(config((4,), axis), ())
+
+
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
 def test_perturb_gets_indexes_as_they_are_where_a_tensor_can_hold_them(dtype: str) -> None:
     indexes = np.array([0, 1, 5], dtype_of(dtype))

@@ -61,5 +61,5 @@ def check_fittable(config: ModelConfig) -> None:
     apart = (IndexedConfig, PowerLawConfig)
     if isinstance(config, apart):
         fitted = " or ".join(name for name, kind in KINDS.items() if not issubclass(kind, apart))
-        found = f"is {config.kind}, whose prior cannot be fitted to samples; expected {fitted}"
-        raise InvalidConfigError.at("config.kind", found)
+        expected = f"expected {fitted}, whose priors can be fitted to samples"
+        raise InvalidConfigError.at("config.kind", f"is {config.kind}; {expected}")

@@ -13,13 +13,23 @@ from hypothesis import strategies as st
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError
 from entropyd_server.coding.dither import noise_levels
 from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
+from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
 from entropyd_server.coding.operations import DECOMPRESS, DecompressWork, Strings
+from entropyd_server.coding.self_test import warm_up
+from entropyd_server.kernels.philox import fill_uniform
+from entropyd_server.kernels.range_decoder import decode_units
+from entropyd_server.kernels.range_encoder import encode_units
+from entropyd_server.kernels.row_choice import add_levels, total_bits
+from entropyd_server.kernels.run_length_gamma import decode_gamma_units, encode_gamma_units
+from entropyd_server.kernels.single_decoder import decode_single
 from tests.support import reference_coder
 from tests.support.coding_cases import tables_of
 
 if TYPE_CHECKING:
+    from entropyd_server.coding.codec import Codec
     from entropyd_server.coding.indexed import IndexedCodec
+    from entropyd_server.coding.rows import Rows
 
 RANGES = (2, 3)
 LEVELS = 3
@@ -190,3 +200,31 @@ def test_a_config_that_does_not_fit_its_tables_is_refused_with_all_its_problems(
         codec_of(0, "int8", ranges=(2, 2, 7))
     assert [violation.field for violation in caught.value.violations] == ["bottleneck_dtype", "cdf"]
     assert "has 18 rows; expected 28, 1 times the 28 of index_ranges" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_no_kind_of_plane_or_string_makes_a_request_wait_for_compilation(dtype: str) -> None:
+    kernels: list[Any] = [
+        *(encode_units, decode_units, decode_single, encode_gamma_units, decode_gamma_units),
+        *(add_levels, total_bits, fill_uniform),
+    ]
+    warm_up()
+    compiled = [len(kernel.signatures) for kernel in kernels]
+    gamma = PowerLawCodec(model_id="test", coding_rank=2, bottleneck_dtype=dtype)
+    values = np.zeros((3, 12), gamma.wire_dtype)
+    read_only = np.frombuffer(values.tobytes(), values.dtype).reshape(3, 12)
+    coded: list[tuple[Codec, Rows]] = [(gamma, gamma.rows(SHAPE))]
+    for levels in (0, LEVELS):
+        codec = codec_of(levels, dtype)
+        for plane in (planes(3), planes(3, np.uint16), planes(3, np.int32), planes(6)[::2], planes(3).view()):
+            plane.flags.writeable = False
+            coded.append((codec, codec.rows_of(plane, SHAPE, np.arange(3))))
+            assert coded[-1][1].modelled_bits > 0
+        coded.append((codec, codec.rows_of(planes(3), SHAPE, np.array([5, 90_000, 1]))))
+    for coder, rows in coded:
+        for array in (values, read_only):
+            encoded = coder.encode(array, rows)
+            for payload in (encoded.payload, bytearray(encoded.payload)):
+                coder.decode(payload, encoded.lengths, rows)
+            coder.decode(encoded.payload[: encoded.lengths[0]], encoded.lengths[:1], rows.of_units(0, 1))
+    assert [len(kernel.signatures) for kernel in kernels] == compiled

@@ -272,8 +272,8 @@ def test_a_trained_model_of_tfc_is_registered_with_its_exact_tables(client: entr
     assert (
         drop_in.register(client, stateless).compress(x).strings.tolist() == local.compress(x).numpy().tolist()
     )
-    with pytest.raises(TypeError, match="PowerLaw"):
-        drop_in.register(client, tfc.PowerLawEntropyModel(coding_rank=1))
+    with pytest.raises(TypeError, match="NoisyNormal"):
+        drop_in.register(client, tfc.NoisyNormal(loc=0.0, scale=1.0))
 
 
 def test_an_object_codes_as_its_variables_say_after_they_change(client: entropyd.Client) -> None:

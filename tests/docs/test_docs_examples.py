@@ -32,6 +32,7 @@ FENCE = re.compile(r"^```(python|sh|bash|console)([^\n]*)\n(.*?)^```", re.MULTIL
 
 # Examples, page and line of their beginning, that other tests run.
 ELSEWHERE = {
+    ("archive.md", "hyper.compress"): "test_archive_service.py",
     ("README.md", "import numpy as np"): "test_examples.py",
     ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
     ("cli.md", "$ "): "test_cli_tour.py",

@@ -37,7 +37,8 @@ SEARCHED = [name for name in FAMILY_NAMES if "Mixture" in name or name.endswith(
 @given(data=st.data())
 def test_bisection_finds_the_place_of_any_step(dtype: Any, data: st.DataObject) -> None:
     rising = data.draw(st.booleans())
-    place = st.floats(-FAR, FAR, width=32 if dtype is np.float32 else 64)
+    # TensorFlow takes subnormal numbers for 0.
+    place = st.floats(-FAR, FAR, width=32 if dtype is np.float32 else 64, allow_subnormal=False)
     places: Any = np.array(data.draw(st.lists(place, min_size=1, max_size=4)), dtype)
 
     def step(x: Any) -> Any:

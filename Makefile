@@ -65,7 +65,6 @@ tfc-suite: $(READY) ## Runs all of TFC's own tests of its entropy models with th
 .PHONY: draws
 draws: $(READY) ## Codes random models of every kind as TFC does, and builds hard priors in 10 s each (takes half an hour and more).
 	$(BIN)/python -m tests.draws.run
-	$(BIN)/python -m tests.draws.continuous_batched 200
 	$(BIN)/python -m tests.draws.every_kind 400
 
 .PHONY: check

@@ -55,7 +55,7 @@ _INLINE_ROWS_SYMBOLS = 8192
 # More runs of units are read on a thread.
 _INLINE_RUNS = 4096
 # More indexes are checked on a thread.
-_INLINE_INDEXES = 1 << 16
+_INLINE_INDEXES = 1 << 19
 
 
 class CodingKey(NamedTuple):

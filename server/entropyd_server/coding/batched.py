@@ -33,16 +33,7 @@ class BatchedCodec(RowsByShape, RangeCodec):
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
-        return cls(
-            model_id=config.model_id,
-            kind=config.kind,
-            tables=tables,
-            prior_shape=config.prior_shape,
-            coding_rank=config.coding_rank,
-            bottleneck_dtype=config.bottleneck_dtype,
-            decode_sanity_check=config.decode_sanity_check,
-            **own,
-        )
+        return super().of(config, tables, prior_shape=config.prior_shape, **own)
 
     @property
     def row_sets(self) -> int:

@@ -30,16 +30,7 @@ class IndexedCodec(RangeCodec, ABC):
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
-        return cls(
-            model_id=config.model_id,
-            kind=config.kind,
-            tables=tables,
-            index_ranges=config.index_ranges,
-            coding_rank=config.coding_rank,
-            bottleneck_dtype=config.bottleneck_dtype,
-            decode_sanity_check=config.decode_sanity_check,
-            **own,
-        )
+        return super().of(config, tables, index_ranges=config.index_ranges, **own)
 
     @property
     def row_sets(self) -> int:

@@ -7,7 +7,7 @@ Source: `compress` and `decompress` of TensorFlow Compression's entropy models
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from entropyd_server.kernels.range_encoder import (
     encoded_capacity,
 )
 from entropyd_server.kernels.single_decoder import decode_single
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Statuses and positions of one unit that did not fail.
 _ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
@@ -48,6 +51,19 @@ class RangeCodec(Codec):
         self.decode_sanity_check = decode_sanity_check
         super().__init__(**common)
         self._zeros = kernel_input(np.zeros(0, self.compute_dtype))
+
+    @classmethod
+    def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
+        """Makes the codec of a configuration; `own` are arguments that the class adds."""
+        return cls(
+            model_id=config.model_id,
+            kind=config.kind,
+            tables=tables,
+            coding_rank=config.coding_rank,
+            bottleneck_dtype=config.bottleneck_dtype,
+            decode_sanity_check=config.decode_sanity_check,
+            **own,
+        )
 
     @cached_property
     def row_bits(self) -> npt.NDArray[np.float64]:

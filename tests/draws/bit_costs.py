@@ -24,11 +24,11 @@ class BitCosts:
         self._config: Any = given.config
 
     def indexes(self) -> list[Any]:
-        """Indexes at which a function has one value, whatever a table is between two of its rows."""
+        """Indexes of a call: whole numbers, if TFC's object has the rows of its tables alone."""
         indexes = self._case.indexes
         if indexes is None:
             return []
-        if self._is_smooth and indexes.dtype.kind == "f":
+        if self._case.has_callables:
             return [indexes]
         ranges = np.reshape(self._config.index_ranges, self._channel_shape(indexes.ndim))
         return [np.trunc(np.clip(indexes, 0, ranges - 1)).astype(indexes.dtype)]
@@ -40,16 +40,10 @@ class BitCosts:
         return shape if -1 in shape else []
 
     @property
-    def _is_smooth(self) -> bool:
-        """Whether all that the prior has of the index are functions that TFC's users write as formulas."""
-        if not self._case.has_callables:
-            return False
-        parameters = self._config.prior.parameters
-        return all(
-            value.name != "table"
-            if isinstance(value, IndexFunction)
-            else value.ndim <= ("weight" in parameters)
-            for value in parameters.values()
+    def _has_index_gradient(self) -> bool:
+        """Whether TFC's object has callables, and the service a function for one of them."""
+        return self._case.has_callables and any(
+            isinstance(value, IndexFunction) for value in self._config.prior.parameters.values()
         )
 
     def log_prob_of_rows(self, indexes: Any) -> Callable[[Any], Any]:
@@ -72,7 +66,7 @@ class BitCosts:
         return tf.reduce_sum(log_probs, axis=axes) / -np.log(2)
 
     def gradients(self, x: Any, perturbed: Any, *indexes: Any) -> list[Any]:
-        """Gradients of the summed bits by the array, and by the indexes if the prior is smooth in them.
+        """Gradients of the summed bits by the array, and by the indexes if the prior has a function of them.
 
         Args:
           x: The array, less its location.
@@ -85,7 +79,7 @@ class BitCosts:
                 bits = self._plain.penalty(x)
             return [tape.gradient(bits, x)]
         em, watched = self._plain, list(indexes)
-        differentiable = self._is_smooth and watched[0].dtype.is_floating
+        differentiable = self._has_index_gradient and watched[0].dtype.is_floating
 
         def of_elements(values: Any, *indexes: Any) -> Any:
             return em._log_prob(em._make_prior(*indexes) if indexes else em.prior, values)

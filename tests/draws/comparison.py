@@ -35,7 +35,8 @@ class Comparison:
         self._widened = self._config.kind.startswith("universal") and self._dtype.itemsize == 2
         self._tfc_dtype = "float32" if self._widened else self._config.bottleneck_dtype
         self._plain = tfc_object(self._config, self._tfc_dtype, functions=given.has_callables)
-        self._costs = BitCosts(self._plain, given)
+        self._called = given.repeated()
+        self._costs = BitCosts(self._plain, self._called)
         x = given.bottleneck
         self._batch_shape = x.shape[: x.ndim - len(given.unit_shape)]
 
@@ -52,7 +53,7 @@ class Comparison:
             return
         yield from self._coded()
         yield from self._dropped_in()
-        yield from self._called()
+        yield from self._bits()
         yield from self._differentiated()
 
     # Strings and arrays
@@ -107,8 +108,8 @@ class Comparison:
 
     # Calls
 
-    def _called(self) -> Iterator[tuple[str, bool]]:
-        inputs = [self._case.bottleneck, *self._costs.indexes(), *self._case.locations]
+    def _bits(self) -> Iterator[tuple[str, bool]]:
+        inputs = [self._called.bottleneck, *self._costs.indexes(), *self._called.locations]
         perturbed, bits = self._model(*inputs, training=False)
         own, expected = self._called_by_tfc(inputs, self._plain)
         yield "perturbed arrays", np.array_equal(perturbed, own.astype(self._dtype))
@@ -118,6 +119,10 @@ class Comparison:
             _close(bits, expected, _TOLERANCE)
             or _close(bits, self._called_by_tfc(inputs, tf.function(self._plain))[1], _TOLERANCE),
         )
+        costs = BitCosts(self._plain, self._case)
+        alone = self._model(self._case.bottleneck, *costs.indexes(), *self._case.locations, training=False)
+        for name, few, many in zip(("perturbed arrays", "bits"), alone, (perturbed, bits), strict=True):
+            yield f"{name} of fewer units", _same(few, many.reshape(-1)[: few.size].reshape(few.shape))
 
     def _called_by_tfc(self, inputs: list[Any], call: Any) -> tuple[Any, Any]:
         x, *others = inputs
@@ -143,7 +148,8 @@ class Comparison:
     # Gradients
 
     def _differentiated(self) -> Iterator[tuple[str, bool]]:
-        x, indexes = self._case.bottleneck.astype(self._dtype), self._costs.indexes()
+        given = self._called
+        x, indexes = given.bottleneck.astype(self._dtype), self._costs.indexes()
         found = self._model.perturb(x, *indexes, gradient=True)
         if not self._widened:  # else the noise is rounded with the array
             arguments = [tf.constant(value) for value in (x, found.perturbed, *indexes)]
@@ -156,12 +162,12 @@ class Comparison:
                     for gradients in (self._costs.gradients, tf.function(self._costs.gradients))
                 ),
             )
-        if self._case.loc is not None:
-            inputs = {"indexes": indexes[0], "loc": self._case.loc}
-            located = self._model.perturb(self._case.bottleneck, **inputs, gradient=True)
+        if given.loc is not None:
+            inputs = {"indexes": indexes[0], "loc": given.loc}
+            located = self._model.perturb(given.bottleneck, **inputs, gradient=True)
             assert located.gradient is not None
             whole = np.broadcast_to(located.gradient, x.shape).astype(np.float64)
-            expected = -_summed(whole, self._case.loc.shape)
+            expected = -_summed(whole, given.loc.shape)
             yield "gradients by loc", _close(located.loc_gradient, expected, 1e-2)
 
 
@@ -180,11 +186,11 @@ def _summed(whole: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _all_close(ours: list[Any], theirs: list[Any]) -> bool:
-    """Whether gradients are equal; TFC is not asked for those by tables, which it has as gathered arrays."""
-    pairs = zip(ours, theirs, strict=False)
+    """Whether gradients by the same inputs are equal."""
     with np.errstate(over="ignore"):  # ours have the dtype of the array, which may be float16
-        return len(ours) >= len(theirs) and all(
-            _close(one, other.numpy().astype(one.dtype), _TOLERANCE) for one, other in pairs
+        return len(ours) == len(theirs) and all(
+            _close(one, other.numpy().astype(one.dtype), _TOLERANCE)
+            for one, other in zip(ours, theirs, strict=True)
         )
 
 

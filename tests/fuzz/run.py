@@ -13,6 +13,10 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(".fuzz")
@@ -28,14 +32,14 @@ def main() -> None:
     folder = CORPUS / arguments.target
     os.environ["NUMBA_DISABLE_JIT"] = "1"
     if arguments.replay:
-        target = importlib.import_module("tests.fuzz.targets").TARGETS[arguments.target]
+        target = _target(arguments.target)
         for path in sorted(folder.iterdir()):
             target(path.read_bytes())
         return
 
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["entropyd", "entropyd_server", "tests.fuzz"]):
-        target = importlib.import_module("tests.fuzz.targets").TARGETS[arguments.target]
+        target = _target(arguments.target)
     found = FOUND / arguments.target
     found.mkdir(parents=True, exist_ok=True)
     options = [
@@ -46,6 +50,15 @@ def main() -> None:
     ]
     atheris.Setup([sys.argv[0], *options, str(found), str(folder)], target)
     atheris.Fuzz()
+
+
+def _target(name: str) -> Callable[[bytes], None]:
+    targets = importlib.import_module("tests.fuzz.targets").TARGETS
+    universal_indexed: Any = importlib.import_module("entropyd_server.coding.kinds.universal_indexed")
+    # As Python, the kernel takes 20 s for the million noise levels that a codec may cache.
+    universal_indexed._MAX_CACHED_LEVELS = 1 << 10
+    target: Callable[[bytes], None] = targets[name]
+    return target
 
 
 if __name__ == "__main__":

@@ -107,22 +107,22 @@ class Case:
         """
         if not self.bottleneck.size:
             return self
-        ranged = self.config.index_ranges is not None and self.config.channel_axis is not None
-        axis = self.config.channel_axis if ranged else None
-        inputs = [self.bottleneck, self.indexes, self.loc]
-        if axis is not None and self.indexes is not None:
-            inputs[1] = np.moveaxis(self.indexes, axis, -1)
-        whole = self.bottleneck.ndim == len(self.unit_shape)
-        inputs = [value[None] if whole and value is not None else value for value in inputs]
-        assert inputs[0] is not None
-        rows = len(inputs[0])
-        elements = self.bottleneck.size // rows
-        multiple = _STEP_ELEMENTS // gcd(_STEP_ELEMENTS, elements)
+        batched = self.bottleneck.ndim > len(self.unit_shape)
+        rows = len(self.bottleneck) if batched else 1
+        multiple = _STEP_ELEMENTS // gcd(_STEP_ELEMENTS, self.bottleneck.size // rows)
         order = np.minimum(np.arange(rows + -rows % multiple), rows - 1)
-        x, indexes, loc = (value if value is None or len(value) < rows else value[order] for value in inputs)
-        if axis is not None and indexes is not None:
-            indexes = np.moveaxis(indexes, -1, axis)
-        return replace(self, bottleneck=x, indexes=indexes, loc=loc)
+
+        def repeated(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            array = array if batched else array[None]
+            return array[order] if len(array) == rows else array
+
+        indexes, loc = self.indexes, None if self.loc is None else repeated(self.loc)
+        if indexes is not None and self.config.channel_axis is not None:
+            axis = self.config.channel_axis
+            indexes = np.moveaxis(repeated(np.moveaxis(indexes, axis, -1)), -1, axis)
+        elif indexes is not None:
+            indexes = repeated(indexes)
+        return replace(self, bottleneck=repeated(self.bottleneck), indexes=indexes, loc=loc)
 
     @property
     def in_words(self) -> str:

@@ -1,6 +1,7 @@
 """Writes the golden archives: run `python -m tests.golden.archives.write NAME...`; nothing else does.
 
-It starts a server of its own, makes the models and writes `NAME.entropyd` and the restored array, `NAME.npy`.
+It starts a server of its own, makes the models and writes `NAME.entropyd` and the restored array, `NAME.npy`;
+of a model with indexes also these, `NAME.indexes.npy`.
 A name that is there already is refused: these files stand for archives that people have on their disks, so a
 change that cannot read them is a mistake, whatever it says here. New features get new names.
 """
@@ -21,6 +22,8 @@ from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from entropyd.contract.kinds.indexed import IndexedConfig
 
 FOLDER = Path(__file__).parent
 
@@ -58,7 +61,7 @@ CASES: dict[str, tuple[entropyd.Prior, dict[str, Any], tuple[int, ...], dict[str
     "bounded": (CHANNELS, {"coding_rank": 2}, (5, 6, 3), {}),
     "bounded_with_exact_elements": (CHANNELS, {"coding_rank": 2}, (9, 20, 3), {}),
 }
-# name: (items that have exact elements, bit patterns of those). Such archives are of format version 2.
+# name: (items that have exact elements, bit patterns of those).
 EXACT: dict[str, tuple[slice, list[int]]] = {
     "exact_elements": (
         slice(None),
@@ -66,6 +69,7 @@ EXACT: dict[str, tuple[slice, list[int]]] = {
     ),  # NaN, NaN, -0.0, -9999
     "exact_single_unit": (slice(None), [0x7FF8000000000000, 0xC0C3878000000000]),
     "exact_in_some_blocks": (slice(2600, 4000), [0x7E00, 0xF0E2]),
+    "indexed_with_exact_elements": (slice(1, 3), [0x7FC00000, 0x80000000]),
 }
 
 # Those that keep a bound on the error of each element. The first has a step as it was when it followed from
@@ -77,15 +81,32 @@ BOUNDS = {
 MISSING = (-9999.0, 0.0)
 WITH_EXACT = {*EXACT, "bounded_with_exact_elements"}
 
+SCALES = priors.indexed("NoisyNormal", (16,), loc=0.0, scale=priors.log_spaced(0.11, 32.0))
+GRID = priors.indexed(
+    "NoisyLogistic", (2, 3), loc=priors.affine(-2.0, 4.0), scale=priors.table([0.5, 1.0, 6.0], axis=1)
+)
+# Archives of models with indexes, of format version 3.
+# name: (configuration, shape, number of the first unit)
+INDEXED: dict[str, tuple[IndexedConfig, tuple[int, ...], int]] = {
+    "indexed": (entropyd.LocationScaleIndexedConfig(SCALES, 2), (4, 5, 3), 0),
+    "indexed_with_unit_numbers": (
+        entropyd.UniversalIndexedConfig(GRID, 1, num_noise_levels=2, bottleneck_dtype="float16"),
+        (2, 3, 4),
+        5,
+    ),
+    "indexed_with_exact_elements": (entropyd.ContinuousIndexedConfig(GRID, 2), (4, 5, 3), 0),
+}
+NAMES = {*CASES, *INDEXED}
+
 
 def main() -> None:
-    names = sys.argv[1:] or sys.exit(f"name what to write, of: {', '.join(CASES)}")
+    names = sys.argv[1:] or sys.exit(f"name what to write, of: {', '.join(sorted(NAMES))}")
     there = [name for name in names if (FOLDER / f"{name}.entropyd").exists()]
     if there:
         sys.exit(f"golden archives are never written again: {', '.join(there)}")
     with LocalServer() as server, entropyd.Client(server.target) as client:
         for name in names:
-            write(client, name)
+            (write_indexed if name in INDEXED else write)(client, name)
 
 
 def write(client: entropyd.Client, name: str) -> None:
@@ -96,14 +117,36 @@ def write(client: entropyd.Client, name: str) -> None:
         return
     scale = 300 if name.endswith("_blocks") else 3
     x = np.random.default_rng(6).laplace(0, scale, shape).astype(model.bottleneck_dtype)
-    compressed = model.compress(x)
-    embedded = EmbeddedModel.of(model)
+    compressed, exact = model.compress(x), exact_of(name, x)
+    save(name, model, compressed, exact, metadata)
+    np.save(FOLDER / f"{name}.npy", exact.applied(model.decompress(compressed)))
+
+
+def write_indexed(client: entropyd.Client, name: str) -> None:
+    config, shape, first_unit = INDEXED[name]
+    model = client.create_model(config)
+    rng = np.random.default_rng(8)
+    x = rng.laplace(0, 3, shape).astype(model.bottleneck_dtype)
+    ranges = config.index_ranges if config.channel_axis == -1 else config.index_ranges[0]
+    indexes = rng.integers(0, ranges, shape + np.shape(ranges)).astype(np.uint8)
+    compressed = model.compress(x, indexes, first_unit=first_unit)
     exact = exact_of(name, x)
-    exact_dtype = x.dtype.name if len(exact) else None
-    target = FOLDER / f"{name}.entropyd"
+    save(name, model, compressed, exact, {})
+    np.save(FOLDER / f"{name}.indexes.npy", indexes)
+    np.save(FOLDER / f"{name}.npy", exact.applied(model.decompress(compressed, indexes)))
+
+
+def save(
+    name: str,
+    model: entropyd.Model,
+    compressed: entropyd.CompressedTensor,
+    exact: ExactElements,
+    metadata: dict[str, Any],
+) -> None:
+    exact_dtype = exact.dtype if len(exact) else None
+    target, embedded = FOLDER / f"{name}.entropyd", EmbeddedModel.of(model)
     with ArchiveWriter(target, metadata=metadata, model=embedded, exact_dtype=exact_dtype) as writer:
         writer.append(compressed, exact)
-    np.save(FOLDER / f"{name}.npy", exact.applied(model.decompress(compressed)))
 
 
 def exact_of(name: str, x: npt.NDArray[Any]) -> ExactElements:
@@ -132,10 +175,7 @@ def write_bounded(model: entropyd.Model, name: str, shape: tuple[int, ...]) -> N
     else:
         compressed = model.compress(bound.bottleneck(x, model.bottleneck_dtype))
         tensor = BoundedTensor(compressed, bound, ExactElements.none(bound.dtype))
-    exact_dtype = bound.dtype if len(tensor.exact) else None
-    path, embedded = FOLDER / f"{name}.entropyd", EmbeddedModel.of(model)
-    with ArchiveWriter(path, metadata=bound.metadata, model=embedded, exact_dtype=exact_dtype) as writer:
-        writer.append(tensor.compressed, tensor.exact)
+    save(name, model, tensor.compressed, tensor.exact, bound.metadata)
     np.save(FOLDER / f"{name}.npy", bounded.decompress(model, tensor))
 
 

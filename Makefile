@@ -60,7 +60,7 @@ matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the ol
 
 .PHONY: tfc-suite
 tfc-suite: $(READY) ## Runs all of TFC's own tests of its entropy models with the drop-ins in their place.
-	TFC_SUITE=whole $(BIN)/pytest tests/integration/test_tfc_every_class.py
+	TFC_SUITE=whole $(BIN)/pytest -k tfcs_own_tests tests/integration/test_tfc_drop_in.py tests/integration/test_continuous_batched.py tests/integration/test_tfc_every_class.py
 
 .PHONY: draws
 draws: $(READY) ## Codes random models of every kind as TFC does, and builds hard priors in 10 s each (takes half an hour and more).

@@ -39,7 +39,7 @@ class Opened:
       files: TlsCredentials.state() before the files were read.
       channel: A channel of grpc or grpc.aio.
       caller: Gives calls their metadata and deadlines.
-      methods: What gRPC calls a multi-callable, of each method by its name.
+      methods: What gRPC calls a multi-callable, of each method by its name; unary ones take bytes.
       probe: The multi-callable of probes.
       probing: Lock, so that one call probes at a time.
       probed_at: End of the last probes, in seconds of the monotonic clock; None before the first ones.
@@ -55,6 +55,21 @@ class Opened:
     probing: Any
     probed_at: float | None = None
     unreachable: grpc.RpcError | None = None
+
+
+class _SerialisedRequests:
+    """A channel for stubs whose unary methods take serialised requests.
+
+    A session looks at the size of a request before it sends it, and may send it twice.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.stream_stream = channel.stream_stream
+        self._channel = channel
+
+    def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any) -> Any:
+        del request_serializer
+        return self._channel.unary_unary(path, None, response_deserializer)
 
 
 class SessionBase:
@@ -128,10 +143,11 @@ class SessionBase:
             if credentials is None
             else self._grpc.secure_channel(settings.target, credentials, options)
         )
+        serialised = _SerialisedRequests(channel)
         stubs = (
-            coding_pb2_grpc.CodingServiceStub(channel),
-            model_pb2_grpc.ModelServiceStub(channel),
-            info_pb2_grpc.InfoServiceStub(channel),
+            coding_pb2_grpc.CodingServiceStub(serialised),
+            model_pb2_grpc.ModelServiceStub(serialised),
+            info_pb2_grpc.InfoServiceStub(serialised),
         )
         methods = {name: method for stub in stubs for name, method in vars(stub).items()}
         probe = channel.unary_unary(_channel.PROBE)

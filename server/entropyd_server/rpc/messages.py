@@ -16,10 +16,10 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from entropyd.contract.errors import InvalidRequestError
+from entropyd.contract.large_fields import DELIMITED, LargeRequest, fields, take_out
 from entropyd.v1 import coding_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import MAX_FIELDS
-from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
 
 # A smaller message cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20

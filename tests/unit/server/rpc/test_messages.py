@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError
+from entropyd.contract.large_fields import header
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc import messages
-from entropyd_server.rpc.large_fields import header
 from entropyd_server.rpc.messages import read_message
 
 REQUEST = coding_pb2.DecompressRequest(

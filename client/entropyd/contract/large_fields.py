@@ -1,7 +1,7 @@
 """Messages with large fields of bytes, read and written without protobuf's copies of it.
 
-Invariant: a message written in this way is read as the whole message would be, and one read in this way has
-the same values.
+Invariant: a message is written to the same bytes as by protobuf, and one read in this way has the same
+values.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
@@ -23,28 +23,48 @@ _MOST_FIELDS = 32
 
 
 class LargeMessage(NamedTuple):
-    """A message to serialise, and its large field.
-
-    It relies on protobuf's merging: a field that holds a message may occur again
-    (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """A message to serialise, and its large fields.
 
     Attributes:
-      message: The protobuf message without the field.
-      path: Numbers of the fields that lead to it: messages, and last the field of bytes.
-      data: C-contiguous array of its bytes.
+      message: The protobuf message without the fields, but with the messages around them.
+      values: Of each field, the numbers of the fields that lead to it: messages, and last the field of bytes,
+        which is the last one of its message; and a C-contiguous array of its bytes.
     """
 
     message: Any
-    path: tuple[int, ...]
-    data: npt.NDArray[Any]
+    values: Sequence[tuple[tuple[int, ...], npt.NDArray[Any]]]
 
     def SerializeToString(self) -> bytes:
-        """Serialises the whole message; copies `data` once."""
-        head, size = b"", self.data.nbytes
-        for number in reversed(self.path):
-            head = header(number, size) + head
-            size = len(head) + self.data.nbytes
-        return b"".join((self.message.SerializeToString(), head, self.data.data))
+        """Serialises the whole message, to the bytes that protobuf would; copies the fields once."""
+        values = [value for value in self.values if value[1].nbytes]  # protobuf leaves out what is empty
+        return b"".join(_with_values(self.message.SerializeToString(), values)[0])
+
+
+def _with_values(
+    data: bytes, values: Sequence[tuple[tuple[int, ...], npt.NDArray[Any]]]
+) -> tuple[list[Any], int]:
+    """The parts of a serialised message with large fields in it, and the bytes of all."""
+    parts: list[Any] = []
+    copied, size = 0, len(data)
+    inner = {path[0] for path, _ in values if len(path) > 1}
+    for field in fields(data, 0, len(data)) if inner else ():
+        if field.number in inner:
+            own = [(path[1:], value) for path, value in values if path[0] == field.number]
+            within, length = _with_values(data[field.at : field.end], own)
+            head = header(field.number, length)
+            parts += [data[copied : field.begin], head, *within]
+            size += len(head) + length - (field.end - field.begin)
+            copied = field.end
+            inner.remove(field.number)
+            if not inner:
+                break
+    parts.append(data[copied:])
+    for path, value in values:
+        if len(path) == 1:
+            head = header(path[0], value.nbytes)
+            parts += [head, value.data]
+            size += len(head) + value.nbytes
+    return parts, size
 
 
 class LargeRequest:

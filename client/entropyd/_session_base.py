@@ -24,7 +24,8 @@ from entropyd._caller import Caller, closed
 from entropyd._credentials import TlsCredentials
 from entropyd._info import ServerInfo
 from entropyd._settings import Settings
-from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
+from entropyd.contract.large_fields import ViewedMessage, take_out_large
+from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,6 +58,17 @@ class Opened:
     unreachable: grpc.RpcError | None = None
 
 
+def _decompressed(data: bytes) -> Any:
+    """Parses a DecompressResponse; a large array is a view of the received bytes."""
+    rest, values = take_out_large(data, coding_pb2.DecompressResponse, (("tensor", "data"),))
+    response = coding_pb2.DecompressResponse.FromString(rest)
+    return ViewedMessage(response, values) if values else response
+
+
+# Of methods whose responses protobuf's own classes do not read.
+_READERS = {"/entropyd.v1.CodingService/Decompress": _decompressed}
+
+
 class _SerialisedRequests:
     """A channel for stubs whose unary methods take serialised requests.
 
@@ -69,7 +81,7 @@ class _SerialisedRequests:
 
     def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any) -> Any:
         del request_serializer
-        return self._channel.unary_unary(path, None, response_deserializer)
+        return self._channel.unary_unary(path, None, _READERS.get(path, response_deserializer))
 
 
 class SessionBase:

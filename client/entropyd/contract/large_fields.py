@@ -8,11 +8,14 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy.typing as npt
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 # The wire type of strings, bytes and messages: a length and as many bytes.
 DELIMITED = 2
@@ -20,6 +23,9 @@ _VARINT = 0
 _FIXED_BYTES = {1: 8, 5: 4}
 # Messages with more fields than this are left to protobuf.
 _MOST_FIELDS = 32
+# Protobuf copies a field of bytes when it parses it and again at each access. To take a field out in Python
+# costs about as much as to copy this many bytes.
+_LARGE_BYTES = 1 << 17
 
 
 class LargeMessage(NamedTuple):
@@ -67,7 +73,7 @@ def _with_values(
     return parts, size
 
 
-class LargeRequest:
+class ViewedMessage:
     """A parsed message whose large fields are views of the received bytes.
 
     Args:
@@ -79,11 +85,45 @@ class LargeRequest:
         self._message = message
         for name in {names[0] for names, _ in values}:
             inner = [(names[1:], value) for names, value in values if names[0] == name]
-            large = LargeRequest(getattr(message, name), inner) if inner[0][0] else inner[0][1]
+            large = ViewedMessage(getattr(message, name), inner) if inner[0][0] else inner[0][1]
             setattr(self, name, large)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._message, name)
+
+
+def take_out_large(
+    data: bytes, message_type: type[Message], paths: Iterable[tuple[str, ...]]
+) -> tuple[bytes, list[tuple[tuple[str, ...], memoryview]]]:
+    """Takes fields of bytes out of a serialised message while it is large.
+
+    Args:
+      data: The message.
+      message_type: Its type.
+      paths: Names of the fields that lead to each field of bytes, the largest first.
+
+    Returns:
+      The message without the fields, and the path and value of each field that was taken out.
+    """
+    descriptor = cast("Descriptor", message_type.DESCRIPTOR)
+    values = []
+    for names in paths:
+        if len(data) <= _LARGE_BYTES:
+            break
+        large = take_out(data, _numbers(descriptor, names))
+        if large is not None:
+            data, value = large
+            values.append((names, value))
+    return data, values
+
+
+@lru_cache
+def _numbers(descriptor: Descriptor, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers of a path of fields, each in the message of the one before."""
+    if not names:
+        return ()
+    field = descriptor.fields_by_name[names[0]]
+    return (field.number, *_numbers(field.message_type, names[1:]))
 
 
 class Field(NamedTuple):

@@ -33,7 +33,7 @@ from benchmarks.service import METHODS, benchmark_config
 from entropyd import _channel
 from entropyd._compression import Compression
 from entropyd._decompression import decompress_request
-from entropyd.v1 import coding_pb2_grpc
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def prepare(model: entropyd.Model, latents: str) -> dict[str, Any]:
     shape = [int(axis) for axis in latents.split("x")]
     scale = np.asarray(model.prior.parameters["scale"])
     x = (np.random.default_rng(0).normal(size=(1, *shape)) * scale).astype(np.float32)
-    compress = next(Compression(model.info, x).requests())[0]
+    compress = coding_pb2.CompressRequest.FromString(next(Compression(model.info, x).requests())[0])
     return {
         "Compress": compress,
         "Decompress": decompress_request(model.info, model.compress(x), None),

@@ -232,7 +232,7 @@ def prepare(model: entropyd.Model, target: str, shape: tuple[int, ...]) -> dict[
     x = (np.random.default_rng(0).normal(size=(1, *shape)) * scale).astype(np.float32)
     decompress = decompress_request(model.info, model.compress(x), None)
     requests = {
-        "Compress": next(Compression(model.info, x).requests())[0],
+        "Compress": coding_pb2.CompressRequest.FromString(next(Compression(model.info, x).requests())[0]),
         "Decompress": decompress,
     }
     with grpc.insecure_channel(target, UNLIMITED) as channel:

@@ -74,6 +74,9 @@ def check_finite(array: npt.NDArray[Any], field: str) -> None:
 
 
 def tensor_array(tensor: types_pb2.Tensor) -> npt.NDArray[Any]:
-    """Reads an array of a response; read-only."""
+    """Reads an array of a response; aligned and read-only."""
     dtype, elements = array_from_message(tensor, "tensor")
+    if not elements.flags.aligned:  # a view of the received message; NumPy is slow with these
+        elements = elements.copy()
+        elements.setflags(write=False)
     return elements.view(numpy_dtype(dtype)) if dtype == "bfloat16" else elements

@@ -26,7 +26,7 @@ class Work(Protocol[_Result_co]):
     model: ModelInfo
     units: int
 
-    def requests(self) -> Iterator[tuple[Any, int]]: ...  # and how many coding units each covers
+    def requests(self) -> Iterator[tuple[bytes, int]]: ...  # serialised, and the coding units of each
 
     def add(self, response: Any) -> None: ...  # in the order of the requests
 

@@ -17,8 +17,13 @@ from entropyd._info import ModelInfo
 from entropyd._location import less_location, location_array
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.archive.units import joined
-from entropyd.contract.wire import tensor_fields
-from entropyd.v1 import coding_pb2
+from entropyd.contract.large_fields import LargeMessage
+from entropyd.contract.wire import tensor_parts
+from entropyd.v1 import coding_pb2, types_pb2
+
+_DATA = types_pb2.Tensor.DATA_FIELD_NUMBER
+_VALUES = coding_pb2.CompressRequest.BOTTLENECK_FIELD_NUMBER, _DATA
+_ROWS = coding_pb2.CompressRequest.INDEXES_FIELD_NUMBER, _DATA
 
 
 @dataclass
@@ -60,8 +65,8 @@ class Compression:
         self.units = prod(self._batch_shape)
         self._unit_bytes = self._array.nbytes // max(self.units, 1)
 
-    def requests(self) -> Iterator[tuple[coding_pb2.CompressRequest, int]]:
-        """Compress requests, one for an array of up to CHUNK_BYTES."""
+    def requests(self) -> Iterator[tuple[bytes, int]]:
+        """Serialised Compress requests, one for an array of up to CHUNK_BYTES."""
         step = max(CHUNK_BYTES // max(self._unit_bytes, 1), 1)
         if self.units <= step:
             yield self._request(self._array, self._rows), self.units
@@ -74,15 +79,20 @@ class Compression:
             request = self._request(flat[chunk], None if rows is None else rows[chunk], first)
             yield request, chunk.stop - first
 
-    def _request(
-        self, array: npt.NDArray[Any], rows: npt.NDArray[Any] | None, first: int = 0
-    ) -> coding_pb2.CompressRequest:
-        return coding_pb2.CompressRequest(
+    def _request(self, array: npt.NDArray[Any], rows: npt.NDArray[Any] | None, first: int = 0) -> bytes:
+        tensor, elements = tensor_parts(array)
+        values = [(_VALUES, elements)]
+        of_rows = None
+        if rows is not None:
+            of_rows, indexes = tensor_parts(rows)
+            values.append((_ROWS, indexes))
+        message = coding_pb2.CompressRequest(
             model_id=self.model.id,
-            bottleneck=tensor_fields(array),
+            bottleneck=tensor,
             first_unit=self.first_unit + first,
-            indexes=None if rows is None else tensor_fields(rows),
+            indexes=of_rows,
         )
+        return LargeMessage(message, values).SerializeToString()
 
     def add(self, response: coding_pb2.CompressResponse) -> None:
         self._responses.append(response)

@@ -29,10 +29,13 @@ from entropyd.contract.errors import (
     InvalidTensorError,
 )
 from entropyd.contract.integrity import damaged_units, make_blocks
-from entropyd.contract.wire import tensor_fields, tensor_to_message
+from entropyd.contract.large_fields import LargeMessage
+from entropyd.contract.wire import tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
 
 _LARGEST_AXIS = 2**63 - 1
+# The path to the rows in a DecompressRequest.
+_ROWS = coding_pb2.DecompressRequest.INDEXES_FIELD_NUMBER, types_pb2.Tensor.DATA_FIELD_NUMBER
 
 
 @dataclass
@@ -98,12 +101,10 @@ class Decompression:
         numbers = self.source.unit_numbers
         return np.arange(self.units) if numbers is None else numbers
 
-    def requests(self) -> Iterator[tuple[coding_pb2.DecompressRequest, int]]:
-        """Decompress requests, one for an array of up to CHUNK_BYTES."""
+    def requests(self) -> Iterator[tuple[bytes, int]]:
+        """Serialised Decompress requests, one for an array of up to CHUNK_BYTES."""
         if self.units <= self._step:
-            if self._rows is not None:
-                self._whole.indexes.CopyFrom(tensor_to_message(self._rows))
-            yield self._whole, self.units
+            yield _serialised(self._whole, self._rows), self.units
             return
         lengths = np.fromiter(self._strings.lengths, np.uint32, self.units)
         if (total := int(lengths.sum(dtype=np.uint64))) != len(self._payload):
@@ -119,10 +120,9 @@ class Decompression:
             payload = self._payload[int(ends[first]) : int(ends[chunk.stop])]
             request = coding_pb2.DecompressRequest(
                 error_policy=self._whole.error_policy,
-                indexes=None if rows is None else tensor_fields(rows[chunk]),
                 **self._chunk(chunk, payload, lengths[chunk]),
             )
-            yield request, chunk.stop - first
+            yield _serialised(request, None if rows is None else rows[chunk]), chunk.stop - first
 
     def _chunk(self, chunk: slice, payload: bytes, lengths: npt.NDArray[np.uint32]) -> dict[str, Any]:
         """The source of a request for some units."""
@@ -243,6 +243,15 @@ def decompress_request(
         )
     )
     return request
+
+
+def _serialised(request: coding_pb2.DecompressRequest, rows: npt.NDArray[Any] | None) -> bytes:
+    """A request with its plane of rows, if there is one; their dtype and shape are set in `request`."""
+    if rows is None:
+        return request.SerializeToString()
+    fields, elements = tensor_parts(rows)
+    request.indexes.MergeFrom(types_pb2.Tensor(**fields))
+    return LargeMessage(request, [(_ROWS, elements)]).SerializeToString()
 
 
 def _axes(field: str, value: Any) -> list[int]:

@@ -43,11 +43,12 @@ class Session(SessionBase):
             return self._server_info
 
     def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
-        self._check_size(call.request)
+        request = call.request.SerializeToString()
+        self._check_size(len(request))
 
         def response() -> Any:
             with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
-                return _response(call.method, opened.methods[call.method], call.request, options)
+                return _response(call.method, opened.methods[call.method], request, options)
 
         return call.read(self._again(response))
 
@@ -84,7 +85,7 @@ class Session(SessionBase):
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> _Result:
         meter = Progress(progress, work.units)
-        in_flight: deque[tuple[Any, Any, int]] = deque()
+        in_flight: deque[tuple[bytes, Any, int]] = deque()
 
         def finish_first() -> None:
             request, call, units = in_flight.popleft()
@@ -95,7 +96,7 @@ class Session(SessionBase):
             method = opened.methods[work.method]
             try:
                 for request, units in work.requests():
-                    self._check_size(request)
+                    self._check_size(len(request))
                     if units == work.units:  # one call needs no pipeline
                         work.add(_response(work.method, method, request, options))
                         meter.add(units)
@@ -110,9 +111,9 @@ class Session(SessionBase):
                     call.cancel()
         return work.result()
 
-    def _check_size(self, request: Any) -> None:
-        if (size := request.ByteSize()) > _messages.UNCHECKED_BYTES:
-            _messages.check_bytes(size, self.server_info())
+    def _check_size(self, request_bytes: int) -> None:
+        if request_bytes > _messages.UNCHECKED_BYTES:
+            _messages.check_bytes(request_bytes, self.server_info())
 
     def _again(self, call: Callable[[], _Result]) -> _Result:
         """Makes a call, and once more if its token was refused and may have changed."""
@@ -149,7 +150,7 @@ class Session(SessionBase):
 
 
 def _response(
-    name: str, method: Any, request: Any, options: Callable[[], dict[str, Any]], begun: Any = None
+    name: str, method: Any, request: bytes, options: Callable[[], dict[str, Any]], begun: Any = None
 ) -> Any:
     """The response of a call, made once more if that may help; `begun` is the first, if it has begun."""
     try:

@@ -24,7 +24,8 @@ from entropyd._caller import Caller, closed
 from entropyd._credentials import TlsCredentials
 from entropyd._info import ServerInfo
 from entropyd._settings import Settings
-from entropyd.v1 import coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
+from entropyd.contract.large_fields import ViewedMessage, take_out_large
+from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,7 +40,7 @@ class Opened:
       files: TlsCredentials.state() before the files were read.
       channel: A channel of grpc or grpc.aio.
       caller: Gives calls their metadata and deadlines.
-      methods: What gRPC calls a multi-callable, of each method by its name.
+      methods: What gRPC calls a multi-callable, of each method by its name; unary ones take bytes.
       probe: The multi-callable of probes.
       probing: Lock, so that one call probes at a time.
       probed_at: End of the last probes, in seconds of the monotonic clock; None before the first ones.
@@ -55,6 +56,32 @@ class Opened:
     probing: Any
     probed_at: float | None = None
     unreachable: grpc.RpcError | None = None
+
+
+def _decompressed(data: bytes) -> Any:
+    """Parses a DecompressResponse; a large array is a view of the received bytes."""
+    rest, values = take_out_large(data, coding_pb2.DecompressResponse, (("tensor", "data"),))
+    response = coding_pb2.DecompressResponse.FromString(rest)
+    return ViewedMessage(response, values) if values else response
+
+
+# Of methods whose responses protobuf's own classes do not read.
+_READERS = {"/entropyd.v1.CodingService/Decompress": _decompressed}
+
+
+class _SerialisedRequests:
+    """A channel for stubs whose unary methods take serialised requests.
+
+    A session looks at the size of a request before it sends it, and may send it twice.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.stream_stream = channel.stream_stream
+        self._channel = channel
+
+    def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any) -> Any:
+        del request_serializer
+        return self._channel.unary_unary(path, None, _READERS.get(path, response_deserializer))
 
 
 class SessionBase:
@@ -128,10 +155,11 @@ class SessionBase:
             if credentials is None
             else self._grpc.secure_channel(settings.target, credentials, options)
         )
+        serialised = _SerialisedRequests(channel)
         stubs = (
-            coding_pb2_grpc.CodingServiceStub(channel),
-            model_pb2_grpc.ModelServiceStub(channel),
-            info_pb2_grpc.InfoServiceStub(channel),
+            coding_pb2_grpc.CodingServiceStub(serialised),
+            model_pb2_grpc.ModelServiceStub(serialised),
+            info_pb2_grpc.InfoServiceStub(serialised),
         )
         methods = {name: method for stub in stubs for name, method in vars(stub).items()}
         probe = channel.unary_unary(_channel.PROBE)

@@ -84,7 +84,8 @@ class Load:
         model(small)
 
     def _stream(self) -> None:
-        good = next(Compression(self._model.info, np.zeros((4, 3), np.float32)).requests())[0]
+        serialised, _ = next(Compression(self._model.info, np.zeros((4, 3), np.float32)).requests())
+        good = coding_pb2.CompressRequest.FromString(serialised)
         bad = coding_pb2.CompressRequest(model_id=self._model.id)
         with grpc.insecure_channel(self._target) as channel:
             stub = coding_pb2_grpc.CodingServiceStub(channel)

@@ -58,7 +58,8 @@ def test_each_line_is_an_object_and_a_failure_is_found_by_its_request_id(
 def test_a_message_of_a_stream_that_fails_is_a_line_too(
     logging_server: LocalServer, model: entropyd.Model
 ) -> None:
-    request = next(Compression(model.info, np.full((4, 3), np.nan, np.float32)).requests())[0]
+    serialised, _ = next(Compression(model.info, np.full((4, 3), np.nan, np.float32)).requests())
+    request = coding_pb2.CompressRequest.FromString(serialised)
     with grpc.insecure_channel(logging_server.target) as channel:
         stub = coding_pb2_grpc.CodingServiceStub(channel)
         (answer,) = stub.CompressStream(

@@ -17,7 +17,7 @@ import pytest
 import entropyd
 from entropyd import priors
 from entropyd._compression import Compression
-from entropyd.v1 import coding_pb2_grpc
+from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_killing_workers_at_random_loses_nothing_but_retried_calls(server: Local
         def code() -> None:
             work = Compression(models[0].info, x)
             for request, _ in work.requests():
-                work.add(coding.Compress(request))
+                work.add(coding.Compress(coding_pb2.CompressRequest.FromString(request)))
             compressed = work.result()
             assert compressed.strings.tolist() == strings
             assert models[0].decompress(compressed).tobytes() == restored

@@ -337,8 +337,8 @@ def test_a_stream_that_is_cancelled_while_messages_wait_ends_its_span(
 
 def stream_message(model: entropyd.Model) -> coding_pb2.CompressStreamRequest:
     """A message of 12 symbols."""
-    request = next(Compression(model.info, np.zeros((4, 3), np.float32)).requests())[0]
-    return coding_pb2.CompressStreamRequest(request=request)
+    request, _ = next(Compression(model.info, np.zeros((4, 3), np.float32)).requests())
+    return coding_pb2.CompressStreamRequest(request=coding_pb2.CompressRequest.FromString(request))
 
 
 def span_of_stream(collector: Collector, main: Callable[[], Coroutine[Any, Any, None]]) -> Span:

@@ -37,11 +37,12 @@ class Session(SessionBase):
         return self._server_info
 
     async def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
-        await self._check_size(call.request)
+        request = call.request.SerializeToString()
+        await self._check_size(len(request))
 
         async def response() -> Any:
             async with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
-                return await _response(call.method, opened.methods[call.method], call.request, options)
+                return await _response(call.method, opened.methods[call.method], request, options)
 
         return call.read(await self._again(response))
 
@@ -77,7 +78,7 @@ class Session(SessionBase):
         self, work: Work[_Result], timeout_s: float | None, progress: Callable[[int, int], None] | None
     ) -> _Result:
         meter = Progress(progress, work.units)
-        in_flight: deque[tuple[Any, Any, int]] = deque()
+        in_flight: deque[tuple[bytes, Any, int]] = deque()
 
         async def finish_first() -> None:
             request, call, units = in_flight.popleft()
@@ -88,7 +89,7 @@ class Session(SessionBase):
             method = opened.methods[work.method]
             try:
                 for request, units in work.requests():
-                    await self._check_size(request)
+                    await self._check_size(len(request))
                     if len(in_flight) == WINDOW:
                         await finish_first()
                     in_flight.append((request, method(request, **options()), units))
@@ -99,9 +100,9 @@ class Session(SessionBase):
                     call.cancel()
         return work.result()
 
-    async def _check_size(self, request: Any) -> None:
-        if (size := request.ByteSize()) > _messages.UNCHECKED_BYTES:
-            _messages.check_bytes(size, await self.server_info())
+    async def _check_size(self, request_bytes: int) -> None:
+        if request_bytes > _messages.UNCHECKED_BYTES:
+            _messages.check_bytes(request_bytes, await self.server_info())
 
     async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
         try:
@@ -136,7 +137,7 @@ class Session(SessionBase):
 
 
 async def _response(
-    name: str, method: Any, request: Any, options: Callable[[], dict[str, Any]], begun: Any = None
+    name: str, method: Any, request: bytes, options: Callable[[], dict[str, Any]], begun: Any = None
 ) -> Any:
     try:
         return await (method(request, **options()) if begun is None else begun)

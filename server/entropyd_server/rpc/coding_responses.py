@@ -10,12 +10,12 @@ import numpy.typing as npt
 from entropyd.contract.dtypes import BFLOAT16_NAN
 from entropyd.contract.errors import CorruptStringError, IndexesMismatchError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
+from entropyd.contract.large_fields import LargeMessage
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, none_set
 from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.rpc.large_fields import LargeMessage
 from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
 
 # By `Status`.
@@ -149,7 +149,7 @@ def render_decompressed(
     shape = call.batch_shape + call.broadcast_shape + codec.unit_axes
     tensor, elements = tensor_parts(values.reshape(shape), codec.bottleneck_dtype)
     message = coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)
-    return LargeMessage(message, _VALUES, elements)
+    return LargeMessage(message, [(_VALUES, elements)])
 
 
 def render_stream_decompressed(
@@ -158,7 +158,8 @@ def render_stream_decompressed(
     if response is None:
         return coding_pb2.DecompressStreamResponse(request_id=request_id, status=status)
     whole = coding_pb2.DecompressStreamResponse(request_id=request_id, response=response.message)
-    return LargeMessage(whole, (whole.RESPONSE_FIELD_NUMBER, *response.path), response.data)
+    values = [((whole.RESPONSE_FIELD_NUMBER, *path), value) for path, value in response.values]
+    return LargeMessage(whole, values)
 
 
 def _not_coded(codec: Codec, rows: Rows, call: CompressCall, encoded: EncodedUnits) -> InvalidTensorError:

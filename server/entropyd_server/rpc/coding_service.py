@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from entropyd.contract.errors import CODES
 from entropyd.contract.indexes import indexes_crc32c, row_dtype
+from entropyd.contract.large_fields import LargeMessage
 from entropyd.v1 import coding_pb2 as pb
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.batching.batcher import Batcher
@@ -39,7 +40,6 @@ from entropyd_server.rpc.coding_responses import (
     render_decompressed,
     render_stream_decompressed,
 )
-from entropyd_server.rpc.large_fields import LargeMessage
 from entropyd_server.rpc.requests.coding import (
     DecompressCall,
     decompress_source,

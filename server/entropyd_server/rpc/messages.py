@@ -16,17 +16,14 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from entropyd.contract.errors import InvalidRequestError
+from entropyd.contract.large_fields import DELIMITED, ViewedMessage, fields, take_out_large
 from entropyd.v1 import coding_pb2
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import MAX_FIELDS
-from entropyd_server.rpc.large_fields import DELIMITED, LargeRequest, fields, take_out
 
 # A smaller message cannot hold enough fields to matter.
 _COUNTED_BYTES = 1 << 20
 _MOST_DEPTH = 100
-# Protobuf copies a field of bytes when it parses it and again at each access. To take a field out in Python
-# costs about as much as to copy this many bytes.
-_LARGE_BYTES = 1 << 17
 # The paths to the arrays in the requests that have large ones, largest first.
 _ARRAYS = (("bottleneck", "data"), ("indexes", "data"))
 _LARGE_FIELDS: dict[type[Message], tuple[tuple[str, ...], ...]] = {
@@ -36,21 +33,15 @@ _LARGE_FIELDS: dict[type[Message], tuple[tuple[str, ...], ...]] = {
 
 
 def read_message(message_type: type[Message], data: bytes) -> Any:
-    """Parses a message; a request with large arrays becomes a `LargeRequest`.
+    """Parses a message; a request with large arrays becomes a `ViewedMessage`.
 
     Raises:
       InvalidRequestError: If the bytes are no such message.
       LimitExceededError: If it has too many fields.
       MemoryError: If there is not enough memory for it.
     """
-    values = []
-    for names in _LARGE_FIELDS.get(message_type, ()):
-        if len(data) <= _LARGE_BYTES:
-            break
-        large = take_out(data, _numbers(message_type.DESCRIPTOR, names))
-        if large is not None:
-            data, value = large
-            values.append((names, value))
+    paths = _LARGE_FIELDS.get(message_type, ())
+    data, values = take_out_large(data, message_type, paths)
     if len(data) > _COUNTED_BYTES and _count_fields(data, message_type) > MAX_FIELDS:
         raise limit_exceeded("the fields of the message exceed", "max_fields", MAX_FIELDS)
     try:
@@ -60,7 +51,7 @@ def read_message(message_type: type[Message], data: bytes) -> Any:
         bytes(2 * len(data))
         what = f"is no {message_type.DESCRIPTOR.full_name}"
         raise InvalidRequestError.at("message", what) from None
-    return LargeRequest(message, values) if values else message
+    return ViewedMessage(message, values) if values else message
 
 
 def write_message(message: Message) -> bytes:
@@ -99,12 +90,3 @@ def _holders(descriptor: Descriptor) -> dict[int, Descriptor]:
     return {
         number: message for number, message in inner.items() if any(f.message_type for f in message.fields)
     }
-
-
-@lru_cache
-def _numbers(descriptor: Descriptor, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Numbers of a path of fields, each in the message of the one before."""
-    if not names:
-        return ()
-    field = descriptor.fields_by_name[names[0]]
-    return (field.number, *_numbers(field.message_type, names[1:]))

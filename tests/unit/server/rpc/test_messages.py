@@ -11,12 +11,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entropyd.contract import large_fields
 from entropyd.contract.errors import InvalidRequestError, LimitExceededError
+from entropyd.contract.large_fields import header
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import coding_pb2, model_pb2, types_pb2
 from entropyd_server.limits import MAX_FIELDS
 from entropyd_server.rpc import messages
-from entropyd_server.rpc.large_fields import header
 from entropyd_server.rpc.messages import read_message
 
 REQUEST = coding_pb2.DecompressRequest(
@@ -117,7 +118,7 @@ _REQUEST = st.lists(
 @given(data=_REQUEST)
 def test_a_request_whose_arrays_stay_where_they_are_reads_as_protobuf_reads_it(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "_LARGE_BYTES", -1)
+        patch.setattr(large_fields, "_LARGE_BYTES", -1)
         try:
             expected = coding_pb2.CompressRequest.FromString(data)
         except DecodeError:

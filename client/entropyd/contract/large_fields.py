@@ -1,18 +1,21 @@
 """Messages with large fields of bytes, read and written without protobuf's copies of it.
 
-Invariant: a message written in this way is read as the whole message would be, and one read in this way has
-the same values.
+Invariant: a message is written to the same bytes as by protobuf, and one read in this way has the same
+values.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy.typing as npt
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 # The wire type of strings, bytes and messages: a length and as many bytes.
 DELIMITED = 2
@@ -20,34 +23,57 @@ _VARINT = 0
 _FIXED_BYTES = {1: 8, 5: 4}
 # Messages with more fields than this are left to protobuf.
 _MOST_FIELDS = 32
+# Protobuf copies a field of bytes when it parses it and again at each access. To take a field out in Python
+# costs about as much as to copy this many bytes.
+_LARGE_BYTES = 1 << 17
 
 
 class LargeMessage(NamedTuple):
-    """A message to serialise, and its large field.
-
-    It relies on protobuf's merging: a field that holds a message may occur again
-    (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """A message to serialise, and its large fields.
 
     Attributes:
-      message: The protobuf message without the field.
-      path: Numbers of the fields that lead to it: messages, and last the field of bytes.
-      data: C-contiguous array of its bytes.
+      message: The protobuf message without the fields, but with the messages around them.
+      values: Of each field, the numbers of the fields that lead to it: messages, and last the field of bytes,
+        which is the last one of its message; and a C-contiguous array of its bytes.
     """
 
     message: Any
-    path: tuple[int, ...]
-    data: npt.NDArray[Any]
+    values: Sequence[tuple[tuple[int, ...], npt.NDArray[Any]]]
 
     def SerializeToString(self) -> bytes:
-        """Serialises the whole message; copies `data` once."""
-        head, size = b"", self.data.nbytes
-        for number in reversed(self.path):
-            head = header(number, size) + head
-            size = len(head) + self.data.nbytes
-        return b"".join((self.message.SerializeToString(), head, self.data.data))
+        """Serialises the whole message, to the bytes that protobuf would; copies the fields once."""
+        values = [value for value in self.values if value[1].nbytes]  # protobuf leaves out what is empty
+        return b"".join(_with_values(self.message.SerializeToString(), values)[0])
 
 
-class LargeRequest:
+def _with_values(
+    data: bytes, values: Sequence[tuple[tuple[int, ...], npt.NDArray[Any]]]
+) -> tuple[list[Any], int]:
+    """The parts of a serialised message with large fields in it, and the bytes of all."""
+    parts: list[Any] = []
+    copied, size = 0, len(data)
+    inner = {path[0] for path, _ in values if len(path) > 1}
+    for field in fields(data, 0, len(data)) if inner else ():
+        if field.number in inner:
+            own = [(path[1:], value) for path, value in values if path[0] == field.number]
+            within, length = _with_values(data[field.at : field.end], own)
+            head = header(field.number, length)
+            parts += [data[copied : field.begin], head, *within]
+            size += len(head) + length - (field.end - field.begin)
+            copied = field.end
+            inner.remove(field.number)
+            if not inner:
+                break
+    parts.append(data[copied:])
+    for path, value in values:
+        if len(path) == 1:
+            head = header(path[0], value.nbytes)
+            parts += [head, value.data]
+            size += len(head) + value.nbytes
+    return parts, size
+
+
+class ViewedMessage:
     """A parsed message whose large fields are views of the received bytes.
 
     Args:
@@ -59,11 +85,45 @@ class LargeRequest:
         self._message = message
         for name in {names[0] for names, _ in values}:
             inner = [(names[1:], value) for names, value in values if names[0] == name]
-            large = LargeRequest(getattr(message, name), inner) if inner[0][0] else inner[0][1]
+            large = ViewedMessage(getattr(message, name), inner) if inner[0][0] else inner[0][1]
             setattr(self, name, large)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._message, name)
+
+
+def take_out_large(
+    data: bytes, message_type: type[Message], paths: Iterable[tuple[str, ...]]
+) -> tuple[bytes, list[tuple[tuple[str, ...], memoryview]]]:
+    """Takes fields of bytes out of a serialised message while it is large.
+
+    Args:
+      data: The message.
+      message_type: Its type.
+      paths: Names of the fields that lead to each field of bytes, the largest first.
+
+    Returns:
+      The message without the fields, and the path and value of each field that was taken out.
+    """
+    descriptor = cast("Descriptor", message_type.DESCRIPTOR)
+    values = []
+    for names in paths:
+        if len(data) <= _LARGE_BYTES:
+            break
+        large = take_out(data, _numbers(descriptor, names))
+        if large is not None:
+            data, value = large
+            values.append((names, value))
+    return data, values
+
+
+@lru_cache
+def _numbers(descriptor: Descriptor, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers of a path of fields, each in the message of the one before."""
+    if not names:
+        return ()
+    field = descriptor.fields_by_name[names[0]]
+    return (field.number, *_numbers(field.message_type, names[1:]))
 
 
 class Field(NamedTuple):

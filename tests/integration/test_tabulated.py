@@ -1,4 +1,4 @@
-"""Models that are tables alone, end to end: the strings of the kinds with the same tables, and answers for the rest."""
+"""Models that are tables alone, end to end: their strings are those of other kinds with the same tables."""
 
 from __future__ import annotations
 

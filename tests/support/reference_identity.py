@@ -47,7 +47,7 @@ CONTINUOUS_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "channel_axis": -1, "d
 UNIVERSAL_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "num_noise_levels": 15, "decode_sanity_check": True}
 POWER_LAW_DEFAULTS = {"alpha": 0.01, "bottleneck_dtype": "float32"}
 TABULATED_DEFAULTS = {"row_by": "position", "coder": "range", "bottleneck_dtype": "float32"}
-_KINDS = {
+_KINDS: dict[str, dict[str, Any]] = {
     "universal_batched": DEFAULTS,
     "continuous_batched": CONTINUOUS_DEFAULTS,
     "continuous_indexed": CONTINUOUS_INDEXED_DEFAULTS,

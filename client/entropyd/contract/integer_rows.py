@@ -52,7 +52,9 @@ def flat_tables(
     return (cdf, cdf_offset), []
 
 
-def _concatenated(rows: Any, lengths: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[Violation]]:
+def _concatenated(
+    rows: Any, lengths: Any
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[Violation]]:
     """The entries of all rows that count, int64, how many each row has, and what is wrong with either."""
     empty = np.empty(0, np.int64), np.empty(0, np.int64)
     vectors, problems = _vectors(rows)
@@ -82,14 +84,11 @@ def _concatenated(rows: Any, lengths: Any) -> tuple[npt.NDArray[Any], npt.NDArra
     if problems:
         return *empty, problems
     counted = [vector[:width] for vector, width in zip(vectors, widths.tolist(), strict=True)]
-    values = np.concatenate(counted)
-    if values.dtype.kind == "u":
-        values = np.minimum(values, np.iinfo(np.int64).max)
-    return values.astype(np.int64), widths, []
+    return np.concatenate(counted), widths, []
 
 
-def _vectors(rows: Any) -> tuple[list[npt.NDArray[Any]], list[Violation]]:
-    """Rows as vectors of integers, and what is wrong with them."""
+def _vectors(rows: Any) -> tuple[list[npt.NDArray[np.int64]], list[Violation]]:
+    """Rows as vectors of int64, and what is wrong with them."""
     if not isinstance(rows, (list, tuple)):
         matrix = np.asarray(rows)
         if matrix.ndim != 2 or matrix.dtype.kind not in "iu":
@@ -98,7 +97,7 @@ def _vectors(rows: Any) -> tuple[list[npt.NDArray[Any]], list[Violation]]:
         rows = matrix
     if not len(rows):
         return [], [Violation("rows", "are none; expected at least one")]
-    vectors: list[npt.NDArray[Any]] = []
+    vectors: list[npt.NDArray[np.int64]] = []
     problems: list[Violation] = []
     for number, row in enumerate(rows):
         try:
@@ -110,5 +109,8 @@ def _vectors(rows: Any) -> tuple[list[npt.NDArray[Any]], list[Violation]]:
             problems.append(Violation("rows", found))
             if len(problems) == MAX_REPORTED:
                 break
-        vectors.append(vector.astype(np.int64) if not vector.size else vector)
+            continue
+        if vector.dtype == np.uint64:  # what int64 lacks is too large in any case
+            vector = np.minimum(vector, np.iinfo(np.int64).max)
+        vectors.append(vector.astype(np.int64))
     return vectors, problems

@@ -200,6 +200,8 @@ class TabulatedConfig(ModelConfig):
     def _contradictions(self, wrong: set[str]) -> Iterator[Violation]:
         """Says which arguments contradict one another, leaving out those that are `wrong` by themselves."""
         shape = self._given_row_shape(wrong)
+        if shape == () and self.row_by == "index":
+            yield Violation("row_shape", "is (); expected one axis at least for rows by index")
         if wrong.isdisjoint({"tables", "row_shape"}):
             rows = len(self.tables[1])
             if shape is not None and prod(shape) != rows:

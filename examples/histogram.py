@@ -2,8 +2,7 @@
 
     python examples/histogram.py [--server HOST:PORT]
 
-Without --server it starts a server of its own, which needs no TensorFlow. docs/tables.md has more on rows of
-integers.
+Without --server it starts a server of its own. docs/tables.md has more on rows of integers.
 """
 
 import argparse
@@ -26,12 +25,12 @@ x = np.rint(scipy.fft.dctn(blocks, axes=(2, 3), norm="ortho") / 8).reshape(64, 6
 low = x.min(axis=(0, 1)).astype(int)
 histograms = [np.bincount(column) for column in (x.astype(int) - low).reshape(-1, 64).T]
 with ExitStack() as stack:
-    server = options.server or stack.enter_context(LocalServer(roles="coding")).target
-    client = stack.enter_context(entropyd.Client(server))
+    client = stack.enter_context(entropyd.Client(options.server or stack.enter_context(LocalServer()).target))
     rows = tables.from_counts(histograms)
     model = client.create_model(entropyd.TabulatedConfig(rows, low, coding_rank=3))
     compressed = model.compress(x)
-    assert np.array_equal(model.decompress(compressed), x)
+    error = np.abs(model.decompress(compressed) - x).max()
 entropy = sum(-(n[n > 0] * np.log2(n[n > 0] / n.sum())).sum() for n in histograms)
 bits = 8 * len(compressed.payload)
-print(f"entropy {entropy:.0f} bits, coded in {bits} bits, {100 * (bits / entropy - 1):.3f} % more")
+more = 100 * (bits / entropy - 1)
+print(f"entropy {entropy:.0f} bits, coded in {bits} bits, {more:.3f} % more, largest error {error:.0f}")

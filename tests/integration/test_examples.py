@@ -71,8 +71,9 @@ def test_a_photos_coefficients_are_coded_at_the_entropy_of_their_histograms(serv
     command = [sys.executable, str(source), "--server", server.target]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    entropy, bits, _ = (float(number) for number in re.findall(r"[\d.]+", ran.stdout))
+    entropy, bits, _, error = (float(number) for number in re.findall(r"[\d.]+", ran.stdout))
     assert entropy < bits < 1.005 * entropy
+    assert error == 0
 
 
 def test_the_readmes_example_passes_strict_type_checks(tmp_path: Path) -> None:

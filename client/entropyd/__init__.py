@@ -51,6 +51,7 @@ from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
 from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
 from entropyd.contract.kinds.power_law import PowerLawConfig
+from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd.contract.prior import Prior
@@ -90,6 +91,7 @@ __all__ = [
     "RateReport",
     "ServerInfo",
     "TablesMismatchError",
+    "TabulatedConfig",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -11,7 +11,7 @@ from entropyd.contract.arrays import array_of
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
-from entropyd.contract.kinds.indexed import IndexedConfig
+from entropyd.contract.indexes import RowsByIndex, takes_indexes
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 
@@ -30,13 +30,13 @@ def bottleneck_array(config: ModelConfig, bottleneck: Any, *, located: bool = Fa
     return array_of("bottleneck", bottleneck, config.bottleneck_dtype)
 
 
-def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> IndexedConfig | None:
+def check_inputs(config: ModelConfig, indexes: Any, loc: Any) -> RowsByIndex | None:
     """Refuses indexes or a location that a model of this kind does not take, and missing indexes.
 
     Returns:
       The configuration, if it is one of a model with indexes.
     """
-    indexed = config if isinstance(config, IndexedConfig) else None
+    indexed = config if takes_indexes(config) else None
     if indexed is None and indexes is not None:
         raise InvalidTensorError.at("indexes", f"are given; a {config.kind} model takes none")
     if indexed is not None and indexes is None:

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from entropyd.contract.arrays import read_array
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.contract.index_functions import IndexFunction
-from entropyd.contract.indexes import row_dtype
-from entropyd.contract.kinds.indexed import IndexedConfig
+from entropyd.contract.indexes import RowsByIndex, row_dtype
 from entropyd.contract.prior import Prior
 
 Array = npt.NDArray[Any]
@@ -26,7 +25,7 @@ _HALVES = ("float16", "bfloat16")
 _INT32_MAX = 2**31 - 1
 
 
-def row_plane(config: IndexedConfig, indexes: Any) -> Array:
+def row_plane(config: RowsByIndex, indexes: Any) -> Array:
     """The row of each element, in the narrowest dtype for the model.
 
     Args:
@@ -57,7 +56,7 @@ def row_plane(config: IndexedConfig, indexes: Any) -> Array:
     return rows
 
 
-def sent_indexes(config: IndexedConfig, indexes: Any) -> Array:
+def sent_indexes(config: RowsByIndex, indexes: Any) -> Array:
     """Indexes as Perturb takes them, neither flattened nor cast to integers; see `row_plane`.
 
     Returns:
@@ -70,7 +69,7 @@ def sent_indexes(config: IndexedConfig, indexes: Any) -> Array:
     return array if array.dtype.itemsize <= np.dtype(np.float64).itemsize else array.astype(np.float64)
 
 
-def has_index_gradient(config: IndexedConfig, indexes: Array) -> bool:
+def has_index_gradient(config: RowsByIndex, indexes: Array) -> bool:
     """Whether bits have a gradient with respect to these indexes."""
     floats = indexes.dtype.kind == "f" or indexes.dtype.name == "bfloat16"
     return floats and _has_function(config.needed_prior)
@@ -83,7 +82,7 @@ def _has_function(prior: Prior) -> bool:
     )
 
 
-def _read(config: IndexedConfig, indexes: Any) -> Array:
+def _read(config: RowsByIndex, indexes: Any) -> Array:
     """The caller's numbers; lists of floats are float32, as they are to TensorFlow."""
     array, found = read_array("indexes", indexes)
     if not found and array.dtype.kind == "f":
@@ -94,7 +93,7 @@ def _read(config: IndexedConfig, indexes: Any) -> Array:
     return array
 
 
-def plane_shape(config: IndexedConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
+def plane_shape(config: RowsByIndex, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the elements that indexes of some shape belong to; errors as of `row_plane`."""
     _check_shape(config, shape)
     axis = config.channel_axis
@@ -104,7 +103,7 @@ def plane_shape(config: IndexedConfig, shape: tuple[int, ...]) -> tuple[int, ...
     return shape[:place] + shape[place + 1 :]
 
 
-def _check_shape(config: IndexedConfig, shape: tuple[int, ...]) -> None:
+def _check_shape(config: RowsByIndex, shape: tuple[int, ...]) -> None:
     axis, channels = config.channel_axis, len(config.index_ranges)
     least = config.coding_rank
     found = f"have shape {shape}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from entropyd.contract.index_functions import IndexFunction
 from entropyd.contract.kinds import KINDS
+from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd.contract.prior import Prior
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def config_of(given: dict[str, Any]) -> ModelConfig:
         fields["prior"] = _prior(given["prior"])
     if "tables" in given:
         fields["tables"] = (given["tables"]["cdf"], given["tables"]["cdf_offset"])
-    return KINDS[fields.pop("kind", "universal_batched")](**fields)
+    kind = KINDS[fields.pop("kind", "universal_batched")]
+    return TabulatedConfig.of_tables(**fields) if kind is TabulatedConfig else kind(**fields)
 
 
 def _prior(prior: dict[str, Any]) -> Prior:

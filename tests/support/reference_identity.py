@@ -46,13 +46,15 @@ LOCATION_SCALE_DEFAULTS = {
 CONTINUOUS_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "channel_axis": -1, "decode_sanity_check": True}
 UNIVERSAL_INDEXED_DEFAULTS = {**LOCATION_SCALE_DEFAULTS, "num_noise_levels": 15, "decode_sanity_check": True}
 POWER_LAW_DEFAULTS = {"alpha": 0.01, "bottleneck_dtype": "float32"}
-_KINDS = {
+TABULATED_DEFAULTS = {"row_by": "position", "coder": "range", "bottleneck_dtype": "float32"}
+_KINDS: dict[str, dict[str, Any]] = {
     "universal_batched": DEFAULTS,
     "continuous_batched": CONTINUOUS_DEFAULTS,
     "continuous_indexed": CONTINUOUS_INDEXED_DEFAULTS,
     "location_scale_indexed": LOCATION_SCALE_DEFAULTS,
     "universal_indexed": UNIVERSAL_INDEXED_DEFAULTS,
     "power_law": POWER_LAW_DEFAULTS,
+    "tabulated": TABULATED_DEFAULTS,
 }
 _CODES = {"float32": "f", "float64": "d", "int32": "i"}
 _REALS = ("laplace_tail_mass", "tail_mass", "alpha")
@@ -79,6 +81,8 @@ def canonical_json(config: dict[str, Any]) -> str:
     if "quantization_offset" in config:
         offset = config["quantization_offset"]
         full["quantization_offset"] = _tensor(offset["dtype"], offset["shape"], offset["values"])
+    if kind == "tabulated":
+        full.setdefault("row_shape", [len(config["tables"]["cdf_offset"])])
     if "tables" in config:
         full["tables"] = {
             name: _tensor("int32", [len(values)], values) for name, values in config["tables"].items()

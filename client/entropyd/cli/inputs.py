@@ -19,7 +19,7 @@ from entropyd.cli.arrays import open_array
 from entropyd.cli.npy import NpyFile
 from entropyd.cli.paths import FILE
 from entropyd.contract.dtypes import numpy_dtype
-from entropyd.contract.kinds.indexed import IndexedConfig
+from entropyd.contract.indexes import takes_indexes
 
 Array = npt.NDArray[Any] | NpyFile
 
@@ -56,7 +56,7 @@ class CodingInputs:
         Raises:
           InvalidTensorError: If indexes are missing, superfluous, or of a wrong shape.
         """
-        if not isinstance(config, IndexedConfig):
+        if not takes_indexes(config):
             if self.indexes is not None:
                 raise InvalidTensorError.at("indexes", f"are given; a {config.kind} model takes none")
             return None
@@ -73,7 +73,7 @@ class CodingInputs:
         indexes = loc = None
         if isinstance(items, slice):
             items = slice(items.start - self.first, items.stop - self.first)
-        if self.indexes is not None and isinstance(config, IndexedConfig):
+        if self.indexes is not None and takes_indexes(config):
             axis = config.channel_axis
             # With the channel axis first, the items are those of the second axis.
             behind = isinstance(items, slice) and axis is not None and not axis % self.indexes.ndim

@@ -226,6 +226,11 @@ class ModelConfig(ByValue):
         }
 
     @classmethod
+    def _of_fields(cls, given: Mapping[str, Any]) -> Self:
+        """Makes a configuration of the members of its JSON."""
+        return cls(**given)
+
+    @classmethod
     def _collecting(cls, problems: Sequence[Violation], read: Mapping[str, Any]) -> Self:
         """Makes a configuration of the arguments that were `read`, None for those with `problems`.
 
@@ -236,7 +241,7 @@ class ModelConfig(ByValue):
         given: dict[str, Any] = dict.fromkeys(cls.required)
         given.update((name, value) for name, value in read.items() if name not in unread)
         try:
-            config = cls(**given)
+            config = cls._of_fields(given)
         except InvalidConfigError as error:
             others = [violation for violation in error.violations if violation.field not in unread]
             raise InvalidConfigError.of([*problems, *others]) from error

@@ -5,7 +5,7 @@ None stands for an argument that is left out, which has no JSON and is unset in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -84,6 +84,16 @@ def _dtype(names: Sequence[str]) -> Field:
         dtype_name,
         to_message=dtype_number,
         from_message=lambda _name, value, _problems: name_of_number(value) or str(value),
+    )
+
+
+def choice(numbers: Mapping[str, int]) -> Field:
+    """One of the names of an enum of messages, which are given with their numbers."""
+    names = {number: name for name, number in numbers.items()}
+    return Field(
+        _unless(lambda value: isinstance(value, str) and value in numbers, f"one of {', '.join(numbers)}"),
+        to_message=numbers.__getitem__,
+        from_message=lambda _name, value, _problems: names.get(value, str(value)),
     )
 
 
@@ -187,6 +197,14 @@ PRIOR = Field(
 )
 # A prior whose batch shape is index_ranges.
 INDEXED_PRIOR = replace(PRIOR, problems=_indexed_prior_problems)
+# Axis lengths.
+SHAPE = Field(
+    lambda name, value: iter(integers(name, value)[1]),
+    lambda value: integers("shape", value)[0],
+    list,
+    to_message=lambda value: types_pb2.Integers(values=value),
+    from_message=lambda _name, value, _problems: tuple(value.values),
+)
 INT32_VECTOR = Field(
     _vector_problems,
     _vector,

@@ -5,15 +5,43 @@ Invariant: the checksum of a unit depends on its rows alone, not on the array th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import Array
+from entropyd.contract.prior import Prior
 
 _DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16"))
+
+
+class RowsByIndex(Protocol):
+    """The configuration of a model whose rows are picked by index.
+
+    Attributes:
+      index_ranges: Number of values of each index of an element.
+      channel_axis: Axis of an array of indexes along which those of one element lie, one for each range; None
+        if there is no such axis.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def coding_rank(self) -> int: ...
+    @property
+    def index_ranges(self) -> tuple[int, ...]: ...
+    @property
+    def channel_axis(self) -> int | None: ...
+    @property
+    def needed_prior(self) -> Prior: ...
+
+
+def takes_indexes(config: ModelConfig) -> TypeGuard[RowsByIndex]:
+    """Whether the rows of a model are picked by index."""
+    return config.index_ranges is not None
 
 
 def row_dtype(rows: int) -> np.dtype[Any]:

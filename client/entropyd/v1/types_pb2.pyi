@@ -16,6 +16,18 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     D_TYPE_INT32: _ClassVar[DType]
     D_TYPE_UINT8: _ClassVar[DType]
     D_TYPE_UINT16: _ClassVar[DType]
+
+class RowBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROW_BY_UNSPECIFIED: _ClassVar[RowBy]
+    ROW_BY_POSITION: _ClassVar[RowBy]
+    ROW_BY_INDEX: _ClassVar[RowBy]
+
+class Coder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CODER_UNSPECIFIED: _ClassVar[Coder]
+    CODER_RANGE: _ClassVar[Coder]
+    CODER_RANS64: _ClassVar[Coder]
 D_TYPE_UNSPECIFIED: DType
 D_TYPE_FLOAT16: DType
 D_TYPE_BFLOAT16: DType
@@ -24,6 +36,12 @@ D_TYPE_FLOAT64: DType
 D_TYPE_INT32: DType
 D_TYPE_UINT8: DType
 D_TYPE_UINT16: DType
+ROW_BY_UNSPECIFIED: RowBy
+ROW_BY_POSITION: RowBy
+ROW_BY_INDEX: RowBy
+CODER_UNSPECIFIED: Coder
+CODER_RANGE: Coder
+CODER_RANS64: Coder
 
 class UnitNumbers(_message.Message):
     __slots__ = ("first", "count")
@@ -321,18 +339,38 @@ class PowerLawConfig(_message.Message):
     bottleneck_dtype: DType
     def __init__(self, coding_rank: _Optional[int] = ..., alpha: _Optional[float] = ..., bottleneck_dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
 
+class TabulatedConfig(_message.Message):
+    __slots__ = ("tables", "coding_rank", "row_by", "row_shape", "coder", "bottleneck_dtype", "quantization_offset")
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    CODING_RANK_FIELD_NUMBER: _ClassVar[int]
+    ROW_BY_FIELD_NUMBER: _ClassVar[int]
+    ROW_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    CODER_FIELD_NUMBER: _ClassVar[int]
+    BOTTLENECK_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    tables: Tables
+    coding_rank: int
+    row_by: RowBy
+    row_shape: Integers
+    coder: Coder
+    bottleneck_dtype: DType
+    quantization_offset: Tensor
+    def __init__(self, tables: _Optional[_Union[Tables, _Mapping]] = ..., coding_rank: _Optional[int] = ..., row_by: _Optional[_Union[RowBy, str]] = ..., row_shape: _Optional[_Union[Integers, _Mapping]] = ..., coder: _Optional[_Union[Coder, str]] = ..., bottleneck_dtype: _Optional[_Union[DType, str]] = ..., quantization_offset: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
 class ModelConfig(_message.Message):
-    __slots__ = ("universal_batched", "continuous_batched", "continuous_indexed", "location_scale_indexed", "universal_indexed", "power_law")
+    __slots__ = ("universal_batched", "continuous_batched", "continuous_indexed", "location_scale_indexed", "universal_indexed", "power_law", "tabulated")
     UNIVERSAL_BATCHED_FIELD_NUMBER: _ClassVar[int]
     CONTINUOUS_BATCHED_FIELD_NUMBER: _ClassVar[int]
     CONTINUOUS_INDEXED_FIELD_NUMBER: _ClassVar[int]
     LOCATION_SCALE_INDEXED_FIELD_NUMBER: _ClassVar[int]
     UNIVERSAL_INDEXED_FIELD_NUMBER: _ClassVar[int]
     POWER_LAW_FIELD_NUMBER: _ClassVar[int]
+    TABULATED_FIELD_NUMBER: _ClassVar[int]
     universal_batched: UniversalBatchedConfig
     continuous_batched: ContinuousBatchedConfig
     continuous_indexed: ContinuousIndexedConfig
     location_scale_indexed: LocationScaleIndexedConfig
     universal_indexed: UniversalIndexedConfig
     power_law: PowerLawConfig
-    def __init__(self, universal_batched: _Optional[_Union[UniversalBatchedConfig, _Mapping]] = ..., continuous_batched: _Optional[_Union[ContinuousBatchedConfig, _Mapping]] = ..., continuous_indexed: _Optional[_Union[ContinuousIndexedConfig, _Mapping]] = ..., location_scale_indexed: _Optional[_Union[LocationScaleIndexedConfig, _Mapping]] = ..., universal_indexed: _Optional[_Union[UniversalIndexedConfig, _Mapping]] = ..., power_law: _Optional[_Union[PowerLawConfig, _Mapping]] = ...) -> None: ...
+    tabulated: TabulatedConfig
+    def __init__(self, universal_batched: _Optional[_Union[UniversalBatchedConfig, _Mapping]] = ..., continuous_batched: _Optional[_Union[ContinuousBatchedConfig, _Mapping]] = ..., continuous_indexed: _Optional[_Union[ContinuousIndexedConfig, _Mapping]] = ..., location_scale_indexed: _Optional[_Union[LocationScaleIndexedConfig, _Mapping]] = ..., universal_indexed: _Optional[_Union[UniversalIndexedConfig, _Mapping]] = ..., power_law: _Optional[_Union[PowerLawConfig, _Mapping]] = ..., tabulated: _Optional[_Union[TabulatedConfig, _Mapping]] = ...) -> None: ...

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd.contract.tables import RawTables
-from entropyd_server.coding.table_checks import (
+from entropyd.contract.table_checks import (
     int32_vector,
     offset_problems,
     quantization_problems,
     row_problems,
 )
+from entropyd.contract.tables import RawTables
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -106,7 +106,7 @@ class CodingTables:
         if not cdf_problems:
             problems += row_problems(cdf_values)
         if not problems:
-            problems += offset_problems(cdf_values, offset_values)
+            problems += offset_problems(int(np.count_nonzero(cdf_values < 0)), offset_values)
             problems += quantization_problems(quantization_offset, len(offset_values))
         if problems:
             raise InvalidConfigError.of(problems)

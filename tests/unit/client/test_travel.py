@@ -100,6 +100,7 @@ VALUES: dict[str, Any] = {
     "Prior": PRIOR,
     "RateReport": TENSOR.rate,
     "ServerInfo": entropyd.ServerInfo("1", ("coding",), ("cpu",), 1, 2, 3, 4.0, 5, 6),
+    "TabulatedConfig": entropyd.TabulatedConfig([[0, 3, 16]], [0], 1, precision=4, quantization_offset=0.25),
     "UniversalBatchedConfig": CONFIG,
     "UniversalIndexedConfig": entropyd.UniversalIndexedConfig(INDEXED, 1, prior_dtype="float32"),
     "Violation": entropyd.Violation("a", "is b"),

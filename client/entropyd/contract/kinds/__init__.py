@@ -12,6 +12,7 @@ from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
 from entropyd.contract.kinds.indexed import IndexedConfig
 from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
 from entropyd.contract.kinds.power_law import PowerLawConfig
+from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd.v1 import types_pb2
@@ -25,6 +26,7 @@ KINDS: Mapping[str, type[ModelConfig]] = {
         LocationScaleIndexedConfig,
         UniversalIndexedConfig,
         PowerLawConfig,
+        TabulatedConfig,
     )
 }
 _EXPECTED = f"expected one of {', '.join(KINDS)}"
@@ -58,7 +60,7 @@ def config_from_message(message: types_pb2.ModelConfig) -> ModelConfig:
 
 def check_fittable(config: ModelConfig) -> None:
     """Raises InvalidConfigError for a kind whose prior cannot be fitted to samples, naming those that can."""
-    apart = (IndexedConfig, PowerLawConfig)
+    apart = (IndexedConfig, PowerLawConfig, TabulatedConfig)
     if isinstance(config, apart):
         fitted = " or ".join(name for name, kind in KINDS.items() if not issubclass(kind, apart))
         expected = f"expected {fitted}, whose priors can be fitted to samples"

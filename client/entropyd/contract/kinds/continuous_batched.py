@@ -10,46 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 from google.protobuf.message import Message
 
-from entropyd.contract.arrays import read_array
+from entropyd.contract import quantization_offset as offsets
 from entropyd.contract.config import CONTINUOUS, ModelConfig
-from entropyd.contract.dtypes import coding_dtype, narrowed, widened
-from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, Field, optional
-from entropyd.contract.parameters import DTYPES, Array, integers
+from entropyd.contract.errors import Violation
+from entropyd.contract.fields import FLAG, INT32_VECTOR, PRIOR, SHAPE, Field, optional
+from entropyd.contract.parameters import Array, integers
 from entropyd.contract.prior import Prior
-from entropyd.contract.prior_forms import read_tensor, tensor_from_dict, tensor_to_dict
+from entropyd.contract.quantization_offset import QUANTIZATION_OFFSET
 from entropyd.contract.tables import RawTables
-from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import types_pb2
-
-
-def _offset_problems(name: str, value: Any) -> Iterator[Violation]:
-    try:
-        array, _ = read_array(name, value)
-    except InvalidTensorError as error:  # an argument of a configuration, not a tensor of a call
-        yield from error.violations
-        return
-    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        yield Violation(name, f"has dtype {array.dtype.name}; expected numbers")
-    elif not np.isfinite(array).all():
-        yield Violation(name, "holds NaN or infinities; expected finite numbers")
-
-
-_SHAPE = Field(
-    lambda name, value: iter(integers(name, value)[1]),
-    lambda value: integers("prior_shape", value)[0],
-    list,
-    to_message=lambda value: types_pb2.Integers(values=value),
-    from_message=lambda _name, value, _problems: tuple(value.values),
-)
-_OFFSET = Field(
-    _offset_problems,
-    lambda value: read_array("quantization_offset", value)[0],
-    tensor_to_dict,
-    lambda _name, value, _problems: tensor_from_dict(value),
-    tensor_to_message,
-    lambda name, value, problems: read_tensor(value, name, DTYPES, problems),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +61,11 @@ class ContinuousBatchedConfig(ModelConfig):
     fields: ClassVar[Mapping[str, Field]] = {
         **CONTINUOUS,
         "prior": optional(PRIOR),
-        "prior_shape": optional(_SHAPE),
+        "prior_shape": optional(SHAPE),
         "cdf": optional(INT32_VECTOR),
         "cdf_offset": optional(INT32_VECTOR),
         "offset_heuristic": FLAG,
-        "quantization_offset": optional(_OFFSET),
+        "quantization_offset": optional(QUANTIZATION_OFFSET),
     }
     required: ClassVar[tuple[str, ...]] = ("coding_rank",)
     class_name: ClassVar[str] = "continuous_batched_entropy_model"
@@ -123,8 +92,7 @@ class ContinuousBatchedConfig(ModelConfig):
         if self.prior is not None:
             object.__setattr__(self, "prior_shape", self.prior.batch_shape)
         if self.quantization_offset is not None:
-            offset = _rounded(self.quantization_offset, self.bottleneck_dtype)
-            offset.setflags(write=False)
+            offset = offsets.rounded(self.quantization_offset, self.bottleneck_dtype)
             object.__setattr__(self, "quantization_offset", offset)
 
     def _violations(self) -> Iterator[Violation]:
@@ -162,18 +130,8 @@ class ContinuousBatchedConfig(ModelConfig):
     def _offset_contradictions(self) -> Iterator[Violation]:
         given: Any = () if self.prior_shape is None else self.prior_shape
         prior_shape = tuple(given) if self.prior is None else self.prior.batch_shape
-        shape = np.shape(self.quantization_offset)
-        try:
-            fits = np.broadcast_shapes(shape, prior_shape) == prior_shape
-        except ValueError:
-            fits = False
-        if not fits:
-            found = f"has shape {shape}; expected one that broadcasts to prior_shape {prior_shape}"
-            yield Violation("quantization_offset", found)
-        array, _ = read_array("quantization_offset", self.quantization_offset)
         dtype = CONTINUOUS["bottleneck_dtype"].normalised(self.bottleneck_dtype)
-        if not np.isfinite(_rounded(array, dtype)).all():
-            yield Violation("quantization_offset", f"holds numbers beyond the range of {dtype}")
+        yield from offsets.contradictions(self.quantization_offset, prior_shape, "prior_shape", dtype)
 
     @property
     def _least_coding_rank(self) -> int:
@@ -198,8 +156,7 @@ class ContinuousBatchedConfig(ModelConfig):
 
     @property
     def _given_rows(self) -> Array | None:
-        offset = self.quantization_offset
-        return None if offset is None else np.broadcast_to(offset, self.prior_shape).reshape(-1)
+        return offsets.of_rows(self.quantization_offset, self.prior_shape)
 
     def with_tables(self, tables: RawTables) -> ContinuousBatchedConfig:
         offset = tables.quantization_offset
@@ -218,17 +175,11 @@ class ContinuousBatchedConfig(ModelConfig):
         if given is not None:
             return np.array_equal(offset, given)
         computed = self.offset_heuristic and self.cdf is None
-        rounded = _rounded(offset, self.bottleneck_dtype)
+        rounded = offsets.rounded(offset, self.bottleneck_dtype)
         return computed and offset.dtype == rounded.dtype and np.array_equal(offset, rounded)
 
     def shaped_offset(self, offset: Array) -> Array:
-        whole = offset.reshape(self.prior_shape)
-        if self.quantization_offset is None:
-            return whole
-        # A given one is repeated along axes that it lacks, or in which its length is 1.
-        shape = np.shape(self.quantization_offset)
-        lengths = (1,) * (whole.ndim - len(shape)) + shape
-        return whole[tuple(slice(length) for length in lengths)].reshape(shape)
+        return offsets.shaped_like(self.quantization_offset, offset, self.prior_shape)
 
     def with_fixed_offset(self, tables: RawTables) -> ContinuousBatchedConfig:
         if self.quantization_offset is not None or not self.offset_heuristic:
@@ -241,10 +192,3 @@ class ContinuousBatchedConfig(ModelConfig):
         for name, field, value in super()._given():
             if name != "prior_shape" or self.prior is None:
                 yield name, field, value
-
-
-def _rounded(offset: Array, dtype: str) -> Array:
-    """An offset rounded to a dtype of bottlenecks as TFC casts it, in that dtype's `coding_dtype`."""
-    with np.errstate(over="ignore"):
-        wide = np.array(offset, coding_dtype(dtype))
-    return widened(narrowed(wide.reshape(-1), dtype), dtype).reshape(wide.shape)

@@ -10,12 +10,14 @@ from entropyd.contract.kinds.continuous_batched import ContinuousBatchedConfig
 from entropyd.contract.kinds.continuous_indexed import ContinuousIndexedConfig
 from entropyd.contract.kinds.location_scale_indexed import LocationScaleIndexedConfig
 from entropyd.contract.kinds.power_law import PowerLawConfig
+from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
 from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
 from entropyd_server.coding.kinds.power_law import PowerLawCodec
+from entropyd_server.coding.kinds.tabulated import tabulated_codec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
 from entropyd_server.coding.tables import CodingTables
@@ -27,6 +29,7 @@ _CODECS: Mapping[type[ModelConfig], Callable[[Any, Any], Codec]] = {
     LocationScaleIndexedConfig: ContinuousIndexedCodec.of,
     UniversalIndexedConfig: UniversalIndexedCodec.of,
     PowerLawConfig: PowerLawCodec.of,
+    TabulatedConfig: tabulated_codec,
 }
 
 

@@ -35,7 +35,9 @@ def parse_perturb(
         names it.
       InvalidRequestError: If first_unit is too large for the model's dither.
       LimitExceededError: As `parse_bottleneck`.
+      ModelStateError: If the model has no density.
     """
+    _ = config.bits_dtype  # refuses a model without a density
     array, batch_shape, _, units, unit_symbols = parse_bottleneck(request.bottleneck, config, limits)
     check_finite(are_finite(array, config.bottleneck_dtype), "bottleneck")
     indexes, index_dtype = parse_perturb_indexes(request, config, array.shape)

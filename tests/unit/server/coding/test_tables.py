@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropyd.contract.errors import InvalidConfigError
-from entropyd_server.coding.table_checks import MAX_ROW_INTERVALS
+from entropyd.contract.table_checks import MAX_ROW_INTERVALS
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Row
 from tests.support.coding_cases import table_rows, tables_of

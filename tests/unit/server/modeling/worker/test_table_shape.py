@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from entropyd import UniversalBatchedConfig, priors
+from entropyd.contract import table_checks
 from entropyd.contract.errors import InvalidConfigError, LimitExceededError
-from entropyd_server.coding import table_checks
 from entropyd_server.modeling.worker import table_shape
 from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows
 

@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 300
 FUZZ_INPUTS ?= 1000000
 SOAK_MINUTES ?= 3
 PROTOS := $(wildcard proto/entropyd/v1/*.proto)
+# Tests and benchmarks start hundreds of Python processes, each of which would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Lists the targets.

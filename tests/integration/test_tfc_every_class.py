@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -107,6 +108,12 @@ def _both(name: str, make: Callable[..., Any], client: entropyd.Client, **more: 
     return make(getattr(tfc, name), **more), make(remote, client=client, **more)
 
 
+@pytest.fixture(scope="module")
+def both(client: entropyd.Client) -> Callable[..., tuple[Any, Any]]:
+    """Makes what `_both` makes, once for all tests that ask for the same and change nothing of it."""
+    return functools.cache(functools.partial(_both, client=client))
+
+
 MAKERS: dict[str, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {
     "continuous_indexed": ("ContinuousIndexedEntropyModel", _mixed, (np.stack([INDEXES, INDEXES], -1),)),
     "location_scale_indexed": ("LocationScaleIndexedEntropyModel", _located, (INDEXES, 3 * X[..., :1])),
@@ -157,9 +164,9 @@ def test_an_array_of_the_caller_is_never_written_to(client: entropyd.Client) -> 
 @pytest.mark.parametrize("loc_dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_location_is_subtracted_in_the_dtypes_of_tfc(
-    client: entropyd.Client, dtype: str, x_dtype: str, loc_dtype: str
+    both: Callable[..., tuple[Any, Any]], dtype: str, x_dtype: str, loc_dtype: str
 ) -> None:
-    local, remote = _both("LocationScaleIndexedEntropyModel", _located, client, bottleneck_dtype=dtype)
+    local, remote = both("LocationScaleIndexedEntropyModel", _located, bottleneck_dtype=dtype)
     # Close to halves, so that the last bit decides a symbol.
     x = (np.rint(X) + 0.5).astype(x_dtype)
     loc = np.random.default_rng(2).normal(0, 3, X.shape).astype(loc_dtype)
@@ -189,8 +196,10 @@ def test_empty_batches_and_nan_have_answers(client: entropyd.Client, kind: str) 
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "float16", "bfloat16", "float32"])
-def test_the_dither_is_that_of_the_dtype_of_the_indexes(client: entropyd.Client, dtype: str) -> None:
-    local, remote = _both("UniversalIndexedEntropyModel", _mixed, client, num_noise_levels=6)
+def test_the_dither_is_that_of_the_dtype_of_the_indexes(
+    both: Callable[..., tuple[Any, Any]], dtype: str
+) -> None:
+    local, remote = both("UniversalIndexedEntropyModel", _mixed, num_noise_levels=6)
     indexes = tf.cast(tf.constant(np.abs(MAKERS["universal_indexed"][2][0])), dtype)
     strings = local.compress(X, indexes)
     assert remote.compress(X, indexes).numpy().tolist() == strings.numpy().tolist()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -33,8 +35,22 @@ def each_transport(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on the event loop of the transport."""
-    result: T = Current.transport.run(main)
+    """Runs a coroutine on the event loop of the transport, and to their end the tasks of grpc.aio beside it.
+
+    An event for a loop that is closed would be logged as an error by the next loop of this process.
+    """
+
+    async def whole() -> T:
+        try:
+            return await main
+        finally:
+            compiled = [
+                task for task in asyncio.all_tasks() if not isinstance(task.get_coro(), CoroutineType)
+            ]
+            if compiled:
+                await asyncio.wait(compiled)
+
+    result: T = Current.transport.run(whole())
     return result
 
 

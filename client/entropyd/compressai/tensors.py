@@ -27,7 +27,7 @@ def array_of_tensor(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def sent_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which integers of tensors of some dtype are sent: float32 if it has them all, else float64."""
+    """The dtype in which integers of a dtype are sent: float32 if it has them all, else float64."""
     return torch.float32 if dtype in _NARROW else torch.float64
 
 

@@ -84,6 +84,8 @@ import entropyd
 from entropyd import priors
 """,
     ("priors.md", "from entropyd import priors"): "",
+    ("tables.md", "import numpy as np"): "",
+    ("tables.md", "rows = ["): "import entropyd",
     ("python.md", "compressed = model.compress"): """
 import numpy as np
 x = np.zeros((5, 4, 3))
@@ -116,6 +118,8 @@ assert all(gradient.shape == y.shape for gradient in gradients)
 assert np.abs(restored - y).max() <= 0.5
 assert part.tobytes() == restored[2:].tobytes()
 """,
+    ("tables.md", "import numpy as np"): "assert np.array_equal(restored, x)",
+    ("tables.md", "rows = ["): "assert config.table_rows == 2",
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)

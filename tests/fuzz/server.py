@@ -26,7 +26,7 @@ from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, model_pb2, model_pb2_grpc, types_pb2
 from entropyd_server.local import LocalServer
 from tests.fuzz.calls import CALL_SECONDS, Method, draw, judge, methods, seeds, unit_seeds
-from tests.support.indexed_models import INDEXED_KINDS, indexed_config
+from tests.support.indexed_models import INDEXED_KINDS, indexed_config, spread_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,9 @@ async def _neighbour(model: entropyd.aio.Model, done: asyncio.Event) -> int:
 
 def _configs() -> list[ModelConfig]:
     """One for each kind whose units have no fixed axes."""
-    return [*map(indexed_config, INDEXED_KINDS), entropyd.PowerLawConfig(coding_rank=2)]
+    tables = spread_tables(8)
+    tabulated = entropyd.TabulatedConfig.of_tables((tables.cdf, tables.cdf_offset), 2, row_by="index")
+    return [*map(indexed_config, INDEXED_KINDS), entropyd.PowerLawConfig(coding_rank=2), tabulated]
 
 
 class _Other(NamedTuple):

@@ -64,6 +64,18 @@ def test_a_scale_for_each_element_is_coded_at_the_entropy(server: LocalServer) -
     assert error <= 0.5
 
 
+def test_a_photos_coefficients_are_coded_at_the_entropy_of_their_histograms(server: LocalServer) -> None:
+    source = EXAMPLES / "histogram.py"
+    _, _, code = source.read_text().split('"""')
+    assert len([line for line in code.splitlines() if line and not line.startswith("#")]) <= 30
+    command = [sys.executable, str(source), "--server", server.target]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    entropy, bits, _, error = (float(number) for number in re.findall(r"[\d.]+", ran.stdout))
+    assert entropy < bits < 1.005 * entropy
+    assert error == 0
+
+
 def test_the_readmes_example_passes_strict_type_checks(tmp_path: Path) -> None:
     readme = (EXAMPLES.parent / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import entropyd
+from entropyd import aio, bounded, tables
+from entropyd.archive import Archive, EmbeddedModel
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from entropyd_server.local import LocalServer
 
 # Rows of 1 to 40 intervals and the escape, and one of the escape alone.
 WIDTHS = (1, 2, 7, 40, 0, 3)
@@ -88,3 +96,112 @@ def test_several_indexes_of_an_element_lie_along_the_last_axis(client: entropyd.
     compressed = two.compress(x, both)
     assert compressed.strings.tolist() == one.compress(x, i).strings.tolist()
     assert np.array_equal(two.decompress(compressed, both), np.rint(x))
+
+
+@pytest.fixture(scope="module", params=["position", "index"])
+def by(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(client: entropyd.Client, by: str) -> entropyd.Model:
+    return client.create_model(config(row_by=by, quantization_offset=OFFSET))
+
+
+@pytest.fixture(scope="module")
+def beside(by: str) -> tuple[npt.NDArray[np.uint8], ...]:
+    """What compress and decompress take beside the array or the strings."""
+    return (indexes(),) if by == "index" else ()
+
+
+def test_its_tables_are_the_weights_and_what_the_server_says_of_them(
+    client: entropyd.Client, model: entropyd.Model
+) -> None:
+    assert model.cdf.tolist() == config().cdf.tolist()
+    assert model.cdf_offset.tolist() == config().cdf_offset.tolist()
+    assert model.quantization_offset is not None
+    assert np.array_equal(model.quantization_offset, OFFSET.astype(np.float32))
+    assert model.info.tables_origin == "supplied"
+    assert model.info.table_rows == len(WIDTHS)
+    assert not model.built_with
+    assert (model.coder, model.row_shape, model.range_coder_precision) == ("range", (6,), 12)
+    cdf, cdf_offset, offset = model.get_weights()
+    assert model.set_weights([cdf, cdf_offset, offset]).id == model.id
+    moved = model.set_weights([cdf, cdf_offset + 1, offset])
+    assert moved.config == config(offsets=cdf_offset + 1, row_by=model.row_by, quantization_offset=OFFSET)
+    flat = cdf.copy()
+    flat[2] = 0
+    with pytest.raises(entropyd.InvalidTensorError, match=r"weights\[0\] row 0 stays at 0 at element 2"):
+        model.set_weights([flat, cdf_offset, offset])
+    blob = model.export()
+    client.delete_model(model.id)
+    assert client.import_model(blob).id == model.id
+    assert client.model(model.id).config == model.config
+
+
+def test_parts_files_and_damage_are_as_with_any_model(
+    client: entropyd.Client, model: entropyd.Model, beside: tuple[Any, ...], tmp_path: Path
+) -> None:
+    x = bottleneck()
+    compressed = model.compress(x, *beside)
+    whole = model.decompress(compressed, *beside)
+    part = model.decompress(compressed[1:3], *(array[1:3] for array in beside))
+    assert np.array_equal(part, whole[1:3])
+    path = tmp_path / "x.entropyd"
+    compressed.save(path, model=EmbeddedModel.of(model))
+    with Archive.open(path) as archive:
+        assert archive.model is not None
+        assert archive.model.config == model.config
+        assert np.array_equal(model.decompress(archive.read(), *beside), whole)
+    strings = compressed.strings.copy()
+    strings[2, 1] += b"more"
+    with pytest.raises(entropyd.CorruptStringError) as caught:
+        model.decompress(strings, *(beside or ((),)))
+    assert caught.value.units == (11,)
+    if beside:
+        with pytest.raises(entropyd.IndexesMismatchError):
+            model.decompress(compressed, beside[0][::-1])
+
+
+def test_an_asynchronous_client_has_the_same_model(
+    server: LocalServer, model: entropyd.Model, beside: tuple[Any, ...]
+) -> None:
+    async def scenario() -> None:
+        async with aio.Client(server.target) as client:
+            other = await client.create_model(model.config)
+            compressed = await other.compress(bottleneck(), *beside)
+            assert compressed.strings.tolist() == model.compress(bottleneck(), *beside).strings.tolist()
+            restored = await other.decompress(compressed, *beside)
+            assert np.array_equal(restored, model.decompress(compressed, *beside))
+
+    asyncio.run(scenario())
+
+
+def test_bit_costs_and_fits_need_a_density(
+    client: entropyd.Client, model: entropyd.Model, beside: tuple[Any, ...]
+) -> None:
+    for call in (lambda: model(bottleneck(), *beside), lambda: model.prior):
+        with pytest.raises(entropyd.ModelStateError, match="no density") as caught:
+            call()
+        assert caught.value.reason == "MODEL_WITHOUT_PRIOR"
+    with pytest.raises(entropyd.InvalidConfigError, match="is tabulated; expected universal_batched or"):
+        client.fit_model(model.config, bottleneck())
+
+
+def test_a_row_for_all_and_units_without_axes_have_their_models(client: entropyd.Client) -> None:
+    x = np.array([[-1, 0, 1, 700], [0, 0, 0, 0]], np.float32)
+    row = tables.from_counts([1, 5, 1])
+    one = client.create_model(entropyd.TabulatedConfig([row], [-1], 1, row_shape=()))
+    assert np.array_equal(one.decompress(one.compress(x)), x)
+    assert one.compress(x[:, :0]).strings.shape == (2,)
+    escapes = client.create_model(entropyd.TabulatedConfig([[0, 1 << 16]], [5], 0, row_by="index"))
+    assert np.array_equal(escapes.decompress(escapes.compress(x, 0 * x), 0 * x), x)
+
+
+def test_error_bounds_hold_for_rows_by_position(client: entropyd.Client) -> None:
+    model = client.create_model(config())
+    x = bottleneck()
+    x[0, 1, 2] = np.nan
+    restored = bounded.decompress(model, bounded.compress(model, x, 0.25, missing=(np.nan,)))
+    assert np.nanmax(np.abs(restored - x)) <= 0.25
+    assert np.array_equal(np.isnan(restored), np.isnan(x))

@@ -15,13 +15,15 @@ from entropyd import (
     ContinuousIndexedConfig,
     LocationScaleIndexedConfig,
     PowerLawConfig,
+    TabulatedConfig,
     UniversalBatchedConfig,
     UniversalIndexedConfig,
 )
 from entropyd.cli.describing import describe
 from entropyd.cli.paths import FILE, open_source
-from entropyd.cli.prior_words import prior_of
+from entropyd.cli.prior_words import integers_of, prior_of
 from entropyd.cli.session import Session
+from entropyd.cli.table_files import tabulated_of
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
@@ -37,6 +39,7 @@ _KINDS: Mapping[str, type[ModelConfig]] = MappingProxyType(
         "location-scale": LocationScaleIndexedConfig,
         "universal-indexed": UniversalIndexedConfig,
         "power-law": PowerLawConfig,
+        "tabulated": TabulatedConfig,
     }
 )
 # Options that make the prior; the last two make an indexed one.
@@ -84,6 +87,31 @@ _FAMILIES = sorted(
     metavar="AXIS",
     help="Axis of an array of indexes with the indexes of one element, or none.",
 )
+@click.option(
+    "--tables",
+    "tables_file",
+    type=FILE,
+    help=".npz file with the tables of a tabulated model: rows and offsets, perhaps lengths; CompressAI's "
+    "_quantized_cdf, _cdf_length and _offset; or TFC's cdf and cdf_offset.",
+)
+@click.option(
+    "--row-by",
+    type=click.Choice(["position", "index"]),
+    default="position",
+    help="What picks the row of an element of a tabulated model.",
+)
+@click.option(
+    "--row-shape",
+    metavar="N[,N...]",
+    help="Innermost axes with a row for each element, or number of values of each index, of a tabulated "
+    "model; without it, one of all rows.",
+)
+@click.option(
+    "--coder",
+    type=click.Choice(["range", "rans64"]),
+    default="range",
+    help="Coder of a tabulated model: TFC's or CompressAI's.",
+)
 @click.option("--coding-rank", type=int, help="Number of innermost dimensions that make one coding unit.")
 @click.option("--no-compression", is_flag=True, help="Make a model without coding tables.")
 @click.option("--tail-mass", default=UniversalBatchedConfig.tail_mass, help="Probability left to the escape.")
@@ -116,6 +144,7 @@ def create(context: click.Context, /, **_: Any) -> None:
       entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
       entropyd models create --kind location-scale --prior NoisyNormal --scales 0.11:256:64 --coding-rank 3
+      entropyd models create --kind tabulated --tables rows.npz --coding-rank 2
       entropyd models create --config model.json
     """
     session: Session = context.obj
@@ -153,10 +182,15 @@ def _configuration(kind: str, given: Mapping[str, Any], flags: Mapping[str, str]
             found = flags[name] if value is True else f"{flags[name]} {value!r:.80}"
             what = f"{found} is no option of --kind {kind}"
             raise click.UsageError(f"{what}; expected one of: {kinds}")
-    missing = [flags[name] for name in ("family", "coding_rank") if name in taken and name not in given]
+    needed = ("tables_file", "family", "coding_rank")
+    missing = [flags[name] for name in needed if name in taken and name not in given]
     if missing:
         raise click.UsageError(f"--kind {kind} needs {' and '.join(missing)}, or --config in its place")
     arguments = {name: value for name, value in given.items() if name in config.fields}
+    if "row_shape" in given:
+        arguments["row_shape"] = integers_of("--row-shape", given["row_shape"])
+    if "tables_file" in given:
+        return tabulated_of(given["tables_file"], **arguments)
     if "family" in given:
         arguments["prior"] = prior_of(**{name: given[name] for name in _PRIOR if name in given})
     if "no_compression" in given:
@@ -173,6 +207,8 @@ def _options(config: type[ModelConfig]) -> set[str]:
         names.update(_PRIOR if issubclass(config, IndexedConfig) else _PRIOR[:2])
     if "compression" in names:
         names.add("no_compression")
+    if config is TabulatedConfig:
+        names.add("tables_file")
     return names
 
 

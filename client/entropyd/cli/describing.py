@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from entropyd import Model, Prior
+from entropyd import Model, Prior, TabulatedConfig
 from entropyd.contract.index_functions import IndexFunction
+
+# Of a tabulated model's rows, `models show` prints so many.
+_MOST_ROWS = 16
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -46,8 +50,27 @@ def _lines(model: Model) -> Iterator[tuple[str, Any]]:
             yield name, f"{value:,}"
         else:
             yield name, value
+        if name == "table_rows" and isinstance(config, TabulatedConfig):
+            yield from ((f"  {row}", what) for row, what in of_rows(config))
         if name == "prior" and config.prior is not None:
             yield from ((f"  {parameter}", what) for parameter, what in of_prior(config.prior))
+
+
+def of_rows(config: TabulatedConfig) -> Iterator[tuple[str, str]]:
+    """The integers, the mode, the entropy and the escape's probability of each of the first rows."""
+    ends = np.append(np.flatnonzero(config.cdf < 0)[1:], len(config.cdf))[:_MOST_ROWS]
+    rows = np.split(config.cdf[: ends[-1]], ends[:-1])
+    for number, (row, first) in enumerate(zip(rows, config.cdf_offset.tolist(), strict=False)):
+        shares = np.diff(row[1:]) / row[-1]
+        *own, escape = shares.tolist()
+        entropy = float(np.sum(shares * np.log2(1 / shares)))
+        what = f"{entropy:.3f} bits, escape {escape:.3g}"
+        if own:
+            mode = int(np.argmax(own))
+            what = f"{first} ... {first + len(own) - 1}, mode {first + mode} ({own[mode]:.3g}), {what}"
+        yield f"row {number}", what
+    if config.table_rows > _MOST_ROWS:
+        yield "...", f"{config.table_rows - _MOST_ROWS:,} more"
 
 
 def of_prior(prior: Prior) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,7 @@ def prior_of(
             raise click.UsageError(f"--scales {scales!r:.80} has what {other} says; leave one of them out")
         return _scaled(family, scales, values)
     if index_ranges is not None:
-        return priors.indexed(family, _ranges(index_ranges), **values)
+        return priors.indexed(family, integers_of("--index-ranges", index_ranges), **values)
     return Prior(family, values)
 
 
@@ -104,11 +104,12 @@ def _scaled(family: str, scales: str, others: Mapping[str, Any]) -> Prior:
     return priors.indexed(family, ranges, **{"loc": 0.0, **others, "scale": scale})
 
 
-def _ranges(text: str) -> tuple[int, ...]:
+def integers_of(option: str, text: str) -> tuple[int, ...]:
+    """Integers with commas between them; raises click.UsageError, naming the option, for anything else."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        what = f"--index-ranges {text!r:.80} is not a list of integers, as in 64 or 16,32"
+        what = f"{option} {text!r:.80} is not a list of integers, as in 64 or 16,32"
         raise click.UsageError(what) from None
 
 

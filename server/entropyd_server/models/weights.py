@@ -8,6 +8,8 @@ prior's own. Tables of a stateless model are tensors, not variables, and are lef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -66,15 +68,8 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
     offset = arrays.get("quantization_offset")
     if offset is not None:
         offset = np.broadcast_to(offset, config.prior_shape).reshape(-1)
-    try:
+    with _named_as_weights():
         tables = CodingTables.parse(arrays["cdf"], arrays["cdf_offset"], offset)
-    except InvalidConfigError as error:
-        fields = {name: f"weights[{position}]" for position, name in enumerate(TABLES)}
-        problems = [
-            Violation(fields.get(problem.field, "weights"), problem.description)
-            for problem in error.violations
-        ]
-        raise InvalidTensorError.of(problems) from error
     for number, (what, found, expected) in enumerate(
         (
             ("precision", tables.precision, config.range_coder_precision),
@@ -86,4 +81,19 @@ def with_weights(model: StoredModel, arrays: dict[str, Array]) -> ModelConfig:
             raise InvalidTensorError.at(f"weights[{number}]", problem)
     if changed is config and tables.digest == model.tables.digest:
         return config
-    return changed.with_tables(tables.raw)
+    with _named_as_weights():
+        return changed.with_tables(tables.raw)
+
+
+@contextmanager
+def _named_as_weights() -> Iterator[None]:
+    """Says of weights what is wrong with the tables that they are."""
+    fields = {name: f"weights[{position}]" for position, name in enumerate(TABLES)}
+    try:
+        yield
+    except InvalidConfigError as error:
+        problems = [
+            Violation(fields.get(problem.field.removeprefix("tables."), "weights"), problem.description)
+            for problem in error.violations
+        ]
+        raise InvalidTensorError.of(problems) from error

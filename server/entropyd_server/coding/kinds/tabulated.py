@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd_server.coding.codec import Codec
 from entropyd_server.coding.indexed import IndexedCodec
@@ -31,5 +32,7 @@ class TabulatedIndexedCodec(IndexedCodec, OffsetByRow):
 
 def tabulated_codec(config: TabulatedConfig, tables: CodingTables) -> Codec:
     """Makes the codec of a configuration; raises InvalidConfigError if the tables are not those of one."""
+    if config.coder != "range":
+        raise InvalidConfigError.at("coder", f"is {config.coder}; this server codes with range alone")
     by_position = config.row_by == "position"
     return (ContinuousBatchedCodec if by_position else TabulatedIndexedCodec).of(config, tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -34,6 +34,8 @@ WEIGHTS = priors.indexed(
 SHIFTED = priors.indexed("NoisyNormal", index_ranges=(8,), loc=0.25, scale=priors.log_spaced(1, 4))
 TABLE = priors.indexed("NoisyNormal", index_ranges=(3,), loc=priors.table([1, 5, 6]), scale=2.0)
 GRID = priors.NoisyNormal(loc=0.0, scale=[1.0, 2.0, 4.0])
+ROWS = [[0, 5, 16], [0, 3, 9, 16]]
+LONG = [[0, 5, 1 << 16], [0, 3, 9, 1 << 16]]
 
 MADE = {
     "--prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2": entropyd.UniversalBatchedConfig(
@@ -75,6 +77,33 @@ MADE = {
     "--kind power-law --coding-rank 0 --alpha 0.5 --bottleneck-dtype float64": entropyd.PowerLawConfig(
         coding_rank=0, alpha=0.5, bottleneck_dtype="float64"
     ),
+    "--kind tabulated --tables rows.npz --coding-rank 1": entropyd.TabulatedConfig(
+        ROWS, [-1, 2], 1, precision=4
+    ),
+    "--kind tabulated --tables list.npz --coding-rank 2 --row-shape 1,2 --bottleneck-dtype float64": (
+        entropyd.TabulatedConfig(
+            ROWS[:1] * 2,
+            [0, 1],
+            2,
+            precision=4,
+            row_shape=(1, 2),
+            bottleneck_dtype="float64",
+            quantization_offset=[0.5, 0.25],
+        )
+    ),
+    "--kind tabulated --tables flat.npz --coding-rank 0 --row-by index": entropyd.TabulatedConfig(
+        ROWS, [-1, 2], 0, precision=4, row_by="index"
+    ),
+    "--kind tabulated --tables module.npz --coding-rank 3 --row-by index --coder rans64": (
+        entropyd.TabulatedConfig(LONG, [-1, 2], 3, row_by="index", coder="rans64")
+    ),
+    "--kind tabulated --tables model.npz --coding-rank 3 --row-shape 2,1": entropyd.TabulatedConfig(
+        LONG,
+        [-1, 2],
+        3,
+        row_shape=(2, 1),
+        quantization_offset=np.array([[0.5], [-0.25]]),
+    ),
 }
 
 INDEXED = "--kind continuous-indexed --prior NoisyNormal --coding-rank 1"
@@ -114,6 +143,19 @@ REFUSED = {
     ),
     f"{INDEXED} --index-ranges 4 -p loc=affine:1:2:axis=-1": "parameter loc: affine axis is -1; expected",
     f"{INDEXED} --index-ranges 4 -p loc": "parameter 'loc' is not NAME=VALUE",
+    "--kind tabulated --coding-rank 1": "--kind tabulated needs --tables, or --config in its place",
+    "--kind tabulated --tables rows.npz": "--kind tabulated needs --coding-rank",
+    "--kind power-law --tables rows.npz --coding-rank 1": "is no option of --kind power-law; expected one",
+    f"{INDEXED} --row-by index": "--row-by 'index' is no option of --kind continuous-indexed; expected",
+    "--kind tabulated --tables rows.npz --coding-rank 1 --row-shape 2x2": "--row-shape '2x2' is not a list",
+}
+REFUSED_FILES = {
+    "two.npz": "two.npz has the tables of 2 modules: a._quantized_cdf, b._quantized_cdf; expected",
+    "lone.npz": "lone.npz lacks _cdf_length and _offset; expected _quantized_cdf, _cdf_length, _offset",
+    "fresh.npz": "fresh.npz has empty tables; call update() of the module before saving it",
+    "odd.npz": "odd.npz has the arrays a, rows; expected rows and offsets, perhaps lengths; _quantized_cdf",
+    "quantiles.npz": "quantiles of quantiles.npz has shape (2, 3); expected (2, 1, 3)",
+    "scale.npy": "scale.npy is not a .npz file",
 }
 
 
@@ -122,6 +164,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("scale.npy", np.array([1, 2, 4], np.float32))
     np.save("loc.npy", np.array([1, 5, 6]))
+    padded = np.array([[0, 5, 16, 0], [0, 3, 9, 16]])
+    np.savez("rows.npz", rows=padded, offsets=[-1, 2], lengths=[3, 4])
+    np.savez("list.npz", rows=ROWS[:1] * 2, offsets=[0, 1], quantization_offset=[0.5, 0.25])
+    np.savez("flat.npz", cdf=[-4, 0, 5, 16, -4, 0, 3, 9, 16], cdf_offset=[-1, 2])
+    long = np.array([[0, 5, 1 << 16, 0], [0, 3, 9, 1 << 16]], np.int32)
+    lengths, offsets = np.array([3, 4]), np.array([-1, 2])
+    module: dict[str, Any] = {"_quantized_cdf": long, "_cdf_length": lengths, "_offset": offsets}
+    np.savez("module.npz", **module, scale_table=[0.1, 2.0])
+    medians = np.array([[[-9, 0.5, 9]], [[-9, -0.25, 9]]], np.float32)
+    np.savez("model.npz", **{f"eb.{name}": value for name, value in {**module, "quantiles": medians}.items()})
+    np.savez("quantiles.npz", **module, quantiles=medians[:, 0])
+    np.savez("two.npz", **{"a._quantized_cdf": long, "b._quantized_cdf": long})
+    np.savez("lone.npz", _quantized_cdf=long)
+    np.savez("fresh.npz", _quantized_cdf=long[:0], _cdf_length=[], _offset=[])
+    np.savez("odd.npz", rows=padded, a=[1])
 
 
 def configured(words: str) -> entropyd.ModelConfig:
@@ -147,6 +204,13 @@ def test_a_mistake_is_answered_with_option_value_and_expectation(words: str) -> 
     with pytest.raises(click.UsageError) as refused:
         configured(words)
     assert REFUSED[words] in refused.value.message
+
+
+@pytest.mark.parametrize("name", REFUSED_FILES)
+def test_a_file_without_tables_is_answered_with_what_it_holds_and_expectation(name: str) -> None:
+    with pytest.raises(click.ClickException) as refused:
+        configured(f"--kind tabulated --tables {name} --coding-rank 1")
+    assert REFUSED_FILES[name] in refused.value.message
 
 
 def test_what_is_wrong_with_a_prior_is_said_as_in_python() -> None:

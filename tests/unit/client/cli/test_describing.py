@@ -6,7 +6,7 @@ import numpy as np
 
 import entropyd
 from entropyd import priors
-from entropyd.cli.describing import of_prior
+from entropyd.cli.describing import of_prior, of_rows
 
 
 def said(prior: entropyd.Prior) -> dict[str, str]:
@@ -51,3 +51,14 @@ def test_a_nested_prior_stands_below_its_name_and_a_network_is_left_out() -> Non
         "    scale": "2",
     }
     assert said(priors.NoisyDeepFactorized(batch_shape=(3,))) == {}
+
+
+def test_rows_are_said_by_integers_mode_entropy_and_escape_the_first_of_them() -> None:
+    rows = [[0, 2, 10, 15, 16], [0, 16], *[[0, 8, 16]] * 20]
+    config = entropyd.TabulatedConfig(rows, [-1, *range(21)], 1, precision=4)
+    lines = dict(of_rows(config))
+    assert lines["row 0"] == "-1 ... 1, mode 0 (0.5), 1.649 bits, escape 0.0625"
+    assert lines["row 1"] == "0.000 bits, escape 1"
+    assert lines["row 15"] == "14 ... 14, mode 14 (0.5), 1.000 bits, escape 0.5"
+    assert lines["..."] == "6 more"
+    assert len(lines) == 17

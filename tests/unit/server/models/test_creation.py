@@ -14,6 +14,7 @@ from entropyd import (
     ContinuousIndexedConfig,
     DataLossError,
     InvalidConfigError,
+    InvalidTensorError,
     LimitExceededError,
     LocationScaleIndexedConfig,
     ModelNotFoundError,
@@ -22,6 +23,7 @@ from entropyd import (
     PermissionDeniedError,
     PowerLawConfig,
     TablesMismatchError,
+    TabulatedConfig,
     UnavailableError,
     UniversalBatchedConfig,
     UniversalIndexedConfig,
@@ -349,6 +351,31 @@ def test_a_kind_without_tables_needs_no_worker() -> None:
         blob = await server.store.read(power_law.model_id)
         imported, created = await Server(builder=None).importer.add(blob, may_choose_tables=False)
         assert (imported.stored.config, created) == (power_law, True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("row_by", ["position", "index"])
+def test_a_model_of_tables_alone_needs_no_worker(row_by: str) -> None:
+    async def scenario() -> None:
+        server = Server(builder=None)
+        config = TabulatedConfig(
+            [ROW[1:], [0, 16]], [-1, 7], 1, precision=4, row_by=row_by, quantization_offset=[0.5, 0.25]
+        )
+        model, created = await server.creator.create(config)
+        assert created
+        assert model.stored.tables is not None
+        assert model.stored.tables.digest == config.supplied_tables.digest
+        assert model.stored.tables_origin is TablesOrigin.SUPPLIED
+        assert list(weights_of(model.stored)) == ["cdf", "cdf_offset", "quantization_offset"]
+        blob = await server.store.read(config.model_id)
+        imported, created = await Server(builder=None).importer.add(blob, may_choose_tables=False)
+        assert (imported.stored.config, created) == (config, True)
+        arrays = {name: weight.elements for name, weight in weights_of(model.stored).items()}
+        assert with_weights(model.stored, arrays) == config
+        arrays["cdf"] = np.array([*ROW, -4, 0, 0, 16], np.int32)
+        with pytest.raises(InvalidTensorError, match=r"weights\[0\] row 1 stays at 0 at element 2"):
+            with_weights(model.stored, arrays)
 
     asyncio.run(scenario())
 

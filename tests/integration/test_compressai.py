@@ -14,10 +14,11 @@ import pytest
 import entropyd
 
 pytestmark = pytest.mark.compressai
-torch = pytest.importorskip("torch", reason="torch is not installed; `make test-compressai` installs it")
+pytest.importorskip("torch", reason="torch is not installed; `make test-compressai` installs it")
 pytest.importorskip("compressai", reason="CompressAI is not installed; `make test-compressai` installs it")
 
-from compressai.entropy_models import (  # noqa: E402 - behind what skips this file
+import torch  # noqa: E402 - behind what skips this file
+from compressai.entropy_models import (  # noqa: E402
     EntropyBottleneck,
     GaussianConditional,
     GaussianMixtureConditional,
@@ -38,6 +39,8 @@ from tests.support.compressai_modules import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entropyd_server.local import LocalServer
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -114,14 +117,12 @@ def test_tensors_that_are_not_contiguous_or_need_gradients(client: entropyd.Clie
     before = x.detach().clone()
     strings = theirs.compress(x, indexes, means)
     assert ours.compress(x, indexes, means) == strings
-    assert ours.compress(x, indexes.flip(0).flip(0), means[:, :, :1, :1]) == theirs.compress(
-        x, indexes, means[:, :, :1, :1]
-    )
+    few = means[:, :, :1, :1]
+    assert ours.compress(x, indexes, few) == theirs.compress(x, indexes, few)
     assert torch.equal(x, before)
-    assert same(
-        ours.decompress(strings, indexes, means=means.detach()),
-        theirs.decompress(strings, indexes, means=means.detach()),
-    )
+    for given in (means.detach(), few.detach()):
+        restored = theirs.decompress(strings, indexes, means=given)
+        assert same(ours.decompress(strings, indexes, means=given), restored)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -172,17 +173,23 @@ def test_tables_that_change_are_registered_by_the_next_call(client: entropyd.Cli
     assert ours.compress(x) == other.compress(x) == theirs.compress(x)
 
 
-def test_modules_of_ones_own_are_constructed_with_a_client(client: entropyd.Client) -> None:
-    ours, theirs = RemoteEntropyBottleneck(5, tail_mass=1e-6, client=client), bottleneck(tail_mass=1e-6)
-    theirs.load_state_dict(ours.state_dict() | {"quantiles": theirs.quantiles}, strict=False)
-    gaussian = RemoteGaussianConditional(SCALES, scale_bound=0.2, client=client)
-    gaussian.update()
-    local = GaussianConditional(SCALES, scale_bound=0.2)
-    local.load_state_dict(gaussian.state_dict(), strict=False)
-    local.update()
-    indexes = gaussian.build_indexes(latent((1, 5, 3, 4)).abs())
+def test_modules_are_constructed_as_theirs_with_a_client(client: entropyd.Client) -> None:
+    ours = RemoteEntropyBottleneck(5, tail_mass=1e-6, client=client)
+    theirs = EntropyBottleneck(5, tail_mass=1e-6)
+    theirs.load_state_dict(ours.state_dict())
     x = latent((1, 5, 3, 4))
-    assert gaussian.compress(x, indexes) == local.compress(x, local.build_indexes(latent((1, 5, 3, 4)).abs() * 0 + 0.2)) or True
+    assert same(ours(x, training=False)[1], theirs(x, training=False)[1])
+    assert ours.update()
+    assert theirs.update()
+    assert ours.compress(x) == theirs.compress(x)
+    local = GaussianConditional(SCALES, scale_bound=0.2)
+    remotely = RemoteGaussianConditional(SCALES, scale_bound=0.2, client=client)
+    local.update()
+    remotely.update()
+    scales = latent((1, 5, 3, 4)).abs()
+    assert remotely.compress(x, remotely.build_indexes(scales)) == local.compress(
+        x, local.build_indexes(scales)
+    )
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])  # noqa: S301
@@ -198,7 +205,7 @@ def test_copies_code_with_the_same_model(client: entropyd.Client, copied: Any) -
 
 def test_without_update_there_is_an_error_that_says_so(client: entropyd.Client) -> None:
     module, gaussian = EntropyBottleneck(3), GaussianConditional(None)
-    calls = [
+    calls: list[Callable[[], Any]] = [
         lambda: register(client, module),
         lambda: remote(module, client).compress(latent((1, 3, 2, 2))),
         lambda: remote(module, client).decompress([b""], (2, 2)),
@@ -240,7 +247,7 @@ def test_values_far_beyond_the_table(client: entropyd.Client) -> None:
 def test_numbers_that_are_no_symbols_are_named(client: entropyd.Client, bad: float) -> None:
     ours, x = remote_copy(conditional(), client), latent((2, 3, 4, 5))
     x[1, 2, 3, 4] = bad
-    with pytest.raises(entropyd.InvalidTensorError, match=r"\[1, 2, 3, 4\]"):
+    with pytest.raises(entropyd.InvalidTensorError, match=r"unit 1, element \(2, 3, 4\)"):
         ours.compress(x, random_indexes((2, 3, 4, 5)))
 
 
@@ -249,10 +256,11 @@ def test_indexes_without_a_row_are_named(client: entropyd.Client, bad: int) -> N
     ours, indexes = remote_copy(conditional(), client), random_indexes((2, 3, 4, 5))
     strings = ours.compress(latent((2, 3, 4, 5)), indexes)
     indexes[1, 2, 3, 4] = bad
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: ours.compress(latent((2, 3, 4, 5)), indexes),
         lambda: ours.decompress(strings, indexes),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(entropyd.InvalidTensorError, match=rf"indexes\[1, 2, 3, 4\] is {bad}; expected"):
             call()
 
@@ -261,7 +269,7 @@ def test_what_does_not_fit_together_is_a_value_error(client: entropyd.Client) ->
     theirs, x, indexes = conditional(), latent((2, 3, 4, 5)), random_indexes((2, 3, 4, 5))
     ours = remote_copy(theirs, client)
     strings = ours.compress(x, indexes)
-    for call in (
+    calls: list[Callable[[Any], Any]] = [
         lambda module: module.compress(x[0, 0, 0], indexes[0, 0, 0]),
         lambda module: module.compress(x, indexes[:1]),
         lambda module: module.decompress(strings[0], indexes),
@@ -269,9 +277,10 @@ def test_what_does_not_fit_together_is_a_value_error(client: entropyd.Client) ->
         lambda module: module.decompress(strings, indexes[:, 0, 0, 0]),
         lambda module: module.decompress(strings, indexes, means=x[:1]),
         lambda module: module.decompress(strings, indexes, means=x[:, :, :2]),
-    ):
+    ]
+    for call in calls:
         for module in (theirs, ours):
-            with pytest.raises(ValueError, match="shape|size|strings|means"):
+            with pytest.raises(ValueError, match=r"shape|size|strings|means"):
                 call(module)
     with pytest.raises(RuntimeError):
         ours.compress(x, indexes, x[:, :2])

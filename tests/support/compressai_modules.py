@@ -40,9 +40,7 @@ def latent(size: tuple[int, ...], spread: float = 6.0) -> torch.Tensor:
     return values
 
 
-def with_tables(
-    module: Any, rows: list[list[int]], offsets: list[int]
-) -> Any:
+def with_tables(module: Any, rows: list[list[int]], offsets: list[int]) -> Any:
     """A module with other tables, as from a checkpoint."""
     widest = max(map(len, rows))
     module._quantized_cdf = torch.tensor([row + [0] * (widest - len(row)) for row in rows], dtype=torch.int32)

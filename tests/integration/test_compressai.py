@@ -127,12 +127,15 @@ def test_tensors_that_are_not_contiguous_or_need_gradients(client: entropyd.Clie
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_indexes_are_those_of_the_base_class(client: entropyd.Client, dtype: torch.dtype) -> None:
-    for table in (SCALES, [2.0], [0.5, 0.5, 0.7]):
+    log_spaced = torch.logspace(-1, 2.4, 64).tolist()
+    for table in (SCALES, log_spaced, [2.0], [0.5, 0.5, 0.7], [0.5, 0.5 + 2**-20, 0.7]):
         theirs = conditional(table)
         ours = remote_copy(theirs, client)
         scales = torch.exp(torch.randn(2, 3, 40, 8) * 3)
         scales.view(-1)[: len(table)] = theirs.scale_table
-        scales.view(-1)[10:14] = torch.tensor([float("nan"), float("inf"), -1.0, 0.0])
+        scales.view(-1)[100 : 100 + len(table)] = torch.nextafter(theirs.scale_table, torch.tensor(0.0))
+        scales.view(-1)[200 : 200 + len(table)] = torch.nextafter(theirs.scale_table, torch.tensor(9e9))
+        scales.view(-1)[300:305] = torch.tensor([float("nan"), -float("nan"), float("inf"), -1.0, 0.0])
         for given in (scales.to(dtype), scales.to(dtype).transpose(2, 3), scales[:, :, :0]):
             assert same(ours.build_indexes(given), theirs.build_indexes(given))
     halves = conditional().half()

@@ -12,6 +12,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
 
 from entropyd import Client, Model
+from entropyd.compressai.scale_lookup import ScaleLookup
 from entropyd.compressai.tables import config_of, tables_of, without_tables
 from entropyd.compressai.tensors import rows_to_send, sent_dtype, tensor_of_array, values_to_send
 
@@ -152,22 +153,23 @@ class RemoteGaussianConditional(GaussianConditional, RemoteEntropyModel):  # typ
       client: Connected to the server.
     """
 
+    _lookup: ScaleLookup | None = None
+
     def __init__(self, scale_table: Any, *arguments: Any, client: Client, **named: Any) -> None:
         super().__init__(scale_table, *arguments, **named)
         self.use(client)
 
     def build_indexes(self, scales: torch.Tensor) -> torch.Tensor:
-        """The same indexes as the base class, by binary search.
+        """The indexes of the base class, int32 of the shape of the scales, in a fraction of its time.
 
         Raises:
           ModelStateError: If there is no table of scales yet.
         """
         if not self.scale_table.numel():
             raise without_tables(self)
-        scales = self.lower_bound_scale(scales).detach()
-        # What the base class does to compare: the scale of the table takes the dtype of the tensor.
-        boundaries = self.scale_table[:-1].to(scales).sort().values
-        return torch.bucketize(scales.contiguous(), boundaries, out_int32=True)
+        if self._lookup is None or not _same(self._lookup.table, self.scale_table):
+            self._lookup = ScaleLookup(self.scale_table)
+        return self._lookup.rows(self.lower_bound_scale(scales).detach())
 
 
 def _fit(means: torch.Tensor, indexes: torch.Tensor) -> bool:

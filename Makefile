@@ -77,6 +77,10 @@ $(COMPRESSAI)/.ready: pyproject.toml constraints.txt
 test-compressai: $(COMPRESSAI)/.ready ## Runs the suite of entropyd.compressai, in an environment of its own with torch and CompressAI.
 	$(COMPRESSAI)/bin/python -m pytest -m compressai tests/integration/test_compressai.py tests/integration/test_compressai_models.py
 
+.PHONY: bench-compressai
+bench-compressai: $(COMPRESSAI)/.ready ## Compares CompressAI's modules with their remote twins, in one run.
+	$(COMPRESSAI)/bin/python -m benchmarks.compressai
+
 .PHONY: draws
 draws: $(READY) ## Codes random models of every kind as TFC does, and builds hard priors in 10 s each (takes half an hour and more).
 	$(BIN)/python -m tests.draws.run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import entropyd
+    from entropyd_server.local import LocalServer
 
 ZOO = [FactorizedPrior, FactorizedPriorReLU, ScaleHyperprior, MeanScaleHyperprior]
 CHANNELS = 6
@@ -107,6 +109,19 @@ def test_a_model_that_is_updated_again_is_registered_again(client: entropyd.Clie
         model.update(torch.linspace(0.2, 9, 16), force=True)
     assert ours.compress(x)["strings"] == theirs.compress(x)["strings"]
     assert ours.gaussian_conditional.remote.id != before
+
+
+def test_the_program_of_the_page_runs(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/compressai.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    torch.save(model_of("MeanScaleHyperprior").state_dict(), "checkpoint.pth")
+    names: dict[str, Any] = {}
+    exec(program.replace("127.0.0.1:7070", server.target), names)  # noqa: S102 - our own page
+    names["client"].close()
+    assert names["restored"].shape == (2, 3, 64, 64)
 
 
 def test_a_remote_model_trains_as_before_with_its_optimiser(client: entropyd.Client) -> None:

@@ -254,6 +254,7 @@ def sources(
     np.save(arrays / "measured.npy", latents[:200] / 1000)
     np.save(arrays / "gaps.npy", np.where(latents[:200] > 2, np.float32(-9999), latents[:200] / 1000))
     np.save(arrays / "scale.npy", np.array([1, 2, 4], np.float32))
+    np.savez(arrays / "rows.npz", rows=[[0, 9, 14, 16], [0, 5, 11, 16]], offsets=[-1, 3])
     (arrays / "model.json").write_text(json.dumps(model.config.to_dict()))
     compressed = model.compress(latents)
     for name in ("latents", "torn", "archives/a"):

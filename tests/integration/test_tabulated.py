@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 
 import entropyd
 from entropyd import aio, bounded, tables
 from entropyd.archive import Archive, EmbeddedModel
+from entropyd.cli.main import entropyd as command
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
 
 if TYPE_CHECKING:
@@ -205,3 +208,41 @@ def test_error_bounds_hold_for_rows_by_position(client: entropyd.Client) -> None
     restored = bounded.decompress(model, bounded.compress(model, x, 0.25, missing=(np.nan,)))
     assert np.nanmax(np.abs(restored - x)) <= 0.25
     assert np.array_equal(np.isnan(restored), np.isnan(x))
+
+
+def test_the_command_line_makes_shows_and_codes_with_one(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str) -> str:
+        ran = CliRunner().invoke(command, ["--server", server.target, *words])
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    monkeypatch.chdir(tmp_path)
+    tables_of = config()
+    np.savez("tables.npz", cdf=tables_of.cdf, cdf_offset=tables_of.cdf_offset)
+    np.save("x.npy", bottleneck())
+    np.save("i.npy", indexes())
+    made = run(
+        "models",
+        "create",
+        "--kind",
+        "tabulated",
+        "--tables",
+        "tables.npz",
+        "--coding-rank",
+        "1",
+        "--row-by",
+        "index",
+    ).strip()
+    assert made == config(row_by="index").model_id
+    shown = run("models", "show", made)
+    assert "index_ranges           [6]" in shown
+    assert "  row 2                -3 ... 3, mode " in shown
+    assert "row_shape (6,), by index" in shown
+    run("compress", "--model", made, "--indexes", "i.npy", "--embed-model", "x.npy", "x.entropyd")
+    run("decompress", "--indexes", "i.npy", "x.entropyd", "y.npy")
+    assert np.array_equal(np.load("y.npy"), np.rint(bottleneck()))
+    assert "tabulated" in run("models", "list")
+    document = json.loads(run("models", "show", "--json", made))
+    assert document["row_by"] == "index"

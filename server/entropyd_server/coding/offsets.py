@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from entropyd.contract.dtypes import narrowed, widened
 from entropyd_server.coding.range_codec import RangeCodec
-from entropyd_server.coding.rows import Rows
+from entropyd_server.coding.rows import Rows, Shape
 
 
 class OffsetByRow(RangeCodec):
@@ -32,17 +32,19 @@ class OffsetByRow(RangeCodec):
         wide = widened(values, self.bottleneck_dtype)
         if self._narrow_offset is None:
             return wide
-        shifted = wide - self._offset_of_symbols(self._narrow_offset, rows)
+        shifted = wide - _of_symbols(self._narrow_offset, rows, wide.shape)
         return widened(narrowed(shifted, self.bottleneck_dtype), self.bottleneck_dtype)
 
     def to_wire(self, values: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
         narrow = narrowed(values, self.bottleneck_dtype)
         if self._narrow_offset is None:
             return narrow
-        shifted = widened(narrow, self.bottleneck_dtype)
-        return narrowed(shifted + self._offset_of_symbols(self._narrow_offset, rows), self.bottleneck_dtype)
+        offset = _of_symbols(self._narrow_offset, rows, narrow.shape)
+        shifted = widened(narrow, self.bottleneck_dtype) + offset
+        return narrowed(shifted, self.bottleneck_dtype)
 
-    @staticmethod
-    def _offset_of_symbols(offset: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """[units, symbols], or [1, symbols] if units share their rows."""
-        return offset[rows.row_index].reshape(-1, rows.symbols)
+
+def _of_symbols(offset: npt.NDArray[Any], rows: Rows, shape: Shape) -> npt.NDArray[Any]:
+    """[symbols] if units share their rows, else of the shape [units, symbols]."""
+    own: npt.NDArray[Any] = offset[rows.row_index]
+    return own.reshape(shape) if rows.unit_stride else own

@@ -1,8 +1,4 @@
-"""Rows of integers for `TabulatedConfig` from probabilities, counts or float CDFs. Needs no server.
-
-A row is the cumulative frequencies of neighbouring integers and, last, of the escape, which stands for all
-others: from 0 strictly rising to 2^precision. The smallest integer of a row is its offset.
-"""
+"""Rows of integers from probabilities, counts or float CDFs."""
 
 from __future__ import annotations
 
@@ -11,11 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from entropyd._frequencies import compressai, least_excess
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.table_checks import MAX_PRECISION
-
-__all__ = ["from_cdf_float", "from_counts", "from_pmf"]
+from entropyd.tables.frequencies import compressai, least_excess
 
 Quantization = Literal["optimal", "compressai"]
 Row = npt.NDArray[np.int32]

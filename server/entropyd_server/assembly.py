@@ -18,7 +18,6 @@ from entropyd_server.models.cache import ModelCache
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.roles.base import Role, Shared
 from entropyd_server.roles.coding import CodingRole
-from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.roles.registry import RegistryRole
 from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
@@ -160,6 +159,8 @@ def _roles(shared: Shared) -> list[Role]:
     names = shared.settings.roles
     roles: list[Role] = [CodingRole(shared)] if CODING in names else []
     if MODELING in names:
+        from entropyd_server.roles.modeling import ModelingRole  # noqa: PLC0415 - others start without it
+
         return [*roles, ModelingRole(shared)]
     return [*roles, RegistryRole(shared)] if REGISTRY in names else roles
 

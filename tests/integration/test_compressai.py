@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import entropyd
+import entropyd.compressai as package
 
 pytestmark = pytest.mark.compressai
 pytest.importorskip("torch", reason="torch is not installed; `make test-compressai` installs it")
@@ -144,15 +145,15 @@ def test_indexes_are_those_of_the_base_class(client: entropyd.Client, dtype: tor
 
 
 def test_a_registered_model_codes_without_torch(client: entropyd.Client) -> None:
-    module, x = bottleneck(), latent((2, 5, 3, 4))
-    model, channels = register(client, module), np.arange(5).reshape(5, 1, 1)
-    compressed = model.compress(x.numpy(), np.broadcast_to(channels, (2, 5, 3, 4)))
-    assert compressed.strings.tolist() == module.compress(x)
-    restored = module.decompress(module.compress(x), (3, 4))
-    assert np.array_equal(
-        model.decompress(compressed, np.broadcast_to(channels, (2, 5, 3, 4))), restored.detach()
-    )
-    gaussian, indexes = conditional(), random_indexes((2, 5, 3, 4))
+    channels = np.broadcast_to(np.arange(5).reshape(5, 1, 1), (2, 5, 3, 4))
+    for dtype in (torch.float32, torch.float64):
+        module, x = bottleneck().to(dtype), latent((2, 5, 3, 4)).to(dtype)
+        model, strings = register(client, module), module.compress(x)
+        compressed = model.compress(x.numpy(), channels)
+        assert compressed.strings.tolist() == strings
+        assert np.array_equal(model.decompress(compressed, channels), module.decompress(strings, (3, 4)))
+    assert str(register(client, module.half()).bottleneck_dtype) == "float16"
+    gaussian, indexes, x = conditional(), random_indexes((2, 5, 3, 4)), x.float()
     model = register(client, gaussian)
     assert model.compress(x.numpy(), indexes.numpy()).strings.tolist() == gaussian.compress(x, indexes)
     assert model.id == remote_copy(gaussian, client).remote.id
@@ -312,6 +313,13 @@ def test_modules_without_tables_of_their_own_are_refused(client: entropyd.Client
         register(client, mixture)
     with pytest.raises(TypeError, match="expected an EntropyBottleneck"):
         register(client, torch.nn.Identity())
+
+
+def test_exports_are_sorted_and_exist() -> None:
+    assert package.__all__ == sorted(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Remote'"):
+        _ = package.Remote
 
 
 def test_importing_the_package_imports_neither_torch_nor_compressai() -> None:

@@ -14,6 +14,7 @@ import pytest
 from entropyd.archive import Archive, ExactElements, verify
 from entropyd.bounded import ErrorBound
 from entropyd.contract.integrity import BLOCK_BYTES
+from entropyd_server.coding.coders import RangeCoder
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from tests.golden.archives import write
@@ -52,7 +53,7 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
         coding_rank=model.config.coding_rank,
         bottleneck_dtype=model.config.bottleneck_dtype,
         num_noise_levels=model.config.num_noise_levels,  # type: ignore[attr-defined]
-        decode_sanity_check=model.config.decode_sanity_check,
+        coder=RangeCoder(decode_sanity_check=model.config.decode_sanity_check),
     )
     decoded = codec.decode(compressed.payload, compressed.lengths, codec.rows(compressed.broadcast_shape))
     assert not decoded.statuses.any()

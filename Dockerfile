@@ -1,8 +1,8 @@
 # Images of entropyd; docs/operations.md says how to build and run them.
 #
-#   coding       Compress and Decompress, without TensorFlow
-#   server-gpu   both roles, on the GPU image of TensorFlow 2.14
-#   server       both roles, on the CPU; what a build without --target makes
+#   coding       the roles coding and registry, without TensorFlow
+#   server-gpu   all roles, on the GPU image of TensorFlow 2.14
+#   server       all roles, on the CPU; what a build without --target makes
 #
 # Base images are named by tag. For a reproducible build, name them by digest:
 #   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:... .
@@ -63,7 +63,6 @@ WORKDIR /tmp
 ENTRYPOINT ["/opt/entropyd/bin/entropyd-start"]
 
 FROM runtime AS coding
-ENV ENTROPYD_ROLE=coding
 COPY --from=coding-build /opt/entropyd /opt/entropyd
 
 # The base image has CUDA 11.8 and Python 3.11, at another path than the other images, so this stage installs its own

@@ -6,6 +6,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A Python that has torch and torchvision already; Debian's packages have them without CUDA, PyPI's do not.
+TORCH_PYTHON ?= /usr/bin/python3
+COMPRESSAI := .venv-compressai
 FUZZ_SECONDS ?= 300
 FUZZ_INPUTS ?= 1000000
 SOAK_MINUTES ?= 3
@@ -64,6 +67,22 @@ matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the ol
 tfc-suite: $(READY) ## Runs all of TFC's own tests of its entropy models with the drop-ins in their place.
 	TFC_SUITE=whole $(BIN)/pytest -k tfcs_own_tests tests/integration/test_tfc_drop_in.py tests/integration/test_continuous_batched.py tests/integration/test_tfc_every_class.py
 
+$(COMPRESSAI)/.ready: pyproject.toml constraints.txt
+	@$(TORCH_PYTHON) -c 'import torch, torchvision, venv' || { [ "$$(id -u)" = 0 ] && apt-get install --yes --quiet python3-torch python3-torchvision python3-venv; } || { echo "apt-get install python3-torch python3-torchvision python3-venv, or set TORCH_PYTHON=/path/to/python" >&2; exit 1; }
+	$(TORCH_PYTHON) -m venv --clear --system-site-packages $(COMPRESSAI)
+	$(COMPRESSAI)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[coding]' hypothesis pytest pytest-timeout \
+	  aiohttp fsspec jinja2 matplotlib pandas requests scipy tqdm xxhash
+	$(COMPRESSAI)/bin/pip install --quiet --disable-pip-version-check --no-deps compressai==1.2.8 einops pytorch-msssim torch-geometric
+	touch $@
+
+.PHONY: test-compressai
+test-compressai: $(COMPRESSAI)/.ready ## Runs the suite of entropyd.compressai, in an environment of its own with torch and CompressAI.
+	$(COMPRESSAI)/bin/python -m pytest -m compressai tests/integration/test_compressai.py tests/integration/test_compressai_models.py
+
+.PHONY: bench-compressai
+bench-compressai: $(COMPRESSAI)/.ready ## Compares CompressAI's modules with their remote twins, in one run.
+	$(COMPRESSAI)/bin/python -m benchmarks.compressai
+
 .PHONY: draws
 draws: $(READY) ## Codes random models of every kind as TFC does, and builds hard priors in 10 s each (takes half an hour and more).
 	$(BIN)/python -m tests.draws.run
@@ -97,4 +116,4 @@ lock: $(READY) ## Resolves the newest versions that fit into constraints.txt.
 
 .PHONY: clean
 clean: ## Removes the virtual environment and what the tools cached.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output
+	rm -rf $(VENV) $(COMPRESSAI) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output

@@ -31,8 +31,8 @@ from benchmarks.coder_cases import NOISE_LEVELS, Case, IndexedCase
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entropyd_server.coding.range_codec import RangeCodec
     from entropyd_server.coding.rows import Rows
+    from entropyd_server.coding.table_codec import TableCodec
 
 
 class Coder(NamedTuple):
@@ -59,9 +59,8 @@ def entropyd(case: Case | IndexedCase) -> Coder:
         "tables": CodingTables.parse(*case.tables(case.precision)),
         "coding_rank": 3,
         "bottleneck_dtype": "float32",
-        "decode_sanity_check": True,
     }
-    codec: RangeCodec
+    codec: TableCodec
     rows: Callable[[], Rows]
     if isinstance(case, IndexedCase):
         codec = indexed = ContinuousIndexedCodec(index_ranges=(case.scales,), **common)

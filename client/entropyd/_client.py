@@ -72,6 +72,7 @@ class Client(ClientBase):
         Raises:
           InvalidConfigError: If no tables can be built from it; names the field.
           LimitExceededError: If its tables exceed a limit of the server.
+          RoleMissingError: If its tables are to be built, and the server cannot build any.
           OverloadedError: If too many models of this caller, or of all, are being made.
         """
         return Model(self._session, self._session.call(_messages.create_model(config), timeout_s))

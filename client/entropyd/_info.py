@@ -49,7 +49,7 @@ class ServerInfo:
 
     Attributes:
       version: As in `0.1.0`.
-      roles: `coding`, `modeling` or both.
+      roles: Some of `coding`, `modeling`, `registry`.
       devices: Devices with a modeling worker.
       max_message_bytes: Largest message, and largest array that decoding may make.
       max_model_bytes: Largest coding tables of one model.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -31,12 +30,20 @@ def main() -> None:
 def _serve(settings: Settings) -> None:
     import click  # noqa: PLC0415
 
+    from entropyd_server.installation import (  # noqa: PLC0415
+        CODING,
+        MODELING,
+        REGISTRY,
+        modeling_obstacle,
+    )
     from entropyd_server.observe import logs  # noqa: PLC0415
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asks to reload files, and none is loaded yet
     logs.configure(settings.log_format, settings.log_level)
-    if "modeling" in settings.roles and importlib.util.find_spec("tensorflow") is None:
-        raise click.ClickException(_no_tensorflow())
+    if MODELING in settings.roles and (obstacle := modeling_obstacle()):
+        raise click.ClickException(
+            f"the modeling role needs TensorFlow 2.14: {obstacle}, or serve with --role {CODING},{REGISTRY}"
+        )
     # Nothing above may import gRPC, which reads this from the environment when it is imported.
     read_where_asked()
     keep_strangers_out_of_the_log()
@@ -51,16 +58,6 @@ def _serve(settings: Settings) -> None:
     except ServerFailedError:
         # The log says why. The rest of the process might never end by itself.
         os._exit(1)
-
-
-def _no_tensorflow() -> str:
-    if sys.version_info >= (3, 12):
-        cause = f"TensorFlow 2.14 has no wheels for Python 3.12 or newer, and this is Python {_version()}"
-        remedy = "run it with Python 3.11"
-    else:
-        cause = "TensorFlow is not installed"
-        remedy = "pip install 'entropyd[server]'"
-    return f"the modeling role needs TensorFlow 2.14: {cause}; {remedy}, or serve with --role coding"
 
 
 def _version() -> str:

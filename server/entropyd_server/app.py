@@ -75,7 +75,7 @@ async def _serve(settings: Settings, transport: Transport) -> None:
     started = time.perf_counter()
     signals = Signals(settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS, _CLOSING_SECONDS)
     vital = Vital(partial(signals.stop_within, _FAILED_SECONDS))
-    metrics, call_log = Metrics(version("entropyd")), CallLog()
+    metrics, call_log = Metrics(version("entropyd"), settings.roles), CallLog()
     status = StatusSource(version("entropyd"), metrics, call_log)
     _serve_pages(settings.metrics_listen, metrics, status, vital)
     parts = assemble(settings, transport, metrics, call_log, vital)

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor import ServiceDescriptor
 
 from entropyd.contract.errors import UnimplementedError
-from entropyd.v1 import info_pb2
+from entropyd.v1 import coding_pb2_grpc, info_pb2, model_pb2_grpc
+from entropyd_server.installation import CODING, MODELING, REGISTRY
 from entropyd_server.limits import Limits
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.observe.call_log import CallLog
 from entropyd_server.roles.base import Role, Shared
 from entropyd_server.roles.coding import CodingRole
-from entropyd_server.roles.modeling import ModelingRole
+from entropyd_server.roles.registry import RegistryRole
 from entropyd_server.rpc.health import HEALTH, Health
 from entropyd_server.rpc.info_service import InfoService
 from entropyd_server.rpc.interceptors import Interceptor, intercepted
 from entropyd_server.rpc.interceptors.admission import Admission, connection_share
 from entropyd_server.rpc.interceptors.guard import Guard
+from entropyd_server.rpc.interceptors.lacking import Lacking
 from entropyd_server.rpc.interceptors.reporting import Reporting
 from entropyd_server.rpc.reflection import REFLECTION, Reflection
 from entropyd_server.rpc.servicers import methods_of
@@ -40,9 +42,11 @@ from entropyd_server.vital import Vital
 if TYPE_CHECKING:
     from entropyd_server.observe.tracing import Tracing
 
-# By the names that `--role` takes, in the order in which they start.
-_ROLES: dict[str, Callable[[Shared], Role]] = {"coding": CodingRole, "modeling": ModelingRole}
-
+# By the role without which a server has the service not at all; its servicer answers no call.
+_SERVICES: dict[str, tuple[ServiceDescriptor, Callable[[], object]]] = {
+    CODING: (CodingRole.service, coding_pb2_grpc.CodingServiceServicer),
+    REGISTRY: (RegistryRole.service, model_pb2_grpc.ModelServiceServicer),
+}
 _INFO = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
 # What a message may have above max_message_bytes: shapes, ids and lengths around the array.
@@ -99,7 +103,7 @@ def assemble(
         store=store,
         models=models,
     )
-    roles = [build(shared) for name, build in _ROLES.items() if name in settings.roles]
+    roles = _roles(shared)
     admit = {path: check for role in roles for path, check in role.admit.items()}
     admission = Admission(settings.max_concurrent_calls, admit, metrics.count_stalled)
     health = Health([role.service.full_name for role in roles])
@@ -150,6 +154,17 @@ def _store(settings: Settings, limits: Limits) -> ModelStore:
         raise StartError(f"cannot open the store {error} (see --store)") from error
 
 
+def _roles(shared: Shared) -> list[Role]:
+    """Builds the roles of a server, one for each service, in the order in which they start."""
+    names = shared.settings.roles
+    roles: list[Role] = [CodingRole(shared)] if CODING in names else []
+    if MODELING in names:
+        from entropyd_server.roles.modeling import ModelingRole  # noqa: PLC0415 - others start without it
+
+        return [*roles, ModelingRole(shared)]
+    return [*roles, RegistryRole(shared)] if REGISTRY in names else roles
+
+
 def _server(settings: Settings, transport: Transport, vital: Vital) -> Server:
     message_bytes = settings.max_message_bytes + _ENVELOPE_BYTES
     most_pending_calls = _FULL_CONNECTIONS * settings.max_concurrent_calls
@@ -178,20 +193,23 @@ def _add_services(
     """Adds every service, with what surrounds its calls: the first interceptor is the outermost."""
     tracing = [] if shared.tracing is None else [shared.tracing]
     reporting = Reporting(shared.metrics, shared.call_log)
-    guards = [Guard(shared.access.check, health.unready), admission]
+    guard = Guard(shared.access.check, health.unready)
 
     def add(servicer: object, service: ServiceDescriptor, interceptors: Sequence[Interceptor]) -> None:
         server.add(intercepted(method, interceptors) for method in methods_of(servicer, service))
 
     for role in roles:
-        add(role.servicer, role.service, [*tracing, reporting, *guards])
+        add(role.servicer, role.service, [*tracing, reporting, guard, Lacking(role.lacks), admission])
+    served = [role.service.full_name for role in roles]
+    for name, (service, servicer) in _SERVICES.items():
+        if service.full_name not in served:
+            lacking = Lacking({method.name: name for method in service.methods})
+            add(servicer(), service, [*tracing, reporting, guard, lacking])
     devices = [device for role in roles for device in role.devices]
     info = InfoService(version("entropyd"), sorted(shared.settings.roles), devices, shared.limits)
-    add(info, _INFO, [*tracing, reporting, *guards])
-    services = [role.service.full_name for role in roles] + [
-        service.full_name for service in (_INFO, HEALTH, REFLECTION)
-    ]
-    add(Reflection(services), REFLECTION, [reporting, *guards])
+    add(info, _INFO, [*tracing, reporting, guard, admission])
+    reflected = served + [service.full_name for service in (_INFO, HEALTH, REFLECTION)]
+    add(Reflection(reflected), REFLECTION, [reporting, guard, admission])
     # Probes carry no token, and must be answered under any load.
     server.add(health.methods())
     server.refuse_unknown = intercepted(Method("", "unknown", _none, _refuse), [*tracing, reporting]).open

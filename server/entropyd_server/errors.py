@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from entropyd.contract.errors import EntropydError, InternalError, LimitExceededError, OverloadedError
+from entropyd.contract.errors import (
+    EntropydError,
+    InternalError,
+    LimitExceededError,
+    OverloadedError,
+    RoleMissingError,
+)
+from entropyd_server.installation import MODELING, modeling_obstacle
 
 _NO_MEMORY_RETRY_S = 1.0
 
@@ -28,3 +35,19 @@ def limit_exceeded(found: str, limit: str, value: float, advice: str = "") -> Li
     shown = f"{value:.15g}"
     message = f"{found} the server's {limit} of {shown}{advice}"
     return LimitExceededError(message, metadata={"limit": limit, "value": shown})
+
+
+def role_missing(role: str, method: str, what: str | None = None) -> RoleMissingError:
+    """Makes the error for calls that need a role which this server lacks.
+
+    Args:
+      role: The role.
+      method: Name of the called method.
+      what: What of the call needs the role; None for all of it.
+    """
+    obstacle = modeling_obstacle() if role == MODELING else None
+    message = (
+        f"{what or method} needs the {role} role, which this server does not have; start one with "
+        f"--role {role}{f' ({obstacle})' if obstacle else ''}"
+    )
+    return RoleMissingError(message, metadata={"role": role, "method": method})

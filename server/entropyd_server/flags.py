@@ -11,6 +11,7 @@ from typing import Any
 import click
 from platformdirs import user_data_path
 
+from entropyd_server.installation import INSTALLED, parse_roles
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 from entropyd_server.transport.transports import AIO, CORE
@@ -59,6 +60,16 @@ class _Devices(click.ParamType[tuple[Device, ...]]):
             self.fail(str(error), param, ctx)
 
 
+class _Roles(click.ParamType[frozenset[str]]):
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_roles(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 _TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _BYTES = click.IntRange(min=1024)
 _FILE = click.Path(path_type=Path)
@@ -99,10 +110,11 @@ OPTIONS = [
     ),
     _option(
         "--role",
-        "Roles to serve: coding (Compress, Decompress; without TensorFlow), modeling (models; needs "
-        "TensorFlow), or all.",
-        type=click.Choice(["all", "coding", "modeling"]),
-        default="all",
+        "Roles to serve, separated by commas: coding (Compress, Decompress), registry (models as objects; "
+        "new ones whose tables are supplied), modeling (tables built from priors, bit costs, fits; includes "
+        "registry, and needs TensorFlow). auto serves those that this installation can run, all serves all.",
+        type=_Roles(),
+        default=INSTALLED,
     ),
     _option(
         "--devices",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -75,13 +75,15 @@ class Metrics(Collector):
     """All metrics of a server; `collect` has the meaning and the labels of each.
 
     Attributes:
+      roles: Those that the server has.
       worker_up: By device, returns whether its worker can take requests.
       queue_symbols: Returns the number of queued symbols.
       batching_stalled_seconds: Returns the time since a batch last ended, while work is queued.
     """
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, roles: Iterable[str] = ()) -> None:
         self._version = version
+        self.roles = tuple(sorted(roles))
         self.methods: defaultdict[str, MethodMetrics] = defaultdict(MethodMetrics)
         self.operations = {name: OperationMetrics() for name in ("compress", "decompress", "perturb")}
         self.kind_symbols: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -188,6 +190,9 @@ class Metrics(Collector):
             "When certificates expire, in seconds since 1970.",
             self.certificate_expiry,
             "file",
+        )
+        yield _gauges(
+            "entropyd_role", "Always 1, for each role of the server.", dict.fromkeys(self.roles, 1.0), "role"
         )
         yield InfoMetricFamily("entropyd_build", "Version of the server.", {"version": self._version})
 

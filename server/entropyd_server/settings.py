@@ -77,7 +77,7 @@ def _builders(devices: int, max_build_memory_bytes: int) -> int:
 def command(serve: Callable[[Settings], None]) -> click.Command:
     """Makes the `entropyd-server` command around a function that serves."""
 
-    def invoke(role: str, **flags: Any) -> None:
+    def invoke(role: frozenset[str], **flags: Any) -> None:
         if flags["max_model_bytes"] > flags["max_message_bytes"]:
             # GetTables returns the tables of a model in one message.
             raise click.UsageError("--max-model-bytes must be at most --max-message-bytes")
@@ -87,8 +87,7 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
         if flags["builders"] is None:
             flags["builders"] = _builders(len(flags["devices"]), flags["max_build_memory_bytes"])
-        roles = frozenset(("coding", "modeling") if role == "all" else (role,))
-        serve(Settings(roles=roles, **flags))
+        serve(Settings(roles=role, **flags))
 
     invoke.__doc__ = """Serve entropy models over gRPC.
 

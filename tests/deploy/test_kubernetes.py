@@ -9,8 +9,10 @@ import kubernetes_validate
 import pytest
 
 from entropyd_server import app
+from entropyd_server.installation import parse_roles
 from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.modeling import ModelingRole
+from entropyd_server.roles.registry import RegistryRole
 from entropyd_server.rpc.health import LIVENESS
 from tests.deploy.dockerfile import last, stages
 from tests.deploy.flags import flags
@@ -35,7 +37,11 @@ CUSTOM = {
     "PodMonitor": "monitoring.coreos.com/v1",
     "PrometheusRule": "monitoring.coreos.com/v1",
 }
-SERVICES = {"coding": CodingRole.service.full_name, "modeling": ModelingRole.service.full_name}
+SERVICES = {
+    "coding": CodingRole.service.full_name,
+    "registry": RegistryRole.service.full_name,
+    "modeling": ModelingRole.service.full_name,
+}
 
 
 def deployments(overlay: str) -> list[Manifest]:
@@ -140,13 +146,13 @@ def test_probes_ask_services_that_the_pod_has(overlay: str) -> None:
     for deployment in deployments(overlay):
         probed = container(deployment)
         role = settings_of(overlay, deployment)["ENTROPYD_ROLE"]
-        roles = SERVICES if role == "all" else {role: SERVICES[role]}
+        served = {SERVICES[name] for name in parse_roles(role)}
         health = {port["containerPort"] for port in probed["ports"] if port["name"] == "health"}
         probes = [probed[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")]
         assert {probe["port"] for probe in probes} == health
         startup, liveness, readiness = (probe["service"] for probe in probes)
         assert startup == liveness == LIVENESS
-        assert readiness in roles.values()
+        assert readiness in served
 
 
 def test_a_pod_has_the_time_that_draining_takes(overlay: str) -> None:

@@ -36,6 +36,7 @@ ELSEWHERE = {
     ("README.md", "import numpy as np"): "test_examples.py",
     ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
     ("cli.md", "$ "): "test_cli_tour.py",
+    ("compressai.md", "import torch"): "test_compressai_models.py",
     ("security.md", "$ "): "test_security_page.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",

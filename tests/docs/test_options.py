@@ -94,7 +94,9 @@ def sample(option: click.Option) -> str:
         return str(option.type.choices[-1])
     if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType)):
         return str(getattr(option.type, "max", None) or 2048)
-    return "two words" if option.multiple else "cpu"
+    if option.multiple:
+        return "two words"
+    return "coding" if option.name == "role" else "cpu"
 
 
 def _typed(option: click.Option, context: click.Context) -> Any:

@@ -78,7 +78,6 @@ def test_the_program_accepts_and_refuses_what_the_server_does(page: dict[str, An
         coding_rank=2,
         bottleneck_dtype="float32",
         num_noise_levels=3,
-        decode_sanity_check=True,
     )
     decoded = codec.decode(string, np.array([len(string)], np.uint32), codec.rows((6,)))
     if decoded.statuses[0] == Status.OK:

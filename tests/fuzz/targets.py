@@ -154,7 +154,6 @@ def codec() -> UniversalBatchedCodec:
         coding_rank=2,
         bottleneck_dtype="float32",
         num_noise_levels=1,
-        decode_sanity_check=True,
     )
 
 

@@ -33,7 +33,7 @@ def case(
     name: str, about: str, tables: CodingTables, values: Any, strings: list[bytes] | None, **config: Any
 ) -> None:
     """Checks one case in all coders that can code it, and writes its file."""
-    codec = UniversalBatchedCodec(model_id=name, tables=tables, decode_sanity_check=True, **config)
+    codec = UniversalBatchedCodec(model_id=name, tables=tables, **config)
     units, prior_rank = values.shape[0], len(codec.prior_shape)
     broadcast_shape = values.shape[1 : values.ndim - prior_rank]
     unit_rows = codec.rows(broadcast_shape)

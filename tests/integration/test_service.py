@@ -359,7 +359,7 @@ class TestSurroundings:
 
     def test_the_server_publishes_its_limits(self, client: entropyd.Client) -> None:
         info = client.server_info()
-        assert info.roles == ("coding", "modeling")
+        assert info.roles == ("coding", "modeling", "registry")
         assert info.devices == ("cpu",)
         assert info.max_message_bytes == 64 * 1024 * 1024
         assert info.max_build_seconds == 60

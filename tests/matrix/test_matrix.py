@@ -51,6 +51,32 @@ print(json.dumps({
 }))
 """
 
+BRINGS_TABLES = """
+import sys
+import numpy as np
+import entropyd
+from entropyd import priors
+
+target, folder = sys.argv[1:]
+cdf, cdf_offset = [-4, 0, 3, 16, -4, 0, 1, 2, 16], [-1, 5]
+config = entropyd.ContinuousBatchedConfig(
+    prior_shape=(2,), coding_rank=2, range_coder_precision=4, cdf=cdf, cdf_offset=cdf_offset,
+    offset_heuristic=False,
+)
+x = np.random.default_rng(0).integers(-9, 9, (4, 5, 2)).astype(np.float32)
+with entropyd.Client(target) as client:
+    model = client.create_model(config)
+    with entropyd.ArchiveWriter(folder + "/y.entropyd", model=entropyd.EmbeddedModel.of(model)) as archive:
+        archive.append(model.compress(x))
+    with entropyd.Archive.open(folder + "/y.entropyd") as archive:
+        assert np.array_equal(model.decompress(archive.read()), x)
+    try:
+        prior = priors.NoisyNormal(0.0, 1.0)
+        client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1))
+    except entropyd.RoleMissingError as error:
+        print(*client.server_info().roles, error.reason, error.role, error)
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -98,7 +124,7 @@ def test_the_bare_client_codes_and_fails_as_here(
 # The whole suite runs on 3.11. Compiling kernels takes half a minute, so one version compiles them and the
 # other runs them as Python; `make matrix` compiles them on both.
 @pytest.mark.parametrize(("version", "disable_jit"), [("3.12", "1"), ("3.13", "0")])
-def test_a_coding_server_writes_the_bytes_of_other_pythons(
+def test_a_server_without_tensorflow_takes_tables_and_writes_the_bytes_of_other_pythons(
     version: str,
     disable_jit: str,
     environment_of: Callable[[str], Environment],
@@ -107,6 +133,7 @@ def test_a_coding_server_writes_the_bytes_of_other_pythons(
     server: LocalServer,
     store_url: str,
     model: entropyd.Model,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment = environment_of(version)
@@ -120,7 +147,7 @@ def test_a_coding_server_writes_the_bytes_of_other_pythons(
     x[0, 0, 0] = 5e4  # an escape
     request = coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(x))
     with (
-        Server("--role", "coding", store=store_url) as other,
+        Server(store=store_url) as other,
         grpc.insecure_channel(server.target) as channel_here,
         grpc.insecure_channel(other.target) as channel_there,
     ):
@@ -130,6 +157,10 @@ def test_a_coding_server_writes_the_bytes_of_other_pythons(
         assert there.Compress(request) == compressed
         again = coding_pb2.DecompressRequest(compressed=compressed.compressed)
         assert there.Decompress(again) == here.Decompress(again)
+        ran = environment.run("-c", BRINGS_TABLES, other.target, str(tmp_path))
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.startswith("coding registry ROLE_MISSING modeling building the tables of this")
+    assert f"this server runs on Python {version}: use Python 3.11" in ran.stdout
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.13"])
@@ -161,7 +192,11 @@ def test_the_transport_works_with_the_oldest_grpcio(
     ("version", "extra", "said"),
     [
         ("3.10", "coding", "entropyd-server needs Python 3.11 or newer, and this is Python 3.10"),
-        ("3.12", "server", "TensorFlow 2.14 has no wheels for Python 3.12 or newer, and this is Python 3.12"),
+        (
+            "3.12",
+            "server",
+            "TensorFlow 2.14 has no wheels for Python 3.12 or newer",
+        ),
         ("3.13", "cli", "pip install 'entropyd[coding]'"),
     ],
 )
@@ -170,7 +205,7 @@ def test_a_server_says_what_its_environment_lacks(
 ) -> None:
     environment = environment_of(version)
     environment.install(f"{wheel}[{extra}]")
-    ran = environment.run("-m", "entropyd_server")
+    ran = environment.run("-m", "entropyd_server", "--role", "all")
     assert ran.returncode == 1
     assert said in ran.stdout
     assert "Traceback" not in ran.stdout

@@ -211,10 +211,21 @@ class DataLossError(EntropydError):
 
 
 class UnimplementedError(EntropydError):
-    """This server does not offer the call, by its role or its version."""
+    """This server does not offer the call."""
 
     code = "UNIMPLEMENTED"
     reasons = ("UNIMPLEMENTED",)
+
+
+class RoleMissingError(UnimplementedError):
+    """The call needs a role that this server does not have; the message says how to get it."""
+
+    reasons = ("ROLE_MISSING",)
+
+    @property
+    def role(self) -> str:
+        """The role that is missing: `coding`, `registry` or `modeling`."""
+        return self.metadata.get("role", "")
 
 
 class InternalError(EntropydError):
@@ -239,6 +250,7 @@ CATALOG: tuple[type[EntropydError], ...] = (
     PermissionDeniedError,
     DataLossError,
     UnimplementedError,
+    RoleMissingError,
     InternalError,
 )
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import Violation
-from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows, RowsByShape, Shape
+from entropyd_server.coding.table_codec import TableCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BatchedCodec(RowsByShape, RangeCodec):
+class BatchedCodec(RowsByShape, TableCodec):
     """Codec of a model with a batch of priors, whose units have all the same rows.
 
     Attributes:

@@ -217,7 +217,7 @@ class Codec(ABC):
             case Status.ZERO_PROBABILITY:
                 what = f"{value} has probability 0 in the model's tables"
             case Status.ESCAPE_TOO_LONG:
-                what = "the bit string has an escape of more than 30 bits, which no encoder writes"
+                what = "the bit string has an escape that no encoder writes"
             case Status.NOT_AT_END:
                 what = "the bit string does not end where the coding unit does (decode sanity check)"
             case Status.TRUNCATED:
@@ -226,6 +226,8 @@ class Codec(ABC):
                 what = "the bit string has more zeros than the coding unit has elements left"
             case Status.GAMMA_TOO_LONG:
                 what = "the bit string has a number of more than 31 bits, which no encoder writes"
+            case Status.STATE_OUT_OF_RANGE:
+                what = "the bit string begins with a state in which no encoder ends"
             case Status.OK:
                 raise ValueError("the unit did not fail")
         return f"{where}: {what}"

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.coding.table_codec import TableCodec
 from entropyd_server.coding.tables import CodingTables
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class IndexedCodec(RangeCodec, ABC):
+class IndexedCodec(TableCodec, ABC):
     """Codec of a model with indexes, whose units have rows of their own."""
 
     index_rows: int

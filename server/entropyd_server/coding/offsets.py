@@ -11,11 +11,11 @@ from typing import Any
 import numpy.typing as npt
 
 from entropyd.contract.dtypes import narrowed, widened
-from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows, Shape
+from entropyd_server.coding.table_codec import TableCodec
 
 
-class OffsetByRow(RangeCodec):
+class OffsetByRow(TableCodec):
     """Codec whose tables may have a quantization offset."""
 
     @cached_property

@@ -17,8 +17,8 @@ from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCod
 from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
-from entropyd_server.coding.range_codec import RangeCodec
 from entropyd_server.coding.rows import Rows
+from entropyd_server.coding.table_codec import TableCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
 
@@ -84,14 +84,13 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     yield from _coding_differences(gamma, gamma.rows(UNIT_SHAPE), GAMMA_STRINGS)
 
 
-def _range_codecs(bottleneck_dtype: str, tables: CodingTables) -> Iterator[tuple[RangeCodec, Rows]]:
+def _range_codecs(bottleneck_dtype: str, tables: CodingTables) -> Iterator[tuple[TableCodec, Rows]]:
     """Codecs of three kinds with which the units have the same strings, with rows that units share or own."""
     common: dict[str, Any] = {
         "model_id": "self-test",
         "tables": tables,
         "coding_rank": len(UNIT_SHAPE),
         "bottleneck_dtype": bottleneck_dtype,
-        "decode_sanity_check": True,
     }
     batched = UniversalBatchedCodec(prior_shape=PRIOR_SHAPE, num_noise_levels=NUM_NOISE_LEVELS, **common)
     yield batched, batched.rows(BROADCAST_SHAPE)

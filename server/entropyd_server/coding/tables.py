@@ -6,6 +6,7 @@ Invariant: a CodingTables is legal, so kernels use the indexes in it without che
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from entropyd.contract.table_checks import (
     row_problems,
 )
 from entropyd.contract.tables import RawTables
+from entropyd_server.coding.rans64_tables import Rans64Tables
 from entropyd_server.errors import limit_exceeded
 from entropyd_server.kernels.lookup import fill_hints
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row
@@ -69,7 +71,13 @@ class CodingTables:
     @property
     def nbytes(self) -> int:
         derived = (self.rows, self.bounds, self.hints, self.intervals)
-        return self.table_bytes + sum(array.nbytes for array in derived)
+        rans64 = self.rans64.nbytes if "rans64" in vars(self) else 0
+        return self.table_bytes + sum(array.nbytes for array in derived) + rans64
+
+    @cached_property
+    def rans64(self) -> Rans64Tables:
+        """What rANS kernels take besides, derived when it is first needed; for tables of precision 16."""
+        return Rans64Tables.of(self.rows, self.bounds)
 
     @property
     def table_bytes(self) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from numba import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.core.runtime import rtsys
 from numba.misc.appdirs import AppDirs
 
 if TYPE_CHECKING:
@@ -162,6 +163,12 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)
         self._cache_file = _DigestedFiles(str(_folder()), self._impl.filename_base, _stamp())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Loads a kernel. Numba's own method first imports what only compiling needs, 10 MB of modules."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

@@ -116,3 +116,26 @@ def _compiled_low_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Nu
         return np.uint64(first * second)
 
     return compiled
+
+
+@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _llvm_high_product(_typing: Any, _first: Any, _second: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        return builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+def high_product(first: int, second: int) -> int:
+    """Computes the high 64 bits of the product of two uint64."""
+    return at(int(first) * int(second) >> 64)
+
+
+@overload(high_product, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_high_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+    def compiled(first: Any, second: Any) -> Any:
+        return _llvm_high_product(first, second)
+
+    return compiled

@@ -41,11 +41,13 @@ class Status(IntEnum):
     NOT_AT_END = 5
     """All symbols were decoded, but the state is not one in which an encoder ends (decode sanity check)."""
     TRUNCATED = 6
-    """Decoding a run-length gamma code met the end of the string."""
+    """Decoding met the end of the string, in a run-length gamma code or a rANS string."""
     RUN_TOO_LONG = 7
     """Decoding a run-length gamma code met more zeros than the unit has elements left."""
     GAMMA_TOO_LONG = 8
     """Decoding a run-length gamma code met a number of more than 31 bits."""
+    STATE_OUT_OF_RANGE = 9
+    """A rANS string begins with a state in which no encoder ends."""
 
 
 class Row(IntEnum):

@@ -50,7 +50,7 @@ _LOW_48 = (1 << 48) - 1
 _LIMIT = 2.0**31
 _MAX_MAGNITUDE = (1 << MAX_GAMMA_BITS) - 1
 # Stands in the lookahead for a symbol that is not simply one interval of its row.
-_SPECIAL = -1
+SPECIAL = -1
 
 
 def encoded_capacity(symbols: int) -> int:
@@ -156,16 +156,16 @@ def _pair_of(bounds: Uint16s, interval: int) -> int:
 
 
 @inlined
-def _find(rounded: float, records: Int32s, row_index: int) -> int:
-    """Returns the interval of a rounded value; _SPECIAL for an escape and for what cannot be encoded."""
+def find_interval(rounded: float, records: Int32s, row_index: int) -> int:
+    """Returns the interval of a rounded value; SPECIAL for an escape and for what cannot be encoded."""
     row = ROW_FIELDS * int64(row_index)
     # False for NaN as well; the conversion below is defined only inside.
     if not abs(rounded) < _LIMIT:
-        return _SPECIAL
+        return SPECIAL
     interval = int64(rounded) - int64(records[at(row + Row.CDF_OFFSET)])
     # Unsigned, so that a negative interval is large.
     if at(interval) >= at(int64(records[at(row + Row.ESCAPE)])):
-        return _SPECIAL
+        return SPECIAL
     return int64(records[at(row + Row.START)]) + interval
 
 
@@ -213,8 +213,8 @@ def _first_empty(
     first = start
     for symbol in range(start, len(values)):
         rounded = np.rint(load(values, symbol) - offsets[symbol])
-        interval = _find(rounded, records, row_index[symbol])
-        if interval == _SPECIAL:
+        interval = find_interval(rounded, records, row_index[symbol])
+        if interval == SPECIAL:
             continue
         pair = _pair_of(bounds, interval)
         if pair & 0xFFFF > pair >> 16:
@@ -280,7 +280,7 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
         status, position, escaped = int64(Status.OK), int64(-1), 0
         for symbol in range(min(LOOKAHEAD, symbols)):
             rounded = np.rint(load(unit_values, symbol) - unit_offsets[symbol])
-            lookahead[symbol] = _find(rounded, records, unit_rows[symbol])
+            lookahead[symbol] = find_interval(rounded, records, unit_rows[symbol])
         block = 0
         while block < symbols and status == Status.OK:
             if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
@@ -290,12 +290,12 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
                 interval = lookahead[at(symbol & (LOOKAHEAD - 1))]
                 # Behind the last symbol this repeats it, into a place that is not read any more.
                 later = at(min(symbol + LOOKAHEAD, symbols - 1))
-                found = _find(
+                found = find_interval(
                     np.rint(load(unit_values, later) - unit_offsets[later]), records, unit_rows[later]
                 )
                 _fetch_ahead(unit_rows, symbol, records, bounds, found)
                 lookahead[at(symbol & (LOOKAHEAD - 1))] = found
-                if interval != _SPECIAL:
+                if interval != SPECIAL:
                     pair = _pair_of(bounds, interval)
                     lower, upper = pair & 0xFFFF, (pair >> 16) + 1
                     base, size, end = _encode_interval(payload, base, size, end, lower, upper, precision)

@@ -14,10 +14,10 @@ from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import ModelNotFoundError, OverloadedError
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.metrics import Metrics
-from entropyd_server.modeling.table_builder import TableBuilder
 from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.single_flight import SingleFlight
+from entropyd_server.models.table_builder import TableBuilder
 from entropyd_server.store.model_object import check_fit
 
 _MOST_CREATIONS = 256
@@ -65,6 +65,7 @@ class ModelCreator:
             caller's quota is used up.
           OverloadedError: If too many models are being made, for this caller or for all together.
           UnavailableError: If the worker died, or the store cannot be reached.
+          RoleMissingError: If its tables are to be built, on a server without the modeling role.
           DataLossError: If the stored model is damaged.
         """
         if config.model_id not in self._creations:

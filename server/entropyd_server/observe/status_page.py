@@ -62,9 +62,10 @@ def _header(status: Status) -> str:
         f"{escape(state)}</span>"
         for name, state in status.services.items()
     )
+    roles = ", ".join(status.metrics.roles)
     return (
         f'<header><h1>entropyd {escape(status.version)}</h1><span class="soft">up for '
-        f"{duration_text(status.uptime_seconds)}</span>{states}"
+        f"{duration_text(status.uptime_seconds)}, roles {escape(roles)}</span>{states}"
         '<a href="/metrics">metrics</a></header>'
     )
 

@@ -52,12 +52,14 @@ class Role(ABC):
     Attributes:
       service: The descriptor of the service.
       servicer: The object that serves it.
+      lacks: By the name of each method of the service that needs another role, that role.
       admit: By the path of a method, the check that a call passes before its message is read; it raises.
       devices: What the role computes on, as `--devices` names it.
     """
 
     service: ServiceDescriptor
     servicer: Any
+    lacks: Mapping[str, str] = {}
     admit: Mapping[str, Admit] = {}
     devices: Sequence[str] = ()
 

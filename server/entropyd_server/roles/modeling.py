@@ -1,31 +1,25 @@
-"""The modeling role: creates, perturbs and fits models, with TensorFlow in worker processes."""
+"""The modeling role: the registry, and TensorFlow in worker processes that build, perturb and fit models."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from entropyd.v1 import model_pb2
 from entropyd_server.modeling.fitter import Fitter
 from entropyd_server.modeling.limits import WorkLimits
 from entropyd_server.modeling.perturber import Perturber
 from entropyd_server.modeling.pool import WorkerPool
 from entropyd_server.modeling.supervisor import RESTART_REASONS
-from entropyd_server.models.creation import ModelCreator
-from entropyd_server.models.importing import ModelImporter
-from entropyd_server.models.quota import ModelQuota
 from entropyd_server.observe.batch_metrics import PerturbMetrics
 from entropyd_server.observe.spans import LeaseSpans
 from entropyd_server.roles.base import Role, Shared
-from entropyd_server.rpc.model_service import ModelCaller, ModelService
-from entropyd_server.security.access import ANYBODY, Access
-from entropyd_server.security.tokens import Scope
-from entropyd_server.transport.call import Call
+from entropyd_server.roles.registry import MODEL_SERVICE, registry
+from entropyd_server.rpc.model_service import ModelService
 
 
 class ModelingRole(Role):
     """A pool of worker processes, one per device and some that build tables, behind ModelService."""
 
-    service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+    service = MODEL_SERVICE
 
     def __init__(self, shared: Shared) -> None:
         self._vital = shared.vital
@@ -33,18 +27,10 @@ class ModelingRole(Role):
         self._pool = pool = _worker_pool(shared, on_lease)
         observer = shared.observer(PerturbMetrics(shared.metrics))
         self.devices = pool.devices
-        store, models, limits = shared.store, shared.models, shared.limits
-        quota = ModelQuota(store, limits.max_models_per_caller)
         self.servicer = ModelService(
-            store=store,
-            models=models,
-            quota=quota,
-            creator=ModelCreator(models, quota, pool.builder, limits.max_model_bytes, shared.metrics),
-            importer=ModelImporter(store, models, quota, limits.max_model_bytes),
+            **registry(shared, pool.builder),
             perturber=Perturber(pool, shared.settings.max_queue_symbols, observer),
             fitter=Fitter(pool, on_lease),
-            limits=limits,
-            caller_of=partial(_caller, shared.access),
         )
 
     async def start(self) -> None:
@@ -77,10 +63,3 @@ def _worker_pool(shared: Shared, on_lease: LeaseSpans | None) -> WorkerPool:
         metrics.worker_up[name] = partial(getattr, worker, "up")
         metrics.worker_restarts.update({(name, reason): 0 for reason in RESTART_REASONS})
     return pool
-
-
-def _caller(access: Access, call: Call) -> ModelCaller:
-    """Identifies the caller of a call; without tokens, each connection has a turn of its own."""
-    token = access.caller(call.invocation_metadata())
-    turn_key = call.connection.decode(errors="replace") if token is ANYBODY else token.name
-    return ModelCaller(token.name, turn_key, is_admin=Scope.ADMIN in token.scopes)

@@ -20,7 +20,7 @@ entropyd_escaped_symbols_total entropyd_excess_bits entropyd_stream_messages_tot
 entropyd_kind_symbols_total entropyd_mismatched_units_total
 entropyd_undecodable_units_total entropyd_models_loaded entropyd_model_load_seconds entropyd_model_cache_total
 entropyd_store_operations_total entropyd_table_build_seconds entropyd_worker_up
-entropyd_worker_restarts_total entropyd_build_info
+entropyd_worker_restarts_total entropyd_build_info entropyd_role
 """.split()  # noqa: SIM905 - a table of names reads better than a list of strings
 )
 
@@ -32,7 +32,7 @@ def scraped(metrics: Metrics) -> CollectorRegistry:
 
 
 def test_every_published_name_is_scraped() -> None:
-    metrics = Metrics("1.2.3")
+    metrics = Metrics("1.2.3", {"coding"})
     metrics.methods["Compress"].calls_by_code["OK"] += 1
     metrics.stream_messages["CompressStream", "OK"] += 1
     metrics.kind_symbols["compress", "power_law"] += 1

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from entropyd_server.flags import MIB, default_store
+from entropyd_server.installation import parse_roles
 from entropyd_server.settings import Settings, command
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ def settings_of(*arguments: str, env: dict[str, str] | None = None) -> Settings:
     return settings
 
 
-def test_no_flag_at_all_serves_both_planes_on_this_machine() -> None:
+def test_no_flag_at_all_serves_what_the_installation_can_on_this_machine() -> None:
     settings = settings_of()
     assert settings.listen == "127.0.0.1:7070"
     assert settings.metrics_listen == "127.0.0.1:9464"
     assert settings.store == default_store()
     assert settings.store.startswith("file:///")
-    assert settings.roles == {"coding", "modeling"}
+    assert settings.roles == parse_roles("auto")
     assert settings.codec_threads >= 1
     assert settings.max_message_bytes == settings.max_model_bytes == 64 * MIB
 
@@ -60,12 +61,9 @@ def test_a_user_without_a_home_is_told_to_say_where_models_live(
     assert invoke("--help")[0].exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("role", "roles"),
-    [("all", {"coding", "modeling"}), ("coding", {"coding"}), ("modeling", {"modeling"})],
-)
-def test_a_role_names_the_planes(role: str, roles: set[str]) -> None:
-    assert settings_of("--role", role).roles == roles
+def test_roles_are_named_by_flag_or_variable() -> None:
+    assert settings_of("--role", "all").roles == {"coding", "modeling", "registry"}
+    assert settings_of(env={"ENTROPYD_ROLE": "coding,registry"}).roles == {"coding", "registry"}
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.coders import Coder, RangeCoder, Rans64Coder
 from entropyd_server.coding.indexed import IndexedCodec
 from entropyd_server.coding.kinds.continuous_batched import ContinuousBatchedCodec
 from entropyd_server.coding.offsets import OffsetByRow
 from entropyd_server.coding.tables import CodingTables
+
+_CODERS: Mapping[str, Coder] = {"range": RangeCoder(), "rans64": Rans64Coder()}
 
 
 class TabulatedIndexedCodec(IndexedCodec, OffsetByRow):
@@ -32,7 +35,5 @@ class TabulatedIndexedCodec(IndexedCodec, OffsetByRow):
 
 def tabulated_codec(config: TabulatedConfig, tables: CodingTables) -> Codec:
     """Makes the codec of a configuration; raises InvalidConfigError if the tables are not those of one."""
-    if config.coder != "range":
-        raise InvalidConfigError.at("coder", f"is {config.coder}; this server codes with range alone")
-    by_position = config.row_by == "position"
-    return (ContinuousBatchedCodec if by_position else TabulatedIndexedCodec).of(config, tables)
+    codec = ContinuousBatchedCodec if config.row_by == "position" else TabulatedIndexedCodec
+    return codec.of(config, tables, coder=_CODERS[config.coder])

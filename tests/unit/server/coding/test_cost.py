@@ -48,7 +48,6 @@ def test_data_of_the_prior_cost_what_a_plan_says() -> None:
         coding_rank=2,
         bottleneck_dtype="float32",
         num_noise_levels=1,
-        decode_sanity_check=True,
     )
     unit_rows = codec.rows((50_000,))
     rng = np.random.default_rng(0)
@@ -68,6 +67,5 @@ def test_a_unit_without_symbols_is_expected_to_cost_nothing() -> None:
         coding_rank=1,
         bottleneck_dtype="float32",
         num_noise_levels=1,
-        decode_sanity_check=True,
     )
     assert codec.rows((0,)).modelled_bits == 0.0

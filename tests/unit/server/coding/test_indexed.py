@@ -45,7 +45,6 @@ def codec_of(levels: int, dtype: str = "float32", ranges: tuple[int, ...] = RANG
         "index_ranges": ranges,
         "coding_rank": 2,
         "bottleneck_dtype": dtype,
-        "decode_sanity_check": True,
     }
     return (
         UniversalIndexedCodec(num_noise_levels=levels, **common)
@@ -107,7 +106,6 @@ def test_planes_that_hold_every_value_of_their_dtype_need_no_check() -> None:
         index_ranges=(256,),
         coding_rank=1,
         bottleneck_dtype="float32",
-        decode_sanity_check=True,
     )
     plane = np.arange(256, dtype=np.uint8)[None]
     assert codec.rows_of(plane, (256,), np.zeros(1, np.int64)).row_index.tolist() == [*range(256)]

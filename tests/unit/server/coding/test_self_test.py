@@ -23,9 +23,7 @@ DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.g
 
 def codec_of(document: dict[str, Any]) -> UniversalBatchedCodec:
     tables = CodingTables.parse(document["cdf"], document["cdf_offset"])
-    return UniversalBatchedCodec(
-        model_id="golden", tables=tables, decode_sanity_check=True, **document["config"]
-    )
+    return UniversalBatchedCodec(model_id="golden", tables=tables, **document["config"])
 
 
 def array(codec: UniversalBatchedCodec, document: dict[str, Any], field: str) -> Any:

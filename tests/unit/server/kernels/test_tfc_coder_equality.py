@@ -111,7 +111,6 @@ def test_compress_and_decompress_are_those_of_the_model(
         coding_rank=coding_rank,
         bottleneck_dtype=dtype,
         num_noise_levels=arguments.get("num_noise_levels", 15),
-        decode_sanity_check=True,
     )
     rng = np.random.default_rng(1)
     for broadcast in (1, 9):

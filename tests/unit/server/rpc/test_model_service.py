@@ -12,7 +12,7 @@ import pytest
 from entropyd import UniversalBatchedConfig, priors
 from entropyd.v1 import model_pb2
 from entropyd_server.limits import Limits
-from entropyd_server.rpc.model_service import ModelService
+from entropyd_server.rpc.registry_service import RegistryService
 from entropyd_server.store.model_store import ModelStore
 
 KIB = 1024
@@ -21,14 +21,12 @@ NOBODY = cast("Any", None)
 
 def listed(store: ModelStore, max_message_bytes: int) -> list[model_pb2.ListModelsResponse]:
     limits = Limits(max_message_bytes, max_model_bytes=KIB, max_build_seconds=1)
-    service = ModelService(
+    service = RegistryService(
         store=store,
         models=NOBODY,
         quota=NOBODY,
         creator=NOBODY,
         importer=NOBODY,
-        perturber=NOBODY,
-        fitter=NOBODY,
         limits=limits,
         caller_of=NOBODY,
     )

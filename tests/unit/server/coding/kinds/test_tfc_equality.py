@@ -72,7 +72,6 @@ def test_continuous_indexed_and_location_scale(dtype: str) -> None:
         index_ranges=(SCALES,),
         coding_rank=2,
         bottleneck_dtype=dtype,
-        decode_sanity_check=True,
     )
     for shape in SHAPES:
         for row_dtype in (np.uint8, np.uint16, np.int32):
@@ -111,7 +110,6 @@ def test_universal_indexed(dtype: str, levels: int) -> None:
         coding_rank=2,
         bottleneck_dtype=dtype,
         num_noise_levels=levels,
-        decode_sanity_check=True,
     )
     for shape in SHAPES:
         indexes = np.stack([rng.integers(0, bound, shape) for bound in ranges], axis=-1).astype(np.int32)

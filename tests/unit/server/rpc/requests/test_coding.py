@@ -58,7 +58,6 @@ def make_codec(
         coding_rank=coding_rank,
         bottleneck_dtype=dtype,
         num_noise_levels=1,
-        decode_sanity_check=True,
     )
 
 

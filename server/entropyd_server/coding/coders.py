@@ -1,0 +1,248 @@
+"""Coders of integers under a model's tables: what turns them into bit strings and back.
+
+Each brings its kernels, which share the tables, the choice of rows and the statuses.
+"""
+
+# ruff: noqa: PLR0917 -- a call is what kernels take.
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from entropyd_server.coding.codec import EncodedUnits
+from entropyd_server.coding.rows import Rows
+from entropyd_server.coding.tables import CodingTables
+from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.range_decoder import decode_units
+from entropyd_server.kernels.range_encoder import (
+    PAYLOAD_GUARD_BYTES,
+    PAYLOAD_SLACK_BYTES,
+    encode_units,
+    encoded_capacity,
+)
+from entropyd_server.kernels.rans64 import PRECISION
+from entropyd_server.kernels.rans64_decoder import decode_rans64
+from entropyd_server.kernels.rans64_encoder import encode_rans64, rans64_capacity
+from entropyd_server.kernels.single_decoder import decode_single
+
+Statuses = npt.NDArray[np.uint8]
+Positions = npt.NDArray[np.int64]
+
+# Statuses and positions of one unit that did not fail.
+_ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
+
+
+class Coder(ABC):
+    """A coder. What it takes is checked: values, rows and lengths fit each other.
+
+    Attributes:
+      precision: That of the tables that it takes; 0 if it takes tables of any.
+    """
+
+    precision: ClassVar[int] = 0
+
+    @abstractmethod
+    def encode(
+        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
+    ) -> EncodedUnits:
+        """Encodes rint(value - offset); see `Codec.encode`.
+
+        Args:
+          tables: Those of the model.
+          values: float32 or float64 [units, symbols], for kernels.
+          offsets: Same dtype, those of all symbols, or of one unit's.
+          rows: Of these units.
+        """
+
+    @abstractmethod
+    def decode(
+        self,
+        tables: CodingTables,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        offsets: npt.NDArray[Any],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[Statuses, Positions]:
+        """Decodes to symbol + offset; see `Codec.decode`.
+
+        Args:
+          tables: Those of the model.
+          content: uint8 [bytes], all strings.
+          lengths: uint32 [units], bytes of each.
+          offsets: float32 or float64, those of all symbols, or of one unit's.
+          rows: Of these units.
+          values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
+        """
+
+
+@dataclass(frozen=True)
+class RangeCoder(Coder):
+    """The range coder of TensorFlow Compression.
+
+    Attributes:
+      decode_sanity_check: Whether decoding refuses strings that no encoder could have ended that way.
+    """
+
+    decode_sanity_check: bool = True
+
+    def encode(
+        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
+    ) -> EncodedUnits:
+        def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
+            return encode_units(
+                values,
+                offsets,
+                rows.row_index,
+                rows.unit_stride,
+                tables.rows,
+                tables.bounds,
+                tables.precision,
+                unit,
+                payload,
+                *written,
+            )
+
+        return _encode(encode, encoded_capacity, values.shape, PAYLOAD_GUARD_BYTES)
+
+    def decode(
+        self,
+        tables: CodingTables,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        offsets: npt.NDArray[Any],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[Statuses, Positions]:
+        units = len(values)
+        if units == 1:
+            return self._decode_single(tables, content, offsets, rows, values[0])
+        statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
+        decode_units(
+            content,
+            kernel_input(lengths),
+            offsets,
+            rows.row_index,
+            rows.unit_stride,
+            tables.rows,
+            tables.bounds,
+            tables.hints,
+            tables.intervals,
+            tables.precision,
+            self.decode_sanity_check,
+            values,
+            statuses,
+            positions,
+        )
+        return statuses, positions
+
+    def _decode_single(
+        self,
+        tables: CodingTables,
+        content: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[Any],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[Statuses, Positions]:
+        """Decodes the one unit of `content`; returns statuses and positions.
+
+        Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
+        """
+        status, position = decode_single(
+            content,
+            0,
+            len(content),
+            offsets,
+            rows.row_index,
+            tables.rows,
+            tables.hints,
+            tables.intervals,
+            self.decode_sanity_check,
+            values,
+        )
+        if status == Status.OK:
+            return _ONE_OK
+        values.fill(np.nan)
+        return np.array([status], np.uint8), np.array([position], np.int64)
+
+
+@dataclass(frozen=True)
+class Rans64Coder(Coder):
+    """CompressAI's rANS coder. Its end is always checked."""
+
+    precision: ClassVar[int] = PRECISION
+
+    def encode(
+        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
+    ) -> EncodedUnits:
+        derived = tables.rans64
+
+        def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
+            return encode_rans64(
+                values,
+                offsets,
+                rows.row_index,
+                rows.unit_stride,
+                derived.rows,
+                derived.dividers,
+                unit,
+                payload,
+                *written,
+            )
+
+        return _encode(encode, rans64_capacity, values.shape, 0)
+
+    def decode(
+        self,
+        tables: CodingTables,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        offsets: npt.NDArray[Any],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[Statuses, Positions]:
+        statuses, positions = np.empty(len(values), np.uint8), np.empty(len(values), np.int64)
+        decode_rans64(
+            content,
+            kernel_input(lengths),
+            offsets,
+            rows.row_index,
+            rows.unit_stride,
+            tables.rans64.rows,
+            tables.rans64.slots,
+            tables.intervals,
+            values,
+            statuses,
+            positions,
+        )
+        return statuses, positions
+
+
+def _encode(
+    kernel: Callable[..., tuple[int, int, int]],
+    capacity_of: Callable[[int], int],
+    shape: tuple[int, ...],
+    guard_bytes: int,
+) -> EncodedUnits:
+    """Calls a kernel until all units [units, symbols] are encoded, behind `guard_bytes` of each payload."""
+    units, symbols = shape
+    lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
+    positions = np.empty(units, np.int64)
+    # Two bytes hold any symbol but an escape. Where there are many escapes, the kernel stops before the
+    # payload is full, and the remaining units get one that holds whatever they are.
+    capacity = capacity_of(0) + (2 * symbols + PAYLOAD_SLACK_BYTES) * units
+    pieces: list[bytes] = []
+    unit = escapes = 0
+    while unit < units:
+        payload = np.empty(capacity, np.uint8)
+        unit, end, escaped = kernel(unit, payload, lengths, statuses, positions)
+        escapes += escaped
+        pieces.append(payload[guard_bytes:end].tobytes())
+        capacity = capacity_of((units - unit) * symbols)
+    return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)

@@ -1,0 +1,141 @@
+"""ModelService as far as it needs no worker: models as objects; see model.proto."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from entropyd.contract.config import ModelConfig
+from entropyd.contract.errors import DataLossError, ModelNotFoundError, RoleMissingError
+from entropyd.contract.kinds import config_from_message
+from entropyd.contract.wire import tensor_to_message
+from entropyd.v1 import model_pb2 as pb
+from entropyd.v1 import model_pb2_grpc, types_pb2
+from entropyd_server.limits import Limits
+from entropyd_server.models.cache import LoadedModel, ModelCache, checked_model_id
+from entropyd_server.models.creation import ModelCreator
+from entropyd_server.models.importing import ModelImporter
+from entropyd_server.models.quota import ModelQuota
+from entropyd_server.models.weights import weights_of, with_weights
+from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
+from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.transport.call import Call
+
+# Objects of a page that are read concurrently.
+_PAGE_READS = 8
+
+
+class ModelCaller(NamedTuple):
+    """Who makes a call.
+
+    Attributes:
+      name: Whose quota a new model counts against.
+      turn_key: Callers with one key count as one where the builds and fits of callers take turns.
+      is_admin: Whether the caller may do everything.
+    """
+
+    name: str
+    turn_key: str
+    is_admin: bool
+
+
+@dataclass(frozen=True, eq=False)
+class RegistryService(model_pb2_grpc.ModelServiceServicer):
+    store: ModelStore
+    models: ModelCache
+    quota: ModelQuota
+    creator: ModelCreator
+    importer: ModelImporter
+    limits: Limits
+    caller_of: Callable[[Call], ModelCaller]
+
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Call) -> pb.CreateModelResponse:
+        config = await asyncio.to_thread(config_from_message, request.config)
+        model, created = await self._create(config, context)
+        return pb.CreateModelResponse(model=render_model(model.stored), created=created)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Call) -> pb.GetModelResponse:
+        model = await self.models.model(request.model_id)
+        return pb.GetModelResponse(model=render_model(model.stored))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Call) -> pb.ListModelsResponse:
+        # Bypasses the cache, so that a listing evicts nothing.
+        page_size, after = parse_page(request, self.limits)
+        model_ids = await self.store.list_ids(page_size + 1, after)
+        page = pb.ListModelsResponse()
+        last = await self._list(model_ids[:page_size], page)
+        page.next_page_token = "" if last in model_ids[-1:] else last
+        return page
+
+    async def _list(self, model_ids: list[str], page: pb.ListModelsResponse) -> str:
+        """Adds models to a page, at least one, up to max_message_bytes.
+
+        Returns:
+          The last of the ids that the page covers; "" if there are none.
+        """
+        page_bytes, last = 0, ""
+        for start in range(0, len(model_ids), _PAGE_READS):
+            reads = model_ids[start : start + _PAGE_READS]
+            found = await asyncio.gather(*map(self.store.load, reads), return_exceptions=True)
+            for model_id, model in zip(reads, found, strict=True):
+                if isinstance(model, StoredModel):
+                    message = render_model(model)
+                    page_bytes += message.ByteSize()
+                    if page.models and page_bytes > self.limits.max_message_bytes:
+                        return last
+                    page.models.append(message)
+                elif isinstance(model, DataLossError):
+                    page.damaged_model_ids.append(model_id)
+                elif not isinstance(model, ModelNotFoundError):  # deleted after it was listed
+                    raise model
+                last = model_id
+        return last
+
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Call) -> pb.DeleteModelResponse:
+        await self.store.delete(checked_model_id(request.model_id))
+        self.models.forget(request.model_id)
+        return pb.DeleteModelResponse()
+
+    async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
+        tables = await self.models.tables(request.model_id)
+        arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
+        return pb.GetTablesResponse(tables=types_pb2.Tables(**arrays, digest=tables.digest))
+
+    async def GetWeights(self, request: pb.GetWeightsRequest, context: Call) -> pb.GetWeightsResponse:
+        model = await self.models.model(request.model_id)
+        return pb.GetWeightsResponse(
+            weights=[
+                pb.NamedTensor(name=name, tensor=tensor_to_message(weight.elements, weight.dtype))
+                for name, weight in weights_of(model.stored).items()
+            ]
+        )
+
+    async def SetWeights(self, request: pb.SetWeightsRequest, context: Call) -> pb.SetWeightsResponse:
+        stored = (await self.models.model(request.model_id)).stored
+        arrays = parse_weights(request.weights, stored)
+        config = await asyncio.to_thread(with_weights, stored, arrays)
+        model, _ = await self._create(config, context)
+        return pb.SetWeightsResponse(model=render_model(model.stored))
+
+    async def ExportModel(self, request: pb.ExportModelRequest, context: Call) -> pb.ExportModelResponse:
+        return pb.ExportModelResponse(object=await self.store.read(checked_model_id(request.model_id)))
+
+    async def ImportModel(self, request: pb.ImportModelRequest, context: Call) -> pb.ImportModelResponse:
+        caller = self.caller_of(context)
+        model, created = await self.importer.add(
+            request.object, caller.name, may_choose_tables=caller.is_admin
+        )
+        return pb.ImportModelResponse(model=render_model(model.stored), created=created)
+
+    async def _create(self, config: ModelConfig, context: Call) -> tuple[LoadedModel, bool]:
+        """Creates a model for the caller; see `ModelCreator.create`."""
+        caller = self.caller_of(context)
+        try:
+            return await self.creator.create(config, caller.name, caller.turn_key)
+        except RoleMissingError as raised:
+            error = copy(raised)  # calls of another method may share it
+            error.metadata = {**raised.metadata, "method": context.method.rpartition("/")[2]}
+            raise error from None

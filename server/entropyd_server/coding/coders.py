@@ -29,7 +29,7 @@ from entropyd_server.kernels.range_encoder import (
 from entropyd_server.kernels.rans64 import PRECISION
 from entropyd_server.kernels.rans64_decoder import decode_rans64
 from entropyd_server.kernels.rans64_encoder import encode_rans64, rans64_capacity
-from entropyd_server.kernels.single_decoder import decode_single
+from entropyd_server.kernels.single_decoder import NEAR_INTERVALS, decode_near, decode_single
 
 Statuses = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -154,7 +154,8 @@ class RangeCoder(Coder):
 
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
-        status, position = decode_single(
+        decode = decode_near if len(tables.intervals) <= NEAR_INTERVALS else decode_single
+        status, position = decode(
             content,
             0,
             len(content),

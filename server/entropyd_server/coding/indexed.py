@@ -14,19 +14,26 @@ from entropyd.contract.errors import InvalidTensorError, Violation
 from entropyd_server.coding.rows import Rows, Shape
 from entropyd_server.coding.table_codec import TableCodec
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.row_choice import widen_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 class IndexedCodec(TableCodec, ABC):
-    """Codec of a model with indexes, whose units have rows of their own."""
+    """Codec of a model with indexes, whose units have rows of their own.
+
+    Attributes:
+      no_offsets: The offsets of symbols that have none.
+    """
 
     index_rows: int
 
     def __init__(self, *, index_ranges: Sequence[int], **common: Any) -> None:
         self.index_rows = math.prod(index_ranges)
         super().__init__(**common)
+        self.no_offsets = kernel_input(np.empty(0, self.compute_dtype))
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
@@ -61,23 +68,24 @@ class IndexedCodec(TableCodec, ABC):
         Raises:
           InvalidTensorError: An element is no row of the model, or a unit has a number that no array has.
         """
-        self._check(plane, unit_shape, unit_numbers)
-        row_index = plane.astype(np.int32).reshape(-1)
+        row_index = np.empty(plane.size, np.int32)
+        if not widen_rows(kernel_input(plane.reshape(-1)), self.index_rows, row_index):
+            raise self._no_row(plane, unit_shape, unit_numbers)
         offsets = self.place(row_index, plane.shape[1], unit_numbers)
-        row_index.flags.writeable = offsets.flags.writeable = False
+        row_index.setflags(write=False)
+        offsets.setflags(write=False)
         return Rows(unit_shape, row_index, offsets, plane.shape[1], self.row_bits)
 
-    def _check(self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]) -> None:
-        if not plane.size or (plane.dtype.kind == "u" and self.index_rows >> 8 * plane.itemsize):
-            return
-        if plane.max() < self.index_rows and (plane.dtype.kind == "u" or plane.min() >= 0):
-            return
+    def _no_row(
+        self, plane: npt.NDArray[Any], unit_shape: Shape, unit_numbers: npt.NDArray[np.int64]
+    ) -> InvalidTensorError:
+        """Names the first element that is no row of the model; there is one."""
         wrong = int(np.argmax(((plane < 0) | (plane >= self.index_rows)).reshape(-1)))
         unit, symbol = divmod(wrong, plane.shape[1])
         element = tuple(int(index) for index in np.unravel_index(symbol, unit_shape))
         where = f"coding unit {unit_numbers[unit]}, element {element}"
         found = f"{where}: {plane[unit, symbol]} is no row of the model"
-        raise InvalidTensorError.at("indexes", f"{found}; expected 0 to {self.index_rows - 1}")
+        return InvalidTensorError.at("indexes", f"{found}; expected 0 to {self.index_rows - 1}")
 
     def _problems(self) -> Iterator[Violation]:
         yield from super()._problems()

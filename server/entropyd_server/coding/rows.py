@@ -23,9 +23,10 @@ _MAX_SHAPES = 16
 _MAX_ROWS_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen, because every call with indexes makes one: that would take three times as long.
+@dataclass(eq=False)
 class Rows:
-    """The table row and the quantization offset of every symbol, in coding order.
+    """The table row and the quantization offset of every symbol, in coding order. Never changed.
 
     Invariant: every row exists in the tables of the codec that made them. Kernels do not check it.
 
@@ -48,7 +49,7 @@ class Rows:
     @property
     def symbols(self) -> int:
         """Of a coding unit."""
-        return math.prod(self.unit_shape)
+        return self.unit_stride or math.prod(self.unit_shape)
 
     @cached_property
     def modelled_bits(self) -> float:

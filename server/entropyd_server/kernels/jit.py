@@ -68,5 +68,5 @@ def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     elif not array.flags.writeable:
         return array
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view

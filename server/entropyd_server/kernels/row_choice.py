@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from entropyd_server.kernels.intrinsics import load
 from entropyd_server.kernels.jit import at, kernel
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Float64s, Floats, Int32s
+    from entropyd_server.kernels.arrays import Float64s, Floats, Int32s, Integers
+
+
+@kernel
+def widen_rows(plane: Integers, rows: int, row_index: Int32s) -> bool:
+    """Copies chosen rows; returns whether all of them are from 0 to `rows` - 1.
+
+    Args:
+      plane: uint8, uint16 or int32 [symbols], at any address.
+      rows: Number of rows, at most 2^31.
+      row_index: int32 [symbols], written.
+    """
+    highest = np.uint32(0)
+    for symbol in range(len(plane)):
+        row = np.int32(load(plane, symbol))
+        row_index[at(symbol)] = row
+        highest = max(highest, np.uint32(row))
+    return highest < rows
 
 
 @kernel

@@ -23,4 +23,4 @@ class ContinuousIndexedCodec(IndexedCodec):
         unit_symbols: int,  # noqa: ARG002
         unit_numbers: npt.NDArray[np.int64],  # noqa: ARG002
     ) -> npt.NDArray[Any]:
-        return np.empty(0, self.compute_dtype)
+        return self.no_offsets

@@ -29,7 +29,7 @@ class TabulatedIndexedCodec(IndexedCodec, OffsetByRow):
         unit_numbers: npt.NDArray[np.int64],  # noqa: ARG002
     ) -> npt.NDArray[Any]:
         if self.kernel_offset is None:
-            return np.empty(0, self.compute_dtype)
+            return self.no_offsets
         return self.kernel_offset[row_index]
 
 

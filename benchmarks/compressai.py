@@ -20,6 +20,7 @@ from compressai.entropy_models import GaussianConditional
 from compressai.models.base import get_scale_table
 from rich.console import Console
 from rich.table import Table
+from tests.support.load import free_ports
 
 import entropyd
 from benchmarks.machine import machine
@@ -42,7 +43,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = tuple(map(int, chosen.shape.split("x")))
-    with LocalServer(listen="127.0.0.1:0") as server, entropyd.Client(server.target) as client:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    with LocalServer(listen=address) as server, entropyd.Client(server.target) as client:
         rows = [_row(name, *calls, chosen.rounds) for name, calls in _calls(client, shape).items()]
     table = Table("call", "CompressAI, ms", "entropyd, ms", "times as fast", title=chosen.shape)
     for row in rows:

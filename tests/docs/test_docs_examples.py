@@ -41,6 +41,7 @@ ELSEWHERE = {
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("range-coder.md", "def decode_run_lengths"): "test_range_coder_page.py",
+    ("rans.md", "def decode"): "test_rans_page.py",
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
     ("zarr.md", "import xarray"): "test_zarr.py",

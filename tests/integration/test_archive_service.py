@@ -164,13 +164,14 @@ def test_an_archive_that_embeds_its_model_decodes_with_a_server_that_never_had_i
     client: Client, golden: Path
 ) -> None:
     expected = np.load(golden.with_suffix(".npy"))
+    indexes = np.load(golden.with_suffix(".indexes.npy")) if golden.stem in write.INDEXED else None
     with Archive.open(golden) as archive:
         embedded = archive.model
         assert embedded is not None
         model = client.create_model(embedded.standalone_config)
         assert model.tables_digest == archive.tables_digest
         bound, exact = bounded.ErrorBound.of(archive.metadata), archive.exact()
-        restored = model.decompress(embedded.standalone(archive.read()))
+        restored = model.decompress(embedded.standalone(archive.read()), indexes)
     restored = exact.applied(restored if bound is None else bound.data(restored))
     assert restored.tobytes() == expected.tobytes()
     assert restored.shape == expected.shape

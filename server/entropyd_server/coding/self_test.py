@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from entropyd_server.coding.codec import Codec
+from entropyd_server.coding.coders import Rans64Coder
 from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
 from entropyd_server.coding.kinds.power_law import PowerLawCodec
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
@@ -21,6 +24,7 @@ from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.table_codec import TableCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.single_decoder import NEAR_INTERVALS
 
 PRECISION = 8
 NUM_NOISE_LEVELS = 3
@@ -50,6 +54,14 @@ INTEGERS = (
 STRINGS = ("a5a47f2b", "ce871c5741d160ef3e", "b996d1", "81c7", "f80000ffffef6d3b4483")
 # The same units in the run-length gamma code.
 GAMMA_STRINGS = ("5ad6d42d01", "aa0f207a42019b3e01", "5a3f8989", "58", "0100e0ffff57af524925")
+# The same units in the rANS code, with tables of precision 16.
+RANS64_STRINGS = (
+    "006179e3f067b21c",
+    "a343e38e651baa0972764abf",
+    "009334df8bbb7a00",
+    "00b7832a16240000",
+    "cafeb94f04000000b6ffff912105ea13",
+)
 # Fifteen units are decoded in groups of eight, four and three.
 _COPIES = 3
 
@@ -71,13 +83,26 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     tables = CodingTables.parse([value for row in ROWS for value in (-PRECISION, *row)], CDF_OFFSET)
     if (digest := tables.digest.hex()) != TABLES_DIGEST:
         yield f"tables have digest {digest}; expected {TABLES_DIGEST}"
-    # Kernels are compiled for hints of either width; rows of more than 256 intervals need the larger.
-    for hinted in (tables, replace(tables, hints=kernel_input(tables.hints.astype(np.uint16)))):
-        for codec, rows in _range_codecs(bottleneck_dtype, hinted):
+    # Kernels are compiled for hints of either width, as rows of more than 256 intervals need the larger, and
+    # tables of many intervals have a kernel of their own.
+    wide = kernel_input(tables.hints.astype(np.uint16))
+    many = kernel_input(np.resize(tables.intervals, NEAR_INTERVALS + 1))
+    for hints, intervals in product((tables.hints, wide), (tables.intervals, many)):
+        for codec, rows in _range_codecs(bottleneck_dtype, replace(tables, hints=hints, intervals=intervals)):
             if (row_index := tuple(rows.row_index[: len(ROW_INDEX)].tolist())) != ROW_INDEX:
                 yield f"dither gives rows {row_index}; expected {ROW_INDEX}"
                 return
             yield from _coding_differences(codec, rows, STRINGS)
+    scaled = [value for row in ROWS for value in (-16, *(edge << 16 - PRECISION for edge in row))]
+    rans64 = ContinuousIndexedCodec(
+        model_id="self-test",
+        tables=CodingTables.parse(scaled, CDF_OFFSET),
+        coder=Rans64Coder(),
+        coding_rank=len(UNIT_SHAPE),
+        bottleneck_dtype=bottleneck_dtype,
+        index_ranges=(len(ROWS),),
+    )
+    yield from _coding_differences(rans64, _rows_by_index(rans64, np.uint8), RANS64_STRINGS)
     gamma = PowerLawCodec(
         model_id="self-test", coding_rank=len(UNIT_SHAPE), bottleneck_dtype=bottleneck_dtype
     )
@@ -95,12 +120,19 @@ def _range_codecs(bottleneck_dtype: str, tables: CodingTables) -> Iterator[tuple
     batched = UniversalBatchedCodec(prior_shape=PRIOR_SHAPE, num_noise_levels=NUM_NOISE_LEVELS, **common)
     yield batched, batched.rows(BROADCAST_SHAPE)
     units = _COPIES * len(STRINGS)
-    numbers = np.zeros(units, np.int64)
     dithered = UniversalIndexedCodec(index_ranges=PRIOR_SHAPE, num_noise_levels=NUM_NOISE_LEVELS, **common)
     channels = np.tile(np.arange(*PRIOR_SHAPE, dtype=np.uint8), (units, *BROADCAST_SHAPE))
-    yield dithered, dithered.rows_of(channels, UNIT_SHAPE, numbers)
+    yield dithered, dithered.rows_of(channels, UNIT_SHAPE, np.zeros(units, np.int64))
     indexed = ContinuousIndexedCodec(index_ranges=(len(ROWS),), **common)
-    yield indexed, indexed.rows_of(np.tile(np.array(ROW_INDEX, np.uint8), (units, 1)), UNIT_SHAPE, numbers)
+    for dtype in (np.uint8, np.uint16, np.int32):
+        yield indexed, _rows_by_index(indexed, dtype)
+
+
+def _rows_by_index(codec: ContinuousIndexedCodec, dtype: npt.DTypeLike) -> Rows:
+    """The rows of all units, by indexes of a dtype."""
+    units = _COPIES * len(STRINGS)
+    plane = np.tile(np.array(ROW_INDEX, dtype), (units, 1))
+    return codec.rows_of(plane, UNIT_SHAPE, np.zeros(units, np.int64))
 
 
 def _coding_differences(codec: Codec, rows: Rows, strings: Sequence[str]) -> Iterator[str]:

@@ -27,7 +27,7 @@ def widen_rows(plane: Integers, rows: int, row_index: Int32s) -> bool:
         row = np.int32(load(plane, symbol))
         row_index[at(symbol)] = row
         highest = max(highest, np.uint32(row))
-    return highest < rows
+    return bool(highest < rows)
 
 
 @kernel

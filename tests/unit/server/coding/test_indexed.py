@@ -20,9 +20,9 @@ from entropyd_server.coding.self_test import warm_up
 from entropyd_server.kernels.philox import fill_uniform
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import encode_units
-from entropyd_server.kernels.row_choice import add_levels, total_bits
+from entropyd_server.kernels.row_choice import add_levels, total_bits, widen_rows
 from entropyd_server.kernels.run_length_gamma import decode_gamma_units, encode_gamma_units
-from entropyd_server.kernels.single_decoder import decode_single
+from entropyd_server.kernels.single_decoder import decode_near, decode_single
 from tests.support import reference_coder
 from tests.support.coding_cases import tables_of
 
@@ -203,8 +203,8 @@ def test_a_config_that_does_not_fit_its_tables_is_refused_with_all_its_problems(
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_no_kind_of_plane_or_string_makes_a_request_wait_for_compilation(dtype: str) -> None:
     kernels: list[Any] = [
-        *(encode_units, decode_units, decode_single, encode_gamma_units, decode_gamma_units),
-        *(add_levels, total_bits, fill_uniform),
+        *(encode_units, decode_units, decode_single, decode_near, encode_gamma_units, decode_gamma_units),
+        *(add_levels, total_bits, fill_uniform, widen_rows),
     ]
     warm_up()
     compiled = [len(kernel.signatures) for kernel in kernels]

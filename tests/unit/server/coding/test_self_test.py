@@ -15,7 +15,7 @@ from entropyd_server.coding.dither import noise_levels
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.self_test import warm_up
 from entropyd_server.coding.tables import CodingTables
-from tests.support import reference_coder, reference_gamma
+from tests.support import reference_coder, reference_gamma, reference_rans
 
 FOLDER = Path(__file__).parents[3] / "golden"
 DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -73,6 +73,10 @@ def test_the_compiled_in_strings_are_those_of_the_reference_coder() -> None:
     coding_rows = [rows[index] for index in self_test.ROW_INDEX]
     for integers, string in zip(self_test.INTEGERS, self_test.STRINGS, strict=True):
         assert reference_coder.encode(list(integers), coding_rows, self_test.PRECISION).hex() == string
+    exact = [([256 * edge for edge in row], offset) for row, offset in rows]
+    of_symbols = [exact[index] for index in self_test.ROW_INDEX]
+    for integers, string in zip(self_test.INTEGERS, self_test.RANS64_STRINGS, strict=True):
+        assert reference_rans.encode(list(integers), of_symbols).hex() == string
     for integers, string in zip(self_test.INTEGERS, self_test.GAMMA_STRINGS, strict=True):
         assert reference_gamma.encode(list(integers)).hex() == string
 
@@ -87,6 +91,7 @@ def test_the_compiled_in_strings_are_those_of_the_reference_coder() -> None:
             ("a5a47f2c", *self_test.STRINGS[1:]),
             "float32 units encode to .*a unit alone decodes",
         ),
+        ("RANS64_STRINGS", ("00", *self_test.RANS64_STRINGS[1:]), "float32 units encode to "),
         ("GAMMA_STRINGS", ("5ad6d42d02", *self_test.GAMMA_STRINGS[1:]), "float64 units encode to "),
     ],
 )

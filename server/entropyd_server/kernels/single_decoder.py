@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
 # Precision of an INTERVAL.
 _SCALE = 16
-# With tables of so many intervals or fewer, 128 KiB, decoding in a loop is faster by a tenth without prefetching.
+# With so many intervals or fewer, 128 KiB, decoding in a loop is faster by a tenth without prefetching.
 NEAR_INTERVALS = 1 << 14
 _NEAR, _FAR = False, True
 # After so many steps beside the hint the ratio is computed anew; after so many in all the row is searched.

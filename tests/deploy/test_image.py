@@ -33,6 +33,8 @@ from tests.support.machine import unprivileged
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Building it compiles the kernels from nothing, beside whatever else runs.
+pytestmark = pytest.mark.timeout(900)
 USER, GROUP = dockerfile.last("coding", "USER").split(":")
 
 

@@ -81,7 +81,7 @@ class LocalServer:
         self.stop()
         self._folder.cleanup()
 
-    def wait_until_serving(self, service: str = "", timeout_s: float = 120.0) -> None:
+    def wait_until_serving(self, service: str = "", timeout_s: float = 240.0) -> None:
         """Waits until a service is SERVING; by default, until all are.
 
         Raises:

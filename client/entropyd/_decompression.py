@@ -250,7 +250,7 @@ def _serialised(request: coding_pb2.DecompressRequest, rows: npt.NDArray[Any] | 
     if rows is None:
         return request.SerializeToString()
     fields, elements = tensor_parts(rows)
-    request.indexes.MergeFrom(types_pb2.Tensor(**fields))
+    request.indexes.CopyFrom(types_pb2.Tensor(**fields))
     return LargeMessage(request, [(_ROWS, elements)]).SerializeToString()
 
 

@@ -67,7 +67,10 @@ class IndexedCodec(TableCodec, ABC):
 
         Raises:
           InvalidTensorError: An element is no row of the model, or a unit has a number that no array has.
+          ValueError: The plane has another dtype.
         """
+        if plane.dtype.itemsize > np.dtype(np.int32).itemsize:  # would be cut to 32 bits
+            raise ValueError(f"the plane is {plane.dtype}; expected uint8, uint16 or int32")
         row_index = np.empty(plane.size, np.int32)
         if not widen_rows(kernel_input(plane.reshape(-1)), self.index_rows, row_index):
             raise self._no_row(plane, unit_shape, unit_numbers)

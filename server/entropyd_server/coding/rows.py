@@ -49,7 +49,7 @@ class Rows:
     @property
     def symbols(self) -> int:
         """Of a coding unit."""
-        return self.unit_stride or math.prod(self.unit_shape)
+        return math.prod(self.unit_shape)
 
     @cached_property
     def modelled_bits(self) -> float:

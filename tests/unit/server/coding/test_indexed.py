@@ -200,6 +200,11 @@ def test_a_config_that_does_not_fit_its_tables_is_refused_with_all_its_problems(
     assert "has 18 rows; expected 28, 1 times the 28 of index_ranges" in str(caught.value)
 
 
+def test_a_plane_of_integers_that_int32_may_lack_is_refused() -> None:
+    with pytest.raises(ValueError, match="the plane is int64; expected uint8, uint16 or int32"):
+        codec_of(0).rows_of(planes(3, np.int64) + 2**32, SHAPE, np.arange(3))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_no_kind_of_plane_or_string_makes_a_request_wait_for_compilation(dtype: str) -> None:
     kernels: list[Any] = [

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.elements import ELEMENT_OF_DTYPE
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
@@ -24,6 +25,8 @@ from entropyd_server.kernels.range_encoder import (
 
 Row = tuple[list[int], int]
 MAX_MAGNITUDE = 2**30 - 1
+FLOAT64 = ELEMENT_OF_DTYPE[np.dtype(np.float64)]
+NO_OFFSETS = kernel_bytes(np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,10 @@ def encode_values(
     positions = np.zeros(count, np.int64)
     payload = np.empty(encoded_capacity(values.size), np.uint8)
     done, end, _ = encode_units(
-        kernel_input(values),
-        kernel_input(np.zeros(len(row_index))),
+        kernel_bytes(values),
+        FLOAT64,
+        values.shape[1],
+        NO_OFFSETS,
         kernel_input(np.array(row_index, np.int32)),
         unit_stride,
         tables.rows,
@@ -137,7 +142,7 @@ def decode_integers(
     decode_units(
         kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
         kernel_input(lengths),
-        kernel_input(np.zeros(len(row_index))),
+        values.shape[1],
         kernel_input(np.array(row_index, np.int32)),
         unit_stride,
         tables.rows,
@@ -146,7 +151,9 @@ def decode_integers(
         tables.intervals,
         tables.precision,
         sanity_check,
-        values,
+        values.reshape(-1).view(np.uint8),
+        FLOAT64,
+        NO_OFFSETS,
         statuses,
         positions,
     )

@@ -3,7 +3,6 @@
 Each brings its kernels, which share the tables, the choice of rows and the statuses.
 """
 
-# ruff: noqa: PLR0917 -- a call is what kernels take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -17,7 +16,8 @@ import numpy.typing as npt
 from entropyd_server.coding.codec import EncodedUnits
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.elements import ELEMENT_OF_DTYPE
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import (
@@ -36,6 +36,7 @@ Positions = npt.NDArray[np.int64]
 
 # Statuses and positions of one unit that did not fail.
 _ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
+_NO_OFFSETS = kernel_bytes(np.empty(0, np.uint8))
 
 
 class Coder(ABC):
@@ -48,15 +49,12 @@ class Coder(ABC):
     precision: ClassVar[int] = 0
 
     @abstractmethod
-    def encode(
-        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
-    ) -> EncodedUnits:
-        """Encodes rint(value - offset); see `Codec.encode`.
+    def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
+        """Encodes rint(value - offset), or symbols; see `Codec.encode`.
 
         Args:
           tables: Those of the model.
-          values: float32 or float64 [units, symbols], for kernels.
-          offsets: Same dtype, those of all symbols, or of one unit's.
+          values: [units, symbols], a dtype of `kernels.elements`; floats are of that of `rows.offsets`.
           rows: Of these units.
         """
 
@@ -66,19 +64,17 @@ class Coder(ABC):
         tables: CodingTables,
         content: npt.NDArray[np.uint8],
         lengths: npt.NDArray[np.uint32],
-        offsets: npt.NDArray[Any],
         rows: Rows,
         values: npt.NDArray[Any],
     ) -> tuple[Statuses, Positions]:
-        """Decodes to symbol + offset; see `Codec.decode`.
+        """Decodes to symbol + offset, or to symbols; see `Codec.decode`.
 
         Args:
           tables: Those of the model.
           content: uint8 [bytes], all strings.
           lengths: uint32 [units], bytes of each.
-          offsets: float32 or float64, those of all symbols, or of one unit's.
           rows: Of these units.
-          values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
+          values: [units, symbols], as for `encode`, written; NaN, or 0, throughout a unit that failed.
         """
 
 
@@ -92,12 +88,14 @@ class RangeCoder(Coder):
 
     decode_sanity_check: bool = True
 
-    def encode(
-        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
-    ) -> EncodedUnits:
+    def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
+        elements, element, offsets = _as_kernels_take(values, rows)
+
         def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
             return encode_units(
-                values,
+                elements,
+                element,
+                values.shape[1],
                 offsets,
                 rows.row_index,
                 rows.unit_stride,
@@ -116,18 +114,18 @@ class RangeCoder(Coder):
         tables: CodingTables,
         content: npt.NDArray[np.uint8],
         lengths: npt.NDArray[np.uint32],
-        offsets: npt.NDArray[Any],
         rows: Rows,
         values: npt.NDArray[Any],
     ) -> tuple[Statuses, Positions]:
         units = len(values)
         if units == 1:
-            return self._decode_single(tables, content, offsets, rows, values[0])
+            return self._decode_single(tables, content, rows, values)
+        elements, element, offsets = _as_kernels_take(values, rows)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         decode_units(
             content,
             kernel_input(lengths),
-            offsets,
+            rows.symbols,
             rows.row_index,
             rows.unit_stride,
             tables.rows,
@@ -136,7 +134,9 @@ class RangeCoder(Coder):
             tables.intervals,
             tables.precision,
             self.decode_sanity_check,
-            values,
+            elements,
+            element,
+            offsets,
             statuses,
             positions,
         )
@@ -146,7 +146,6 @@ class RangeCoder(Coder):
         self,
         tables: CodingTables,
         content: npt.NDArray[np.uint8],
-        offsets: npt.NDArray[Any],
         rows: Rows,
         values: npt.NDArray[Any],
     ) -> tuple[Statuses, Positions]:
@@ -154,22 +153,26 @@ class RangeCoder(Coder):
 
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
+        elements, element, offsets = _as_kernels_take(values, rows)
         decode = decode_near if len(tables.intervals) <= NEAR_INTERVALS else decode_single
         status, position = decode(
             content,
             0,
             len(content),
-            offsets,
             rows.row_index,
             tables.rows,
             tables.hints,
             tables.intervals,
             self.decode_sanity_check,
-            values,
+            elements,
+            element,
+            0,
+            offsets,
+            0,
         )
         if status == Status.OK:
             return _ONE_OK
-        values.fill(np.nan)
+        values.fill(np.nan if values.dtype.kind == "f" else 0)
         return np.array([status], np.uint8), np.array([position], np.int64)
 
 
@@ -179,18 +182,20 @@ class Rans64Coder(Coder):
 
     precision: ClassVar[int] = PRECISION
 
-    def encode(
-        self, tables: CodingTables, values: npt.NDArray[Any], offsets: npt.NDArray[Any], rows: Rows
-    ) -> EncodedUnits:
+    def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         derived = tables.rans64
+        elements, element, offsets = _as_kernels_take(values, rows)
 
         def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
             return encode_rans64(
-                values,
+                elements,
+                element,
+                values.shape[1],
                 offsets,
                 rows.row_index,
                 rows.unit_stride,
                 derived.rows,
+                tables.bounds,
                 derived.dividers,
                 unit,
                 payload,
@@ -204,25 +209,35 @@ class Rans64Coder(Coder):
         tables: CodingTables,
         content: npt.NDArray[np.uint8],
         lengths: npt.NDArray[np.uint32],
-        offsets: npt.NDArray[Any],
         rows: Rows,
         values: npt.NDArray[Any],
     ) -> tuple[Statuses, Positions]:
+        elements, element, offsets = _as_kernels_take(values, rows)
         statuses, positions = np.empty(len(values), np.uint8), np.empty(len(values), np.int64)
         decode_rans64(
             content,
             kernel_input(lengths),
-            offsets,
+            rows.symbols,
             rows.row_index,
             rows.unit_stride,
             tables.rans64.rows,
             tables.rans64.slots,
             tables.intervals,
-            values,
+            elements,
+            element,
+            offsets,
             statuses,
             positions,
         )
         return statuses, positions
+
+
+def _as_kernels_take(
+    values: npt.NDArray[Any], rows: Rows
+) -> tuple[npt.NDArray[np.uint8], int, npt.NDArray[np.uint8]]:
+    """Bytes of elements, what they are, and bytes of their offsets, of which symbols have none."""
+    offsets = rows.offset_bytes if values.dtype.kind == "f" else _NO_OFFSETS
+    return values.reshape(-1).view(np.uint8), ELEMENT_OF_DTYPE[values.dtype], offsets
 
 
 def _encode(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd_server.coding.cache import BytesLRU
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.row_choice import total_bits
 
 Shape = tuple[int, ...]
@@ -58,6 +58,11 @@ class Rows:
             return math.nan
         symbols = len(self.row_index)
         return total_bits(self.row_index, self.row_bits) / symbols if symbols else 0.0
+
+    @cached_property
+    def offset_bytes(self) -> npt.NDArray[np.uint8]:
+        """`offsets` as kernels take them."""
+        return kernel_bytes(self.offsets)
 
     @property
     def nbytes(self) -> int:

@@ -43,7 +43,6 @@ class TableCodec(Codec):
         self.tables_digest = tables.digest
         self.coder = coder
         super().__init__(**common)
-        self._zeros = kernel_input(np.zeros(0, self.compute_dtype))
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:
@@ -72,21 +71,12 @@ class TableCodec(Codec):
     @property
     def nbytes(self) -> int:
         own_row_bits = self.row_bits.nbytes if "row_bits" in vars(self) else 0
-        return self.tables.nbytes + own_row_bits + self._zeros.nbytes
-
-    def _offsets(self, rows: Rows) -> npt.NDArray[Any]:
-        """What kernels take for the offsets: those of all symbols, or zeros for one unit."""
-        if len(rows.offsets) == len(rows.row_index):
-            return rows.offsets
-        zeros = self._zeros
-        if len(zeros) < rows.symbols:
-            zeros = self._zeros = kernel_input(np.zeros(rows.symbols, self.compute_dtype))
-        return zeros[: rows.symbols]
+        return self.tables.nbytes + own_row_bits
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         rows.check_values(values)
         values = kernel_input(self.to_compute(values, rows))
-        return self.coder.encode(self.tables, values, self._offsets(rows), rows)
+        return self.coder.encode(self.tables, values, rows)
 
     def decode(
         self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
@@ -94,6 +84,5 @@ class TableCodec(Codec):
         content, units = checked_payload(payload, lengths), len(lengths)
         rows.check_units(units)
         values = np.empty((units, rows.symbols), self.compute_dtype)
-        offsets = self._offsets(rows)
-        statuses, positions = self.coder.decode(self.tables, content, lengths, offsets, rows, values)
+        statuses, positions = self.coder.decode(self.tables, content, lengths, rows, values)
         return DecodedUnits(self.to_wire(values, rows), statuses, positions)

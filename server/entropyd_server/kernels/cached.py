@@ -78,7 +78,7 @@ def _can_write(folder: Path) -> bool:
 @cache
 def _warn_of_damage(folder: Path) -> None:
     log.warning(
-        "compiled kernels in %s are damaged or of another version; compiling them again takes about 20 s",
+        "compiled kernels in %s are damaged or of another version; compiling them again takes some 30 s",
         folder,
     )
 
@@ -86,7 +86,7 @@ def _warn_of_damage(folder: Path) -> None:
 @cache
 def _warn_of_folder(folder: Path, cause: str) -> None:
     log.warning(
-        "compiled kernels cannot be stored in %s (%s), so every start compiles them, which takes about 20 s; "
+        "compiled kernels cannot be stored in %s (%s), so every start compiles them, which takes some 30 s; "
         "set NUMBA_CACHE_DIR to a writable folder",
         folder,
         cause,

@@ -18,7 +18,7 @@ from entropyd_server.kernels.jit import POLICY, at
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CACHE_LINE_BYTES = 64
+CACHE_LINE_BYTES = 64
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -48,7 +48,7 @@ def prefetch(array: npt.NDArray[Any], start: int, line: int) -> None:
 def _compiled_prefetch(array: Any, start: Any, line: Any) -> Any:  # noqa: ARG001 -- Numba matches names
     # Counted in bytes: an array's item size is no constant to the compiler, so lines would be divisions.
     def compiled(array: Any, start: Any, line: Any) -> None:
-        _llvm_prefetch(array, start, line * _CACHE_LINE_BYTES)
+        _llvm_prefetch(array, start, line * CACHE_LINE_BYTES)
 
     return compiled
 
@@ -79,7 +79,7 @@ def _compiled_load(array: Any, position: Any) -> Any:  # noqa: ARG001 -- Numba m
 
 
 @intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _llvm_element(_typing: Any, array: Any, start: Any, index: Any) -> Any:
+def _llvm_indexed_from(_typing: Any, array: Any, start: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         pointer = builder.gep(builder.gep(data, [arguments[1]]), [arguments[2]])
@@ -89,7 +89,7 @@ def _llvm_element(_typing: Any, array: Any, start: Any, index: Any) -> Any:
     return array.dtype(array, start, index), generate
 
 
-def element(array: npt.NDArray[Any], start: int, index: int) -> Any:
+def indexed_from(array: npt.NDArray[Any], start: int, index: int) -> Any:
     """Loads array[start + index] of a vector, with the start added to its address first.
 
     For an index that is known late: LLVM would wait for it before it adds the two numbers.
@@ -97,10 +97,10 @@ def element(array: npt.NDArray[Any], start: int, index: int) -> Any:
     return array[int(start) + int(index)]
 
 
-@overload(element, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_element(array: Any, start: Any, index: Any) -> Any:  # noqa: ARG001 -- Numba matches names
+@overload(indexed_from, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _compiled_indexed_from(array: Any, start: Any, index: Any) -> Any:  # noqa: ARG001 -- Numba matches names
     def compiled(array: Any, start: Any, index: Any) -> Any:
-        return _llvm_element(array, start, index)
+        return _llvm_indexed_from(array, start, index)
 
     return compiled
 

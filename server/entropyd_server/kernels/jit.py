@@ -36,14 +36,20 @@ int64 = cast("Callable[[Any], int]", np.int64)
 at = cast("Callable[[int], int]", np.uint64)
 
 POLICY = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
-# Steps make no arrays. Numba would count references to their arguments, and where it fails to see that the
-# counts cancel out, coding takes three times as long.
-_STEP_POLICY = {**POLICY, "forceinline": True, "_nrt": False}
+# Steps and passes make no arrays. Numba would count references to their arguments, and where it fails to see
+# that the counts cancel out, coding takes three times as long.
+_PASS_POLICY = {**POLICY, "_nrt": False}
+_STEP_POLICY = {**_PASS_POLICY, "forceinline": True}
 
 
 def kernel(function: F) -> F:
     """Compiles a kernel on its first call with arguments of new types."""
     return cast("F", stored(njit(**POLICY)(function)))
+
+
+def called(function: F) -> F:
+    """Compiles a pass over a block that kernels call."""
+    return cast("F", stored(njit(**_PASS_POLICY)(function)))
 
 
 def inlined(function: F) -> F:
@@ -70,3 +76,9 @@ def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.setflags(write=False)
     return view
+
+
+def kernel_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Returns the bytes of an array as `kernel_input` does: uint8 [bytes]."""
+    flat: npt.NDArray[np.uint8] = kernel_input(array).reshape(-1).view(np.uint8)
+    return flat

@@ -48,6 +48,8 @@ class Status(IntEnum):
     """Decoding a run-length gamma code met a number of more than 31 bits."""
     STATE_OUT_OF_RANGE = 9
     """A rANS string begins with a state in which no encoder ends."""
+    TOO_WIDE = 10
+    """Decoding met an integer that the elements asked for do not hold."""
 
 
 class Row(IntEnum):

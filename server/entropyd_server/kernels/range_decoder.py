@@ -27,31 +27,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from entropyd_server.kernels.elements import blank
 from entropyd_server.kernels.interleaved_decoder import GROUPS, decode_interleaved
 from entropyd_server.kernels.jit import int64, kernel
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.single_decoder import decode_single
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import (
-        Floats,
-        Hints,
-        Int32s,
-        Int64s,
-        Records,
-        Uint8s,
-        Uint16s,
-        Uint32s,
-    )
+    from entropyd_server.kernels.arrays import Hints, Int32s, Int64s, Records, Uint8s, Uint16s, Uint32s
 
 
 @kernel
 def decode_units(
     payload: Uint8s,
     lengths: Uint32s,
-    offsets: Floats,
+    symbols: int,
     row_index: Int32s,
     unit_stride: int,
     rows: Int32s,
@@ -60,19 +50,18 @@ def decode_units(
     intervals: Records,
     precision: int,
     sanity_check: bool,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    offsets: Uint8s,
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
     """Decodes one string per unit, laid one after the other in `payload`.
 
-    value = symbol + offset in the dtype of `values`, one rounding each for the conversion and the sum.
-
     Args:
       payload: uint8 [bytes], at least the sum of `lengths`.
       lengths: uint32 [units].
-      offsets: float32 or float64, quantization offset of every symbol: as long as `row_index`, or [symbols]
-        for all units.
+      symbols: Of each unit.
       row_index: int32, row of every symbol: [symbols] for all units, or [units * symbols]. It must be below
         the number of rows.
       unit_stride: 0 if all units share `row_index`, else `symbols`.
@@ -82,13 +71,17 @@ def decode_units(
       intervals: `single_decoder.INTERVAL` [intervals].
       precision: 1 to 16.
       sanity_check: Whether a unit must end as an encoder would have ended it.
-      values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
+      elements: uint8, the bytes of elements [units, symbols], written; NaN or 0 throughout a unit that
+        failed. See `kernels.elements`.
+      element: An Element.
+      offsets: uint8, the bytes of the quantization offset of every symbol, floats like the elements: as many
+        as elements, or those of one unit for all; empty without any.
       statuses: uint8 [units], written: a Status.
       positions: int64 [units], written: first element that failed; -1 if none did or the end is wrong.
     """
-    units, symbols = values.shape
+    units = len(lengths)
     records = rows.reshape(-1)
-    offset_stride = unit_stride if len(offsets) > symbols else int64(0)
+    offset_stride = symbols if len(offsets) == len(elements) else int64(0)
     begin = int64(0)
     unit = 0
     while unit < units:
@@ -99,21 +92,22 @@ def decode_units(
             lanes = min(lanes, GROUPS[1])
         else:
             lanes = 1
-        unit_offsets = offsets[unit * offset_stride : len(offsets)]
         unit_rows = row_index[unit * unit_stride : len(row_index)]
         if lanes == 1:
-            end = begin + int64(lengths[unit])
             statuses[unit], positions[unit] = decode_single(
                 payload,
                 begin,
-                end,
-                unit_offsets[:symbols],
+                begin + int64(lengths[unit]),
                 unit_rows[:symbols],
                 rows,
                 hints,
                 intervals,
                 sanity_check,
-                values[unit],
+                elements,
+                element,
+                unit * symbols,
+                offsets,
+                unit * offset_stride,
             )
         else:
             together = slice(unit, unit + lanes)
@@ -121,8 +115,6 @@ def decode_units(
                 payload,
                 begin,
                 lengths[together],
-                unit_offsets,
-                offset_stride,
                 unit_rows,
                 unit_stride,
                 records,
@@ -131,12 +123,18 @@ def decode_units(
                 intervals,
                 precision,
                 sanity_check,
-                values[together],
+                elements,
+                element,
+                symbols,
+                unit * symbols,
+                offsets,
+                unit * offset_stride,
+                offset_stride,
                 statuses[together],
                 positions[together],
             )
         for decoded in range(unit, unit + lanes):
             begin += int64(lengths[decoded])
             if statuses[decoded] != Status.OK:
-                values[decoded, :] = np.nan
+                blank(elements, element, decoded * symbols, symbols)
         unit += lanes

@@ -6,10 +6,11 @@ changes no byte of another.
 Bounds. At most one word (16 bits) for an interval and, with the escape of 2 * 30 + 1 bits at most,
 MAX_SYMBOL_BYTES per symbol. All state is int64: base below 2^49, size * upper at most 2^48.
 
-Speed. Coding is a chain through `size`, some eight cycles per symbol that nothing can overtake. Rounding a
-value and finding its interval does not depend on that chain, so the loop does it LOOKAHEAD symbols early: the
-processor then fills the chain's gaps with it. It prefetches the interval's bounds at that time, and the row's
-record as long before: a processor that waits for a line of the tables cannot look further ahead.
+Speed. Coding is a chain through `size`, some eight cycles per symbol that nothing can overtake. Finding the
+interval of a symbol does not depend on that chain, so the loop does it LOOKAHEAD symbols early: the processor
+then fills the chain's gaps with it. It prefetches the interval's bounds at that time, and the row's record as
+long before: a processor that waits for a line of the tables cannot look further ahead. Symbols are read and
+rounded a block at a time, which takes vector instructions.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -19,19 +20,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.intrinsics import load, prefetch
-from entropyd_server.kernels.jit import at, inlined, int64, kernel
-from entropyd_server.kernels.range_coder import (
-    FULL_SIZE,
-    MAX_GAMMA_BITS,
-    ROW_FIELDS,
-    WORD_SIZE,
-    Row,
-    Status,
+from entropyd_server.kernels.elements import BLOCK_SYMBOLS
+from entropyd_server.kernels.encoder_steps import (
+    LOOKAHEAD,
+    RESIDENT_BYTES,
+    RING_SYMBOLS,
+    SPECIAL,
+    escape_of,
+    find_interval,
+    first_failure,
+    read_block,
 )
+from entropyd_server.kernels.intrinsics import prefetch
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.range_coder import FULL_SIZE, MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Int32s, Int64s, Uint8s, Uint16s, Uint32s
+    from entropyd_server.kernels.arrays import Int32s, Int64s, Uint8s, Uint16s, Uint32s
 
 # One word for the escape symbol, and 61 single bits: size at least halves at each, less 2^-16 of a bit of
 # rounding, so a word leaves on every 15th of them at the most often, and one more may have been due.
@@ -40,17 +45,9 @@ MAX_SYMBOL_BYTES = 12
 # that are stored at the end of a string before it is cut.
 PAYLOAD_GUARD_BYTES = 2
 PAYLOAD_SLACK_BYTES = 16
-# Between two checks of the room that is left in the payload.
-BLOCK_SYMBOLS = 256
-# A power of two; long enough to hide a read from the third-level cache behind the symbols' coding.
-LOOKAHEAD = 16
 
 _LOW_32 = (1 << 32) - 1
 _LOW_48 = (1 << 48) - 1
-_LIMIT = 2.0**31
-_MAX_MAGNITUDE = (1 << MAX_GAMMA_BITS) - 1
-# Stands in the lookahead for a symbol that is not simply one interval of its row.
-SPECIAL = -1
 
 
 def encoded_capacity(symbols: int) -> int:
@@ -155,78 +152,34 @@ def _pair_of(bounds: Uint16s, interval: int) -> int:
     return int64(bounds[at(2 * interval)]) | int64(bounds[at(2 * interval + 1)]) << 16
 
 
-@inlined
-def find_interval(rounded: float, records: Int32s, row_index: int) -> int:
-    """Returns the interval of a rounded value; SPECIAL for an escape and for what cannot be encoded."""
-    row = ROW_FIELDS * int64(row_index)
-    # False for NaN as well; the conversion below is defined only inside.
-    if not abs(rounded) < _LIMIT:
-        return SPECIAL
-    interval = int64(rounded) - int64(records[at(row + Row.CDF_OFFSET)])
-    # Unsigned, so that a negative interval is large.
-    if at(interval) >= at(int64(records[at(row + Row.ESCAPE)])):
-        return SPECIAL
-    return int64(records[at(row + Row.START)]) + interval
-
-
-@inlined
-def _fetch_ahead(row_index: Int32s, symbol: int, records: Int32s, bounds: Uint16s, interval: int) -> None:
-    """Prefetches the bounds of an interval that was found, and the record of a row that comes later still."""
-    prefetch(bounds, 2 * interval, 0)
-    later = at(min(symbol + 2 * LOOKAHEAD, len(row_index) - 1))
-    prefetch(records, ROW_FIELDS * int64(row_index[later]), 0)
-
-
 @kernel
 def _encode_special(
-    rounded: float,
+    integer: int,
     records: Int32s,
-    row: int,
+    row_index: int,
     bounds: Uint16s,
     precision: int,
     payload: Uint8s,
     base: int,
     size: int,
     end: int,
-) -> tuple[int, int, int, int]:
-    """Encodes an escape; for what cannot be encoded, returns the status and leaves the state as it is."""
-    if not abs(rounded) < _LIMIT:
-        status = Status.OUT_OF_RANGE if np.isfinite(rounded) else Status.NOT_FINITE
-        return int64(status), base, size, end
-    escape = int64(records[at(row + Row.ESCAPE)])
-    interval = int64(rounded) - int64(records[at(row + Row.CDF_OFFSET)])
-    sign = int64(interval < 0)
-    magnitude = -interval if sign else interval - escape + 1
-    if magnitude > _MAX_MAGNITUDE:
-        return int64(Status.OUT_OF_RANGE), base, size, end
-    pair = _pair_of(bounds, int64(records[at(row + Row.START)]) + escape)
+) -> tuple[bool, int, int, int]:
+    """Encodes an escape; returns False, and the state as it is, for what cannot be encoded."""
+    interval, magnitude, sign = escape_of(integer, records, row_index)
+    pair = _pair_of(bounds, interval)
+    if magnitude == 0 or pair & 0xFFFF > pair >> 16:
+        return False, base, size, end
     base, size, end = _encode_interval(payload, base, size, end, pair & 0xFFFF, (pair >> 16) + 1, precision)
     base, size, end = _encode_escape(payload, base, size, end, magnitude, sign)
-    return int64(Status.OK), base, size, end
-
-
-@kernel
-def _first_empty(
-    values: Floats, offsets: Floats, row_index: Int32s, records: Int32s, bounds: Uint16s, start: int
-) -> int:
-    """Returns the first symbol from `start` on whose interval is empty; there is one."""
-    first = start
-    for symbol in range(start, len(values)):
-        rounded = np.rint(load(values, symbol) - offsets[symbol])
-        interval = find_interval(rounded, records, row_index[symbol])
-        if interval == SPECIAL:
-            continue
-        pair = _pair_of(bounds, interval)
-        if pair & 0xFFFF > pair >> 16:
-            first = symbol
-            break
-    return first
+    return True, base, size, end
 
 
 @kernel
 def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this function
-    values: Floats,
-    offsets: Floats,
+    elements: Uint8s,
+    element: int,
+    symbols: int,
+    offsets: Uint8s,
     row_index: Int32s,
     unit_stride: int,
     rows: Int32s,
@@ -238,14 +191,14 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
     statuses: Uint8s,
     positions: Int64s,
 ) -> tuple[int, int, int]:
-    """Quantizes and encodes units [first_unit, units), one string after the other.
-
-    symbol = rint(value - offset) in the dtype of `values`, ties to even; then integers.
+    """Encodes units [first_unit, units), one string after the other.
 
     Args:
-      values: float32 or float64 [units, symbols], at any address.
-      offsets: Same dtype, quantization offset of every symbol: as long as `row_index`, or [symbols] for all
-        units.
+      elements: uint8, the bytes of all elements [units, symbols], at any address; see `kernels.elements`.
+      element: An Element.
+      symbols: Of each unit.
+      offsets: uint8, the bytes of the quantization offset of every symbol, floats like the elements: as many
+        as elements, or those of one unit for all; empty without any.
       row_index: int32, row of every symbol: [symbols] for all units, or [units * symbols]. It must be below
         the number of rows.
       unit_stride: 0 if all units share `row_index`, else `symbols`.
@@ -264,36 +217,42 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
       end: Where the last string ends.
       escapes: Symbols that were escaped in units that did not fail.
     """
-    units, symbols = values.shape
+    units = len(lengths)
     records = rows.reshape(-1)
     lookahead = np.empty(LOOKAHEAD, np.int64)
+    ring = np.empty(RING_SYMBOLS, np.int32)
+    offset_stride = symbols if len(offsets) == len(elements) else int64(0)
+    far = 4 * len(records) + 2 * len(bounds) > RESIDENT_BYTES
     end = int64(PAYLOAD_GUARD_BYTES)
     escapes = 0
+    if len(payload) < PAYLOAD_GUARD_BYTES:
+        return first_unit, end, escapes
     for unit in range(first_unit, units):
-        unit_values = values[unit]
-        own = slice(unit * unit_stride, unit * unit_stride + symbols)
+        first, first_offset = unit * symbols, unit * offset_stride
         # Not sliced where one will do, which is a hundredth or two faster.
-        unit_rows = row_index[own] if unit_stride else row_index
-        unit_offsets = offsets[own] if len(offsets) > symbols else offsets
+        unit_rows = row_index[unit * unit_stride : unit * unit_stride + symbols] if unit_stride else row_index
         begin = end
         base, size = _load_word(payload, begin - 2) << 32, int64(FULL_SIZE)
-        status, position, escaped = int64(Status.OK), int64(-1), 0
+        escaped = 0
+        block_end = min(BLOCK_SYMBOLS, symbols)
+        done = read_block(elements, element, first, offsets, first_offset, 0, block_end, ring)
         for symbol in range(min(LOOKAHEAD, symbols)):
-            rounded = np.rint(load(unit_values, symbol) - unit_offsets[symbol])
-            lookahead[symbol] = find_interval(rounded, records, unit_rows[symbol])
+            lookahead[symbol] = find_interval(ring[symbol], records, unit_rows[symbol])
         block = 0
-        while block < symbols and status == Status.OK:
+        while block < symbols and done:
             if end + MAX_SYMBOL_BYTES * BLOCK_SYMBOLS + PAYLOAD_SLACK_BYTES > len(payload):
                 return unit, begin, escapes
-            block_end = min(block + BLOCK_SYMBOLS, symbols)
+            next_end = min(block_end + BLOCK_SYMBOLS, symbols)
+            done = read_block(elements, element, first, offsets, first_offset, block_end, next_end, ring)
             for symbol in range(block, block_end):
                 interval = lookahead[at(symbol & (LOOKAHEAD - 1))]
                 # Behind the last symbol this repeats it, into a place that is not read any more.
                 later = at(min(symbol + LOOKAHEAD, symbols - 1))
-                found = find_interval(
-                    np.rint(load(unit_values, later) - unit_offsets[later]), records, unit_rows[later]
-                )
-                _fetch_ahead(unit_rows, symbol, records, bounds, found)
+                found = find_interval(ring[later & at(RING_SYMBOLS - 1)], records, unit_rows[later])
+                prefetch(bounds, 2 * found, 0)
+                if far:
+                    later = at(min(symbol + 2 * LOOKAHEAD, symbols - 1))
+                    prefetch(records, ROW_FIELDS * int64(unit_rows[later]), 0)
                 lookahead[at(symbol & (LOOKAHEAD - 1))] = found
                 if interval != SPECIAL:
                     pair = _pair_of(bounds, interval)
@@ -302,30 +261,35 @@ def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this func
                     continue
                 if size == 0:
                     break
-                rounded = np.rint(load(unit_values, symbol) - unit_offsets[symbol])
-                row = ROW_FIELDS * int64(unit_rows[symbol])
-                status, base, size, end = _encode_special(
-                    rounded, records, row, bounds, precision, payload, base, size, end
+                coded, base, size, end = _encode_special(
+                    ring[at(symbol & (RING_SYMBOLS - 1))],
+                    records,
+                    unit_rows[at(symbol)],
+                    bounds,
+                    precision,
+                    payload,
+                    base,
+                    size,
+                    end,
                 )
-                if status != Status.OK:
-                    position = symbol
+                if not coded:
+                    done = False
                     break
                 escaped += 1
-            if size == 0:
-                # An interval of probability zero leaves nothing, and nothing it stays: one test per block.
-                status = int64(Status.ZERO_PROBABILITY)
-                position = _first_empty(unit_values, unit_offsets, unit_rows, records, bounds, block)
-            block = block_end
-        if status == Status.OK:
+            # An interval of probability zero leaves nothing, and nothing it stays: one test per block.
+            done &= size != 0
+            block, block_end = block_end, next_end
+        if done:
             # The finish stores three words at most beyond `end`.
             if end + PAYLOAD_SLACK_BYTES > len(payload):
                 return unit, begin, escapes
             end = _finish(payload, base, size, end)
+            escapes += escaped
+            statuses[unit], positions[unit] = int64(Status.OK), int64(-1)
         else:
             end = begin
-            escaped = 0
-        escapes += escaped
+            statuses[unit], positions[unit] = first_failure(
+                elements, element, first, offsets, first_offset, unit_rows[:symbols], records, bounds
+            )
         lengths[unit] = end - begin
-        statuses[unit] = status
-        positions[unit] = position
     return units, end, escapes

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.intrinsics import element, prefetch
+from entropyd_server.kernels.elements import BLOCK_SYMBOLS, blank, fetch_elements, write_elements
+from entropyd_server.kernels.intrinsics import indexed_from, prefetch
 from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row, Status
 from entropyd_server.kernels.rans64 import (
@@ -32,7 +33,7 @@ from entropyd_server.kernels.rans64 import (
 )
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Int32s, Int64s, Records, Uint8s, Uint32s
+    from entropyd_server.kernels.arrays import Int32s, Int64s, Records, Uint8s, Uint32s
 
     # Position of the next word, end of the string, state, symbol at which the unit failed or -1, status.
     Lane = tuple[int, int, int, int, int]
@@ -117,7 +118,7 @@ def _step(
     record = ROW_FIELDS * int64(row)
     low = state & _LOW
     hint = low >> (int64(records[at(record + Row.HINT_SHIFT)]) - (64 - PRECISION))
-    slot = element(slots, int64(records[at(record + Row.HINT_START)]), hint)
+    slot = indexed_from(slots, int64(records[at(record + Row.HINT_START)]), hint)
     high = state >> PRECISION
     index = int64(slot["index"])
     rest = low - int64(slot["lower"])
@@ -167,20 +168,33 @@ def _decode_single(
     payload: Uint8s,
     begin: int,
     length: int,
-    offsets: Floats,
     row_index: Int32s,
     records: Int32s,
     slots: Records,
     intervals: Records,
-    values: Floats,
+    integers: Int32s,
+    elements: Uint8s,
+    element: int,
+    first: int,
+    offsets: Uint8s,
+    first_offset: int,
 ) -> tuple[int, int]:
-    """Decodes a unit into a vector of `values`; returns its status and position."""
+    """Decodes a unit; returns its status and position. `integers` holds a block."""
     lane = _open(payload, begin, length)
-    for symbol in range(len(values)):
-        row = row_index[at(symbol)]
-        lane, integer = _step(payload, lane, records, row, slots, intervals, symbol)
-        values[at(symbol)] = values.dtype.type(integer) + offsets[at(symbol)]
-    return _close(lane)
+    symbols = len(row_index)
+    written = int64(Status.OK)
+    for block in range(0, symbols, BLOCK_SYMBOLS):
+        block_end = min(block + BLOCK_SYMBOLS, symbols)
+        fetch_elements(elements, element, first + block, block_end - block)
+        for symbol in range(block, block_end):
+            row = row_index[at(symbol)]
+            lane, integer = _step(payload, lane, records, row, slots, intervals, symbol)
+            integers[at(symbol - block)] = integer
+        written |= write_elements(
+            integers[: block_end - block], elements, element, first + block, offsets, first_offset + block
+        )
+    status, position = _close(lane)
+    return status if status != Status.OK else written, position
 
 
 @kernel
@@ -188,14 +202,18 @@ def _decode_interleaved(
     payload: Uint8s,
     begin: int,
     lengths: Uint32s,
-    offsets: Floats,
-    offset_stride: int,
     row_index: Int32s,
     stride: int,
     records: Int32s,
     slots: Records,
     intervals: Records,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    symbols: int,
+    first: int,
+    offsets: Uint8s,
+    first_offset: int,
+    offset_stride: int,
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
@@ -204,65 +222,74 @@ def _decode_interleaved(
     b = _open(payload, a[1], lengths[1])
     c = _open(payload, b[1], lengths[2])
     d = _open(payload, c[1], lengths[3])
-    for symbol in range(values.shape[1]):
-        row = row_index[at(symbol)]
-        a, integer = _step(payload, a, records, row, slots, intervals, symbol)
-        values[0, symbol] = values.dtype.type(integer) + offsets[at(symbol)]
-        row = row_index[at(symbol + stride)]
-        b, integer = _step(payload, b, records, row, slots, intervals, symbol)
-        values[1, symbol] = values.dtype.type(integer) + offsets[at(symbol + offset_stride)]
-        row = row_index[at(symbol + 2 * stride)]
-        c, integer = _step(payload, c, records, row, slots, intervals, symbol)
-        values[2, symbol] = values.dtype.type(integer) + offsets[at(symbol + 2 * offset_stride)]
-        row = row_index[at(symbol + 3 * stride)]
-        d, integer = _step(payload, d, records, row, slots, intervals, symbol)
-        values[3, symbol] = values.dtype.type(integer) + offsets[at(symbol + 3 * offset_stride)]
+    integers = np.empty((LANES, BLOCK_SYMBOLS), np.int32)
+    written = np.zeros(LANES, np.int64)
+    for block in range(0, symbols, BLOCK_SYMBOLS):
+        block_end = min(block + BLOCK_SYMBOLS, symbols)
+        for lane in range(LANES):
+            fetch_elements(elements, element, first + lane * symbols + block, block_end - block)
+        for symbol in range(block, block_end):
+            row = row_index[at(symbol)]
+            a, integer = _step(payload, a, records, row, slots, intervals, symbol)
+            integers[0, symbol - block] = integer
+            row = row_index[at(symbol + stride)]
+            b, integer = _step(payload, b, records, row, slots, intervals, symbol)
+            integers[1, symbol - block] = integer
+            row = row_index[at(symbol + 2 * stride)]
+            c, integer = _step(payload, c, records, row, slots, intervals, symbol)
+            integers[2, symbol - block] = integer
+            row = row_index[at(symbol + 3 * stride)]
+            d, integer = _step(payload, d, records, row, slots, intervals, symbol)
+            integers[3, symbol - block] = integer
+        for lane in range(LANES):
+            written[lane] |= write_elements(
+                integers[lane, : block_end - block],
+                elements,
+                element,
+                first + lane * symbols + block,
+                offsets,
+                first_offset + lane * offset_stride + block,
+            )
     statuses[0], positions[0] = _close(a)
     statuses[1], positions[1] = _close(b)
     statuses[2], positions[2] = _close(c)
     statuses[3], positions[3] = _close(d)
+    for lane in range(LANES):
+        if statuses[lane] == Status.OK:
+            statuses[lane] = written[lane]
 
 
 @kernel
-def decode_rans64(
+def decode_rans64(  # noqa: D417 -- as for decode_units
     payload: Uint8s,
     lengths: Uint32s,
-    offsets: Floats,
+    symbols: int,
     row_index: Int32s,
     unit_stride: int,
     rows: Int32s,
     slots: Records,
     intervals: Records,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    offsets: Uint8s,
     statuses: Uint8s,
     positions: Int64s,
 ) -> None:
     """Decodes one string per unit, laid one after the other in `payload`.
 
-    value = symbol + offset in the dtype of `values`, one rounding each for the conversion and the sum.
-
     Args:
-      payload: uint8 [bytes], at least the sum of `lengths`.
-      lengths: uint32 [units].
-      offsets: float32 or float64, quantization offset of every symbol: as long as `row_index`, or [symbols]
-        for all units.
-      row_index: int32, row of every symbol: [symbols] for all units, or [units * symbols]. It must be below
-        the number of rows.
-      unit_stride: 0 if all units share `row_index`, else `symbols`.
       rows: int32 [rows, ROW_FIELDS], row records, whose hints are in `slots`.
       slots: `rans64.SLOT` [...].
-      intervals: `single_decoder.INTERVAL` [intervals].
-      values: Dtype of `offsets` [units, symbols], written; NaN throughout a unit that failed.
-      statuses: uint8 [units], written: a Status.
-      positions: int64 [units], written: first element that failed; -1 if none did or the end is wrong.
+
+    The other arguments are those of `range_decoder.decode_units`.
     """
-    units, symbols = values.shape
+    units = len(lengths)
     records = rows.reshape(-1)
-    offset_stride = unit_stride if len(offsets) > symbols else int64(0)
+    integers = np.empty(BLOCK_SYMBOLS, np.int32)
+    offset_stride = symbols if len(offsets) == len(elements) else int64(0)
     begin = int64(0)
     unit = 0
     while unit < units:
-        unit_offsets = offsets[unit * offset_stride : len(offsets)]
         unit_rows = row_index[unit * unit_stride : len(row_index)]
         if units - unit >= LANES:
             together = slice(unit, unit + LANES)
@@ -270,14 +297,18 @@ def decode_rans64(
                 payload,
                 begin,
                 lengths[together],
-                unit_offsets,
-                offset_stride,
                 unit_rows,
                 unit_stride,
                 records,
                 slots,
                 intervals,
-                values[together],
+                elements,
+                element,
+                symbols,
+                unit * symbols,
+                offsets,
+                unit * offset_stride,
+                offset_stride,
                 statuses[together],
                 positions[together],
             )
@@ -287,16 +318,20 @@ def decode_rans64(
                 payload,
                 begin,
                 lengths[unit],
-                unit_offsets,
-                unit_rows,
+                unit_rows[:symbols],
                 records,
                 slots,
                 intervals,
-                values[unit],
+                integers,
+                elements,
+                element,
+                unit * symbols,
+                offsets,
+                unit * offset_stride,
             )
             decoded = unit + 1
         while unit < decoded:
             begin += int64(lengths[unit])
             if statuses[unit] != Status.OK:
-                values[unit, :] = np.nan
+                blank(elements, element, unit * symbols, symbols)
             unit += 1

@@ -22,19 +22,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.intrinsics import load
+from entropyd_server.kernels.elements import BLOCK_SYMBOLS, blank, is_finite, read_integers, write_elements
 from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Int64s, Uint8s, Uint32s
+    from entropyd_server.kernels.arrays import Int32s, Int64s, Uint8s, Uint32s
 
 # Bits of the largest magnitude, 2^31 - 1.
 MAX_GAMMA_BITS = 31
 MAX_SYMBOL_BYTES = 8
 # Room for the bytes of a word that is stored as a whole.
 PAYLOAD_SLACK_BYTES = 8
-_LIMIT = 2.0**31
 _BYTE = at(0xFF)
 
 
@@ -87,20 +86,22 @@ def _append_gamma(payload: Uint8s, end: int, pending: int, held: int, number: in
 
 
 @kernel
-def encode_gamma_units(
-    values: Floats,
+def encode_gamma_units(  # noqa: PLR0912 -- the coder's state does not leave this function
+    elements: Uint8s,
+    element: int,
+    symbols: int,
     first_unit: int,
     payload: Uint8s,
     lengths: Uint32s,
     statuses: Uint8s,
     positions: Int64s,
 ) -> tuple[int, int]:
-    """Rounds and encodes units [first_unit, units), one string after the other.
-
-    symbol = rint(value) in the dtype of `values`, ties to even.
+    """Encodes units [first_unit, units), one string after the other.
 
     Args:
-      values: float32 or float64 [units, symbols], at any address.
+      elements: uint8, the bytes of all elements [units, symbols], at any address; see `kernels.elements`.
+      element: An Element.
+      symbols: Of each unit.
       first_unit: Where to begin.
       payload: uint8 [capacity], written.
       lengths: uint32 [units], written: bytes of each string, 0 for a unit that failed.
@@ -112,29 +113,40 @@ def encode_gamma_units(
         `gamma_capacity(symbols)` bytes always holds one more unit.
       end: Where the last string ends.
     """
-    units, symbols = values.shape
+    integers = np.empty(BLOCK_SYMBOLS, np.int32)
+    offsets = elements[:0]
     end = int64(0)
-    for unit in range(first_unit, units):
-        unit_values = values[unit]
+    for unit in range(first_unit, len(lengths)):
         begin = end
         if end + MAX_SYMBOL_BYTES * symbols + PAYLOAD_SLACK_BYTES > len(payload):
             return unit, end
         pending, held = at(0), int64(0)
         status, position, run = int64(Status.OK), int64(-1), int64(0)
-        for symbol in range(symbols):
-            rounded = np.rint(load(unit_values, symbol))
-            if rounded == 0:
-                run += 1
-                continue
-            if not abs(rounded) < _LIMIT:
-                status = int64(Status.OUT_OF_RANGE if np.isfinite(rounded) else Status.NOT_FINITE)
-                position = symbol
+        for block in range(0, symbols, BLOCK_SYMBOLS):
+            count = min(BLOCK_SYMBOLS, symbols - block)
+            first = unit * symbols + block
+            if not read_integers(elements, element, first, offsets, 0, integers[:count]):
+                for index in range(count):
+                    if not read_integers(elements, element, first + index, offsets, 0, integers[:1]):
+                        finite = is_finite(elements, element, first + index)
+                        status = int64(Status.OUT_OF_RANGE if finite else Status.NOT_FINITE)
+                        position = block + index
+                        break
                 break
-            integer = int64(rounded)
-            end, pending, held = _append_gamma(payload, end, pending, held, run + 1)
-            end, pending, held = _append(payload, end, pending, held, int64(integer > 0), 1)
-            end, pending, held = _append_gamma(payload, end, pending, held, abs(integer))
-            run = int64(0)
+            for index in range(count):
+                integer = int64(integers[at(index)])
+                if integer == 0:
+                    run += 1
+                    continue
+                if abs(integer) == 1 << MAX_GAMMA_BITS:
+                    status, position = int64(Status.OUT_OF_RANGE), block + index
+                    break
+                end, pending, held = _append_gamma(payload, end, pending, held, run + 1)
+                end, pending, held = _append(payload, end, pending, held, int64(integer > 0), 1)
+                end, pending, held = _append_gamma(payload, end, pending, held, abs(integer))
+                run = int64(0)
+            if status != Status.OK:
+                break
         if status == Status.OK:
             if run:
                 end, pending, held = _append_gamma(payload, end, pending, held, run + 1)
@@ -148,7 +160,7 @@ def encode_gamma_units(
         lengths[unit] = end - begin
         statuses[unit] = status
         positions[unit] = position
-    return units, end
+    return len(lengths), end
 
 
 @inlined
@@ -174,9 +186,25 @@ def _read_gamma(payload: Uint8s, bit: int, end: int) -> tuple[int, int, int]:
     return bit, number, int64(Status.OK)
 
 
+@inlined
+def _put(integers: Int32s, symbol: int, integer: int, elements: Uint8s, element: int, first: int) -> int:
+    """Keeps the integer of a symbol, and writes a block of them that is full; returns a status."""
+    place = symbol & (BLOCK_SYMBOLS - 1)
+    integers[at(place)] = integer
+    if place != BLOCK_SYMBOLS - 1:
+        return int64(Status.OK)
+    return write_elements(integers, elements, element, first + symbol - place, elements[:0], 0)
+
+
 @kernel
 def decode_gamma_units(
-    payload: Uint8s, lengths: Uint32s, values: Floats, statuses: Uint8s, positions: Int64s
+    payload: Uint8s,
+    lengths: Uint32s,
+    symbols: int,
+    elements: Uint8s,
+    element: int,
+    statuses: Uint8s,
+    positions: Int64s,
 ) -> None:
     """Decodes one string per unit, laid one after the other in `payload`.
 
@@ -185,18 +213,21 @@ def decode_gamma_units(
     Args:
       payload: uint8 [bytes], at least the sum of `lengths`.
       lengths: uint32 [units].
-      values: float32 or float64 [units, symbols], written; NaN throughout a unit that failed.
+      symbols: Of each unit.
+      elements: uint8, the bytes of elements [units, symbols], written; NaN or 0 throughout a unit that
+        failed. See `kernels.elements`.
+      element: An Element.
       statuses: uint8 [units], written: a Status.
       positions: int64 [units], written: element at which decoding failed, else -1.
     """
-    units, symbols = values.shape
+    integers = np.empty(BLOCK_SYMBOLS, np.int32)
     begin = int64(0)
-    for unit in range(units):
-        unit_values = values[unit]
+    for unit in range(len(lengths)):
+        first = unit * symbols
         begin_of_next = begin + int64(lengths[unit])
         bit, end = 8 * begin, 8 * begin_of_next
         symbol = int64(0)
-        status = int64(Status.OK)
+        status = written = int64(Status.OK)
         while symbol < symbols:
             bit, number, status = _read_gamma(payload, bit, end)
             if status != Status.OK:
@@ -206,7 +237,7 @@ def decode_gamma_units(
                 status = int64(Status.RUN_TOO_LONG)
                 break
             while symbol < run_end:
-                unit_values[at(symbol)] = 0
+                written |= _put(integers, symbol, 0, elements, element, first)
                 symbol += 1
             if symbol == symbols:
                 break
@@ -217,10 +248,13 @@ def decode_gamma_units(
             bit, number, status = _read_gamma(payload, bit + 1, end)
             if status != Status.OK:
                 break
-            unit_values[at(symbol)] = number if positive else -number
+            integer = number if positive else -number
+            written |= _put(integers, symbol, integer, elements, element, first)
             symbol += 1
-        statuses[unit] = status
+        rest = symbol & (BLOCK_SYMBOLS - 1)
+        written |= write_elements(integers[:rest], elements, element, first + symbol - rest, elements[:0], 0)
         positions[unit] = symbol if status != Status.OK else int64(-1)
-        if status != Status.OK:
-            values[unit, :] = np.nan
+        statuses[unit] = status if status != Status.OK else written
+        if statuses[unit] != Status.OK:
+            blank(elements, element, first, symbols)
         begin = begin_of_next

@@ -49,12 +49,13 @@ from entropyd_server.kernels.decoder_steps import (
     load_word,
     quotient,
 )
-from entropyd_server.kernels.intrinsics import element, low_product
+from entropyd_server.kernels.elements import BLOCK_SYMBOLS, fetch_elements, write_elements
+from entropyd_server.kernels.intrinsics import indexed_from, low_product
 from entropyd_server.kernels.jit import at, expanded, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
-    from entropyd_server.kernels.arrays import Floats, Hints, Int32s, Records, Uint8s
+    from entropyd_server.kernels.arrays import Hints, Int32s, Records, Uint8s
 
 # An interval: its first and last cumulative probability, scaled to 16 bits, and floor((2^32 - 1) / width), or
 # 0 for an escape. Intervals at the beginning of a row that are empty have the bounds [0, 0]: a row's lower
@@ -98,17 +99,20 @@ def search(intervals: Records, start: int, escape: int, ahead: int, size: int) -
 
 
 @expanded
-def _decode(
+def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
     payload: Uint8s,
     begin: int,
     end: int,
-    offsets: Floats,
     row_index: Int32s,
     rows: Int32s,
     hints: Hints,
     intervals: Records,
     sanity_check: bool,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    first: int,
+    offsets: Uint8s,
+    first_offset: int,
     far: bool,
 ) -> tuple[int, int]:
     """See the kernels below; `far` says whether what symbols need is prefetched."""
@@ -118,56 +122,64 @@ def _decode(
     size = int64(FULL_SIZE)
     inverse = int64(1 << 32)
     ratio = guess = at(ahead) << at(32)
-    for symbol in range(len(row_index)):
-        if far:
-            fetch_ahead(row_index, symbol, records, hints, intervals, 1)
-        row = ROW_FIELDS * int64(row_index[at(symbol)])
-        start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
-        hint_shift = at(records[at(row + Row.HINT_SHIFT)])
-        integer = int64(element(hints, hint, guess >> hint_shift))
-        steps = 0
-        while True:
-            interval = element(intervals, start, integer)
-            lower = int64(interval["lower"])
-            a = (size * lower) >> _SCALE
-            width = ((size * int64(interval["last"]) + size) >> _SCALE) - a
-            rest = ahead - a
-            if at(rest) < at(width):
-                break
-            steps += 1
-            if steps == _LOOK_AGAIN:
-                inverse = _inverse(size)
-                ratio = low_product(ahead, inverse)
-                integer = int64(element(hints, hint, ratio >> hint_shift))
-            elif steps == _SEARCH:
-                integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
-            else:
-                integer += 1 if rest >= 0 else -1
+    integers = np.empty(BLOCK_SYMBOLS, np.int32)
+    symbols = len(row_index)
+    written = int64(Status.OK)
+    for block in range(0, symbols, BLOCK_SYMBOLS):
+        block_end = min(block + BLOCK_SYMBOLS, symbols)
+        fetch_elements(elements, element, first + block, block_end - block)
+        for symbol in range(block, block_end):
+            if far:
+                fetch_ahead(row_index, symbol, records, hints, intervals, 1)
+            row = ROW_FIELDS * int64(row_index[at(symbol)])
+            start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
+            hint_shift = at(records[at(row + Row.HINT_SHIFT)])
+            integer = int64(indexed_from(hints, hint, guess >> hint_shift))
+            steps = 0
+            while True:
+                interval = indexed_from(intervals, start, integer)
+                lower = int64(interval["lower"])
+                a = (size * lower) >> _SCALE
+                width = ((size * int64(interval["last"]) + size) >> _SCALE) - a
+                rest = ahead - a
+                if at(rest) < at(width):
+                    break
+                steps += 1
+                if steps == _LOOK_AGAIN:
+                    inverse = _inverse(size)
+                    ratio = low_product(ahead, inverse)
+                    integer = int64(indexed_from(hints, hint, ratio >> hint_shift))
+                elif steps == _SEARCH:
+                    integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
+                else:
+                    integer += 1 if rest >= 0 else -1
 
-        reciprocal = int64(interval["reciprocal"])
-        guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
-        word = load_word(payload, position, end)
-        # Whether a word is due cannot be predicted, so these are masks rather than a branch.
-        due = (width - (WORD_SIZE + 1)) >> 63
-        shift = due & 16
-        position += due & 2
-        ahead = (rest << shift) | (word & due)
-        size = width << shift
-        inverse = int64(low_product(inverse >> 16, reciprocal) >> at(shift))
-        ratio = low_product(ahead, inverse)
-        if reciprocal == 0:
-            position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
-            if magnitude == 0:
-                return int64(Status.ESCAPE_TOO_LONG), symbol
-            integer = escaped_integer(magnitude, integer)
-            inverse = _inverse(size)
-            ratio = guess = low_product(ahead, inverse)
-        if symbol & 1:
-            inverse = _corrected(inverse, size)
-        values[symbol] = (
-            values.dtype.type(integer + int64(records[at(row + Row.CDF_OFFSET)])) + offsets[symbol]
+            reciprocal = int64(interval["reciprocal"])
+            guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
+            word = load_word(payload, position, end)
+            # Whether a word is due cannot be predicted, so these are masks rather than a branch.
+            due = (width - (WORD_SIZE + 1)) >> 63
+            shift = due & 16
+            position += due & 2
+            ahead = (rest << shift) | (word & due)
+            size = width << shift
+            inverse = int64(low_product(inverse >> 16, reciprocal) >> at(shift))
+            ratio = low_product(ahead, inverse)
+            if reciprocal == 0:
+                position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
+                if magnitude == 0:
+                    return int64(Status.ESCAPE_TOO_LONG), symbol
+                integer = escaped_integer(magnitude, integer)
+                inverse = _inverse(size)
+                ratio = guess = low_product(ahead, inverse)
+            if symbol & 1:
+                inverse = _corrected(inverse, size)
+            integers[at(symbol - block)] = integer + int64(records[at(row + Row.CDF_OFFSET)])
+        written |= write_elements(
+            integers[: block_end - block], elements, element, first + block, offsets, first_offset + block
         )
-    return end_status(payload, position, end, ahead, size, sanity_check), int64(-1)
+    status = end_status(payload, position, end, ahead, size, sanity_check)
+    return status if status != Status.OK else written, int64(-1)
 
 
 @kernel
@@ -175,26 +187,30 @@ def decode_single(
     payload: Uint8s,
     begin: int,
     end: int,
-    offsets: Floats,
     row_index: Int32s,
     rows: Int32s,
     hints: Hints,
     intervals: Records,
     sanity_check: bool,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    first: int,
+    offsets: Uint8s,
+    first_offset: int,
 ) -> tuple[int, int]:
-    """Decodes the unit [begin, end) of `payload` into a vector of `values`; see `decode_units`.
+    """Decodes the unit [begin, end) of `payload`; see `decode_units`.
 
-    `offsets`, `row_index` and `values` are those of the unit, [symbols]. What a unit that fails leaves in
-    `values` has no meaning.
+    Its elements are written from `first` on, their offsets begin at `first_offset`, and `row_index` is that
+    of the unit, [symbols]. What a unit that fails leaves in `elements` has no meaning.
 
     Returns:
       status: A Status.
       position: First element that failed; -1 if none did or the end is wrong.
     """
-    return _decode(
-        payload, begin, end, offsets, row_index, rows, hints, intervals, sanity_check, values, _FAR
-    )
+    # fmt: off
+    return _decode(payload, begin, end, row_index, rows, hints, intervals, sanity_check, elements, element,
+                   first, offsets, first_offset, _FAR)
+    # fmt: on
 
 
 @kernel
@@ -202,15 +218,19 @@ def decode_near(
     payload: Uint8s,
     begin: int,
     end: int,
-    offsets: Floats,
     row_index: Int32s,
     rows: Int32s,
     hints: Hints,
     intervals: Records,
     sanity_check: bool,
-    values: Floats,
+    elements: Uint8s,
+    element: int,
+    first: int,
+    offsets: Uint8s,
+    first_offset: int,
 ) -> tuple[int, int]:
     """Decodes as `decode_single` does, faster with tables of NEAR_INTERVALS or fewer."""
-    return _decode(
-        payload, begin, end, offsets, row_index, rows, hints, intervals, sanity_check, values, _NEAR
-    )
+    # fmt: off
+    return _decode(payload, begin, end, row_index, rows, hints, intervals, sanity_check, elements, element,
+                   first, offsets, first_offset, _NEAR)
+    # fmt: on

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, checked_payload
 from entropyd_server.coding.rows import Rows, RowsByShape, Shape
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.elements import ELEMENT_OF_DTYPE
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.run_length_gamma import decode_gamma_units, encode_gamma_units, gamma_capacity
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class PowerLawCodec(RowsByShape, Codec):
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         rows.check_values(values)
-        values = kernel_input(self.to_compute(values, rows))
+        values = self.to_compute(values, rows)
+        elements, element = kernel_bytes(values), ELEMENT_OF_DTYPE[values.dtype]
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
         positions = np.empty(units, np.int64)
@@ -53,7 +55,9 @@ class PowerLawCodec(RowsByShape, Codec):
         while unit < units:
             capacity = min((units - unit) * unit_capacity, max(_PAYLOAD_BYTES, unit_capacity))
             payload = np.empty(capacity, np.uint8)
-            unit, end = encode_gamma_units(values, unit, payload, lengths, statuses, positions)
+            unit, end = encode_gamma_units(
+                elements, element, rows.symbols, unit, payload, lengths, statuses, positions
+            )
             pieces.append(payload[:end].tobytes())
         return EncodedUnits(b"".join(pieces), lengths, statuses, positions, 0)
 
@@ -64,5 +68,8 @@ class PowerLawCodec(RowsByShape, Codec):
         units = len(lengths)
         values = np.empty((units, rows.symbols), self.compute_dtype)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
-        decode_gamma_units(content, kernel_input(lengths), values, statuses, positions)
+        elements, element = values.reshape(-1).view(np.uint8), ELEMENT_OF_DTYPE[values.dtype]
+        decode_gamma_units(
+            content, kernel_input(lengths), rows.symbols, elements, element, statuses, positions
+        )
         return DecodedUnits(self.to_wire(values, rows), statuses, positions)

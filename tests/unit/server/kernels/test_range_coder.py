@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.elements import BLOCK_SYMBOLS
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_encoder import (
-    BLOCK_SYMBOLS,
     MAX_SYMBOL_BYTES,
     PAYLOAD_GUARD_BYTES,
     encode_units,
@@ -18,7 +18,9 @@ from entropyd_server.kernels.range_encoder import (
 )
 from tests.support import reference_coder
 from tests.support.coding_cases import (
+    FLOAT64,
     MAX_MAGNITUDE,
+    NO_OFFSETS,
     Case,
     cases,
     decode_integers,
@@ -195,8 +197,10 @@ def test_a_short_payload_stops_encoding_between_units(units: int, symbols: int, 
         # One byte more than the kernel may know of, to see that it stays inside.
         payload = np.full(capacity + 1, 0xA5, np.uint8)
         unit, end, escapes = encode_units(
-            kernel_input(values),
-            kernel_input(np.zeros(symbols)),
+            kernel_bytes(values),
+            FLOAT64,
+            symbols,
+            NO_OFFSETS,
             kernel_input(np.zeros(symbols, np.int32)),
             0,
             tables.rows,

@@ -39,8 +39,7 @@ def encode(
 ) -> tuple[list[bytes], list[Status], list[int]]:
     """Gives string, status and position per unit."""
     values = np.array(units, dtype).reshape(len(units), len(row_index))
-    offsets = kernel_input(np.zeros(len(row_index), dtype))
-    coded = CODER.encode(tables, kernel_input(values), offsets, rows_of(row_index, dtype))
+    coded = CODER.encode(tables, kernel_input(values), rows_of(row_index, dtype))
     ends = np.cumsum(coded.lengths, dtype=np.int64).tolist()
     strings = [coded.payload[end - length : end] for end, length in zip(ends, coded.lengths, strict=True)]
     return strings, [Status(status) for status in coded.statuses], coded.positions.tolist()
@@ -55,7 +54,6 @@ def decode(
         tables,
         kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
         np.array([len(string) for string in strings], np.uint32),
-        kernel_input(np.zeros(len(row_index), dtype)),
         rows_of(row_index, dtype),
         values,
     )

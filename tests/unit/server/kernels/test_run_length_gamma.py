@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.jit import kernel_bytes, kernel_input
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.run_length_gamma import decode_gamma_units, encode_gamma_units, gamma_capacity
 from tests.support import reference_gamma
+from tests.support.coding_cases import FLOAT64
 
 LARGEST = 2**31 - 1
 integers = (
@@ -28,7 +29,9 @@ def encode(units: list[list[float]], *, room: int | None = None) -> tuple[list[b
     lengths, statuses = np.zeros(count, np.uint32), np.zeros(count, np.uint8)
     positions = np.zeros(count, np.int64)
     payload = np.full((gamma_capacity(symbols * count) if room is None else room) + 1, 0xA5, np.uint8)
-    done, end = encode_gamma_units(kernel_input(values), 0, payload[:-1], lengths, statuses, positions)
+    done, end = encode_gamma_units(
+        kernel_bytes(values), FLOAT64, symbols, 0, payload[:-1], lengths, statuses, positions
+    )
     assert payload[-1] == 0xA5
     assert done == count or room is not None
     ends = np.cumsum(lengths[:done], dtype=np.int64).tolist()
@@ -43,7 +46,8 @@ def decode(strings: list[bytes], symbols: int) -> tuple[list[list[int] | None], 
     values = np.full((len(strings), symbols), 0.5)
     statuses, positions = np.zeros(len(strings), np.uint8), np.zeros(len(strings), np.int64)
     payload = kernel_input(np.frombuffer(b"".join(strings), np.uint8))
-    decode_gamma_units(payload, kernel_input(lengths), values, statuses, positions)
+    elements = values.reshape(-1).view(np.uint8)
+    decode_gamma_units(payload, kernel_input(lengths), symbols, elements, FLOAT64, statuses, positions)
     decoded: list[list[int] | None] = []
     for unit, status in zip(values, statuses, strict=True):
         assert np.isnan(unit).all() or status == Status.OK

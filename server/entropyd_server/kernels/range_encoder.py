@@ -175,7 +175,7 @@ def _encode_special(
 
 
 @kernel
-def encode_units(  # noqa: PLR0915 -- the coder's state does not leave this function
+def encode_units(  # noqa: PLR0912, PLR0915 -- its state stays in it
     elements: Uint8s,
     element: int,
     symbols: int,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from entropyd._info import ModelInfo
+from entropyd._symbols import Symbols
 
 # Arrays are cut into chunks of about this many bytes.
 CHUNK_BYTES = 1024 * 1024
@@ -25,6 +26,7 @@ class Work(Protocol[_Result_co]):
     method: ClassVar[str]
     model: ModelInfo
     units: int
+    symbols: Symbols | None
 
     def requests(self) -> Iterator[tuple[bytes, int]]: ...  # serialised, and the coding units of each
 

@@ -33,6 +33,9 @@ class Client(ClientBase):
       timeout_s: Longest time for a call, in seconds, where the call names none; None for no limit.
       tracing: Whether each call is a span of the application's OpenTelemetry traces, which the server's own
         spans continue; needs `entropyd[tracing]`.
+      wire: How arrays travel. `symbols` are the integers that are coded, in 1 to 4 bytes each; strings and
+        restored arrays are the same to the bit. `auto` sends them to a server that says that it takes them,
+        which takes one call more; `float` sends values in bottleneck_dtype.
 
     Every call raises the errors of `entropyd.EntropydError`'s tree, UnavailableError where no server answers,
     and DeadlineExceededError past its time.

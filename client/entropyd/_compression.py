@@ -15,6 +15,7 @@ from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
 from entropyd._location import less_location, location_array
+from entropyd._symbols import Symbols
 from entropyd.archive import MeasuredTensor, RateReport
 from entropyd.archive.units import joined
 from entropyd.contract.large_fields import LargeMessage
@@ -35,6 +36,7 @@ class Compression:
       indexes: Of a model that takes them, and of no other.
       loc: Of a model that takes it, or None.
       first_unit: Number of the first coding unit.
+      symbols: What makes the symbols that are sent in place of values; None, as at first, to send values.
     """
 
     method: ClassVar[str] = "Compress"
@@ -44,6 +46,7 @@ class Compression:
     indexes: Any = None
     loc: Any = None
     first_unit: int = 0
+    symbols: Symbols | None = field(default=None, init=False)
     units: int = field(init=False)
     _responses: list[coding_pb2.CompressResponse] = field(default_factory=list, init=False)
 
@@ -81,6 +84,10 @@ class Compression:
 
     def _request(self, array: npt.NDArray[Any], rows: npt.NDArray[Any] | None, first: int = 0) -> bytes:
         tensor, elements = tensor_parts(array)
+        if self.symbols is not None:
+            symbols = self.symbols.of_values(elements, rows, self.first_unit + first)
+            if symbols is not None:
+                tensor, elements = tensor_parts(symbols)
         values = [(_VALUES, elements)]
         of_rows = None
         if rows is not None:

@@ -16,6 +16,7 @@ from entropyd._chunking import CHUNK_BYTES
 from entropyd._indexes import row_plane
 from entropyd._info import ModelInfo
 from entropyd._location import check_fits, location_array, plus_location
+from entropyd._symbols import Symbols
 from entropyd.archive import CompressedTensor
 from entropyd.archive.tensor import number_messages
 from entropyd.archive.units import few
@@ -30,6 +31,7 @@ from entropyd.contract.errors import (
 )
 from entropyd.contract.integrity import damaged_units, make_blocks
 from entropyd.contract.large_fields import LargeMessage
+from entropyd.contract.symbols import SYMBOL_DTYPES
 from entropyd.contract.wire import tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
 
@@ -49,6 +51,7 @@ class Decompression:
       indexes: Of a model that takes them, and of no other.
       loc: Of a model that takes it, or None.
       first_unit: Number of the first coding unit, in errors and for bare bit strings.
+      symbols: What makes values of the symbols that are asked for; None, as at first, to ask for values.
 
     Raises:
       InvalidTensorError: If indexes or loc do not fit to the strings or to the model.
@@ -65,6 +68,7 @@ class Decompression:
     indexes: Any = None
     loc: Any = None
     first_unit: int = 0
+    symbols: Symbols | None = field(default=None, init=False)
     units: int = field(init=False)
     _responses: list[coding_pb2.DecompressResponse] = field(default_factory=list, init=False)
 
@@ -101,8 +105,14 @@ class Decompression:
         numbers = self.source.unit_numbers
         return np.arange(self.units) if numbers is None else numbers
 
+    @property
+    def _all_numbers(self) -> npt.NDArray[np.int64]:
+        return np.arange(self.units) if self._numbers is None else self._numbers
+
     def requests(self) -> Iterator[tuple[bytes, int]]:
         """Serialised Decompress requests, one for an array of up to CHUNK_BYTES."""
+        if self.symbols is not None:
+            self._whole.symbols = self.symbols.cover(self._unit_shape, self._all_numbers)
         if self.units <= self._step:
             yield _serialised(self._whole, self._rows), self.units
             return
@@ -120,6 +130,7 @@ class Decompression:
             payload = self._payload[int(ends[first]) : int(ends[chunk.stop])]
             request = coding_pb2.DecompressRequest(
                 error_policy=self._whole.error_policy,
+                symbols=self._whole.symbols,
                 **self._chunk(chunk, payload, lengths[chunk]),
             )
             yield _serialised(request, None if rows is None else rows[chunk]), chunk.stop - first
@@ -173,12 +184,12 @@ class Decompression:
         """The array, with NaN in the coding units of the errors, which are in the order of their units."""
         if len(self._responses) == 1:
             response = self._responses[0]
-            return tensor_array(response.tensor), response.unit_errors
+            return self._values(response, 0), response.unit_errors
         chunks: list[npt.NDArray[Any]] = []
         errors: list[coding_pb2.UnitError] = []
         first = 0
         for response in self._responses:
-            chunk = tensor_array(response.tensor)
+            chunk = self._values(response, first)
             for error in response.unit_errors:
                 error.unit += first
             errors += response.unit_errors
@@ -195,6 +206,23 @@ class Decompression:
         if not errors:
             array.setflags(write=False)
         return array, sorted(errors, key=lambda error: error.unit)
+
+    def _values(self, response: coding_pb2.DecompressResponse, first: int) -> npt.NDArray[Any]:
+        """The values of a response, whose coding units begin with the `first` one; read-only."""
+        array = tensor_array(response.tensor)
+        if self.symbols is None or array.dtype.name not in SYMBOL_DTYPES:
+            return array
+        symbols = prod(self._unit_shape)
+        units = slice(first, first + (array.size // symbols if symbols else self.units))
+        rows = None if self._rows is None else self._rows.reshape(self.units, symbols)[units]
+        quantizer = self.symbols.quantizer(self._unit_shape, self._all_numbers[units], rows)
+        values = quantizer.values(array.reshape(-1, symbols) if symbols else array.reshape(self.units, 0))
+        if self.model.config.bottleneck_dtype == "bfloat16":
+            values = values.view(numpy_dtype("bfloat16"))
+        values[[error.unit for error in response.unit_errors]] = np.nan
+        values = values.reshape(array.shape)
+        values.setflags(write=False)
+        return values
 
 
 def decompress_request(

@@ -57,6 +57,7 @@ class ServerInfo:
       max_build_seconds: Longest time for building one model's tables.
       max_concurrent_calls: Most calls in flight at a time, of all callers.
       max_models_per_caller: Most models that one caller may make; 0 for any number.
+      symbols: Whether arrays may travel as symbols.
     """
 
     version: str
@@ -68,6 +69,7 @@ class ServerInfo:
     max_build_seconds: float
     max_concurrent_calls: int
     max_models_per_caller: int
+    symbols: bool = False
 
 
 def model_info(message: model_pb2.Model) -> ModelInfo:
@@ -95,4 +97,5 @@ def server_info(response: info_pb2.GetServerInfoResponse) -> ServerInfo:
         limits.max_build_seconds,
         limits.max_concurrent_calls,
         limits.max_models_per_caller,
+        response.symbols,
     )

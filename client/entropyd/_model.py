@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -15,6 +15,7 @@ from entropyd._decompression import Decompression
 from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
 from entropyd._session import Session
+from entropyd._symbols import Symbols
 from entropyd.archive import CompressedTensor, MeasuredTensor
 from entropyd.contract.tables import RawTables
 
@@ -63,9 +64,13 @@ class Model(ModelBase):
           ModelStateError: If the model was made without compression.
           LimitExceededError: If the array exceeds a limit of the server.
         """
-        return self._session.run(
-            lambda: Compression(self.info, bottleneck, indexes, loc, first_unit), timeout_s, progress
-        )
+        work = partial(Compression, self.info, bottleneck, indexes, loc, first_unit)
+        return self._session.run(work, self._symbols, timeout_s, progress)
+
+    def _symbols(self, timeout_s: float | None) -> Symbols | None:
+        if not self._asked:
+            self._asked = [self._session.symbols(self.info, timeout_s)]
+        return self._asked[0]
 
     @overload
     def decompress(
@@ -139,10 +144,10 @@ class Model(ModelBase):
         """
         given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
         given = self._decompress_inputs(inputs, given)
+        given |= {"on_error": on_error, "first_unit": first_unit}
+        work = partial(Decompression, self.info, strings, **given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = self._session.run(
-            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
-            timeout_s,
-            progress,
+            work, self._symbols, timeout_s, progress
         )
         return restored
 

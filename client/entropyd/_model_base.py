@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd._info import ModelInfo
+from entropyd._symbols import Symbols
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.prior import Prior
@@ -30,6 +31,8 @@ class ModelBase:
     def __init__(self, session: Any, info: ModelInfo) -> None:
         self._session = session
         self.info = info
+        # What the session's `symbols` returned, once that was needed.
+        self._asked: list[Symbols | None] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The copy has the info, so that it needs no call for it.

@@ -15,9 +15,9 @@ from entropyd import _channel, _messages
 from entropyd._chunking import WINDOW, Progress, Work
 from entropyd._info import ModelInfo, ServerInfo
 from entropyd._messages import Call, FitProgress
-from entropyd._session_base import Opened, SessionBase
-from entropyd._settings import Settings
-from entropyd.contract.errors import InternalError, UnauthenticatedError
+from entropyd._session_base import NO_SYMBOLS, Opened, SessionBase
+from entropyd._symbols import Symbols, needs_tables
+from entropyd.contract.errors import InternalError, InvalidTensorError, UnauthenticatedError
 
 _Result = TypeVar("_Result")
 
@@ -28,19 +28,27 @@ class Session(SessionBase):
     _grpc: ClassVar[Any] = grpc
     _new_lock: ClassVar[Any] = threading.Lock
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._server_info_lock = threading.Lock()
-
     def close(self) -> None:
         for channel in self._shut():
             channel.close()
 
-    def server_info(self) -> ServerInfo:
-        with self._server_info_lock:
-            if self._server_info is None:
-                self._server_info = self.call(_messages.get_server_info())
-            return self._server_info
+    def server_info(self, timeout_s: float | None = None) -> ServerInfo:
+        if self._server_info is None:
+            self._server_info = self.call(_messages.get_server_info(), timeout_s)
+        return self._server_info
+
+    def symbols(self, model: ModelInfo, timeout_s: float | None) -> Symbols | None:
+        """What makes symbols of a model's values; None where floats travel."""
+        wire = self.settings.wire
+        try:
+            if wire == "float" or (wire == "auto" and not self.server_info(timeout_s).symbols):
+                return None
+            tables = None
+            if needs_tables(model.config):
+                tables = self.call(_messages.get_tables(model), timeout_s)
+        except NO_SYMBOLS:
+            return None
+        return Symbols(model.config, tables)
 
     def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
         request = call.request.SerializeToString()
@@ -55,11 +63,31 @@ class Session(SessionBase):
     def run(
         self,
         new_work: Callable[[], Work[_Result]],
+        symbols: Callable[[float | None], Symbols | None],
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> _Result:
-        """Makes the calls of some work, up to WINDOW at a time and under one span, and returns its result."""
-        return self._again(lambda: self._run(new_work(), timeout_s, progress))
+        """Makes the calls of some work, up to WINDOW at a time and under one span, and returns its result.
+
+        Args:
+          new_work: Makes the work, and refuses arguments before a call is made.
+          symbols: Gives, in the time of a call, what `Session.symbols` returned for the model. An array that
+            is refused as symbols is sent again as values, so that errors name values.
+          timeout_s: Longest time for the calls.
+          progress: See Progress.
+        """
+
+        def run() -> _Result:
+            work = new_work()
+            work.symbols = symbols(timeout_s)
+            try:
+                return self._run(work, timeout_s, progress)
+            except InvalidTensorError:
+                if work.symbols is None:
+                    raise
+            return self._run(new_work(), timeout_s, progress)
+
+        return self._again(run)
 
     def fit(
         self,

@@ -24,11 +24,16 @@ from entropyd._caller import Caller, closed
 from entropyd._credentials import TlsCredentials
 from entropyd._info import ServerInfo
 from entropyd._settings import Settings
+from entropyd.contract.errors import PermissionDeniedError, UnimplementedError
 from entropyd.contract.large_fields import ViewedMessage, take_out_large
 from entropyd.v1 import coding_pb2, coding_pb2_grpc, info_pb2_grpc, model_pb2_grpc
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+# What a server says that cannot describe itself or a model's tables to this caller.
+NO_SYMBOLS = (UnimplementedError, PermissionDeniedError)
 
 
 @dataclass(eq=False)

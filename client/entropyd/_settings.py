@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import grpc
 
@@ -21,6 +21,8 @@ from entropyd.contract.address import check_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Wire: TypeAlias = Literal["auto", "symbols", "float"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,13 @@ class Settings:
     token: Token = field(repr=False)
     timeout_s: float | None
     tracing: bool
+    wire: Wire = "auto"
 
     def check(self) -> None:
         """Refuses wrong arguments before the first call; errors as entropyd.Client."""
         check_target(self.target)
+        if self.wire not in get_args(Wire):
+            raise ValueError(f"wire is {self.wire!r}; expected one of {', '.join(get_args(Wire))}")
         check_token(self.target, self.credentials, self.token)
         self.caller()
 
@@ -89,8 +94,9 @@ class ClientBase:
         token_file: str | os.PathLike[str] | None = None,
         timeout_s: float | None = 60.0,
         tracing: bool = False,
+        wire: Wire = "auto",
     ) -> None:
-        settings = Settings(target, credentials, token_of(token, token_file), timeout_s, tracing)
+        settings = Settings(target, credentials, token_of(token, token_file), timeout_s, tracing, wire)
         settings.check()
         self._session = self._new_session(settings)
 

@@ -26,10 +26,18 @@ class Comparison:
     """One model, TFC's object of the same configuration, and what both are given.
 
     TFC cannot code the halves of universal kinds: their values are float32 there, and rounded afterwards.
+
+    Args:
+      client: A client that sends symbols.
+      model: The model.
+      floats: The same model, of a client that sends floats.
+      given: What both are given.
     """
 
-    def __init__(self, client: entropyd.Client, model: entropyd.Model, given: Case) -> None:
-        self._client, self._model, self._case = client, model, given
+    def __init__(
+        self, client: entropyd.Client, model: entropyd.Model, floats: entropyd.Model, given: Case
+    ) -> None:
+        self._client, self._model, self._floats, self._case = client, model, floats, given
         self._config: Any = given.config
         self._dtype = numpy_dtype(self._config.bottleneck_dtype)
         self._widened = self._config.kind.startswith("universal") and self._dtype.itemsize == 2
@@ -45,6 +53,7 @@ class Comparison:
         if self._config.has_tables:
             tables = [self._plain.cdf, self._plain.cdf_offset]
             yield "tables", all(map(np.array_equal, [self._model.cdf, self._model.cdf_offset], tables))
+        yield from self._on_both_wires()
         if not prod(self._batch_shape):  # on which TFC dies
             compressed = self._model.compress(*self._inputs())
             yield "empty strings", compressed.strings.shape == self._batch_shape
@@ -57,6 +66,15 @@ class Comparison:
         yield from self._differentiated()
 
     # Strings and arrays
+
+    def _on_both_wires(self) -> Iterator[tuple[str, bool]]:
+        inputs = self._inputs()
+        one, other = (model.compress(*inputs) for model in (self._model, self._floats))
+        equal = one.to_message() == other.to_message() and one.rate == other.rate
+        yield "compressed tensors of both wires", equal
+        beside = self._beside_strings(inputs[1:])
+        restored = [model.decompress(one, **beside) for model in (self._model, self._floats)]
+        yield "arrays of both wires", _same(*restored)
 
     def _coded(self) -> Iterator[tuple[str, bool]]:
         inputs = self._inputs()

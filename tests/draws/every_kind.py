@@ -52,17 +52,17 @@ def faster_search() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def compared(client: entropyd.Client, given: Case) -> str:
-    """`equal`, what differs, or why a case was not compared."""
+def compared(symbols: entropyd.Client, floats: entropyd.Client, given: Case) -> str:
+    """`equal`, what differs, or why a case was not compared; the clients send symbols and floats."""
     from tests.draws.comparison import Comparison  # noqa: PLC0415 - imports TensorFlow
 
     try:
-        model = client.create_model(given.config)
+        model = symbols.create_model(given.config)
     except entropyd.InvalidConfigError:
         return "refused"
     try:
         with faster_search():
-            comparison = Comparison(client, model, given)
+            comparison = Comparison(symbols, model, floats.model(model.id), given)
             differing = [name for name, same in comparison.results() if not same]
     except NoTailsError as error:
         return str(error)
@@ -76,11 +76,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first")
     options = parser.parse_args()
     found: Counter[str] = Counter()
-    with LocalServer(store="memory://") as server, entropyd.Client(server.target) as client:
+    with (
+        LocalServer(store="memory://") as server,
+        entropyd.Client(server.target, wire="symbols") as symbols,
+        entropyd.Client(server.target, wire="float") as floats,
+    ):
         for number in range(options.first, options.first + options.count):
             given = case(number)
             try:
-                how = compared(client, given)
+                how = compared(symbols, floats, given)
             except Exception as error:  # noqa: BLE001 - one of the differences that are looked for
                 how = f"{type(error).__name__}: {error!s:.200}"
             found[how] += 1

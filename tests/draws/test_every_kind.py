@@ -16,5 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("number", range(6, 6 + len(KINDS)))
-def test_a_random_model_is_that_of_tfc(client: entropyd.Client, number: int) -> None:
-    assert compared(client, case(number)) == "equal"
+def test_a_random_model_is_that_of_tfc(
+    client: entropyd.Client, float_client: entropyd.Client, number: int
+) -> None:
+    assert compared(client, float_client, case(number)) == "equal"

@@ -52,6 +52,13 @@ def client(server: LocalServer) -> Iterator[entropyd.Client]:
 
 
 @pytest.fixture(scope="session")
+def float_client(server: LocalServer) -> Iterator[entropyd.Client]:
+    """A client of the shared server that sends values, not symbols."""
+    with entropyd.Client(server.target, wire="float") as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
 def model(client: entropyd.Client) -> entropyd.Model:
     """A model with a prior_shape of one axis and escapes within easy reach."""
     prior = priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])

@@ -40,6 +40,7 @@ class Prometheus:
         self._target = urlsplit(status_url).netloc
 
     def __enter__(self) -> Self:
+        prometheus = program("prometheus", "prometheus")
         self._folder = tempfile.TemporaryDirectory(prefix="prometheus-")
         folder = Path(self._folder.name)
         config = folder / "prometheus.yml"
@@ -48,7 +49,7 @@ class Prometheus:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self._url = f"http://{address}"
         self._log = (folder / "log").open("w+")
-        command = [program("prometheus", "prometheus"), f"--config.file={config}"]
+        command = [prometheus, f"--config.file={config}"]
         command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         try:

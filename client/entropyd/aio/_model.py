@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ from entropyd._compression import Compression
 from entropyd._decompression import Decompression
 from entropyd._messages import Perturbed
 from entropyd._model_base import ModelBase
+from entropyd._symbols import Symbols
 from entropyd.aio._session import Session
 from entropyd.archive import CompressedTensor, MeasuredTensor
 
@@ -33,9 +35,13 @@ class Model(ModelBase):
         progress: Callable[[int, int], None] | None = None,
     ) -> MeasuredTensor:
         """See entropyd.Model.compress."""
-        return await self._session.run(
-            lambda: Compression(self.info, bottleneck, indexes, loc, first_unit), timeout_s, progress
-        )
+        work = partial(Compression, self.info, bottleneck, indexes, loc, first_unit)
+        return await self._session.run(work, self._symbols, timeout_s, progress)
+
+    async def _symbols(self, timeout_s: float | None) -> Symbols | None:
+        if not self._asked:
+            self._asked = [await self._session.symbols(self.info, timeout_s)]
+        return self._asked[0]
 
     @overload
     async def decompress(
@@ -80,10 +86,10 @@ class Model(ModelBase):
         """See entropyd.Model.decompress."""
         given = {"broadcast_shape": broadcast_shape, "indexes": indexes, "loc": loc}
         given = self._decompress_inputs(inputs, given)
+        given |= {"on_error": on_error, "first_unit": first_unit}
+        work = partial(Decompression, self.info, strings, **given)
         restored: npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] = await self._session.run(
-            lambda: Decompression(self.info, strings, on_error=on_error, first_unit=first_unit, **given),
-            timeout_s,
-            progress,
+            work, self._symbols, timeout_s, progress
         )
         return restored
 

@@ -15,8 +15,9 @@ from entropyd import _channel, _messages
 from entropyd._chunking import WINDOW, Progress, Work
 from entropyd._info import ModelInfo, ServerInfo
 from entropyd._messages import Call, FitProgress
-from entropyd._session_base import Opened, SessionBase
-from entropyd.contract.errors import InternalError, UnauthenticatedError
+from entropyd._session_base import NO_SYMBOLS, Opened, SessionBase
+from entropyd._symbols import Symbols, needs_tables
+from entropyd.contract.errors import InternalError, InvalidTensorError, UnauthenticatedError
 
 _Result = TypeVar("_Result")
 
@@ -31,10 +32,22 @@ class Session(SessionBase):
         for channel in self._shut():
             await channel.close()
 
-    async def server_info(self) -> ServerInfo:
+    async def server_info(self, timeout_s: float | None = None) -> ServerInfo:
         if self._server_info is None:
-            self._server_info = await self.call(_messages.get_server_info())
+            self._server_info = await self.call(_messages.get_server_info(), timeout_s)
         return self._server_info
+
+    async def symbols(self, model: ModelInfo, timeout_s: float | None) -> Symbols | None:
+        wire = self.settings.wire
+        try:
+            if wire == "float" or (wire == "auto" and not (await self.server_info(timeout_s)).symbols):
+                return None
+            tables = None
+            if needs_tables(model.config):
+                tables = await self.call(_messages.get_tables(model), timeout_s)
+        except NO_SYMBOLS:
+            return None
+        return Symbols(model.config, tables)
 
     async def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
         request = call.request.SerializeToString()
@@ -49,10 +62,21 @@ class Session(SessionBase):
     async def run(
         self,
         new_work: Callable[[], Work[_Result]],
+        symbols: Callable[[float | None], Awaitable[Symbols | None]],
         timeout_s: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> _Result:
-        return await self._again(lambda: self._run(new_work(), timeout_s, progress))
+        async def run() -> _Result:
+            work = new_work()
+            work.symbols = await symbols(timeout_s)
+            try:
+                return await self._run(work, timeout_s, progress)
+            except InvalidTensorError:
+                if work.symbols is None:
+                    raise
+            return await self._run(new_work(), timeout_s, progress)
+
+        return await self._again(run)
 
     async def fit(
         self,

@@ -30,6 +30,8 @@ _NUMBERS: dict[str, types_pb2.DType] = {
     "int32": types_pb2.D_TYPE_INT32,
     "uint8": types_pb2.D_TYPE_UINT8,
     "uint16": types_pb2.D_TYPE_UINT16,
+    "int8": types_pb2.D_TYPE_INT8,
+    "int16": types_pb2.D_TYPE_INT16,
 }
 _ELEMENTS = {name: element_dtype(name) for name in _NUMBERS}
 _NAMES: dict[int, str] = {number: name for name, number in _NUMBERS.items()}

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from entropyd.v1 import types_pb2 as entropyd_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65ntropyd/v1/coding.proto\x12\x0b\x65ntropyd.v1\x1a\x17\x65ntropyd/v1/types.proto\"\x86\x01\n\x0f\x43ompressRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\'\n\nbottleneck\x18\x02 \x01(\x0b\x32\x13.entropyd.v1.Tensor\x12\x12\n\nfirst_unit\x18\x03 \x01(\x04\x12$\n\x07indexes\x18\x04 \x01(\x0b\x32\x13.entropyd.v1.Tensor\"l\n\x10\x43ompressResponse\x12\x31\n\ncompressed\x18\x01 \x01(\x0b\x32\x1d.entropyd.v1.CompressedTensor\x12%\n\x04rate\x18\x02 \x01(\x0b\x32\x17.entropyd.v1.RateReport\"l\n\nRateReport\x12\x0f\n\x07symbols\x18\x01 \x01(\x04\x12\x17\n\x0f\x65scaped_symbols\x18\x02 \x01(\x04\x12\x1a\n\x12uncompressed_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x63ompressed_bytes\x18\x04 \x01(\x04\")\n\tUnitRange\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\xff\x01\n\x11\x44\x65\x63ompressRequest\x12\x33\n\ncompressed\x18\x01 \x01(\x0b\x32\x1d.entropyd.v1.CompressedTensorH\x00\x12.\n\x0b\x62it_strings\x18\x02 \x01(\x0b\x32\x17.entropyd.v1.BitStringsH\x00\x12%\n\x05units\x18\x03 \x03(\x0b\x32\x16.entropyd.v1.UnitRange\x12.\n\x0c\x65rror_policy\x18\x04 \x01(\x0e\x32\x18.entropyd.v1.ErrorPolicy\x12$\n\x07indexes\x18\x05 \x01(\x0b\x32\x13.entropyd.v1.TensorB\x08\n\x06source\"f\n\x12\x44\x65\x63ompressResponse\x12#\n\x06tensor\x18\x01 \x01(\x0b\x32\x13.entropyd.v1.Tensor\x12+\n\x0bunit_errors\x18\x02 \x03(\x0b\x32\x16.entropyd.v1.UnitError\"V\n\tUnitError\x12\x0c\n\x04unit\x18\x01 \x01(\x04\x12*\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1b.entropyd.v1.UnitErrorCause\x12\x0f\n\x07\x65lement\x18\x03 \x01(\x04\"\xa9\x01\n\x0cStreamStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x39\n\x08metadata\x18\x04 \x03(\x0b\x32\'.entropyd.v1.StreamStatus.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x15\x43ompressStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.entropyd.v1.CompressRequest\"\x88\x01\n\x16\x43ompressStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0b\x32\x19.entropyd.v1.StreamStatus\x12/\n\x08response\x18\x03 \x01(\x0b\x32\x1d.entropyd.v1.CompressResponse\"^\n\x17\x44\x65\x63ompressStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.entropyd.v1.DecompressRequest\"\x8c\x01\n\x18\x44\x65\x63ompressStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0b\x32\x19.entropyd.v1.StreamStatus\x12\x31\n\x08response\x18\x03 \x01(\x0b\x32\x1f.entropyd.v1.DecompressResponse*Y\n\x0b\x45rrorPolicy\x12\x1c\n\x18\x45RROR_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45RROR_POLICY_FAIL\x10\x01\x12\x15\n\x11\x45RROR_POLICY_SKIP\x10\x02*\xb8\x01\n\x0eUnitErrorCause\x12 \n\x1cUNIT_ERROR_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19UNIT_ERROR_CAUSE_CHECKSUM\x10\x01\x12$\n UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG\x10\x02\x12!\n\x1dUNIT_ERROR_CAUSE_SANITY_CHECK\x10\x03\x12\x1c\n\x18UNIT_ERROR_CAUSE_INDEXES\x10\x04\x32\xf5\x02\n\rCodingService\x12L\n\x08\x43ompress\x12\x1c.entropyd.v1.CompressRequest\x1a\x1d.entropyd.v1.CompressResponse\"\x03\x90\x02\x01\x12R\n\nDecompress\x12\x1e.entropyd.v1.DecompressRequest\x1a\x1f.entropyd.v1.DecompressResponse\"\x03\x90\x02\x01\x12]\n\x0e\x43ompressStream\x12\".entropyd.v1.CompressStreamRequest\x1a#.entropyd.v1.CompressStreamResponse(\x01\x30\x01\x12\x63\n\x10\x44\x65\x63ompressStream\x12$.entropyd.v1.DecompressStreamRequest\x1a%.entropyd.v1.DecompressStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65ntropyd/v1/coding.proto\x12\x0b\x65ntropyd.v1\x1a\x17\x65ntropyd/v1/types.proto\"\x86\x01\n\x0f\x43ompressRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\'\n\nbottleneck\x18\x02 \x01(\x0b\x32\x13.entropyd.v1.Tensor\x12\x12\n\nfirst_unit\x18\x03 \x01(\x04\x12$\n\x07indexes\x18\x04 \x01(\x0b\x32\x13.entropyd.v1.Tensor\"l\n\x10\x43ompressResponse\x12\x31\n\ncompressed\x18\x01 \x01(\x0b\x32\x1d.entropyd.v1.CompressedTensor\x12%\n\x04rate\x18\x02 \x01(\x0b\x32\x17.entropyd.v1.RateReport\"l\n\nRateReport\x12\x0f\n\x07symbols\x18\x01 \x01(\x04\x12\x17\n\x0f\x65scaped_symbols\x18\x02 \x01(\x04\x12\x1a\n\x12uncompressed_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x63ompressed_bytes\x18\x04 \x01(\x04\")\n\tUnitRange\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\x90\x02\n\x11\x44\x65\x63ompressRequest\x12\x33\n\ncompressed\x18\x01 \x01(\x0b\x32\x1d.entropyd.v1.CompressedTensorH\x00\x12.\n\x0b\x62it_strings\x18\x02 \x01(\x0b\x32\x17.entropyd.v1.BitStringsH\x00\x12%\n\x05units\x18\x03 \x03(\x0b\x32\x16.entropyd.v1.UnitRange\x12.\n\x0c\x65rror_policy\x18\x04 \x01(\x0e\x32\x18.entropyd.v1.ErrorPolicy\x12$\n\x07indexes\x18\x05 \x01(\x0b\x32\x13.entropyd.v1.Tensor\x12\x0f\n\x07symbols\x18\x06 \x01(\x08\x42\x08\n\x06source\"f\n\x12\x44\x65\x63ompressResponse\x12#\n\x06tensor\x18\x01 \x01(\x0b\x32\x13.entropyd.v1.Tensor\x12+\n\x0bunit_errors\x18\x02 \x03(\x0b\x32\x16.entropyd.v1.UnitError\"V\n\tUnitError\x12\x0c\n\x04unit\x18\x01 \x01(\x04\x12*\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1b.entropyd.v1.UnitErrorCause\x12\x0f\n\x07\x65lement\x18\x03 \x01(\x04\"\xa9\x01\n\x0cStreamStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x39\n\x08metadata\x18\x04 \x03(\x0b\x32\'.entropyd.v1.StreamStatus.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x15\x43ompressStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.entropyd.v1.CompressRequest\"\x88\x01\n\x16\x43ompressStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0b\x32\x19.entropyd.v1.StreamStatus\x12/\n\x08response\x18\x03 \x01(\x0b\x32\x1d.entropyd.v1.CompressResponse\"^\n\x17\x44\x65\x63ompressStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.entropyd.v1.DecompressRequest\"\x8c\x01\n\x18\x44\x65\x63ompressStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0b\x32\x19.entropyd.v1.StreamStatus\x12\x31\n\x08response\x18\x03 \x01(\x0b\x32\x1f.entropyd.v1.DecompressResponse*Y\n\x0b\x45rrorPolicy\x12\x1c\n\x18\x45RROR_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45RROR_POLICY_FAIL\x10\x01\x12\x15\n\x11\x45RROR_POLICY_SKIP\x10\x02*\xb8\x01\n\x0eUnitErrorCause\x12 \n\x1cUNIT_ERROR_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19UNIT_ERROR_CAUSE_CHECKSUM\x10\x01\x12$\n UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG\x10\x02\x12!\n\x1dUNIT_ERROR_CAUSE_SANITY_CHECK\x10\x03\x12\x1c\n\x18UNIT_ERROR_CAUSE_INDEXES\x10\x04\x32\xf5\x02\n\rCodingService\x12L\n\x08\x43ompress\x12\x1c.entropyd.v1.CompressRequest\x1a\x1d.entropyd.v1.CompressResponse\"\x03\x90\x02\x01\x12R\n\nDecompress\x12\x1e.entropyd.v1.DecompressRequest\x1a\x1f.entropyd.v1.DecompressResponse\"\x03\x90\x02\x01\x12]\n\x0e\x43ompressStream\x12\".entropyd.v1.CompressStreamRequest\x1a#.entropyd.v1.CompressStreamResponse(\x01\x30\x01\x12\x63\n\x10\x44\x65\x63ompressStream\x12$.entropyd.v1.DecompressStreamRequest\x1a%.entropyd.v1.DecompressStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,10 +28,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_CODINGSERVICE'].methods_by_name['Compress']._serialized_options = b'\220\002\001'
   _globals['_CODINGSERVICE'].methods_by_name['Decompress']._options = None
   _globals['_CODINGSERVICE'].methods_by_name['Decompress']._serialized_options = b'\220\002\001'
-  _globals['_ERRORPOLICY']._serialized_start=1558
-  _globals['_ERRORPOLICY']._serialized_end=1647
-  _globals['_UNITERRORCAUSE']._serialized_start=1650
-  _globals['_UNITERRORCAUSE']._serialized_end=1834
+  _globals['_ERRORPOLICY']._serialized_start=1575
+  _globals['_ERRORPOLICY']._serialized_end=1664
+  _globals['_UNITERRORCAUSE']._serialized_start=1667
+  _globals['_UNITERRORCAUSE']._serialized_end=1851
   _globals['_COMPRESSREQUEST']._serialized_start=67
   _globals['_COMPRESSREQUEST']._serialized_end=201
   _globals['_COMPRESSRESPONSE']._serialized_start=203
@@ -41,23 +41,23 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_UNITRANGE']._serialized_start=423
   _globals['_UNITRANGE']._serialized_end=464
   _globals['_DECOMPRESSREQUEST']._serialized_start=467
-  _globals['_DECOMPRESSREQUEST']._serialized_end=722
-  _globals['_DECOMPRESSRESPONSE']._serialized_start=724
-  _globals['_DECOMPRESSRESPONSE']._serialized_end=826
-  _globals['_UNITERROR']._serialized_start=828
-  _globals['_UNITERROR']._serialized_end=914
-  _globals['_STREAMSTATUS']._serialized_start=917
-  _globals['_STREAMSTATUS']._serialized_end=1086
-  _globals['_STREAMSTATUS_METADATAENTRY']._serialized_start=1039
-  _globals['_STREAMSTATUS_METADATAENTRY']._serialized_end=1086
-  _globals['_COMPRESSSTREAMREQUEST']._serialized_start=1088
-  _globals['_COMPRESSSTREAMREQUEST']._serialized_end=1178
-  _globals['_COMPRESSSTREAMRESPONSE']._serialized_start=1181
-  _globals['_COMPRESSSTREAMRESPONSE']._serialized_end=1317
-  _globals['_DECOMPRESSSTREAMREQUEST']._serialized_start=1319
-  _globals['_DECOMPRESSSTREAMREQUEST']._serialized_end=1413
-  _globals['_DECOMPRESSSTREAMRESPONSE']._serialized_start=1416
-  _globals['_DECOMPRESSSTREAMRESPONSE']._serialized_end=1556
-  _globals['_CODINGSERVICE']._serialized_start=1837
-  _globals['_CODINGSERVICE']._serialized_end=2210
+  _globals['_DECOMPRESSREQUEST']._serialized_end=739
+  _globals['_DECOMPRESSRESPONSE']._serialized_start=741
+  _globals['_DECOMPRESSRESPONSE']._serialized_end=843
+  _globals['_UNITERROR']._serialized_start=845
+  _globals['_UNITERROR']._serialized_end=931
+  _globals['_STREAMSTATUS']._serialized_start=934
+  _globals['_STREAMSTATUS']._serialized_end=1103
+  _globals['_STREAMSTATUS_METADATAENTRY']._serialized_start=1056
+  _globals['_STREAMSTATUS_METADATAENTRY']._serialized_end=1103
+  _globals['_COMPRESSSTREAMREQUEST']._serialized_start=1105
+  _globals['_COMPRESSSTREAMREQUEST']._serialized_end=1195
+  _globals['_COMPRESSSTREAMRESPONSE']._serialized_start=1198
+  _globals['_COMPRESSSTREAMRESPONSE']._serialized_end=1334
+  _globals['_DECOMPRESSSTREAMREQUEST']._serialized_start=1336
+  _globals['_DECOMPRESSSTREAMREQUEST']._serialized_end=1430
+  _globals['_DECOMPRESSSTREAMRESPONSE']._serialized_start=1433
+  _globals['_DECOMPRESSSTREAMRESPONSE']._serialized_end=1573
+  _globals['_CODINGSERVICE']._serialized_start=1854
+  _globals['_CODINGSERVICE']._serialized_end=2227
 # @@protoc_insertion_point(module_scope)

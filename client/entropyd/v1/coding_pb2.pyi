@@ -70,18 +70,20 @@ class UnitRange(_message.Message):
     def __init__(self, start: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DecompressRequest(_message.Message):
-    __slots__ = ("compressed", "bit_strings", "units", "error_policy", "indexes")
+    __slots__ = ("compressed", "bit_strings", "units", "error_policy", "indexes", "symbols")
     COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     BIT_STRINGS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     ERROR_POLICY_FIELD_NUMBER: _ClassVar[int]
     INDEXES_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     compressed: _types_pb2.CompressedTensor
     bit_strings: _types_pb2.BitStrings
     units: _containers.RepeatedCompositeFieldContainer[UnitRange]
     error_policy: ErrorPolicy
     indexes: _types_pb2.Tensor
-    def __init__(self, compressed: _Optional[_Union[_types_pb2.CompressedTensor, _Mapping]] = ..., bit_strings: _Optional[_Union[_types_pb2.BitStrings, _Mapping]] = ..., units: _Optional[_Iterable[_Union[UnitRange, _Mapping]]] = ..., error_policy: _Optional[_Union[ErrorPolicy, str]] = ..., indexes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    symbols: bool
+    def __init__(self, compressed: _Optional[_Union[_types_pb2.CompressedTensor, _Mapping]] = ..., bit_strings: _Optional[_Union[_types_pb2.BitStrings, _Mapping]] = ..., units: _Optional[_Iterable[_Union[UnitRange, _Mapping]]] = ..., error_policy: _Optional[_Union[ErrorPolicy, str]] = ..., indexes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., symbols: bool = ...) -> None: ...
 
 class DecompressResponse(_message.Message):
     __slots__ = ("tensor", "unit_errors")

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ntropyd/v1/info.proto\x12\x0b\x65ntropyd.v1\"\x16\n\x14GetServerInfoRequest\"\xa1\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12#\n\x06limits\x18\x04 \x01(\x0b\x32\x13.entropyd.v1.Limits\x12\x17\n\x0f\x66ormat_versions\x18\x05 \x03(\r\x12\x19\n\x11\x62ottleneck_dtypes\x18\x06 \x03(\t\"\x81\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x17\n\x0fmax_model_bytes\x18\x02 \x01(\x04\x12\x11\n\tmax_units\x18\x03 \x01(\x04\x12\x10\n\x08max_rank\x18\x04 \x01(\r\x12\x15\n\rmax_page_size\x18\x05 \x01(\r\x12\x19\n\x11max_build_seconds\x18\x06 \x01(\x01\x12\x1b\n\x13max_stream_inflight\x18\x07 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x08 \x01(\r\x12\x1d\n\x15max_models_per_caller\x18\t \x01(\r\x12\x12\n\nmax_fields\x18\n \x01(\r2j\n\x0bInfoService\x12[\n\rGetServerInfo\x12!.entropyd.v1.GetServerInfoRequest\x1a\".entropyd.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ntropyd/v1/info.proto\x12\x0b\x65ntropyd.v1\"\x16\n\x14GetServerInfoRequest\"\xb2\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12#\n\x06limits\x18\x04 \x01(\x0b\x32\x13.entropyd.v1.Limits\x12\x17\n\x0f\x66ormat_versions\x18\x05 \x03(\r\x12\x19\n\x11\x62ottleneck_dtypes\x18\x06 \x03(\t\x12\x0f\n\x07symbols\x18\x07 \x01(\x08\"\x81\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x17\n\x0fmax_model_bytes\x18\x02 \x01(\x04\x12\x11\n\tmax_units\x18\x03 \x01(\x04\x12\x10\n\x08max_rank\x18\x04 \x01(\r\x12\x15\n\rmax_page_size\x18\x05 \x01(\r\x12\x19\n\x11max_build_seconds\x18\x06 \x01(\x01\x12\x1b\n\x13max_stream_inflight\x18\x07 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x08 \x01(\r\x12\x1d\n\x15max_models_per_caller\x18\t \x01(\r\x12\x12\n\nmax_fields\x18\n \x01(\r2j\n\x0bInfoService\x12[\n\rGetServerInfo\x12!.entropyd.v1.GetServerInfoRequest\x1a\".entropyd.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,9 +26,9 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=39
   _globals['_GETSERVERINFOREQUEST']._serialized_end=61
   _globals['_GETSERVERINFORESPONSE']._serialized_start=64
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=225
-  _globals['_LIMITS']._serialized_start=228
-  _globals['_LIMITS']._serialized_end=485
-  _globals['_INFOSERVICE']._serialized_start=487
-  _globals['_INFOSERVICE']._serialized_end=593
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=242
+  _globals['_LIMITS']._serialized_start=245
+  _globals['_LIMITS']._serialized_end=502
+  _globals['_INFOSERVICE']._serialized_start=504
+  _globals['_INFOSERVICE']._serialized_end=610
 # @@protoc_insertion_point(module_scope)

@@ -10,20 +10,22 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "roles", "devices", "limits", "format_versions", "bottleneck_dtypes")
+    __slots__ = ("version", "roles", "devices", "limits", "format_versions", "bottleneck_dtypes", "symbols")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     BOTTLENECK_DTYPES_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     version: str
     roles: _containers.RepeatedScalarFieldContainer[str]
     devices: _containers.RepeatedScalarFieldContainer[str]
     limits: Limits
     format_versions: _containers.RepeatedScalarFieldContainer[int]
     bottleneck_dtypes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., devices: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., format_versions: _Optional[_Iterable[int]] = ..., bottleneck_dtypes: _Optional[_Iterable[str]] = ...) -> None: ...
+    symbols: bool
+    def __init__(self, version: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., devices: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., format_versions: _Optional[_Iterable[int]] = ..., bottleneck_dtypes: _Optional[_Iterable[str]] = ..., symbols: bool = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_model_bytes", "max_units", "max_rank", "max_page_size", "max_build_seconds", "max_stream_inflight", "max_concurrent_calls", "max_models_per_caller", "max_fields")

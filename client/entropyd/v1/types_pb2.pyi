@@ -16,6 +16,8 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     D_TYPE_INT32: _ClassVar[DType]
     D_TYPE_UINT8: _ClassVar[DType]
     D_TYPE_UINT16: _ClassVar[DType]
+    D_TYPE_INT8: _ClassVar[DType]
+    D_TYPE_INT16: _ClassVar[DType]
 
 class RowBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -36,6 +38,8 @@ D_TYPE_FLOAT64: DType
 D_TYPE_INT32: DType
 D_TYPE_UINT8: DType
 D_TYPE_UINT16: DType
+D_TYPE_INT8: DType
+D_TYPE_INT16: DType
 ROW_BY_UNSPECIFIED: RowBy
 ROW_BY_POSITION: RowBy
 ROW_BY_INDEX: RowBy

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, coding_dtype, element_dtype, narrowed, widened
 from entropyd.contract.errors import InvalidConfigError, InvalidTensorError, Violation
+from entropyd.contract.symbols import SYMBOL_DTYPES
 from entropyd_server.coding.rows import Rows, Shape
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
+
+_INTEGERS = tuple(np.dtype(name) for name in SYMBOL_DTYPES)
 
 
 def none_set(flags: npt.NDArray[Any]) -> bool:
@@ -105,12 +108,14 @@ class Codec(ABC):
       index_rows: Number of rows from which indexes choose; None for a model that takes no indexes.
       numbers_units: Whether what a unit codes to depends on its number, too.
       tables_digest: SHA-256 of the coding tables; empty for a model without any.
+      symbol_dtype: The narrowest of int8, int16 and int32 that holds most symbols.
     """
 
     unit_axes: Shape = ()
     index_rows: int | None = None
     numbers_units: ClassVar[bool] = False
     tables_digest: bytes = b""
+    symbol_dtype: np.dtype[Any] = np.dtype(np.int8)
     # What is wrong with a value of Status.OUT_OF_RANGE.
     out_of_range: ClassVar[str]
 
@@ -144,7 +149,7 @@ class Codec(ABC):
         """Quantizes and encodes coding units.
 
         Args:
-          values: `wire_dtype` [units, rows.symbols], C-contiguous.
+          values: `wire_dtype` [units, rows.symbols], C-contiguous; or symbols as int8, int16 or int32.
           rows: Of these units, made by this codec.
 
         Returns:
@@ -155,9 +160,13 @@ class Codec(ABC):
           ValueError: `rows` are those of another number of symbols or units.
         """
 
-    @abstractmethod
     def decode(
-        self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
+        self,
+        payload: bytes | bytearray | memoryview,
+        lengths: npt.NDArray[np.uint32],
+        rows: Rows,
+        *,
+        symbols: bool = False,
     ) -> DecodedUnits:
         """Decodes coding units.
 
@@ -165,14 +174,38 @@ class Codec(ABC):
           payload: All strings, one directly after the other.
           lengths: uint32 [units], bytes of each string.
           rows: Of these units, made by this codec.
+          symbols: Whether to decode to symbols.
 
         Returns:
-          Values per unit. A string that cannot be decoded gives its unit a status; the others are what they
-          would be without it.
+          Values per unit, or symbols: int8, int16 or int32, a type that holds those of all units. A string
+          that cannot be decoded gives its unit a status; the others are what they would be without it.
 
         Raises:
           ValueError: `lengths` do not add up to the payload, or `rows` are those of another number of units.
         """
+        content, units = checked_payload(payload, lengths), len(lengths)
+        rows.check_units(units)
+        if not symbols:
+            values = np.empty((units, rows.symbols), self.compute_dtype)
+            statuses, positions = self._decode(content, lengths, rows, values)
+            return DecodedUnits(self.to_wire(values, rows), statuses, positions)
+        # The first type holds all symbols but some escapes.
+        for dtype in _INTEGERS[_INTEGERS.index(self.symbol_dtype) :]:
+            values = np.empty((units, rows.symbols), dtype)
+            statuses, positions = self._decode(content, lengths, rows, values)
+            if none_set(statuses) or not (statuses == Status.TOO_WIDE).any():
+                break
+        return DecodedUnits(values, statuses, positions)
+
+    @abstractmethod
+    def _decode(
+        self,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Decodes to values or symbols, by the dtype of what is written; returns statuses and positions."""
 
     def unit_shape(self, broadcast_shape: Sequence[int]) -> Shape:
         """The dimensions of a coding unit, of which a caller gives those in front of `unit_axes`.
@@ -228,10 +261,12 @@ class Codec(ABC):
                 what = "the bit string has a number of more than 31 bits, which no encoder writes"
             case Status.STATE_OUT_OF_RANGE:
                 what = "the bit string begins with a state in which no encoder ends"
-            case Status.OK:
+            case Status.OK | Status.TOO_WIDE:
                 raise ValueError("the unit did not fail")
         return f"{where}: {what}"
 
     def value_at(self, values: npt.NDArray[Any], unit: int, position: int) -> float:
-        """One element of `wire_dtype` values [units, symbols]."""
+        """One element of values or symbols [units, symbols]."""
+        if values.dtype in _INTEGERS:
+            return int(values[unit, position])
         return float(widened(values[unit, position : position + 1], self.bottleneck_dtype)[0])

@@ -1,25 +1,20 @@
-"""The shared dither of TFC's universal models (python/entropy_models/universal.py)."""
+"""The shared dither, drawn by a kernel; `contract.dither` has it in NumPy."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from entropyd_server.kernels.philox import stateless_uniform_int32
+from entropyd.contract.dither import SEED
+from entropyd.contract.philox import scrambled
+from entropyd_server.kernels.jit import kernel_input
+from entropyd_server.kernels.philox import fill_uniform
 
-_SEED = (1234, 1234)
+_STREAM = kernel_input(scrambled(SEED))
 
 
 def noise_levels(count: int, num_noise_levels: int, *, first: int = 0) -> npt.NDArray[np.int32]:
-    """Draws the noise levels of elements [first, first + count) of an array: int32 [count]."""
-    return stateless_uniform_int32(count, _SEED, num_noise_levels, first=first)
-
-
-def offset_of_level(num_noise_levels: int, dtype: npt.DTypeLike) -> npt.NDArray[np.floating[Any]]:
-    """The quantization offset of each noise level: `dtype` [num_noise_levels].
-
-    In float64 whatever the dtype, because TFC divides as Python does and casts afterwards.
-    """
-    return ((np.arange(num_noise_levels) + 1) / (num_noise_levels + 1) - 0.5).astype(dtype)
+    """What the contract's function of this name draws."""
+    drawn = np.empty(count, np.int32)
+    fill_uniform(_STREAM, first, num_noise_levels, drawn)
+    return drawn

@@ -35,7 +35,7 @@ class Strings(NamedTuple):
 
 
 class CompressWork(NamedTuple):
-    """Units to compress: values [units, symbols] in the codec's `wire_dtype`."""
+    """Units to compress: values, or symbols, [units, symbols] as `Codec.encode` takes them."""
 
     codec: Codec
     rows: Rows
@@ -43,9 +43,12 @@ class CompressWork(NamedTuple):
 
 
 class DecompressWork(NamedTuple):
+    """Units to decompress, to values or to `symbols`."""
+
     codec: Codec
     rows: Rows
     strings: Strings
+    symbols: bool = False
 
 
 class Compress:
@@ -77,14 +80,14 @@ class Decompress:
 COMPRESS, DECOMPRESS = Compress(), Decompress()
 
 
-def _joinable(work: DecompressWork) -> tuple[int, int]:
+def _joinable(work: DecompressWork) -> tuple[int, int, bool]:
     """Equal for works that one kernel call decodes: those that share rows, or have rows of one length."""
-    return id(work.codec), work.rows.unit_stride or -id(work.rows)
+    return id(work.codec), work.rows.unit_stride or -id(work.rows), work.symbols
 
 
 def _decode_part(work: DecompressWork, start: int, stop: int) -> DecodedUnits:
     payload, lengths = work.strings.of_units(start, stop)
-    return work.codec.decode(payload, lengths, work.rows.of_units(start, stop))
+    return work.codec.decode(payload, lengths, work.rows.of_units(start, stop), symbols=work.symbols)
 
 
 def _decode_joined(parts: Sequence[tuple[DecompressWork, int, int]]) -> list[DecodedUnits]:
@@ -97,6 +100,7 @@ def _decode_joined(parts: Sequence[tuple[DecompressWork, int, int]]) -> list[Dec
         b"".join([part.payload for part in strings]),
         np.concatenate([part.lengths for part in strings]),
         Rows.join(rows) if rows[0].unit_stride else rows[0],
+        symbols=parts[0][0].symbols,
     )
     ends = np.cumsum([len(part.lengths) for part in strings]).tolist()
     return [

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import Violation
-from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, checked_payload
+from entropyd_server.coding.codec import Codec, EncodedUnits
 from entropyd_server.coding.coders import Coder, RangeCoder
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.tables import CodingTables, row_bits
@@ -42,6 +42,7 @@ class TableCodec(Codec):
         self.tables = tables
         self.tables_digest = tables.digest
         self.coder = coder
+        self.symbol_dtype = tables.symbol_dtype
         super().__init__(**common)
 
     @classmethod
@@ -75,14 +76,15 @@ class TableCodec(Codec):
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         rows.check_values(values)
-        values = kernel_input(self.to_compute(values, rows))
-        return self.coder.encode(self.tables, values, rows)
+        if values.dtype == self.wire_dtype:
+            values = self.to_compute(values, rows)
+        return self.coder.encode(self.tables, kernel_input(values), rows)
 
-    def decode(
-        self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
-    ) -> DecodedUnits:
-        content, units = checked_payload(payload, lengths), len(lengths)
-        rows.check_units(units)
-        values = np.empty((units, rows.symbols), self.compute_dtype)
-        statuses, positions = self.coder.decode(self.tables, content, lengths, rows, values)
-        return DecodedUnits(self.to_wire(values, rows), statuses, positions)
+    def _decode(
+        self,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        return self.coder.decode(self.tables, content, lengths, rows, values)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidConfigError
+from entropyd.contract.symbols import narrowest
 from entropyd.contract.table_checks import (
     int32_vector,
     offset_problems,
@@ -78,6 +79,13 @@ class CodingTables:
     def rans64(self) -> Rans64Tables:
         """What rANS kernels take besides, derived when it is first needed; for tables of precision 16."""
         return Rans64Tables.of(self.rows, self.bounds)
+
+    @cached_property
+    def symbol_dtype(self) -> np.dtype[Any]:
+        """The narrowest of int8, int16 and int32 that holds the symbols of all intervals but escapes."""
+        lowest = self.rows[:, Row.CDF_OFFSET].astype(np.int64)
+        highest = lowest + np.maximum(self.rows[:, Row.ESCAPE] - 1, 0)
+        return narrowest(np.array([lowest.min(), highest.max()])).dtype
 
     @property
     def table_bytes(self) -> int:

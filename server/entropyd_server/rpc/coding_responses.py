@@ -11,6 +11,7 @@ from entropyd.contract.dtypes import BFLOAT16_NAN
 from entropyd.contract.errors import CorruptStringError, IndexesMismatchError, InvalidTensorError, Violation
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.large_fields import LargeMessage
+from entropyd.contract.symbols import narrowest
 from entropyd.contract.wire import FORMAT_VERSION, dtype_number, tensor_parts
 from entropyd.v1 import coding_pb2, types_pb2
 from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, none_set
@@ -132,12 +133,19 @@ def render_compressed(
 def render_decompressed(
     codec: Codec, call: DecompressCall, decoded: DecodedUnits, causes: npt.NDArray[np.uint8]
 ) -> LargeMessage:
-    """Renders values, with NaN for the units that have a cause."""
+    """Renders values, with NaN for the units that have a cause; or symbols, with 0."""
     values, failed = decoded.values, np.flatnonzero(causes)
+    dtype = codec.bottleneck_dtype
     if len(failed):
         # Kernels did so with those that they could not decode.
         values = values.copy()
-        values[failed] = BFLOAT16_NAN if codec.bottleneck_dtype == "bfloat16" else np.nan
+        if call.symbols:
+            values[failed] = 0
+        else:
+            values[failed] = BFLOAT16_NAN if dtype == "bfloat16" else np.nan
+    if call.symbols:
+        values = narrowest(values)
+        dtype = values.dtype.name
     unit_errors = [
         coding_pb2.UnitError(
             unit=int(call.units[row]),
@@ -147,7 +155,7 @@ def render_decompressed(
         for row in failed.tolist()
     ]
     shape = call.batch_shape + call.broadcast_shape + codec.unit_axes
-    tensor, elements = tensor_parts(values.reshape(shape), codec.bottleneck_dtype)
+    tensor, elements = tensor_parts(values.reshape(shape), dtype)
     message = coding_pb2.DecompressResponse(tensor=tensor, unit_errors=unit_errors)
     return LargeMessage(message, [(_VALUES, elements)])
 

@@ -156,7 +156,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
             rows, checksums = await self._indexed_rows(call.indexes)
             mismatched = self._mismatched(call, checksums)
         units, unit_cost = len(call.units), call.unit_cost
-        work = DecompressWork(codec, rows, call.strings)
+        work = DecompressWork(codec, rows, call.strings, call.symbols)
         parts = await self._coded(CodingKey(codec, DECOMPRESS), work, units, unit_cost, timeout_s)
         decoded = DecodedUnits.join(parts)
         causes = failure_causes(call, mismatched, decoded)
@@ -199,7 +199,7 @@ class CodingService(coding_pb2_grpc.CodingServiceServicer):
         self._metrics.kind_symbols[operation, codec.kind] += values.size
         metrics = self._metrics.operations[operation]
         metrics.symbols += values.size
-        metrics.uncompressed_bytes += values.nbytes
+        metrics.uncompressed_bytes += values.size * codec.wire_dtype.itemsize
         metrics.compressed_bytes += len(payload)
 
     async def _rows(self, codec: Any, broadcast_shape: tuple[int, ...], unit_symbols: int) -> Rows:

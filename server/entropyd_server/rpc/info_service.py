@@ -21,6 +21,7 @@ class InfoService(info_pb2_grpc.InfoServiceServicer):
             limits=info_pb2.Limits(**asdict(limits)),
             format_versions=[FORMAT_VERSION],
             bottleneck_dtypes=BOTTLENECK_DTYPES,
+            symbols=True,
         )
 
     async def GetServerInfo(

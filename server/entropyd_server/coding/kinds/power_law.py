@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from entropyd_server.coding.codec import Codec, DecodedUnits, EncodedUnits, checked_payload
+from entropyd_server.coding.codec import Codec, EncodedUnits
 from entropyd_server.coding.rows import Rows, RowsByShape, Shape
 from entropyd_server.kernels.elements import ELEMENT_OF_DTYPE
 from entropyd_server.kernels.jit import kernel_bytes, kernel_input
@@ -44,7 +44,8 @@ class PowerLawCodec(RowsByShape, Codec):
 
     def encode(self, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         rows.check_values(values)
-        values = self.to_compute(values, rows)
+        if values.dtype == self.wire_dtype:
+            values = self.to_compute(values, rows)
         elements, element = kernel_bytes(values), ELEMENT_OF_DTYPE[values.dtype]
         units = len(values)
         lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
@@ -61,15 +62,17 @@ class PowerLawCodec(RowsByShape, Codec):
             pieces.append(payload[:end].tobytes())
         return EncodedUnits(b"".join(pieces), lengths, statuses, positions, 0)
 
-    def decode(
-        self, payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32], rows: Rows
-    ) -> DecodedUnits:
-        content = checked_payload(payload, lengths)
+    def _decode(
+        self,
+        content: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.uint32],
+        rows: Rows,
+        values: npt.NDArray[Any],
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         units = len(lengths)
-        values = np.empty((units, rows.symbols), self.compute_dtype)
         statuses, positions = np.empty(units, np.uint8), np.empty(units, np.int64)
         elements, element = values.reshape(-1).view(np.uint8), ELEMENT_OF_DTYPE[values.dtype]
         decode_gamma_units(
             content, kernel_input(lengths), rows.symbols, elements, element, statuses, positions
         )
-        return DecodedUnits(self.to_wire(values, rows), statuses, positions)
+        return statuses, positions

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.dither import offset_of_level
 from entropyd.contract.errors import Violation
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd_server.coding.batched import BatchedCodec
-from entropyd_server.coding.dither import noise_levels, offset_of_level
+from entropyd_server.coding.dither import noise_levels
 from entropyd_server.coding.rows import Shape
 from entropyd_server.coding.tables import CodingTables
 

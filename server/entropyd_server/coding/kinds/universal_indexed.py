@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd.contract.dither import offset_of_level
 from entropyd.contract.errors import InvalidTensorError, Violation
-from entropyd_server.coding.dither import noise_levels, offset_of_level
+from entropyd_server.coding.dither import noise_levels
 from entropyd_server.coding.indexed import IndexedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.jit import kernel_input

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.errors import InvalidTensorError
+from entropyd.contract.symbols import SYMBOL_DTYPES
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import types_pb2
 from entropyd_server.errors import limit_exceeded
@@ -38,7 +39,8 @@ class Bottleneck(NamedTuple):
 
     Attributes:
       array: [*batch_shape, *broadcast_shape, *unit_axes] as it was sent: a dimension of unit_axes, which are
-        prior_shape or none, may be 1, which stands for the model's. uint16 bit patterns for bfloat16.
+        prior_shape or none, may be 1, which stands for the model's. uint16 bit patterns for bfloat16; int8,
+        int16 or int32 symbols.
       batch_shape: Its product is the number of coding units.
       broadcast_shape: The dimensions between batch_shape and unit_axes.
       units: Coding units.
@@ -52,15 +54,17 @@ class Bottleneck(NamedTuple):
     unit_symbols: int
 
 
-def parse_bottleneck(tensor: types_pb2.Tensor, model: Model, limits: Limits) -> Bottleneck:
-    """Checks a tensor against its model.
+def parse_bottleneck(
+    tensor: types_pb2.Tensor, model: Model, limits: Limits, *, symbols: bool = False
+) -> Bottleneck:
+    """Checks a tensor against its model; with `symbols`, it may be one of symbols.
 
     Raises:
       InvalidTensorError: If dtype, rank or shape do not fit; names the axis.
       LimitExceededError: If it has too many units, or too many symbols once dimensions of 1 are repeated.
     """
     dtype, array = array_from_message(tensor, "bottleneck")
-    if dtype != model.bottleneck_dtype:
+    if dtype != model.bottleneck_dtype and not (symbols and dtype in SYMBOL_DTYPES):
         raise InvalidTensorError.at(
             "bottleneck.dtype", f"is {dtype}; the model's is {model.bottleneck_dtype}"
         )

@@ -40,11 +40,11 @@ class CompressCall(NamedTuple):
     """An array to compress.
 
     Attributes:
-      values: [units, symbols], C-contiguous, in the codec's dtype.
+      values: [units, symbols], C-contiguous, in the codec's dtype; or symbols as int8, int16 or int32.
       batch_shape: Its product is the number of units.
       broadcast_shape: The dimensions between batch_shape and the codec's unit_axes.
       first_unit: Number of the first unit.
-      bottleneck_bytes: Bytes of the array as it was sent.
+      bottleneck_bytes: Bytes of the array as it was sent, or as it would have been without symbols.
       indexes: The rows of the symbols; None for a model without indexes.
     """
 
@@ -67,6 +67,7 @@ class DecompressCall(NamedTuple):
       batch_shape: Shape of the response's batch.
       broadcast_shape: The dimensions between batch_shape and the codec's unit_axes.
       skip_errors: Whether a bad unit becomes NaN in the response; otherwise it fails the call.
+      symbols: Whether the response has symbols.
       indexes: The rows of the symbols; None for a model without indexes.
       indexes_crc32c: uint32 [units], the checksum of the rows with which each was coded; None if unknown.
     """
@@ -78,6 +79,7 @@ class DecompressCall(NamedTuple):
     batch_shape: tuple[int, ...]
     broadcast_shape: tuple[int, ...]
     skip_errors: bool
+    symbols: bool
     indexes: UnitIndexes | None
     indexes_crc32c: npt.NDArray[np.uint32] | None
 
@@ -96,9 +98,9 @@ def parse_compress(request: coding_pb2.CompressRequest, codec: Codec, limits: Li
       InvalidRequestError: If first_unit is too large for the model's dither.
     """
     array, batch_shape, broadcast_shape, units, unit_symbols = parse_bottleneck(
-        request.bottleneck, codec, limits
+        request.bottleneck, codec, limits, symbols=True
     )
-    bottleneck_bytes = array.nbytes
+    bottleneck_bytes = array.size * codec.wire_dtype.itemsize
     shape = batch_shape + broadcast_shape + codec.unit_axes
     if array.shape != shape:
         array = np.ascontiguousarray(np.broadcast_to(array, shape))
@@ -172,6 +174,7 @@ def parse_decompress(request: coding_pb2.DecompressRequest, codec: Codec, limits
         batch_shape,
         broadcast_shape,
         _skip_errors(request.error_policy),
+        request.symbols,
         indexes,
         indexes_crc32c,
     )

@@ -44,7 +44,9 @@ test: $(READY) ## Runs the whole test suite.
 .PHONY: bench
 bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites docs/performance.md and its plots.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks.wires
 	$(BIN)/python -m benchmarks.coder
+	$(BIN)/python -m benchmarks.rans
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.perturb

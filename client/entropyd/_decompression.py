@@ -185,18 +185,18 @@ class Decompression:
         if len(self._responses) == 1:
             response = self._responses[0]
             return self._values(response, 0), response.unit_errors
-        chunks: list[npt.NDArray[Any]] = []
         errors: list[coding_pb2.UnitError] = []
+        dtype = numpy_dtype(self.model.config.bottleneck_dtype)
+        flat = np.empty((self.units, *self._unit_shape), dtype)
         first = 0
         for response in self._responses:
             chunk = self._values(response, first)
+            flat[first : first + len(chunk)] = chunk
             for error in response.unit_errors:
                 error.unit += first
             errors += response.unit_errors
-            chunks.append(chunk)
             first += len(chunk)
-        shape = *self._strings.batch_shape, *chunks[0].shape[1:]
-        array: npt.NDArray[Any] = np.concatenate(chunks).reshape(shape)
+        array: npt.NDArray[Any] = flat.reshape(*self._strings.batch_shape, *self._unit_shape)
         if self._damaged.any():
             array.reshape(self.units, -1)[self._damaged] = np.nan
             named = {error.unit for error in errors}

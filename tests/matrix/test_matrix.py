@@ -58,18 +58,20 @@ import entropyd
 from entropyd import priors
 
 target, folder = sys.argv[1:]
-cdf, cdf_offset = [-4, 0, 3, 16, -4, 0, 1, 2, 16], [-1, 5]
-config = entropyd.ContinuousBatchedConfig(
-    prior_shape=(2,), coding_rank=2, range_coder_precision=4, cdf=cdf, cdf_offset=cdf_offset,
-    offset_heuristic=False,
-)
 x = np.random.default_rng(0).integers(-9, 9, (4, 5, 2)).astype(np.float32)
+indexes = np.random.default_rng(1).integers(0, 2, (4, 5, 2))
 with entropyd.Client(target) as client:
-    model = client.create_model(config)
-    with entropyd.ArchiveWriter(folder + "/y.entropyd", model=entropyd.EmbeddedModel.of(model)) as archive:
-        archive.append(model.compress(x))
-    with entropyd.Archive.open(folder + "/y.entropyd") as archive:
-        assert np.array_equal(model.decompress(archive.read()), x)
+    for row_by, coder in (("position", "range"), ("index", "range"), ("index", "rans64")):
+        bits = 16 if coder == "rans64" else 4
+        rows = [[cut << bits - 4 for cut in row] for row in ([0, 3, 16], [0, 1, 2, 16])]
+        config = entropyd.TabulatedConfig(rows, [-1, 5], 2, row_by=row_by, coder=coder, precision=bits)
+        model = client.create_model(config)
+        beside = {"indexes": indexes} if row_by == "index" else {}
+        path = f"{folder}/{row_by}-{coder}.entropyd"
+        with entropyd.ArchiveWriter(path, model=entropyd.EmbeddedModel.of(model)) as archive:
+            archive.append(model.compress(x, **beside))
+        with entropyd.Archive.open(path) as archive:
+            assert np.array_equal(model.decompress(archive.read(), **beside), x)
     try:
         prior = priors.NoisyNormal(0.0, 1.2345)  # which no other test makes
         client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1))
@@ -167,7 +169,8 @@ def test_a_server_without_tensorflow_takes_tables_and_writes_the_bytes_of_other_
 def test_the_contract_holds(version: str, environment_of: Callable[[str], Environment], wheel: Path) -> None:
     environment = environment_of(version)
     environment.install(f"{wheel}[test]")
-    suites = [f"tests/unit/client/contract/test_{name}.py" for name in ("config", "errors", "prior", "wire")]
+    names = ("config", "errors", "prior", "symbols", "wire")
+    suites = [f"tests/unit/client/contract/test_{name}.py" for name in names]
     passed, output = environment.test(suites, "--hypothesis-profile=brief")
     assert passed, output
 

@@ -126,6 +126,7 @@ class CompressedTensor(CompressedUnits):
             found = f"is {message.format_version}; this version of entropyd knows {FORMAT_VERSION}"
             raise InvalidRequestError.at("format_version", found)
         lengths = np.fromiter(message.lengths, np.uint32, len(message.lengths))
+        payload = message.payload  # protobuf copies a field of bytes each time that it is read
         dtype = dtype_name(message.dtype)
         try:
             batch_shape = shape_from_message(message.batch_shape, "batch_shape")
@@ -135,7 +136,7 @@ class CompressedTensor(CompressedUnits):
         consistent = (
             dtype in BOTTLENECK_DTYPES
             and len(lengths) == prod(batch_shape)
-            and int(lengths.sum(dtype=np.uint64)) == len(message.payload)
+            and int(lengths.sum(dtype=np.uint64)) == len(payload)
             and (not message.blocks or sum(block.units for block in message.blocks) == len(lengths))
             and len(message.indexes_crc32c) in {0, len(lengths)}
         )
@@ -148,7 +149,7 @@ class CompressedTensor(CompressedUnits):
             dtype,
             batch_shape,
             broadcast_shape,
-            message.payload,
+            payload,
             lengths,
             tuple(message.blocks),
             None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from entropyd.contract.dtypes import Array, numpy_dtype
+from entropyd.contract.dtypes import Array, array_dtype_name, numpy_dtype
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
@@ -36,7 +36,7 @@ def array_of(field: str, value: Any, *dtypes: str, numbers: str | None = None) -
     Raises:
       InvalidTensorError: If it is anything else; says what was found, and what to do.
     """
-    if type(value) is np.ndarray and value.dtype.name in dtypes:
+    if type(value) is np.ndarray and array_dtype_name(value) in dtypes:
         return value
     array, found = read_array(field, value)
     default = numbers or dtypes[0]

@@ -16,6 +16,11 @@ Array: TypeAlias = npt.NDArray[Any]
 BOTTLENECK_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 BFLOAT16_NAN = 0x7FC0
+# NumPy puts a dtype's name together at each access.
+_NAMES = {
+    np.dtype(name): name
+    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
+}
 
 
 def dtype_name(dtype: Any) -> str:
@@ -31,6 +36,11 @@ def dtype_name(dtype: Any) -> str:
         return np.dtype(dtype).name
     except TypeError:
         return str(dtype)
+
+
+def array_dtype_name(array: Array) -> str:
+    """Name of an array's dtype."""
+    return _NAMES.get(array.dtype) or array.dtype.name
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

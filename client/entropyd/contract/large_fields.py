@@ -43,7 +43,20 @@ class LargeMessage(NamedTuple):
     def SerializeToString(self) -> bytes:
         """Serialises the whole message, to the bytes that protobuf would; copies the fields once."""
         values = [value for value in self.values if value[1].nbytes]  # protobuf leaves out what is empty
+        if sum(value.nbytes for _, value in values) <= _LARGE_BYTES:
+            for path, value in values:
+                _set(self.message, path, value.tobytes())
+            data: bytes = self.message.SerializeToString()
+            return data
         return b"".join(_with_values(self.message.SerializeToString(), values)[0])
+
+
+def _set(message: Any, path: tuple[int, ...], value: bytes) -> None:
+    """Sets a field that others lead to."""
+    *outer, last = path
+    for number in outer:
+        message = getattr(message, message.DESCRIPTOR.fields_by_number[number].name)
+    setattr(message, message.DESCRIPTOR.fields_by_number[last].name, value)
 
 
 def _with_values(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from entropyd.contract.dtypes import Array, element_dtype
+from entropyd.contract.dtypes import Array, array_dtype_name, element_dtype
 from entropyd.contract.errors import InvalidTensorError
 from entropyd.v1 import types_pb2
 
@@ -62,7 +62,7 @@ def tensor_parts(array: Array, dtype: str | None = None) -> tuple[dict[str, Any]
     Raises:
       InvalidTensorError: If the dtype has no place in a Tensor.
     """
-    name = array.dtype.name if dtype is None else dtype
+    name = array_dtype_name(array) if dtype is None else dtype
     if name not in _NUMBERS:
         expected = ", ".join(_NUMBERS)
         raise InvalidTensorError.at("tensor", f"has dtype {name}; expected one of {expected}")

@@ -55,7 +55,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each, and the kernels with FUZZ_INPUTS (1000000).
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
-	for target in decode encode indexed wire archive model; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
+	for target in decode encode rans64 indexed wire archive model; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS); done
 	$(BIN)/python -m tests.fuzz.hostile --inputs $(FUZZ_INPUTS)
 	$(BIN)/python -m tests.fuzz.server --seconds $(FUZZ_SECONDS)
 

@@ -17,6 +17,8 @@ from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, types_pb2
 from tests.fuzz.targets import codec, indexed_codec
 from tests.support.archive_cases import EMBEDDED
+from tests.support.coding_cases import tables_of
+from tests.support.rans_cases import encode_rans
 from tests.support.sealed_objects import sealed, two_row_config
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -95,6 +97,11 @@ def main() -> None:
         head += bytes([5, 0, 0, 0, 6, 0, 0, 0, 0, 24, *range(24), 1])
         first = int(coded.lengths[0])
         seeds["indexed", kind] = head + bytes([first]) + coded.payload[:first] + b"\0" + coded.payload[first:]
+    # One row of thirds and as many symbols as a string codes; what `targets.rans64` reads before the strings.
+    head = bytes([0, 3]) + bytes([0x20, 0x4E, 0x40, 0x9C, 0, 0]) + bytes([1]) + (2**29).to_bytes(4, "little")
+    rows = tables_of(16, [([0, 0, 20000, 40000, 2**16], 0)])
+    (string,), _, _ = encode_rans(rows, [0] * 40, [[1, 2, 1, -70, 900] * 8])
+    seeds["rans64", "escapes"] = head + bytes([40]) + b"\0" + string
     seeds |= _archives(compressed, values)
     seeds["model", "object"] = b"\0" + sealed()
     texts = (two_row_config().canonical_json, b'{"tensorflow":"2.14.1"}', b"imported")

@@ -3,6 +3,8 @@
 - decode: any bit strings under any legal tables end, each in its symbols or in a status. Each unit ends as it
   does alone. What decodes with the decode sanity check encodes to a string that decodes to the same symbols.
 - encode: any floats end, each unit in a string or in a status. A string decodes to the rounded floats.
+- rans64: any bit strings under any legal tables end, each in its symbols or in a status. What decodes encodes
+  to the same string.
 - indexed: any planes of indexes are rows of their model, or an EntropydError. Under them strings end as those
   of `decode` do.
 - wire: any message is a call that fits its codec, or an EntropydError; its strings end.
@@ -35,18 +37,21 @@ from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source
 from entropyd.contract.errors import EntropydError, InvalidTensorError, LimitExceededError
 from entropyd.contract.integrity import checksum
+from entropyd.contract.symbols import SYMBOL_DTYPES
 from entropyd.v1 import coding_pb2
 from entropyd_server.coding.indexed import IndexedCodec
 from entropyd_server.coding.kinds import codec_of
 from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.kernels.range_coder import Status
+from entropyd_server.kernels.rans64 import PRECISION
 from entropyd_server.limits import Limits
 from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall, parse_compress, parse_decompress
 from entropyd_server.store import model_object
 from entropyd_server.store.model_object import ObjectError, TablesOrigin
 from tests.support.coding_cases import Row, decode_integers, encode_integers, encode_values, tables_of
 from tests.support.indexed_models import INDEXED_KINDS, indexed_config
+from tests.support.rans_cases import decode_rans, encode_rans
 from tests.support.sealed_objects import sealed
 
 if TYPE_CHECKING:
@@ -81,9 +86,9 @@ class Reader:
         return self.take(len(self._data))
 
 
-def _tables(reader: Reader) -> tuple[CodingTables, list[int]]:
-    """Legal tables of any precision, with empty intervals and long rows, and a row per symbol."""
-    precision = 1 + reader.below(16)
+def _tables(reader: Reader, precision: int = 0) -> tuple[CodingTables, list[int]]:
+    """Legal tables of one or of any precision, with empty intervals and long rows, and a row per symbol."""
+    precision = precision or 1 + reader.below(16)
     total = 1 << precision
     rows: list[Row] = []
     for _ in range(1 + reader.below(4)):
@@ -139,6 +144,24 @@ def encode(data: bytes) -> None:
             assert status in {Status.NOT_FINITE, Status.OUT_OF_RANGE, Status.ZERO_PROBABILITY}
             assert strings[unit] == b""
             assert 0 <= positions[unit] < len(row_index)
+
+
+def rans64(data: bytes) -> None:
+    """Hostile bit strings of the rANS code."""
+    reader = Reader(data)
+    tables, row_index = _tables(reader, PRECISION)
+    sizes = [4 * reader.below(32) for _ in range(reader.below(_MAX_UNITS))]
+    strings = [reader.take(size) for size in sizes] + [reader.rest()]
+    integers, statuses, positions = decode_rans(tables, row_index, strings)
+    good = []
+    for unit, string in enumerate(strings):
+        alone = decode_rans(tables, row_index, [string])
+        assert (integers[unit], statuses[unit], positions[unit]) == tuple(part[0] for part in alone)
+        if (own := integers[unit]) is not None:
+            good.append((own, string))
+    again, statuses, _ = encode_rans(tables, row_index, [own for own, _ in good])
+    assert again == [string for _, string in good]
+    assert set(statuses) <= {Status.OK}
 
 
 LIMITS = Limits(max_message_bytes=1 << 16, max_model_bytes=1 << 16, max_build_seconds=1, max_units=256)
@@ -213,12 +236,12 @@ def wire(data: bytes) -> None:
         if chosen < 0x80:
             call = parse_compress(coding_pb2.CompressRequest.FromString(data[1:]), model, LIMITS)
             assert call.values.shape[1] == prod(call.broadcast_shape + model.unit_axes)
-            assert call.values.dtype == np.float32
+            assert call.values.dtype.name in {"float32", *SYMBOL_DTYPES}
             encoded = model.encode(call.values, _rows(model, call))
             assert len(encoded.lengths) == prod(call.batch_shape)
         else:
             strings = parse_decompress(coding_pb2.DecompressRequest.FromString(data[1:]), model, LIMITS)
-            decoded = model.decode(strings.strings.payload, strings.strings.lengths, _rows(model, strings))
+            decoded = model.decode(*strings.strings, _rows(model, strings), symbols=strings.symbols)
             assert decoded.values.nbytes <= LIMITS.max_message_bytes
 
 
@@ -310,6 +333,7 @@ def model(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decode": decode,
     "encode": encode,
+    "rans64": rans64,
     "indexed": indexed,
     "wire": wire,
     "archive": archive,

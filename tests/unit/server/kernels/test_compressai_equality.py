@@ -10,7 +10,8 @@ import pytest
 from entropyd_server.kernels.range_coder import Status
 from tests.support import compressai_extensions
 from tests.support.coding_cases import Row, tables_of
-from tests.unit.server.kernels.test_rans64 import decode, encode
+from tests.support.rans_cases import decode_rans as decode
+from tests.support.rans_cases import encode_rans as encode
 
 ARRAYS = 2000
 

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entropyd_server.coding.coders import Rans64Coder
 from entropyd_server.coding.rans64_tables import Rans64Tables
-from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.intrinsics import high_product
-from entropyd_server.kernels.jit import at, kernel, kernel_input
+from entropyd_server.kernels.jit import at, kernel
 from entropyd_server.kernels.range_coder import Status
 from tests.support import reference_rans
 from tests.support.coding_cases import MAX_MAGNITUDE, Case, integers_of, table_rows, tables_of
+from tests.support.rans_cases import decode_rans as decode
+from tests.support.rans_cases import encode_rans as encode
 from tests.support.reference_coder import CorruptError, UncodableError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from entropyd_server.coding.tables import CodingTables
-
-CODER = Rans64Coder()
 HALVES = ([0, 2**15, 2**16], 0)
 ESCAPE_ALONE = ([0, 2**16], 5)
 THIRDS = ([0, 20000, 40000, 2**16], -1)
-
-
-def rows_of(row_index: list[int], dtype: str = "float64") -> Rows:
-    return Rows((len(row_index),), kernel_input(np.array(row_index, np.int32)), np.empty(0, dtype))
-
-
-def encode(
-    tables: CodingTables, row_index: list[int], units: Sequence[Sequence[float]], dtype: str = "float64"
-) -> tuple[list[bytes], list[Status], list[int]]:
-    """Gives string, status and position per unit."""
-    values = np.array(units, dtype).reshape(len(units), len(row_index))
-    coded = CODER.encode(tables, kernel_input(values), rows_of(row_index, dtype))
-    ends = np.cumsum(coded.lengths, dtype=np.int64).tolist()
-    strings = [coded.payload[end - length : end] for end, length in zip(ends, coded.lengths, strict=True)]
-    return strings, [Status(status) for status in coded.statuses], coded.positions.tolist()
-
-
-def decode(
-    tables: CodingTables, row_index: list[int], strings: list[bytes], dtype: str = "float64"
-) -> tuple[list[list[int] | None], list[Status], list[int]]:
-    """Gives integers (None for a unit that failed), status and position per unit."""
-    values = np.empty((len(strings), len(row_index)), dtype)
-    statuses, positions = CODER.decode(
-        tables,
-        kernel_input(np.frombuffer(b"".join(strings), np.uint8)),
-        np.array([len(string) for string in strings], np.uint32),
-        rows_of(row_index, dtype),
-        values,
-    )
-    integers = []
-    for status, unit in zip(statuses, values, strict=True):
-        assert np.isnan(unit).all() or status == Status.OK
-        integers.append([int(value) for value in unit] if status == Status.OK else None)
-    return integers, [Status(status) for status in statuses], positions.tolist()
 
 
 @st.composite

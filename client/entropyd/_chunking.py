@@ -28,6 +28,9 @@ class Work(Protocol[_Result_co]):
     units: int
     symbols: Symbols | None
 
+    @property
+    def sent_symbols(self) -> bool: ...  # whether a request had symbols, or asked for them
+
     def requests(self) -> Iterator[tuple[bytes, int]]: ...  # serialised, and the coding units of each
 
     def add(self, response: Any) -> None: ...  # in the order of the requests

@@ -48,6 +48,7 @@ class Compression:
     first_unit: int = 0
     symbols: Symbols | None = field(default=None, init=False)
     units: int = field(init=False)
+    sent_symbols: bool = field(default=False, init=False)
     _responses: list[coding_pb2.CompressResponse] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +89,7 @@ class Compression:
             symbols = self.symbols.of_values(elements, rows, self.first_unit + first)
             if symbols is not None:
                 tensor, elements = tensor_parts(symbols)
+                self.sent_symbols = True
         values = [(_VALUES, elements)]
         of_rows = None
         if rows is not None:

@@ -106,6 +106,10 @@ class Decompression:
         return np.arange(self.units) if numbers is None else numbers
 
     @property
+    def sent_symbols(self) -> bool:
+        return self._whole.symbols
+
+    @property
     def _all_numbers(self) -> npt.NDArray[np.int64]:
         return np.arange(self.units) if self._numbers is None else self._numbers
 

@@ -83,7 +83,7 @@ class Session(SessionBase):
             try:
                 return self._run(work, timeout_s, progress)
             except InvalidTensorError:
-                if work.symbols is None:
+                if not work.sent_symbols:
                     raise
             return self._run(new_work(), timeout_s, progress)
 

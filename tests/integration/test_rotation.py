@@ -88,7 +88,7 @@ def test_a_token_that_is_refused_is_asked_for_once_more(
     guarded: LocalServer, model: tuple[str, ModelInfo], make: Make
 ) -> None:
     tokens = iter([UNKNOWN, KNOWN, UNKNOWN, UNKNOWN, KNOWN])
-    with make(guarded.target, model[1], token=lambda: next(tokens)) as call:
+    with make(guarded.target, model[1], token=lambda: next(tokens), wire="float") as call:
         assert call().lengths.size == len(X)
         with pytest.raises(entropyd.UnauthenticatedError):
             call()

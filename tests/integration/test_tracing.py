@@ -115,6 +115,7 @@ def test_a_trace_leads_from_the_client_to_the_kernel(
     collector: Collector, traced: LocalServer, model: entropyd.Model
 ) -> None:
     with entropyd.Client(traced.target, tracing=True) as client:
+        client.server_info()  # whether it takes symbols
         x = np.zeros((1, 20_000, 3), np.float32)  # too large to be coded where it arrives
         spans = traced_call(collector, lambda: entropyd.Model(client._session, model.info).compress(x), 4)
     (call,), (served,) = spans["entropyd.Compress"], spans[COMPRESS]
@@ -158,6 +159,7 @@ def test_a_refusal_is_told_by_both_ends_and_blamed_on_the_caller(
         refused.append(caught.value)
 
     with entropyd.Client(traced.target, tracing=True) as client:
+        client.server_info()
         spans = traced_call(collector, call, 4)
     (called,), (served,) = spans["entropyd.Compress"], spans[COMPRESS]
     assert (called.failed, served.failed) == (True, False)
@@ -283,7 +285,7 @@ def test_a_call_that_is_cancelled_while_it_waits_ends_its_spans(
     collector: Collector, patient: LocalServer, model: entropyd.Model
 ) -> None:
     async def main() -> None:
-        async with entropyd.aio.Client(patient.target, tracing=True) as client:
+        async with entropyd.aio.Client(patient.target, tracing=True, wire="float") as client:
             call = asyncio.ensure_future(
                 entropyd.aio.Model(client._session, model.info).compress(np.zeros((4, 3), np.float32))
             )

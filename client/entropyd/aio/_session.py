@@ -72,7 +72,7 @@ class Session(SessionBase):
             try:
                 return await self._run(work, timeout_s, progress)
             except InvalidTensorError:
-                if work.symbols is None:
+                if not work.sent_symbols:
                     raise
             return await self._run(new_work(), timeout_s, progress)
 

@@ -28,7 +28,7 @@ class Quantizer:
 
     Attributes:
       dtype: Name of the bottleneck's dtype.
-      offsets: Quantization offsets in the dtype's `coding_dtype`, [symbols] for each unit or [units *
+      offsets: Quantization offsets in the dtype's `coding_dtype`: [symbols] for each unit, or [units,
         symbols]; None without any.
       rounds_offsets: Whether what is less or plus an offset is rounded to a dtype of 16 bits, as TFC does
         where each row has an offset. A dither is subtracted and added before that.

@@ -69,7 +69,7 @@ def table(options: argparse.Namespace, model: entropyd.Model, target: str, peer:
                 if method == "Compress"
                 else (lambda: ours.decompress(compressed, indexes, loc))
             )
-            return await _rate(lambda: theirs(message), options), await _rate(call, options)
+            return await rate(lambda: theirs(message), options), await rate(call, options)
 
     rows = [
         f"LocationScaleIndexed with loc, 48x32x192, 64 scales, concurrency {options.concurrency}: entropyd's "
@@ -86,8 +86,8 @@ def table(options: argparse.Namespace, model: entropyd.Model, target: str, peer:
     return "\n".join(rows)
 
 
-async def _rate(call: Callable[[], Awaitable[Any]], options: argparse.Namespace) -> float:
-    """Calls per second."""
+async def rate(call: Callable[[], Awaitable[Any]], options: argparse.Namespace) -> float:
+    """Calls per second with `options.concurrency` of them in flight, for `options.seconds`."""
     started = time.perf_counter()
     until = started + options.seconds
 

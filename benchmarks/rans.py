@@ -11,7 +11,6 @@ The section of docs/performance.md between the `rans` marks is rewritten.
 from __future__ import annotations
 
 import argparse
-import time
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ import numpy as np
 from tests.support import compressai_extensions
 
 from benchmarks.coder_cases import IndexedCase
+from benchmarks.coder_peers import median_seconds
 from benchmarks.machine import machine
 from benchmarks.page import PERFORMANCE, rewrite
 from entropyd_server.coding.coders import Rans64Coder
@@ -49,7 +49,8 @@ def main() -> None:
     ]
     for operation, must in MUST.items():
         found = [
-            [_seconds(call, options.seconds) for call in calls[operation]] for _ in range(options.rounds)
+            [median_seconds(call, options.seconds)[0] for call in calls[operation]]
+            for _ in range(options.rounds)
         ]
         ours, theirs = (case.symbols / 1e6 / median(one[place] for one in found) for place in (0, 1))
         ratio = median(b / a for a, b in found)
@@ -98,16 +99,6 @@ def _calls(case: IndexedCase) -> dict[str, tuple[Callable[[], object], Callable[
             lambda: extension.RansDecoder().decode_with_indexes(string, lists[1], *theirs),
         ),
     }
-
-
-def _seconds(call: Callable[[], object], seconds: float) -> float:
-    """Median of the calls of a while."""
-    taken = []
-    until = time.perf_counter() + seconds
-    while (started := time.perf_counter()) < until:
-        call()
-        taken.append(time.perf_counter() - started)
-    return median(taken)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -32,6 +31,8 @@ from rich.progress import track
 
 import entropyd
 import entropyd.aio
+from benchmarks.coder_peers import median_seconds
+from benchmarks.location_scale import rate
 from benchmarks.machine import machine
 from benchmarks.page import PERFORMANCE, rewrite
 from benchmarks.peers import UNLIMITED
@@ -150,22 +151,6 @@ async def _call(
     return lambda: model.decompress(compressed)
 
 
-async def rate(call: Callable[[], Awaitable[Any]], options: argparse.Namespace) -> float:
-    """Calls per second with `options.concurrency` of them in flight."""
-    started = time.perf_counter()
-    until = started + options.seconds
-
-    async def caller() -> int:
-        made = 0
-        while time.perf_counter() < until:
-            await call()
-            made += 1
-        return made
-
-    made = sum(await asyncio.gather(*(caller() for _ in range(options.concurrency))))
-    return made / (time.perf_counter() - started)
-
-
 def _bytes_per_symbol(model: entropyd.Model, target: str, wire: Wire, method: str, x: Array) -> str:
     """Bytes of the request and of the response."""
     work: Any = (
@@ -211,7 +196,10 @@ def alone(options: argparse.Namespace, model: entropyd.Model, target: str) -> st
         "|---|---|---|---|---|---|",
     ]
     for method, must in zip(METHODS, ALONE_MUST, strict=True):
-        found = [[_seconds(call, options) for call in calls[method]] for _ in range(options.rounds + 1)][1:]
+        found = [
+            [median_seconds(call, options.seconds / 2)[0] for call in calls[method]]
+            for _ in range(options.rounds + 1)
+        ][1:]
         theirs, *ours = (1e3 * median(one[place] for one in found) for place in range(3))
         of_theirs = [median(one[place] / one[0] for one in found) for place in (1, 2)]
         rows.append(
@@ -229,16 +217,6 @@ def _compressing(model: entropyd.Model, x: Array) -> Callable[[], Any]:
 
 def _decompressing(model: entropyd.Model, compressed: Any) -> Callable[[], Any]:
     return lambda: model.decompress(compressed)
-
-
-def _seconds(call: Callable[[], Any], options: argparse.Namespace) -> float:
-    """Median of the calls of a while."""
-    taken = []
-    until = time.perf_counter() + options.seconds / 2
-    while (started := time.perf_counter()) < until:
-        call()
-        taken.append(time.perf_counter() - started)
-    return median(taken)
 
 
 def link(options: argparse.Namespace) -> str:

@@ -92,6 +92,7 @@ from entropyd import priors
 import numpy as np
 x = np.zeros((5, 4, 3))
 """,
+    ("python.md", "client = entropyd.Client"): "import entropyd",
     ("python.md", "whole = model.compress"): """
 import numpy as np
 import entropyd
@@ -127,6 +128,7 @@ assert part.tobytes() == restored[2:].tobytes()
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
 """,
+    ("python.md", "client = entropyd.Client"): "assert client.server_info().symbols",
     ("python.md", "whole = model.compress"): """
 assert rest.strings.tolist() == whole.strings[100:].tolist()
 restored = model.decompress(whole, indexes)

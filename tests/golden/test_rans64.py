@@ -12,7 +12,7 @@ from tests.support import reference_rans
 from tests.support.coding_cases import tables_of
 from tests.support.rans_cases import decode_rans, encode_rans
 
-CASES = json.loads(Path(__file__).with_name("rans64.json").read_text())
+CASES = json.loads((Path(__file__).with_name("rans64") / "strings.json").read_text())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["about"] for case in CASES])

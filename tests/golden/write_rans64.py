@@ -50,7 +50,7 @@ def main() -> None:
             }
         )
     text = json.dumps(documents) + "\n"
-    Path(__file__).with_name("rans64.json").write_text(text)
+    (Path(__file__).with_name("rans64") / "strings.json").write_text(text)
 
 
 if __name__ == "__main__":

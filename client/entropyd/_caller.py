@@ -28,7 +28,7 @@ class Caller:
     def __init__(self, target: str, token: Token, timeout_s: float | None, *, tracing: bool) -> None:
         self._target = target
         self._token = token
-        self._timeout_s = _time_limit(timeout_s)
+        self._timeout_s = time_limit(timeout_s)
         self._span_of = spans(tracing=tracing)
         self._closed = False
 
@@ -51,7 +51,7 @@ class Caller:
           A function that returns the options of a gRPC call: `metadata`, and `timeout`, the seconds that are
           left or None for no limit.
         """
-        limit_s = self._timeout_s if timeout_s is None else _time_limit(timeout_s)
+        limit_s = self._timeout_s if timeout_s is None else time_limit(timeout_s)
         until = None if limit_s is None else time.monotonic() + limit_s
         if self._closed:
             raise closed()
@@ -76,7 +76,7 @@ def closed() -> CancelledError:
     return CancelledError("the client is closed; make another one")
 
 
-def _time_limit(timeout_s: float | None) -> float | None:
+def time_limit(timeout_s: float | None) -> float | None:
     """Seconds, or None for no limit."""
     if timeout_s is None:
         return None

@@ -78,14 +78,15 @@ class Session(SessionBase):
         """
 
         def run() -> _Result:
+            began = time.monotonic()
             work = new_work()
             work.symbols = symbols(timeout_s)
             try:
-                return self._run(work, timeout_s, progress)
+                return self._run(work, self._rest_s(timeout_s, began), progress)
             except InvalidTensorError:
                 if not work.sent_symbols:
                     raise
-            return self._run(new_work(), timeout_s, progress)
+            return self._run(new_work(), self._rest_s(timeout_s, began), progress)
 
         return self._again(run)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import grpc
 
 from entropyd import _channel
-from entropyd._caller import Caller, closed
+from entropyd._caller import Caller, closed, time_limit
 from entropyd._credentials import TlsCredentials
 from entropyd._info import ServerInfo
 from entropyd._settings import Settings
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 # What a server says that cannot describe itself or a model's tables to this caller.
 NO_SYMBOLS = (UnimplementedError, PermissionDeniedError)
+
+_NEXT_TO_NOTHING_S = 0.01
+_LEAST_S = 0.001
 
 
 @dataclass(eq=False)
@@ -169,6 +172,17 @@ class SessionBase:
         methods = {name: method for stub in stubs for name, method in vars(stub).items()}
         probe = channel.unary_unary(_channel.PROBE)
         return Opened(os.getpid(), files, channel, settings.caller(), methods, probe, self._new_lock())
+
+    def _rest_s(self, timeout_s: float | None, began: float) -> float | None:
+        """What is left of a call's time since `began`, of the monotonic clock; None for no limit.
+
+        It stays what the caller gave while next to nothing of it is gone, so that errors name that.
+        """
+        limit_s = time_limit(self.settings.timeout_s if timeout_s is None else timeout_s)
+        gone_s = time.monotonic() - began
+        if limit_s is None or gone_s < _NEXT_TO_NOTHING_S:
+            return timeout_s
+        return max(limit_s - gone_s, _LEAST_S)
 
     def _needs_probe(self, opened: Opened) -> bool:
         return opened.probed_at is None or time.monotonic() - opened.probed_at > _channel.PROBE_AGE_S

@@ -67,14 +67,15 @@ class Session(SessionBase):
         progress: Callable[[int, int], None] | None,
     ) -> _Result:
         async def run() -> _Result:
+            began = time.monotonic()
             work = new_work()
             work.symbols = await symbols(timeout_s)
             try:
-                return await self._run(work, timeout_s, progress)
+                return await self._run(work, self._rest_s(timeout_s, began), progress)
             except InvalidTensorError:
                 if not work.sent_symbols:
                     raise
-            return await self._run(new_work(), timeout_s, progress)
+            return await self._run(new_work(), self._rest_s(timeout_s, began), progress)
 
         return await self._again(run)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
 
 from entropyd._caller import Caller
+from entropyd._session import Session
+from entropyd._settings import Settings
+from entropyd.aio import _session as aio
 from entropyd.contract.errors import CancelledError, UnavailableError
 from entropyd.v1 import info_pb2, info_pb2_grpc
+
+if TYPE_CHECKING:
+    from entropyd._session_base import SessionBase
 
 MODEL_ID = "ab" * 32
 TARGET = "unix:/nowhere"
@@ -35,6 +43,21 @@ def test_the_messages_of_a_call_share_its_time() -> None:
     with caller.call("Compress", None, 5.0) as options:
         first, second = options()["timeout"], options()["timeout"]
     assert 0 < second < first <= 5
+
+
+@pytest.mark.parametrize("kind", [Session, aio.Session])
+def test_calls_that_belong_together_share_their_time(kind: type[SessionBase]) -> None:
+    session = kind(Settings("localhost:1", None, None, 60.0, tracing=False))
+    now = time.monotonic()
+    for given, least, most in ((10.0, 6.0, 7.0), (None, 56.0, 57.0)):
+        rest_s = session._rest_s(given, now - 3)
+        assert rest_s is not None
+        assert least < rest_s <= most
+    assert session._rest_s(2.0, now - 3) == 0.001
+    assert session._rest_s(math.inf, now - 3) == math.inf
+    assert session._rest_s(2.0, now + 9) == 2.0  # next to nothing is gone
+    with pytest.raises(ValueError, match="timeout_s is -1"):
+        session._rest_s(-1, now - 3)
 
 
 def test_a_grpc_failure_leaves_a_call_as_an_error_of_ours_and_all_else_as_it_is() -> None:

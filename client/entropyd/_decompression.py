@@ -109,14 +109,14 @@ class Decompression:
     def sent_symbols(self) -> bool:
         return self._whole.symbols
 
-    @property
-    def _all_numbers(self) -> npt.NDArray[np.int64]:
-        return np.arange(self.units) if self._numbers is None else self._numbers
+    def _numbers_of(self, first: int, stop: int) -> npt.NDArray[np.int64]:
+        """int64 [stop - first], the numbers of some coding units."""
+        return np.arange(first, stop) if self._numbers is None else self._numbers[first:stop]
 
     def requests(self) -> Iterator[tuple[bytes, int]]:
         """Serialised Decompress requests, one for an array of up to CHUNK_BYTES."""
         if self.symbols is not None:
-            self._whole.symbols = self.symbols.cover(self._unit_shape, self._all_numbers)
+            self._whole.symbols = self.symbols.cover(self._unit_shape, self._numbers_of(0, self.units))
         if self.units <= self._step:
             yield _serialised(self._whole, self._rows), self.units
             return
@@ -217,9 +217,9 @@ class Decompression:
         if self.symbols is None or array.dtype.name not in SYMBOL_DTYPES:
             return array
         symbols = prod(self._unit_shape)
-        units = slice(first, first + (array.size // symbols if symbols else self.units))
-        rows = None if self._rows is None else self._rows.reshape(self.units, symbols)[units]
-        quantizer = self.symbols.quantizer(self._unit_shape, self._all_numbers[units], rows)
+        stop = first + (array.size // symbols if symbols else self.units)
+        rows = None if self._rows is None else self._rows.reshape(self.units, symbols)[first:stop]
+        quantizer = self.symbols.quantizer(self._unit_shape, self._numbers_of(first, stop), rows)
         values = quantizer.values(array.reshape(-1, symbols) if symbols else array.reshape(self.units, 0))
         if self.model.config.bottleneck_dtype == "bfloat16":
             values = values.view(numpy_dtype("bfloat16"))

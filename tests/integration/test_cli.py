@@ -139,7 +139,7 @@ def test_every_command_takes_the_first_digits_of_an_id(
 def test_too_few_digits_of_an_id_are_refused(cli: Cli, command: str) -> None:
     rest = {"models export": ["x"], "compress --model": ["x.npy", "x"]}.get(command, [])
     refused = cli.run(*command.split(), "62d75", *rest, status=1).stderr
-    assert "model_id is '62d75'; expected an id, or at least its first 6 digits" in refused
+    assert "model_id is '62d75'; expected an id, at least its first 6 digits, or a name" in refused
 
 
 BY_KIND = {

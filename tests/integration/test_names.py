@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import entropyd
-from entropyd import aio, priors
+from entropyd import aio
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.unit.client.contract.test_names import HOSTILE
@@ -25,7 +25,7 @@ CLIENTS = 8
 
 def config(first: int) -> entropyd.TabulatedConfig:
     """A model of integers from -1 to 1 that no other test uses."""
-    return entropyd.TabulatedConfig(rows=[[0, first, 129, 255, 256]], offsets=[-1], coding_rank=1)
+    return entropyd.TabulatedConfig([[0, first, 129, 255, 256]], [-1], coding_rank=2, precision=8)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_each_call_of_a_name_that_moves_uses_one_of_its_models(
     server: LocalServer, client: entropyd.Client, models: list[entropyd.Model]
 ) -> None:
     one, other = models
-    x = np.random.default_rng(0).integers(-1, 2, (4, 9)).astype(np.float32)
+    x = np.random.default_rng(0).integers(-1, 2, (4, 9, 1)).astype(np.float32)
     expected = {model.id: model.compress(x).strings.tolist() for model in models}
     client.name_model("moving", one.id)
     done = Event()
@@ -92,14 +92,6 @@ def test_names_are_given_with_what_makes_a_model(client: entropyd.Client) -> Non
         client.create_model(config(39), name="Born")
     with pytest.raises(entropyd.ModelNotFoundError):
         client.model(config(39).model_id)
-
-
-def test_a_fitted_model_gets_its_name(client: entropyd.Client) -> None:
-    samples = np.random.default_rng(0).normal(0, 2, (200, 1)).astype(np.float32)
-    prior = priors.NoisyNormal(0.0, [2.0])
-    start = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=1)
-    fitted = client.fit_model(start, samples, max_steps=1, name="fitted-v1")
-    assert client.model("fitted-v1").id == fitted.id
 
 
 def test_the_asynchronous_client_has_the_same_names(

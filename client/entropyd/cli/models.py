@@ -78,7 +78,7 @@ def list_models(session: Session, /) -> None:
             Console(width=width).print(table)
 
     session.show([{**describe(model), "names": names[model.id]} for model in found], show)
-    for model_id in names.keys() - {model.id for model in found}:
+    for model_id in sorted(names.keys() - {model.id for model in found}):
         told = f"{', '.join(names[model_id])}: model {model_id} is damaged, or not in the store any more"
         click.echo(told, err=True)
 

@@ -46,6 +46,8 @@ _IDEMPOTENT = {
         "CreateModel",
         "GetModel",
         "ListModels",
+        "ResolveModelName",
+        "ListModelNames",
         "GetTables",
         "GetWeights",
         "SetWeights",

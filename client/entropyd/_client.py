@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from entropyd import _messages
 from entropyd._id_search import IdSearch
-from entropyd._info import ServerInfo
+from entropyd._info import ModelInfo, ServerInfo
 from entropyd._messages import FitProgress
 from entropyd._model import Model
+from entropyd._naming import naming
 from entropyd._session import Session
 from entropyd._settings import ClientBase
 from entropyd.contract.config import ModelConfig
+from entropyd.contract.names import checked_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,11 +68,18 @@ class Client(ClientBase):
         """Version, roles, devices and limits of the server; asked for once."""
         return self._session.server_info()
 
-    def create_model(self, config: ModelConfig, *, timeout_s: float | None = 600.0) -> Model:
+    def create_model(
+        self, config: ModelConfig, *, name: str | None = None, timeout_s: float | None = 600.0
+    ) -> Model:
         """Makes the model of a configuration, or finds it.
 
         Building tables takes seconds, or minutes for thousands of channels. A build is cancelled when all its
         callers have left: after DeadlineExceededError, call again with more time.
+
+        Args:
+          config: The model.
+          name: A name for it, which is moved to it if it is another model's; see `name_model`.
+          timeout_s: Longest time for the call, in seconds.
 
         Raises:
           InvalidConfigError: If no tables can be built from it; names the field.
@@ -78,18 +87,21 @@ class Client(ClientBase):
           RoleMissingError: If its tables are to be built, and the server cannot build any.
           OverloadedError: If too many models of this caller, or of all, are being made.
         """
-        return Model(self._session, self._session.call(_messages.create_model(config), timeout_s))
+        make = partial(self._session.call, _messages.create_model(config), timeout_s)
+        return self._made(make, name)
 
     def model(self, model_id: str) -> Model:
-        """The model of an id.
+        """The model of an id or a name.
 
         Args:
-          model_id: The id, or its first digits: at least 6, with which no other id of the server begins. They
-            take one call more.
+          model_id: The id; its first digits, at least 6, with which no other id of the server begins; or a
+            name. The last two take one call more. A model that was found by its name stays the same one when
+            the name moves.
 
         Raises:
           ModelNotFoundError: If the server has none.
-          InvalidRequestError: If several ids begin with these digits; names them.
+          InvalidRequestError: If it is none of these, or if several ids begin with these digits; names them.
+          UnimplementedError: If the server is too old for names.
           DataLossError: If the stored model is damaged.
         """
         return Model(self._session, self._session.call(_messages.get_model(self._whole_id(model_id))))
@@ -115,6 +127,62 @@ class Client(ClientBase):
         """
         self._session.call(_messages.delete_model(self._whole_id(model_id)))
 
+    def name_model(self, name: str, model_id: str, *, expected: str | None = None) -> str:
+        """Points a name at a model. `model` then finds it by the name; ids, strings and archives stay.
+
+        Args:
+          name: 1 to 64 of a-z, 0-9, ".", "_" and "-", the first a letter or a digit, and at least one that is
+            no hexadecimal digit.
+          model_id: As for `model`.
+          expected: The whole id that the name has to point at now, "" if it has to be free; None to move it
+            from whatever it points at.
+
+        Returns:
+          The id that it pointed at before; "" if it was free.
+
+        Raises:
+          ModelStateError: NAME_MOVED, if it does not point at what is expected.
+          ModelNotFoundError: If the server has no such model.
+          InvalidRequestError: If the name is none.
+          UnimplementedError: If the server is too old for names.
+        """
+        checked_name(name)
+        model_id = self._whole_id(model_id)
+        with naming():
+            return self._session.call(_messages.set_model_name(name, model_id, expected))
+
+    def unname_model(self, name: str, *, expected: str | None = None) -> str:
+        """Removes a name; the model stays.
+
+        Args:
+          name: The name.
+          expected: The whole id that it has to point at now; None for whatever it points at.
+
+        Returns:
+          The id that it pointed at.
+
+        Raises:
+          ModelNotFoundError: If no model has the name.
+          ModelStateError, InvalidRequestError, UnimplementedError: As `name_model`.
+        """
+        with naming():
+            return self._session.call(_messages.delete_model_name(name, expected))
+
+    def model_names(self) -> dict[str, str]:
+        """Ids by name, in alphabetical order; also of models that were deleted since.
+
+        Raises:
+          UnimplementedError: If the server is too old for names.
+        """
+        names: dict[str, str] = {}
+        page_token: str | None = ""
+        while page_token is not None:
+            with naming():
+                page, next_token = self._session.call(_messages.list_model_names(page_token))
+            names.update(page)
+            page_token = next_token or None
+        return names
+
     def fit_model(
         self,
         config: ModelConfig,
@@ -123,6 +191,7 @@ class Client(ClientBase):
         max_steps: int = 0,
         validation_share: float = 0.1,
         progress: Callable[[FitProgress], None] | None = None,
+        name: str | None = None,
         timeout_s: float | None = 3600.0,
     ) -> Model:
         """Fits a prior to samples of a bottleneck, and makes the model.
@@ -134,6 +203,7 @@ class Client(ClientBase):
           max_steps: Most optimiser steps; 0 for the server's default. A fit that converges ends sooner.
           validation_share: Share of the samples that is held out to judge convergence.
           progress: Called a few times a second; an exception that it raises ends the fit.
+          name: As for `create_model`.
           timeout_s: Longest time for the fit, in seconds.
 
         Raises:
@@ -144,23 +214,37 @@ class Client(ClientBase):
             whether to begin anew.
         """
         requests = partial(_messages.fit_requests, config, samples, max_steps, validation_share)
-        return Model(self._session, self._session.fit(requests, timeout_s, progress))
+        return self._made(partial(self._session.fit, requests, timeout_s, progress), name)
 
-    def import_model(self, exported: bytes, *, timeout_s: float | None = None) -> Model:
+    def import_model(
+        self, exported: bytes, *, name: str | None = None, timeout_s: float | None = None
+    ) -> Model:
         """Stores a model that was exported from another server, under the same id and without building.
 
         Args:
           exported: What `Model.export` returned there.
+          name: As for `create_model`.
           timeout_s: Longest time for the call, in seconds.
 
         Raises:
           InvalidRequestError: If it is no exported model, or was damaged.
           TablesMismatchError: If this server has the model with other tables.
         """
-        return Model(self._session, self._session.call(_messages.import_model(exported), timeout_s))
+        return self._made(partial(self._session.call, _messages.import_model(exported), timeout_s), name)
+
+    def _made(self, make: Callable[[], ModelInfo], name: str | None) -> Model:
+        """Makes a model and names it."""
+        if name is not None:
+            checked_name(name)
+        info = make()
+        if name is not None:
+            with naming(info.id):
+                self._session.call(_messages.set_model_name(name, info.id, None))
+        return Model(self._session, info)
 
     def _whole_id(self, model_id: str) -> str:
         search = IdSearch(model_id)
         while (call := search.call()) is not None:
-            search.add(self._session.call(call))
+            with naming():
+                search.add(self._session.call(call))
         return search.model_id()

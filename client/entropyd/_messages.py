@@ -27,6 +27,7 @@ from entropyd.contract.arrays import array_of, numbers_as, read_array
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, LimitExceededError
 from entropyd.contract.kinds import check_fittable, config_to_message
+from entropyd.contract.names import checked_name
 from entropyd.contract.tables import RawTables
 from entropyd.contract.wire import array_from_message, tensor_to_message
 from entropyd.v1 import info_pb2, model_pb2
@@ -119,6 +120,29 @@ def list_models(page_token: str) -> Call[tuple[list[ModelInfo], str]]:
 
 def delete_model(model_id: str) -> Call[None]:
     return Call(model_pb2.DeleteModelRequest(model_id=model_id), lambda _: None, model_id)
+
+
+def set_model_name(name: str, model_id: str, expected: str | None) -> Call[str]:
+    """Points a name at a model; the result is the id that it pointed at before, "" for none."""
+    request = model_pb2.SetModelNameRequest(
+        name=checked_name(name), model_id=model_id, expected_model_id=expected
+    )
+    return Call(request, lambda response: str(response.previous_model_id), model_id)
+
+
+def delete_model_name(name: str, expected: str | None) -> Call[str]:
+    """Removes a name; the result is the id that it pointed at."""
+    request = model_pb2.DeleteModelNameRequest(name=checked_name(name), expected_model_id=expected)
+    return Call(request, lambda response: str(response.model_id))
+
+
+def list_model_names(page_token: str) -> Call[tuple[dict[str, str], str]]:
+    """Asks for a page of names; the result has their ids, and the token as that of `list_models`."""
+
+    def read(response: model_pb2.ListModelNamesResponse) -> tuple[dict[str, str], str]:
+        return {named.name: named.model_id for named in response.names}, response.next_page_token
+
+    return Call(model_pb2.ListModelNamesRequest(page_token=page_token), read)
 
 
 def export_model(model: ModelInfo) -> Call[bytes]:

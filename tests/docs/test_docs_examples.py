@@ -93,6 +93,7 @@ import numpy as np
 x = np.zeros((5, 4, 3))
 """,
     ("python.md", "client = entropyd.Client"): "import entropyd",
+    ("python.md", "client.create_model(config, name"): "config = model.config",
     ("python.md", "whole = model.compress"): """
 import numpy as np
 import entropyd
@@ -135,6 +136,10 @@ restored = model.decompress(whole, indexes)
 assert model.decompress(part, indexes[3:7]).tobytes() == restored[3:7].tobytes()
 """,
     ("python.md", "with ProcessPoolExecutor"): "assert compressed[0].batch_shape == (5,)",
+    ("python.md", "client.create_model(config, name"): """
+assert client.model("faces-v2").id == config.model_id
+assert "production" not in client.model_names()
+""",
     ("observability.md", "client = entropyd.Client"): "assert client.model(model.id).id == model.id",
 }
 
@@ -227,9 +232,10 @@ def test_examples_were_found() -> None:
 
 @pytest.fixture
 def any_shape(client: entropyd.Client) -> entropyd.Model:
-    """A model for units of any shape of three axes; examples may delete it."""
+    """A model for units of any shape of three axes; examples may delete it and its name."""
     prior = priors.NoisyNormal(loc=0.0, scale=2.0)
-    return client.create_model(entropyd.UniversalBatchedConfig(prior=prior, coding_rank=3))
+    config = entropyd.UniversalBatchedConfig(prior=prior, coding_rank=3)
+    return client.create_model(config, name="faces-v2")
 
 
 @pytest.fixture(scope="module")

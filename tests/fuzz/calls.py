@@ -131,6 +131,12 @@ def seeds(
         "ServerReflectionInfo": [reflection_pb2.ServerReflectionRequest(list_services="")],
         # Not the model's own: it is still needed.
         "DeleteModel": [model_pb2.DeleteModelRequest(model_id="0" * 64)],
+        "SetModelName": [
+            model_pb2.SetModelNameRequest(name="fuzzed", model_id=model.id, expected_model_id=model.id)
+        ],
+        "DeleteModelName": [model_pb2.DeleteModelNameRequest(name="fuzzed", expected_model_id=model.id)],
+        "ResolveModelName": [model_pb2.ResolveModelNameRequest(name="fuzzed")],
+        "ListModelNames": [model_pb2.ListModelNamesRequest(page_size=1, page_token="x")],  # noqa: S106 - a name
         "Check": [health_pb2.HealthCheckRequest(service="entropyd.liveness")],
     }
     return {

@@ -135,11 +135,38 @@ def test_every_command_takes_the_first_digits_of_an_id(
     assert cli.run("models", "import", "model.safetensors").stdout.strip() == model_id
 
 
+def test_every_command_takes_a_name_and_archives_get_the_id(
+    cli: Cli, model_id: str, x: npt.NDArray[np.float32]
+) -> None:
+    other = cli.run(*CREATE, "--no-compression", "--name", "cli-name").stdout.strip()
+    moved = json.loads(cli.run("models", "name", "cli-name", model_id[:8], "--json").stdout)
+    assert moved == {"name": "cli-name", "model_id": model_id, "previous_model_id": other}
+    assert "NAME_MOVED" in cli.run("models", "name", "--expected", "", "cli-name", other, status=1).stderr
+    assert model_id in cli.run("models", "show", "cli-name").stdout
+    told = json.loads(cli.run("compress", "--model", "cli-name", "x.npy", "x.entropyd", "--json").stdout)
+    assert told["model_id"] == model_id
+    cli.run("models", "name", "cli-name", other)
+    cli.run("decompress", "x.entropyd", "restored.npy")
+    assert json.loads(cli.run("inspect", "--json", "x.entropyd").stdout)["model_id"] == model_id
+    exported = json.loads(cli.run("models", "export", "cli-name", "other.safetensors", "--json").stdout)
+    assert exported["model_id"] == other
+    cli.run("models", "import", "--name", "cli-import", "other.safetensors")
+    listed = {
+        each["model_id"]: each["names"] for each in json.loads(cli.run("models", "list", "--json").stdout)
+    }
+    assert {"cli-name", "cli-import"} <= set(listed[other])
+    cli.run("models", "delete", "cli-import")
+    assert f"cli-import, cli-name: model {other} is damaged, or not in" in cli.run("models", "list").stderr
+    for name in ("cli-name", "cli-import"):
+        removed = json.loads(cli.run("models", "unname", name, "--json").stdout)
+        assert removed == {"name": name, "model_id": other}
+
+
 @pytest.mark.parametrize("command", ["models show", "models delete", "models export", "compress --model"])
 def test_too_few_digits_of_an_id_are_refused(cli: Cli, command: str) -> None:
     rest = {"models export": ["x"], "compress --model": ["x.npy", "x"]}.get(command, [])
     refused = cli.run(*command.split(), "62d75", *rest, status=1).stderr
-    assert "model_id is '62d75'; expected an id, or at least its first 6 digits" in refused
+    assert "model_id is '62d75'; expected an id, at least its first 6 digits, or a name" in refused
 
 
 BY_KIND = {

@@ -223,15 +223,18 @@ def test_options_out_of_range_are_refused(
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png"])
-def test_the_command_fits_and_draws(server: LocalServer, tmp_path: Path, suffix: str) -> None:
+def test_the_command_fits_names_and_draws(
+    server: LocalServer, client: entropyd.Client, tmp_path: Path, suffix: str
+) -> None:
     np.save(tmp_path / "a.npy", GOOD)
     np.save(tmp_path / "b.npy", GOOD[:100].reshape(10, 10, 2))
     command = [sys.executable, "-m", "entropyd.cli", "--server", server.target, "--json", "fit"]
     command += ["--coding-rank", "1", "--prior", "NoisyNormal", "--max-steps", "100"]
-    command += ["a.npy", "b.npy", "--report", f"fit{suffix}"]
+    command += ["a.npy", "b.npy", "--report", f"fit{suffix}", "--name", "fitted-v1"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(ran.stdout)
+    assert client.model("fitted-v1").id == figures["model_id"]
     drawn = (tmp_path / f"fit{suffix}").read_bytes()
     if suffix == ".png":
         assert drawn.startswith(b"\x89PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from obstore.store import from_url
 import entropyd
 from entropyd import priors
 from entropyd_server.local import LocalServer
+from entropyd_server.store.model_store import ModelStore
+from tests.support.name_moves import are_one_chain, moved_at_once
 from tests.support.s3_server import S3Server, environment
 
 if TYPE_CHECKING:
@@ -99,3 +102,24 @@ def test_a_large_model_is_created_once_too(s3: S3Server) -> None:
     with pytest.raises(AlreadyExistsError):
         obstore.put(store, path, large, mode="create")
     obstore.delete(store, path)
+
+
+@pytest.mark.parametrize("expecting", [False, True])
+def test_concurrent_moves_of_a_name_lose_none(s3: S3Server, *, expecting: bool) -> None:
+    stores = [ModelStore(f"s3://models/names/{expecting}") for _ in range(4)]
+    moves = moved_at_once(stores, 5, expecting=expecting)
+    assert moves
+    assert are_one_chain(moves, asyncio.run(stores[0].names.get("moved")))
+
+
+def test_every_server_sees_a_moved_name_at_once(clients: list[entropyd.Client]) -> None:
+    one, other = clients
+    ids = [one.create_model(config(scale)).id for scale in (5.0, 6.0)]
+    for turn in range(4):
+        one.name_model("turns", ids[turn % 2], expected="" if turn == 0 else ids[1 - turn % 2])
+        assert other.model("turns").id == ids[turn % 2]
+    assert "names/turns" in objects()
+    other.unname_model("turns")
+    with pytest.raises(entropyd.ModelNotFoundError, match="no model has the name turns"):
+        one.model("turns")
+    assert "turns" not in other.model_names()

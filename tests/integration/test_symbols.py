@@ -260,6 +260,19 @@ def test_a_server_that_knows_no_symbols_gets_values(pair: Pair, old_server: Loca
         assert restored.tobytes() == pair.floats.decompress(expected, **beside).tobytes()
 
 
+def test_a_server_that_knows_no_names_says_so_and_takes_ids(old_server: LocalServer) -> None:
+    config = KINDS["by position"]
+    with entropyd.Client(old_server.target) as client:
+        with pytest.raises(entropyd.UnimplementedError, match="too old for names") as caught:
+            client.create_model(config, name="faces-v2")
+        assert caught.value.metadata["model_id"] in str(caught.value)
+        model_id = caught.value.metadata["model_id"]
+        for ask in (client.model, client.unname_model, lambda name: client.name_model(name, model_id)):
+            with pytest.raises(entropyd.UnimplementedError, match="too old for names of models; use the id"):
+                ask("faces-v2")
+        assert client.model(model_id).id == client.model(model_id[:9]).id == config.model_id
+
+
 def test_a_client_that_knows_no_symbols_is_served(pair: Pair, before: Path, server: LocalServer) -> None:
     x, beside = pair.inputs(3)
     np.savez(before / "given.npz", x=x, **beside)

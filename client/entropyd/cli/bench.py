@@ -46,7 +46,7 @@ class Measurement:
     "model_id",
     type=MODEL_ID,
     show_default="a normal prior for the last axis of --shape",
-    help="Model to use: its id, or 6 or more of its first digits.",
+    help="Model to use: its id, 6 or more of its first digits, or its name.",
 )
 @click.option("--shape", default="1,4,4,192", help="Shape of the array of each call.")
 @click.option("--coding-rank", default=3, help="Coding rank of the default model.")

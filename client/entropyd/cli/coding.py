@@ -32,7 +32,7 @@ MISSING_NAME = "entropyd.missing"
     "model_id",
     required=True,
     type=MODEL_ID,
-    help="Model to compress with: its id, or 6 or more of its first digits.",
+    help="Model to compress with: its id, 6 or more of its first digits, or its name.",
 )
 @click.option(
     "--max-error",
@@ -130,7 +130,7 @@ def compress(
             spent = compress_array(
                 session.client, model, array, file, options, advance=advance, inputs=inputs
             )
-    found = {"target": str(target), **spent.figures}
+    found = {"target": str(target), "model_id": model.id, **spent.figures}
     session.tell(found, f"{target}: {spent}", err=is_standard_output(target))
 
 

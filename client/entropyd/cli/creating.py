@@ -24,6 +24,7 @@ from entropyd.cli.paths import FILE, open_source
 from entropyd.cli.prior_words import integers_of, prior_of
 from entropyd.cli.session import Session
 from entropyd.cli.table_files import tabulated_of
+from entropyd.cli.values import name_option
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.families import FAMILIES
@@ -132,8 +133,9 @@ _FAMILIES = sorted(
     help="Weight of a Laplace mixture in bit costs.",
 )
 @click.option("--alpha", default=PowerLawConfig.alpha, help="Alpha of the penalty of a power-law model.")
+@name_option
 @click.pass_context
-def create(context: click.Context, /, **_: Any) -> None:
+def create(context: click.Context, /, name: str | None, **_: Any) -> None:
     """Make a model, or find the one with this configuration. Prints its id.
 
     docs/kinds.md says what each kind of model is for, docs/priors.md which priors and functions of the index
@@ -145,10 +147,10 @@ def create(context: click.Context, /, **_: Any) -> None:
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
       entropyd models create --kind location-scale --prior NoisyNormal --scales 0.11:256:64 --coding-rank 3
       entropyd models create --kind tabulated --tables rows.npz --coding-rank 2
-      entropyd models create --config model.json
+      entropyd models create --config model.json --name faces-v2
     """
     session: Session = context.obj
-    model = session.client.create_model(configuration(context))
+    model = session.client.create_model(configuration(context), name=name)
     session.show(describe(model), lambda: click.echo(model.id))
 
 
@@ -163,7 +165,7 @@ def configuration(context: click.Context) -> ModelConfig:
     given = {
         name: value
         for name, value in context.params.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and name != "name"
     }
     if "config_file" in given:
         if len(given) > 1:

@@ -18,6 +18,7 @@ from entropyd._arrays import check_finite
 from entropyd.cli.arrays import read_array
 from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.cli.session import Session
+from entropyd.cli.values import name_option
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
 from entropyd.report import FitReport
 
@@ -49,6 +50,7 @@ from entropyd.report import FitReport
 @click.option(
     "--report", type=FILE, help="File for a picture of the fit, .html or .png; needs entropyd[report]."
 )
+@name_option
 @force_option
 @click.argument("samples", nargs=-1, required=True, type=FILE)
 @click.pass_obj
@@ -61,6 +63,7 @@ def fit(
     max_steps: int,
     validation_share: float,
     report: Path | None,
+    name: str | None,
     force: bool,
     samples: tuple[Path, ...],
     **arguments: Any,
@@ -70,7 +73,7 @@ def fit(
     \b
     Examples:
       entropyd fit --coding-rank 3 latents.npy --report fit.html
-      entropyd fit --coding-rank 1 --prior NoisyNormal monday.npy tuesday.npy
+      entropyd fit --coding-rank 1 --prior NoisyNormal --name sensors-v1 monday.npy tuesday.npy
     """
     try:
         drawn = None if report is None else FitReport(report)
@@ -87,7 +90,12 @@ def fit(
         states: list[FitProgress] = []
         with _progress(states) as progress:
             model = session.client.fit_model(
-                config, rows, max_steps=max_steps, validation_share=validation_share, progress=progress
+                config,
+                rows,
+                max_steps=max_steps,
+                validation_share=validation_share,
+                progress=progress,
+                name=name,
             )
         if drawn is not None and target is not None:
             target.write(drawn.draw(model, rows))

@@ -1,7 +1,8 @@
-"""`entropyd models`: list, show, delete, export and import; `creating` has the rest."""
+"""`entropyd models`: list, show, delete, name, unname, export and import; `creating` has the rest."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import click
@@ -19,12 +20,12 @@ from entropyd.cli.paths import (
     refuse_terminal,
 )
 from entropyd.cli.session import Session
-from entropyd.cli.values import MODEL_ID
+from entropyd.cli.values import MODEL_ID, model_names, name_option
 
 
 @click.group()
 def models() -> None:
-    """Create, list, show, delete, export and import models.
+    """Create, list, show, delete, name, export and import models.
 
     \b
     Examples:
@@ -48,23 +49,38 @@ def list_models(session: Session, /) -> None:
       entropyd models list
       entropyd models list --json | jq -r '.[].model_id'
     """
-    found = list(session.client.models())
+    found, names = list(session.client.models()), defaultdict[str, list[str]](list)
+    for name, model_id in model_names(session.client).items():
+        names[model_id].append(name)
 
     def show() -> None:
         table = Table(
-            "MODEL ID", "KIND", "PRIOR", "PRIOR SHAPE", "RANK", "DTYPE", "TABLES", "CREATED", box=None
+            "MODEL ID",
+            "NAMES",
+            "KIND",
+            "PRIOR",
+            "PRIOR SHAPE",
+            "RANK",
+            "DTYPE",
+            "TABLES",
+            "CREATED",
+            box=None,
         )
         for model in found:
-            table.add_row(model.id, *_columns(model))
+            table.add_row(model.id, ", ".join(names[model.id]) or "-", *_columns(model))
         console = Console()
         width = Console(width=_WIDEST).measure(table).maximum
         if console.is_terminal and width > console.width:
             for model in found:
-                click.echo(f"{model.id}\n  {'  '.join(_columns(model))}")
+                click.echo("  ".join([model.id, *names[model.id]]))
+                click.echo(f"  {'  '.join(_columns(model))}")
         else:
             Console(width=width).print(table)
 
-    session.show([describe(model) for model in found], show)
+    session.show([{**describe(model), "names": names[model.id]} for model in found], show)
+    for model_id in sorted(names.keys() - {model.id for model in found}):
+        told = f"{', '.join(names[model_id])}: model {model_id} is damaged, or not in the store any more"
+        click.echo(told, err=True)
 
 
 def _columns(model: Model) -> tuple[str, ...]:
@@ -85,7 +101,7 @@ def _columns(model: Model) -> tuple[str, ...]:
 def show(session: Session, /, model_id: str) -> None:
     """Show a model. With --json: its whole configuration, as `models create --config` takes it.
 
-    MODEL_ID is its id, or 6 or more of its first digits.
+    MODEL_ID is its id, 6 or more of its first digits, or its name.
 
     \b
     Examples:
@@ -102,6 +118,8 @@ def show(session: Session, /, model_id: str) -> None:
 def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     """Delete models. The server can then no longer decode what was compressed with them.
 
+    Their names stay, and point at nothing; `models unname` removes them.
+
     \b
     Example:
       entropyd models delete MODEL_ID
@@ -109,6 +127,48 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     for model_id in model_ids:
         session.client.delete_model(model_id)
     session.tell({"deleted": list(model_ids)}, f"deleted {len(model_ids)}")
+
+
+@models.command("name")
+@click.option(
+    "--expected",
+    metavar="MODEL_ID",
+    help="Whole id that NAME has to point at now, or '' if it has to be free; without it, NAME moves from "
+    "whatever it points at.",
+)
+@click.argument("name")
+@click.argument("model_id", type=MODEL_ID)
+@click.pass_obj
+def name_model(session: Session, /, name: str, model_id: str, *, expected: str | None) -> None:
+    """Give a model the name NAME, or move NAME to it from another model.
+
+    Wherever a command takes a model, it takes its name. Archives hold the id, so they still decode when the
+    name has moved.
+
+    \b
+    Examples:
+      entropyd models name faces-v2 62d75192
+      entropyd models name production faces-v2
+    """
+    model = session.client.model(model_id)
+    previous = session.client.name_model(name, model.id, expected=expected)
+    moved = f"{previous} -> " if previous not in {"", model.id} else ""
+    figures = {"name": name, "model_id": model.id, "previous_model_id": previous or None}
+    session.tell(figures, f"{name}: {moved}{model.id}")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def unname(session: Session, /, name: str) -> None:
+    """Remove the name NAME; the model stays.
+
+    \b
+    Example:
+      entropyd models unname faces-v2
+    """
+    model_id = session.client.unname_model(name)
+    session.tell({"name": name, "model_id": model_id}, f"{name} was the name of {model_id}")
 
 
 @models.command("export")
@@ -119,7 +179,7 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
 def export_model(session: Session, /, model_id: str, target: Path, *, force: bool) -> None:
     """Write a model, with its weights and coding tables, to TARGET (.safetensors).
 
-    MODEL_ID is its id, or 6 or more of its first digits. - as TARGET is standard output.
+    MODEL_ID is its id, 6 or more of its first digits, or its name. - as TARGET is standard output.
 
     \b
     Example:
@@ -136,19 +196,21 @@ def export_model(session: Session, /, model_id: str, target: Path, *, force: boo
 
 
 @models.command("import")
+@name_option
 @click.argument("source", type=FILE)
 @click.pass_obj
-def import_model(session: Session, /, source: Path) -> None:
+def import_model(session: Session, /, source: Path, *, name: str | None) -> None:
     """Store the model in SOURCE under its own id. Prints the id.
 
     - as SOURCE is standard input.
 
     \b
-    Example:
+    Examples:
       entropyd models import model.safetensors
+      entropyd models import --name faces-v2 model.safetensors
     """
     with open_source(source) as file:
         exported = file.read()
-    model = session.client.import_model(exported)
+    model = session.client.import_model(exported, name=name)
     figures = {"model_id": model.id, "tables_digest": model.tables_digest.hex()}
     session.tell(figures, model.id)

@@ -25,6 +25,7 @@ DEFAULT_SERVER = "127.0.0.1:7070"
 _ADVICE = {
     "UNREACHABLE": "start a server with `entropyd-server`, or name one with --server HOST:PORT",
     "MODEL_NOT_FOUND": "`entropyd models list` shows the models of this server",
+    "NAME_MOVED": "`entropyd models list` shows what it points at",
     "TABLES_MISMATCH": "decode it with a server that has the model that made it, or embed the model",
     "INDEXES_MISMATCH": "compute the indexes as for compressing; --skip-damaged decodes the other units",
     "MODEL_NOT_COMPRESSING": "create a model without --no-compression",

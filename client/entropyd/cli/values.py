@@ -8,32 +8,44 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from entropyd import EntropydError
+from entropyd import Client, EntropydError, UnimplementedError
 from entropyd.cli.session import connect
 
 _COMPLETION_TIMEOUT_S = 2.0
 
 
 class _ModelId(click.ParamType[str]):
-    """The id of a model, or its first digits."""
+    """The id of a model, its first digits, or its name."""
 
     name = "MODEL_ID"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids of the server's models; none if no server answers in time."""
+        """Ids and names of the server's models; none if no server answers in time."""
         del param
         try:
             with connect(ctx.find_root().params, _COMPLETION_TIMEOUT_S) as client:
-                return [
-                    CompletionItem(found.id) for found in client.models() if found.id.startswith(incomplete)
-                ]
+                found = [*(model.id for model in client.models()), *model_names(client)]
+                return [CompletionItem(word) for word in found if word.startswith(incomplete)]
         except (EntropydError, OSError, ValueError):
             return []
 
 
 MODEL_ID = _ModelId()
+
+
+def model_names(client: Client) -> dict[str, str]:
+    """Ids by name; none on a server that is too old for names."""
+    try:
+        return client.model_names()
+    except UnimplementedError:
+        return {}
+
+
+name_option = click.option(
+    "--name", help="Name to give the model; it is moved to the model if it is another one's."
+)
 
 
 class FiniteRange(click.FloatRange):

@@ -129,7 +129,7 @@ class LimitExceededError(_InvalidArgumentError):
 
 
 class ModelNotFoundError(EntropydError):
-    """No model of that id is in the store."""
+    """No model of that id or name is in the store."""
 
     code = "NOT_FOUND"
     reasons = ("MODEL_NOT_FOUND",)
@@ -155,10 +155,10 @@ class IndexesMismatchError(_UnitsError):
 
 
 class ModelStateError(EntropydError):
-    """The model was made without what the call needs: coding tables, or a prior."""
+    """The model was made without what the call needs, or its name points at another model than expected."""
 
     code = "FAILED_PRECONDITION"
-    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES")
+    reasons = ("MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES", "NAME_MOVED")
 
 
 class OverloadedError(EntropydError):

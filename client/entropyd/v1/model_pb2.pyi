@@ -102,6 +102,72 @@ class DeleteModelResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class SetModelNameRequest(_message.Message):
+    __slots__ = ("name", "model_id", "expected_model_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model_id: str
+    expected_model_id: str
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., expected_model_id: _Optional[str] = ...) -> None: ...
+
+class SetModelNameResponse(_message.Message):
+    __slots__ = ("previous_model_id",)
+    PREVIOUS_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    previous_model_id: str
+    def __init__(self, previous_model_id: _Optional[str] = ...) -> None: ...
+
+class DeleteModelNameRequest(_message.Message):
+    __slots__ = ("name", "expected_model_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    expected_model_id: str
+    def __init__(self, name: _Optional[str] = ..., expected_model_id: _Optional[str] = ...) -> None: ...
+
+class DeleteModelNameResponse(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class ResolveModelNameRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ResolveModelNameResponse(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class ListModelNamesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ModelName(_message.Message):
+    __slots__ = ("name", "model_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model_id: str
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ...) -> None: ...
+
+class ListModelNamesResponse(_message.Message):
+    __slots__ = ("names", "next_page_token")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedCompositeFieldContainer[ModelName]
+    next_page_token: str
+    def __init__(self, names: _Optional[_Iterable[_Union[ModelName, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class GetTablesRequest(_message.Message):
     __slots__ = ("model_id",)
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]

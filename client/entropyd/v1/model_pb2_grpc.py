@@ -35,6 +35,26 @@ class ModelServiceStub(object):
                 request_serializer=entropyd_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
                 response_deserializer=entropyd_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
                 )
+        self.SetModelName = channel.unary_unary(
+                '/entropyd.v1.ModelService/SetModelName',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.SetModelNameRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.SetModelNameResponse.FromString,
+                )
+        self.DeleteModelName = channel.unary_unary(
+                '/entropyd.v1.ModelService/DeleteModelName',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.DeleteModelNameRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.DeleteModelNameResponse.FromString,
+                )
+        self.ResolveModelName = channel.unary_unary(
+                '/entropyd.v1.ModelService/ResolveModelName',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.ResolveModelNameRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.ResolveModelNameResponse.FromString,
+                )
+        self.ListModelNames = channel.unary_unary(
+                '/entropyd.v1.ModelService/ListModelNames',
+                request_serializer=entropyd_dot_v1_dot_model__pb2.ListModelNamesRequest.SerializeToString,
+                response_deserializer=entropyd_dot_v1_dot_model__pb2.ListModelNamesResponse.FromString,
+                )
         self.GetTables = channel.unary_unary(
                 '/entropyd.v1.ModelService/GetTables',
                 request_serializer=entropyd_dot_v1_dot_model__pb2.GetTablesRequest.SerializeToString,
@@ -102,7 +122,36 @@ class ModelServiceServicer(object):
 
     def DeleteModel(self, request, context):
         """Removes a model from the store. Its compressed arrays can no longer be decoded here; creating the model again
-        helps only if the new tables are the same.
+        helps only if the new tables are the same. Its names stay, and point at nothing until then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelName(self, request, context):
+        """Points a name at a model: gives the model a name, or moves the name of another. Names are in the store beside the
+        models, and part of none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelName(self, request, context):
+        """Removes a name; the model stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveModelName(self, request, context):
+        """Returns the id that a name points at now. It is read from the store at every call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelNames(self, request, context):
+        """Lists names in alphabetical order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +239,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.DeleteModel,
                     request_deserializer=entropyd_dot_v1_dot_model__pb2.DeleteModelRequest.FromString,
                     response_serializer=entropyd_dot_v1_dot_model__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'SetModelName': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelName,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.SetModelNameRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.SetModelNameResponse.SerializeToString,
+            ),
+            'DeleteModelName': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelName,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.DeleteModelNameRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.DeleteModelNameResponse.SerializeToString,
+            ),
+            'ResolveModelName': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveModelName,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.ResolveModelNameRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.ResolveModelNameResponse.SerializeToString,
+            ),
+            'ListModelNames': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelNames,
+                    request_deserializer=entropyd_dot_v1_dot_model__pb2.ListModelNamesRequest.FromString,
+                    response_serializer=entropyd_dot_v1_dot_model__pb2.ListModelNamesResponse.SerializeToString,
             ),
             'GetTables': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTables,
@@ -302,6 +371,74 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/DeleteModel',
             entropyd_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
             entropyd_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def SetModelName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/SetModelName',
+            entropyd_dot_v1_dot_model__pb2.SetModelNameRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.SetModelNameResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteModelName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/DeleteModelName',
+            entropyd_dot_v1_dot_model__pb2.DeleteModelNameRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.DeleteModelNameResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ResolveModelName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/ResolveModelName',
+            entropyd_dot_v1_dot_model__pb2.ResolveModelNameRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.ResolveModelNameResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListModelNames(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/entropyd.v1.ModelService/ListModelNames',
+            entropyd_dot_v1_dot_model__pb2.ListModelNamesRequest.SerializeToString,
+            entropyd_dot_v1_dot_model__pb2.ListModelNamesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -135,7 +135,7 @@ def _prior_bytes(prior: Prior | None) -> int:
     return own + _prior_bytes(prior.nested) + _prior_bytes(grid)
 
 
-def checked_model_id(model_id: str) -> str:
+def checked_model_id(model_id: str, field: str = "model_id") -> str:
     """Returns a well-formed model id.
 
     Raises:
@@ -143,7 +143,7 @@ def checked_model_id(model_id: str) -> str:
     """
     if not _MODEL_ID.fullmatch(model_id):
         found = f"is {model_id!r:.80}; expected 64 lower-case hexadecimal digits"
-        raise InvalidRequestError.at("model_id", found)
+        raise InvalidRequestError.at(field, found)
     return model_id
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import DataLossError, ModelNotFoundError, RoleMissingError
 from entropyd.contract.kinds import config_from_message
+from entropyd.contract.names import checked_name
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2 as pb
 from entropyd.v1 import model_pb2_grpc, types_pb2
@@ -20,7 +21,13 @@ from entropyd_server.models.creation import ModelCreator
 from entropyd_server.models.importing import ModelImporter
 from entropyd_server.models.quota import ModelQuota
 from entropyd_server.models.weights import weights_of, with_weights
-from entropyd_server.rpc.requests.registry import parse_page, parse_weights, render_model
+from entropyd_server.rpc.requests.registry import (
+    parse_expected,
+    parse_names_page,
+    parse_page,
+    parse_weights,
+    render_model,
+)
 from entropyd_server.store.model_store import ModelStore, StoredModel
 from entropyd_server.transport.call import Call
 
@@ -99,6 +106,42 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
         self.models.forget(request.model_id)
         return pb.DeleteModelResponse()
 
+    async def SetModelName(self, request: pb.SetModelNameRequest, context: Call) -> pb.SetModelNameResponse:
+        name, expected = checked_name(request.name), parse_expected(request)
+        await self.models.model(request.model_id)
+        previous = await self.store.names.move(name, request.model_id, expected)
+        return pb.SetModelNameResponse(previous_model_id=previous)
+
+    async def DeleteModelName(
+        self, request: pb.DeleteModelNameRequest, context: Call
+    ) -> pb.DeleteModelNameResponse:
+        name = checked_name(request.name)
+        model_id = await self.store.names.move(name, "", parse_expected(request))
+        if not model_id:
+            raise _no_name(name)
+        return pb.DeleteModelNameResponse(model_id=model_id)
+
+    async def ResolveModelName(
+        self, request: pb.ResolveModelNameRequest, context: Call
+    ) -> pb.ResolveModelNameResponse:
+        name = checked_name(request.name)
+        model_id = await self.store.names.get(name)
+        if not model_id:
+            raise _no_name(name)
+        try:
+            await self.models.model(model_id)
+        except ModelNotFoundError as error:
+            what = f"the name {name} points at model {model_id}, which is not in the store"
+            raise ModelNotFoundError(what, metadata={"name": name, "model_id": model_id}) from error
+        return pb.ResolveModelNameResponse(model_id=model_id)
+
+    async def ListModelNames(
+        self, request: pb.ListModelNamesRequest, context: Call
+    ) -> pb.ListModelNamesResponse:
+        held, next_token = await self.store.names.page(*parse_names_page(request, self.limits))
+        names = [pb.ModelName(name=name, model_id=model_id) for name, model_id in held.items()]
+        return pb.ListModelNamesResponse(names=names, next_page_token=next_token)
+
     async def GetTables(self, request: pb.GetTablesRequest, context: Call) -> pb.GetTablesResponse:
         tables = await self.models.tables(request.model_id)
         arrays = {name: tensor_to_message(array) for name, array in tables.raw.by_name().items()}
@@ -139,3 +182,7 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
             error = copy(raised)  # calls of another method may share it
             error.metadata = {**raised.metadata, "method": context.method.rpartition("/")[2]}
             raise error from None
+
+
+def _no_name(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"no model has the name {name}", metadata={"name": name})

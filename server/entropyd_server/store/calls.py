@@ -97,7 +97,7 @@ def _result(error: Exception) -> str:
     if isinstance(error, GoneError):
         return "gone"
     named = _ERRNO.search(str(error))
-    number = int(named[1]) if named else None
+    number = int(named[1]) if named else getattr(error, "errno", None)
     if number in _FULL:
         return "full"
     if number in _REFUSED or isinstance(error, (PermissionDeniedError, UnauthenticatedError)):

@@ -27,6 +27,7 @@ from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
 from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
 from entropyd_server.store.location import open_backend
+from entropyd_server.store.model_names import ModelNames
 from entropyd_server.store.model_object import ModelObject, ObjectError
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,10 @@ class ModelStore:
       max_object_bytes: Size above which an object counts as damaged and is not read.
       make_folder: Whether to make a missing folder.
 
+    Attributes:
+      operations: Number of calls of the backend, by operation and result.
+      names: The names of models.
+
     Raises:
       StoreError: If it cannot be opened; `probe` tells whether it can be reached.
       UnavailableError: From every method, STORE_UNAVAILABLE, while the store is out of reach, too slow, full
@@ -87,6 +92,7 @@ class ModelStore:
         self._calls = BackendCalls(timeout_s)
         self.operations: Mapping[tuple[str, str], int] = self._calls.counts
         self._backend = open_backend(name, timeout_s, make_folder=make_folder)
+        self.names = ModelNames(self._backend, self._calls, self._list_one)
         # A thread of its own, so that a file system that hangs blocks no other work.
         self._lookups = ThreadPoolExecutor(1, "entropyd-store")
 

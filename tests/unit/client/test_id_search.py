@@ -1,4 +1,4 @@
-"""Laws of ids by their first digits: the only id that begins with them, or an error that says what is."""
+"""Laws of what stands for an id: its name, or its first digits if no other id begins with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import InvalidRequestError, ModelNotFoundError, _id_search
+from entropyd.contract.names import RULE
 from entropyd.v1 import model_pb2
 
 # Few different beginnings, so that many ids share theirs.
@@ -70,22 +71,28 @@ def test_a_prefix_stands_for_the_only_id_that_begins_with_it_however_long_pages_
         assert ("and others" in str(found)) == (len(meant) > 10)
 
 
-@pytest.mark.parametrize(
-    "model_id", ["0" * 64, "f" * 64, "A" * 10, "nonsense", "", "0" * 65, "abcdefg", "é" * 6]
-)
-def test_whole_ids_and_what_is_none_are_left_to_the_server(model_id: str) -> None:
-    search = _id_search.IdSearch(model_id)
+def test_a_whole_id_is_not_searched_for() -> None:
+    search = _id_search.IdSearch("0" * 64)
     assert search.call() is None
-    assert search.model_id() == model_id
+    assert search.model_id() == "0" * 64
 
 
-@pytest.mark.parametrize("model_id", [None, 5, b"abcdef"])
-def test_an_id_is_text(model_id: Any) -> None:
-    with pytest.raises(InvalidRequestError, match=r"model_id is .*; expected the text of an id"):
-        _id_search.IdSearch(model_id)
+@pytest.mark.parametrize("name", ["faces-v2", "nonsense", "abcdefg", "0" * 63 + "-"])
+def test_a_name_is_resolved_by_the_server(name: str) -> None:
+    search = _id_search.IdSearch(name)
+    call = search.call()
+    assert call is not None
+    assert call.request == model_pb2.ResolveModelNameRequest(name=name)
+    search.add(model_pb2.ResolveModelNameResponse(model_id="1" * 64))
+    assert search.call() is None
+    assert search.model_id() == "1" * 64
 
 
-@pytest.mark.parametrize("model_id", ["0", "abcde"])
-def test_too_few_digits_are_refused_with_how_many_it_takes(model_id: str) -> None:
-    with pytest.raises(InvalidRequestError, match="at least its first 6 digits"):
-        _id_search.IdSearch(model_id)
+@pytest.mark.parametrize(
+    "text", [None, 5, b"abcdef", "", "0", "abcde", "0" * 65, "A" * 10, "é" * 6, "../x", "62d751\n"]
+)
+def test_anything_else_is_refused_with_what_it_could_be(text: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        _id_search.IdSearch(text)
+    expected = f"an id, at least its first 6 digits, or a name: {RULE}"
+    assert str(caught.value) == f"model_id is {text!r}; expected {expected}"

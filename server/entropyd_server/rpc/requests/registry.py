@@ -9,6 +9,7 @@ from google.protobuf import timestamp_pb2
 from entropyd.contract.dtypes import are_finite, widened
 from entropyd.contract.errors import InvalidRequestError, InvalidTensorError, Violation
 from entropyd.contract.kinds import config_to_message
+from entropyd.contract.names import checked_name
 from entropyd.contract.parameters import Array
 from entropyd.contract.wire import array_from_message
 from entropyd.v1 import model_pb2, types_pb2
@@ -35,11 +36,32 @@ def parse_page(request: model_pb2.ListModelsRequest, limits: Limits) -> tuple[in
     Raises:
       InvalidRequestError: If the size is out of range, or the token is none of ours.
     """
-    page_size = request.page_size or min(_DEFAULT_PAGE_SIZE, limits.max_page_size)
+    return _page_size(request.page_size, limits), request.page_token and checked_model_id(request.page_token)
+
+
+def parse_names_page(request: model_pb2.ListModelNamesRequest, limits: Limits) -> tuple[int, str]:
+    """Does the same for a page of names, which begins after a name."""
+    token = request.page_token
+    return _page_size(request.page_size, limits), token and checked_name(token, "page_token")
+
+
+def _page_size(page_size: int, limits: Limits) -> int:
+    page_size = page_size or min(_DEFAULT_PAGE_SIZE, limits.max_page_size)
     if not 1 <= page_size <= limits.max_page_size:
         found = f"is {page_size}; expected 1 to {limits.max_page_size}"
         raise InvalidRequestError.at("page_size", found)
-    return page_size, checked_model_id(request.page_token) if request.page_token else ""
+    return page_size
+
+
+def parse_expected(request: model_pb2.SetModelNameRequest | model_pb2.DeleteModelNameRequest) -> str | None:
+    """Returns the id that a name has to point at, "" for none, None for whatever it points at.
+
+    Raises:
+      InvalidRequestError: If it is malformed.
+    """
+    if not request.HasField("expected_model_id"):
+        return None
+    return request.expected_model_id and checked_model_id(request.expected_model_id, "expected_model_id")
 
 
 def parse_weights(tensors: Sequence[types_pb2.Tensor], model: StoredModel) -> dict[str, Array]:

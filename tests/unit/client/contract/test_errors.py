@@ -42,7 +42,7 @@ TABLE = [
     (
         entropyd.ModelStateError,
         "FAILED_PRECONDITION",
-        ["MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES"],
+        ["MODEL_NOT_COMPRESSING", "MODEL_WITHOUT_PRIOR", "MODEL_WITHOUT_TABLES", "NAME_MOVED"],
     ),
     (entropyd.LimitExceededError, "INVALID_ARGUMENT", ["LIMIT_EXCEEDED"]),
     (entropyd.OverloadedError, "RESOURCE_EXHAUSTED", ["OVERLOADED"]),

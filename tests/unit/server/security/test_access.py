@@ -24,6 +24,7 @@ BOOK = TokenBook(
     for scope in Scope
 )
 ACCESS = Access(lambda: BOOK)
+READING = ("ExportModel", "GetModel", "GetTables", "ResolveModelName")
 INFO = "/entropyd.v1.InfoService/GetServerInfo"
 
 
@@ -54,10 +55,12 @@ def test_deleting_is_for_admins_alone() -> None:
 
 def test_coding_is_not_for_who_makes_models_nor_the_other_way_round() -> None:
     coding = {method for method in METHODS if "CodingService" in method}
-    reading = {f"/entropyd.v1.ModelService/{name}" for name in ("GetModel", "GetTables", "ExportModel")}
+    reading = {f"/entropyd.v1.ModelService/{name}" for name in READING}
     anyone = {method for method in METHODS if "ModelService" not in method} - coding
     assert {method for method in METHODS if allowed(Scope.CODE, method)} == coding | reading | anyone
-    models = {method for method in METHODS if "ModelService" in method and "Delete" not in method}
+    models = {
+        method for method in METHODS if "ModelService" in method and not method.endswith("/DeleteModel")
+    }
     assert {method for method in METHODS if allowed(Scope.MODEL, method)} == models | anyone
 
 

@@ -98,9 +98,10 @@ def test_a_reader_written_from_the_page_finds_the_same(path: Path) -> None:
     positions, values = exact.positions.tolist(), exact.values
     assert found["exact"] == list(zip(positions, (value.tobytes() for value in values), strict=True))
     assert model is not None
-    assert found["model"]["config"] == model.config.canonical_json
-    assert found["model"]["cdf"] == tuple(model.cdf.tolist())
-    assert found["model"]["cdf_offset"] == tuple(model.cdf_offset.tolist())
+    (embedded,) = found["models"]
+    assert embedded["config"] == model.config.canonical_json
+    assert embedded["cdf"] == tuple(model.cdf.tolist())
+    assert embedded["cdf_offset"] == tuple(model.cdf_offset.tolist())
 
 
 @pytest.mark.parametrize("example", ["", "exact-", "indexed-"])

@@ -20,8 +20,8 @@ def read(content: bytes) -> dict[str, Any]:
     """Header, bit strings, and embedded models of a whole file.
 
     Returns:
-      `header`, the JSON; `items`, the length of the first batch axis, or the number of parts; `models`, each a
-      dictionary of `config`, `cdf` and `cdf_offset`. Of an archive also `strings`, all bit strings in order;
+      `header`, the JSON; `items`, the length of the first batch axis, or the number of parts; `models`, each
+      a dictionary of `config`, `cdf` and `cdf_offset`. Of an archive also `strings`, all bit strings;
       `exact`, position in the array and bytes of each exact element; `checksums` and `numbers`, one for each
       string, if the file has them. Of a bundle `parts`, a dictionary with the same for each part by name.
 
@@ -107,7 +107,7 @@ def parts_of_bundle(header: dict[str, Any]) -> list[dict[str, Any]]:
     )
     parts, end = [], 0
     for row in header["parts"]:
-        part = dict(zip(columns, row, strict=True))
+        part = dict(zip(columns, row[: len(columns)], strict=True))
         end += math.prod(part["batch_shape"])
         parts.append({**part, "end": end, "found": nothing_found()})
     return parts
@@ -181,18 +181,28 @@ def exact_elements(content: bytes, item_bytes: int) -> list[tuple[int, bytes]]:
 
 def read_model(head: bytes, data: bytes) -> dict[str, Any]:
     """Configuration (canonical JSON) and tables of a MODL chunk."""
-    config_bytes, cdf_length, rows = struct.unpack("<IQI", head)
+    config_bytes, cdf_length, rows = struct.unpack_from("<IQI", head)
     raw = zlib.decompress(data, wbits=-15)
-    tables = struct.unpack(f"<{cdf_length + rows}i", raw[config_bytes:])
-    return {"config": raw[:config_bytes], "cdf": tables[:cdf_length], "cdf_offset": tables[cdf_length:]}
+    end = config_bytes + 4 * (cdf_length + rows)
+    tables = struct.unpack(f"<{cdf_length + rows}i", raw[config_bytes:end])
+    check(len(raw) - end == (8 * rows if len(head) > 16 else 0), "quantization offset")
+    return {
+        "config": raw[:config_bytes],
+        "cdf": tables[:cdf_length],
+        "cdf_offset": tables[cdf_length:],
+        "quantization_offset": raw[end:],
+    }
 
 
 def tables_digest(model: dict[str, Any]) -> str:
     """See docs/identity.md."""
     cdf, cdf_offset = model["cdf"], model["cdf_offset"]
-    layout = b"entropyd tables\x01" + struct.pack("<IQ", len(cdf_offset), len(cdf))
+    offsets = model["quantization_offset"]
+    layout = (
+        b"entropyd tables" + (b"\x02" if offsets else b"\x01") + struct.pack("<IQ", len(cdf_offset), len(cdf))
+    )
     layout += struct.pack(f"<{len(cdf)}i", *cdf) + struct.pack(f"<{len(cdf_offset)}i", *cdf_offset)
-    return hashlib.sha256(layout).hexdigest()
+    return hashlib.sha256(layout + offsets).hexdigest()
 
 
 def varints(content: bytes) -> list[int]:

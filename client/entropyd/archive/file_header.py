@@ -91,7 +91,7 @@ class FileHeader:
                 )
             header = cls.of_bundle(parts, dict(document["metadata"]))
         if not parts or len(set(header.names or ())) != len(parts):
-            raise LayoutError("has no parts, or several of one name")
+            raise LayoutError("has a header of no parts, or of several with one name")
         if header.units > MAX_ELEMENTS:
             raise LayoutError(f"has a header of {header.units} coding units")
         return header

@@ -157,7 +157,7 @@ def test_every_flipped_bit_is_named_by_part_and_units_and_leaves_the_other_parts
     for number, damaged in enumerate(with_flipped_bits(content, step=3)):
         byte = 3 * number // 8
         report = verify_source(BytesSource(damaged, "x"))
-        (owner, *_) = [name for name, block in owners.items() if byte in block] or [None]
+        owner = next((name for name, block in owners.items() if byte in block), None)
         if owner is None:
             assert report.problems
             assert not report.damaged

@@ -101,7 +101,8 @@ class Index:
         that is gone.
       units: Number of coding units.
       items: Length of the first batch axis; 1 without batch axes.
-      torn_units: Coding units of a block after these that is cut off.
+      torn_units: Coding units that are known to be missing after these: of a block that is cut off, or, in a
+        bundle, of which the header tells.
       complete: Whether these are all coding units of the file.
     """
 

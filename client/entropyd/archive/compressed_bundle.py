@@ -14,7 +14,7 @@ from entropyd._target import Writable
 from entropyd.archive.bundle import Bundle
 from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
 from entropyd.archive.embedded import EmbeddedModel
-from entropyd.archive.file_header import MAX_DOCUMENT_BYTES, FileHeader
+from entropyd.archive.file_header import MAX_DOCUMENT_BYTES, FileHeader, checked_name
 from entropyd.archive.file_writer import FileWriter
 from entropyd.archive.layout import BUNDLE_VERSION
 from entropyd.archive.pending import PendingUnits
@@ -45,8 +45,10 @@ class CompressedBundle(ByValue, Mapping[str, CompressedTensor]):
         if not self.parts:
             raise InvalidRequestError.at("bundle", "has no parts; expected at least one")
         for name, tensor in self.parts.items():
-            if not isinstance(name, str) or not name or not name.isprintable():
-                raise InvalidRequestError.at("bundle", f"has a part named {name!r}; expected printable text")
+            try:
+                checked_name(name)
+            except ValueError as error:
+                raise InvalidRequestError.at("bundle", str(error)) from error
             if not isinstance(tensor, CompressedTensor):
                 found = f"is of type {type(tensor).__name__}; expected a CompressedTensor"
                 raise InvalidRequestError.at(f"part {name}", found)
@@ -122,10 +124,9 @@ class CompressedBundle(ByValue, Mapping[str, CompressedTensor]):
     def _chosen(self, models: Iterable[EmbeddedModel]) -> list[EmbeddedModel]:
         """The models, each once."""
         chosen = {(model.model_id, model.tables_digest): model for model in models}
-        for made_with in chosen.keys() - {
-            (part.model_id, part.tables_digest) for part in self.parts.values()
-        }:
-            raise InvalidRequestError.at("models", f"include {made_with[0]}, which no part was made with")
+        made_with = {(part.model_id, part.tables_digest) for part in self.parts.values()}
+        if unused := [model_id for model_id, _ in chosen.keys() - made_with]:
+            raise InvalidRequestError.at("models", f"include {unused[0]}, which no part was made with")
         return list(chosen.values())
 
 

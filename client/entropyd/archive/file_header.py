@@ -86,9 +86,8 @@ class FileHeader:
                 batch_shape = shape_of(columns["batch_shape"], "batch_shape")
                 columns["metadata"] = {}
                 item_shape = batch_shape[1:] if batch_shape else None
-                parts.append(
-                    (str(columns["name"]), ArchiveHeader.of_document(columns, item_shape), batch_shape)
-                )
+                part = ArchiveHeader.of_document(columns, item_shape)
+                parts.append((checked_name(columns["name"]), part, batch_shape))
             header = cls.of_bundle(parts, dict(document["metadata"]))
         if not parts or len(set(header.names or ())) != len(parts):
             raise LayoutError("has a header of no parts, or of several with one name")
@@ -142,6 +141,13 @@ class FileHeader:
     @cached_property
     def _first_units(self) -> list[int]:
         return [part.first_unit for part in self.parts]
+
+
+def checked_name(name: Any) -> str:
+    """The name of a part; ValueError if it is none."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ValueError(f"has a part named {name!r:.40}; expected printable text")
+    return name
 
 
 def names_of(names: Iterable[str]) -> str:

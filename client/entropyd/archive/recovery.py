@@ -82,7 +82,7 @@ def recovered_indexes(source: Source, file: FileHeader) -> list[Index]:
             if chunk.frame.kind == INDEX:
                 index = file.parse_index(chunk.header)
                 entries += _lost(units, index.units, lost_bytes)
-                units, known_units = index.units, index.units
+                units = index.units
                 if file.names is None:
                     return [Index(np.array(entries, ENTRY), index.units, index.items)]
                 break

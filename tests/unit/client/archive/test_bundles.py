@@ -325,6 +325,7 @@ def file_of(document: Any, *blocks: bytes) -> bytes:
         {"parts": [], "metadata": {}},
         {"parts": [ROW, ROW], "metadata": {}},
         {"parts": [ROW[:-1]], "metadata": {}},
+        {"parts": [["\x1b[2J", *ROW[1:]]], "metadata": {}},
         {"parts": [ROW]},
         {"parts": [[*ROW[:4], [2**60], *ROW[5:]]], "metadata": {}},
         {"parts": [[name, *ROW[1:4], [2**59], *ROW[5:]] for name in "ab"], "metadata": {}},

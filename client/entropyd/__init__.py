@@ -19,10 +19,13 @@ from entropyd._model import Model
 from entropyd.archive import (
     Archive,
     ArchiveWriter,
+    Bundle,
+    CompressedBundle,
     CompressedTensor,
     EmbeddedModel,
     MeasuredTensor,
     RateReport,
+    pack,
 )
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import (
@@ -60,8 +63,10 @@ from entropyd.contract.prior import Prior
 __all__ = [
     "Archive",
     "ArchiveWriter",
+    "Bundle",
     "CancelledError",
     "Client",
+    "CompressedBundle",
     "CompressedTensor",
     "ContinuousBatchedConfig",
     "ContinuousIndexedConfig",
@@ -100,5 +105,6 @@ __all__ = [
     "UniversalBatchedConfig",
     "UniversalIndexedConfig",
     "Violation",
+    "pack",
     "tls_credentials",
 ]

@@ -77,6 +77,12 @@ from entropyd import Archive, ArchiveWriter
 import numpy as np
 measured = np.full((9, 4, 3), np.nan, np.float32)
 """,
+    ("archive.md", "import entropyd"): """
+from entropyd import EmbeddedModel
+import numpy as np
+z_model = model
+z_strings, y_strings = (model.compress(np.zeros((units, 4, 3), np.float32)) for units in (1, 9))
+""",
     ("observability.md", "client = entropyd.Client"): "import entropyd",
     ("hyperprior.md", "import numpy as np"): "",
     ("kinds.md", "import numpy as np"): "",
@@ -125,6 +131,7 @@ assert part.tobytes() == restored[2:].tobytes()
     ("tables.md", "import numpy as np"): "assert np.array_equal(restored, x)",
     ("tables.md", "rows = ["): "assert config.table_rows == 2",
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
+    ("archive.md", "import entropyd"): "assert some.batch_shape == (4,)",
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
@@ -268,6 +275,7 @@ def sources(
     compressed = model.compress(latents)
     for name in ("latents", "torn", "archives/a"):
         compressed.save(archives / f"{name}.entropyd")
+    entropyd.pack({"z": compressed[:9]}).save(archives / "photo.entropyd")
     (archives / "model.safetensors").write_bytes(model.export())
     y, loc = latents[:9], np.full((1, 2, 3), 0.25, np.float32)
     indexes = np.arange(y.size).reshape(y.shape) % 3

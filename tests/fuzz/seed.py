@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements
+from entropyd.archive import ArchiveWriter, CompressedTensor, ExactElements, pack
 from entropyd.contract.indexes import indexes_crc32c
 from entropyd.contract.integrity import make_blocks
 from entropyd.contract.wire import tensor_to_message
@@ -128,7 +130,29 @@ def _archives(compressed: CompressedTensor, values: npt.NDArray[Any]) -> dict[tu
                 replace(compressed, model_id=EMBEDDED.model_id, tables_digest=EMBEDDED.tables_digest), exact
             )
         seeds["archive", "exact-elements"] = b"\1" + path.read_bytes()
+        parts = {"z": compressed, "y": replace(compressed, indexes_crc32c=crcs, unit_numbers=numbers + 3)}
+        pack(parts, metadata={"photo": "coffee"}).save(path)
+        seeds["archive", "bundle"] = b"\0" + path.read_bytes()
+        seeds["archive", "checked-bundle"] = b"\1" + _with_stored_header(path.read_bytes())
     return seeds
+
+
+def _with_stored_header(bundle: bytes) -> bytes:
+    """The same bundle with a HEAD whose JSON is not packed, so that mutations reach it."""
+    (head_bytes,) = struct.unpack_from("<I", bundle, 20)
+    begin, end = 36, 36 + head_bytes
+    deflate = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)
+    stored = deflate.compress(zlib.decompress(bundle[begin:end], wbits=-zlib.MAX_WBITS)) + deflate.flush()
+    content = bytearray(
+        bundle[:20] + struct.pack("<I", len(stored)) + bundle[24:begin] + stored + bundle[end:]
+    )
+    longer = len(stored) - head_bytes
+    (index,) = struct.unpack_from("<Q", bundle, len(bundle) - 28)
+    struct.pack_into("<QQ", content, len(content) - 28, index + longer, len(content))
+    for place in range(index + longer + 40, len(content) - 28, 16):
+        (offset,) = struct.unpack_from("<Q", content, place)
+        struct.pack_into("<Q", content, place, offset + longer)
+    return bytes(content)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
   of `decode` do.
 - wire: any message is a call that fits its codec, or an EntropydError; its strings end.
 - archive: any file, whole or recovered, gives units that can be listed and exact elements inside its array,
-  or an EntropydError; what verification calls good can be read.
+  or an EntropydError; what verification calls good can be read. So does each part of any bundle.
 - model: any object is a model that is rendered as what was parsed, or is refused.
 
 Ending within the bound (61 steps per symbol) is what the time limit of the test and of the fuzzer stand for.
@@ -30,10 +30,11 @@ import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from entropyd.archive import Archive, CompressedTensor
+from entropyd.archive import Archive, Bundle, CompressedBundle, CompressedTensor, VerifiedUnits
 from entropyd.archive.chunk_headers import BlockHeader
 from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
+from entropyd.archive.structure import is_bundle
 from entropyd.archive.verification import verify_source
 from entropyd.contract.errors import EntropydError, InvalidTensorError, LimitExceededError
 from entropyd.contract.integrity import checksum
@@ -257,31 +258,42 @@ def archive(data: bytes) -> None:
     """Hostile files. An odd first byte has checksums put right, so that what they guard is parsed, too."""
     content = with_checksums(data[1:]) if data[:1] and data[0] % 2 else data[1:]
     report = verify_source(BytesSource(content, "x"))
+    kind: type[Archive | Bundle] = Bundle if is_bundle(BytesSource(content, "x")) else Archive
     for recover in (False, True):
         try:
-            opened = Archive.of_source(BytesSource(content, "x"), recover=recover)
+            opened = kind.of_source(BytesSource(content, "x"), recover=recover)
         except EntropydError:
             assert not report.good
             continue
-        read = opened.read(on_error="skip")
-        ends = list(accumulate(read.lengths.tolist(), initial=0))
-        assert ends[-1] == len(read.payload)
-        assert b"".join(read.strings.reshape(-1)) == read.payload
-        for of_units in (read.indexes_crc32c, read.unit_numbers):
-            assert of_units is None or len(of_units) == len(read.lengths)
-        assert sum(len(head.lengths) for head in opened.block_headers(on_error="skip")) <= report.units
-        with contextlib.suppress(EntropydError):
-            exact = opened.exact(on_error="skip")
-            assert not len(exact.starts) or exact.starts[-1] + exact.counts[-1] <= exact.elements
-        if report.good:
-            assert opened.complete
-            assert not opened.missing_units
-            assert len(opened.read().lengths) == report.units
+        if isinstance(opened, Archive):
+            _check_archive(opened, report, good=report.good)
+            continue
+        assert list(opened) == list(report.parts)
+        for name, part in opened.items():
+            _check_archive(part, report.parts[name], good=report.good)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fuzzed.entropyd"
         path.write_bytes(content)
-        with contextlib.suppress(EntropydError):
-            CompressedTensor.load(path)
+        for load in (CompressedTensor.load, CompressedBundle.load):
+            with contextlib.suppress(EntropydError):
+                load(path)
+
+
+def _check_archive(opened: Archive, report: VerifiedUnits, *, good: bool) -> None:
+    read = opened.read(on_error="skip")
+    ends = list(accumulate(read.lengths.tolist(), initial=0))
+    assert ends[-1] == len(read.payload)
+    assert b"".join(read.strings.reshape(-1)) == read.payload
+    for of_units in (read.indexes_crc32c, read.unit_numbers):
+        assert of_units is None or len(of_units) == len(read.lengths)
+    assert sum(len(head.lengths) for head in opened.block_headers(on_error="skip")) <= report.units
+    with contextlib.suppress(EntropydError):
+        exact = opened.exact(on_error="skip")
+        assert not len(exact.starts) or exact.starts[-1] + exact.counts[-1] <= exact.elements
+    if good:
+        assert opened.complete
+        assert not opened.missing_units
+        assert len(opened.read().lengths) == report.units
 
 
 def with_checksums(content: bytes) -> bytes:
@@ -297,7 +309,7 @@ def with_checksums(content: bytes) -> bytes:
     if len(file) >= 44:
         put(12, crc_of(0, 12))
         put(len(file) - 12, crc_of(len(file) - 28, len(file) - 12))
-    offset, numbered = 16, b'"unit_numbers":true' in content
+    offset = 16
     while offset + 20 <= len(file):
         kind, head_bytes, data_bytes = struct.unpack_from("<4sIQ", file, offset)
         head_end = offset + 20 + head_bytes
@@ -305,15 +317,22 @@ def with_checksums(content: bytes) -> bytes:
         if end > len(file):
             break
         data = bytes(file[head_end + 4 : end])
-        try:
-            head = bytes(file[offset + 20 : head_end])
-            lengths = BlockHeader.parse(kind, head, numbered=numbered).lengths
-            put(offset + 16, checksum(data, lengths))
-        except LayoutError:
-            put(offset + 16, int(google_crc32c.value(data)))
+        if kind == b"HEAD" and file[offset + 20 : offset + 21] == b"\1":
+            # Of a bundle: one deflate block that stores the JSON as it is, after its length.
+            stored = max(head_bytes - 5, 0) & 0xFFFF
+            file[offset + 21 : offset + 25] = struct.pack("<HH", stored, stored ^ 0xFFFF)[: head_bytes - 1]
+        put(offset + 16, _crc32c_of(kind, bytes(file[offset + 20 : head_end]), data))
         put(head_end, crc_of(offset, head_end))
         offset = end
     return bytes(file)
+
+
+def _crc32c_of(kind: bytes, head: bytes, data: bytes) -> int:
+    """What stands in the fourth field of a chunk."""
+    for numbered in (False, True):
+        with contextlib.suppress(LayoutError):
+            return checksum(data, BlockHeader.parse(kind, head, numbered=numbered).lengths)
+    return int(google_crc32c.value(data))
 
 
 def model(data: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import struct
+import zlib
+from bisect import bisect_right
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +15,33 @@ import google_crc32c
 import numpy as np
 import pytest
 
+from entropyd import Bundle
 from entropyd.archive import Archive, ExactElements, verify
+from entropyd.archive.source import BytesSource
+from entropyd.archive.verification import verify_source
 from entropyd.bounded import ErrorBound
 from entropyd.contract.integrity import BLOCK_BYTES
 from entropyd_server.coding.kinds import codec_of
 from entropyd_server.coding.tables import CodingTables
 from tests.golden.archives import write
 from tests.support import reference_archive
-from tests.support.archive_cases import EMBEDDED, INDEXED, SMALL, archive_bytes, tensor_of
+from tests.support.archive_cases import (
+    EMBEDDED,
+    INDEXED,
+    SMALL,
+    archive_bytes,
+    bundle_bytes,
+    tensor_of,
+    with_flipped_bits,
+)
 
 if TYPE_CHECKING:
-    from entropyd import CompressedTensor
+    from entropyd import CompressedTensor, EmbeddedModel
 
 FOLDER = Path(write.__file__).parent
-ARCHIVES = sorted(FOLDER.glob("*.entropyd"))
+FILES = sorted(FOLDER.glob("*.entropyd"))
+ARCHIVES = [path for path in FILES if path.stem not in write.BUNDLES]
+BUNDLES = [path for path in FILES if path.stem in write.BUNDLES]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "archive.md").read_text()
 
 
@@ -37,17 +52,24 @@ def block_of_page(label: str) -> str:
 
 
 def test_every_case_has_its_golden_archive() -> None:
-    assert {path.stem for path in ARCHIVES} == write.NAMES
+    assert {path.stem for path in FILES} == write.NAMES
 
 
-def rows_of(codec: Any, compressed: CompressedTensor, path: Path) -> Any:
-    """The rows of all symbols, by the indexes in the file beside the archive if the model has any."""
-    if path.stem not in write.INDEXED:
+def decoded(model: EmbeddedModel, compressed: CompressedTensor, stem: str, first_unit: int) -> Any:
+    """The array of bit strings, by the indexes in the file of that stem if the model has any."""
+    codec = codec_of(model.config, CodingTables.parse(*model._tables))
+    rows = rows_of(codec, compressed, model.config, stem, first_unit)
+    decoded = codec.decode(compressed.payload, compressed.lengths, rows)
+    assert not decoded.statuses.any()
+    return decoded.values.view(model.config.bottleneck_dtype)
+
+
+def rows_of(codec: Any, compressed: CompressedTensor, config: Any, stem: str, first_unit: int) -> Any:
+    if config.index_ranges is None:
         assert compressed.indexes_crc32c is None
         return codec.rows(compressed.broadcast_shape)
-    indexes = np.load(path.with_suffix(".indexes.npy"))
+    indexes = np.load(FOLDER / f"{stem}.indexes.npy")
     units = len(compressed.lengths)
-    config, _, first_unit = write.INDEXED[path.stem]
     if config.channel_axis is not None:
         indexes = np.ravel_multi_index(tuple(np.moveaxis(indexes, -1, 0)), config.index_ranges)
     plane = indexes.astype(np.uint8).reshape(units, -1)
@@ -71,15 +93,65 @@ def test_a_golden_archive_decodes_with_nothing_but_itself(path: Path) -> None:
             assert archive.metadata == (write.CASES[path.stem][3] if path.stem in write.CASES else {})
         assert (archive.exact_dtype is not None) == (path.stem in write.WITH_EXACT)
     assert model is not None
-    codec = codec_of(model.config, CodingTables.parse(model.cdf, model.cdf_offset))
-    decoded = codec.decode(compressed.payload, compressed.lengths, rows_of(codec, compressed, path))
-    assert not decoded.statuses.any()
-    values = decoded.values.view(model.config.bottleneck_dtype).reshape(expected.shape)
+    first_unit = write.INDEXED[path.stem][2] if path.stem in write.INDEXED else 0
+    values = decoded(model, compressed, path.stem, first_unit).reshape(expected.shape)
     restored = values if bound is None else bound.data(values)
     assert exact.applied(restored).tobytes() == expected.tobytes()
     assert (restored.tobytes() != expected.tobytes()) == (path.stem in write.WITH_EXACT)
-    assert compressed.batch_shape == expected.shape[: expected.ndim - codec.coding_rank]
+    assert compressed.batch_shape == expected.shape[: expected.ndim - model.config.coding_rank]
     assert verify(path).good
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_a_golden_bundle_decodes_with_nothing_but_itself(path: Path) -> None:
+    parts = write.BUNDLES[path.stem]
+    with Bundle.open(path) as bundle:
+        assert list(bundle) == list(parts)
+        assert bundle.metadata == write.BUNDLE_METADATA
+        for name, (_, shape, first_unit) in parts.items():
+            model, compressed, stem = bundle[name].model, bundle[name].read(), f"{path.stem}.{name}"
+            assert model is not None
+            expected = np.load(FOLDER / f"{stem}.npy")
+            assert expected.shape == shape
+            assert decoded(model, compressed, stem, first_unit).tobytes() == expected.tobytes()
+            assert compressed.batch_shape == shape[: len(shape) - model.config.coding_rank]
+    assert verify(path).good
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_a_reader_written_from_the_page_finds_the_same_parts(path: Path) -> None:
+    found = reference_archive.read(path.read_bytes())
+    with Bundle.open(path) as bundle:
+        assert found["header"]["metadata"] == bundle.metadata
+        assert list(found["parts"]) == list(bundle)
+        for name, part in found["parts"].items():
+            compressed = bundle[name].read()
+            assert part["strings"] == compressed.strings.reshape(-1).tolist()
+            for of_units, kind in (
+                (compressed.indexes_crc32c, "checksums"),
+                (compressed.unit_numbers, "numbers"),
+            ):
+                assert part[kind] == ([] if of_units is None else of_units.tolist())
+        models = {model.tables_digest.hex() for part in bundle.values() if (model := part.model) is not None}
+    assert {reference_archive.tables_digest(model) for model in found["models"]} == models
+    assert len(found["models"]) == len(models)
+
+
+def test_every_flipped_bit_of_a_golden_bundle_is_named() -> None:
+    content = (FOLDER / "bundle.entropyd").read_bytes()
+    blocks = [content.index(b"BLCK"), content.rindex(b"BLCK"), content.index(b"INDX")]
+    step = 61  # every place of a bit in a byte
+    for number, damaged in enumerate(with_flipped_bits(content, step=step)):
+        report = verify_source(BytesSource(damaged, "x"))
+        parts = {name: part.damaged for name, part in report.parts.items() if part.damaged}
+        place = bisect_right(blocks, step * number // 8)
+        if place in {1, 2}:
+            (name,) = parts
+            assert name == "zy"[place - 1]
+            assert [run[:2] for run in parts[name]] == [(0, 1)]
+        else:
+            assert report.problems
+            assert not parts
 
 
 @pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.stem)
@@ -98,9 +170,25 @@ def test_a_reader_written_from_the_page_finds_the_same(path: Path) -> None:
     positions, values = exact.positions.tolist(), exact.values
     assert found["exact"] == list(zip(positions, (value.tobytes() for value in values), strict=True))
     assert model is not None
-    assert found["model"]["config"] == model.config.canonical_json
-    assert found["model"]["cdf"] == tuple(model.cdf.tolist())
-    assert found["model"]["cdf_offset"] == tuple(model.cdf_offset.tolist())
+    (embedded,) = found["models"]
+    assert embedded["config"] == model.config.canonical_json
+    assert embedded["cdf"] == tuple(model.cdf.tolist())
+    assert embedded["cdf_offset"] == tuple(model.cdf_offset.tolist())
+
+
+def test_the_worked_example_of_a_bundle_holds() -> None:
+    content = bytes.fromhex(re.sub(r"#.*", "", block_of_page("bundle-bytes")))
+    found, expected = reference_archive.read(content), json.loads(block_of_page("bundle-found"))
+    assert found["header"] == expected["header"]
+    bundle = Bundle.from_bytes(content)
+    assert list(bundle) == list(expected["parts"])
+    for name, part in expected["parts"].items():
+        assert [string.hex() for string in found["parts"][name]["strings"]] == part["strings"]
+        assert found["parts"][name]["checksums"] == part.get("checksums", [])
+        whole = bundle[name].read()
+        assert [string.hex() for string in whole.strings] == part["strings"]
+        checksums = whole.indexes_crc32c
+        assert (None if checksums is None else checksums.tolist()) == part.get("checksums")
 
 
 @pytest.mark.parametrize("example", ["", "exact-", "indexed-"])
@@ -148,3 +236,7 @@ def test_the_independent_reader_checks_every_byte_too() -> None:
             damaged[place] ^= 0x10
             with pytest.raises((ValueError, struct.error)):
                 reference_archive.read(bytes(damaged))
+    content = bundle_bytes({"z": SMALL, "y": INDEXED})
+    for damaged_bundle in with_flipped_bits(content, step=11):
+        with pytest.raises((ValueError, struct.error, zlib.error)):
+            reference_archive.read(damaged_bundle)

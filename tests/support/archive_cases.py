@@ -10,12 +10,13 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import UniversalBatchedConfig, pack, priors
 from entropyd.archive import ArchiveWriter, CompressedTensor, EmbeddedModel, ExactElements
+from entropyd.archive.source import BytesSource
 from entropyd.contract.integrity import make_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 STRINGS = st.binary(max_size=6) | st.binary(max_size=3).map(lambda string: string + b"\0\0")
@@ -69,6 +70,18 @@ def tensors(draw: st.DrawFn) -> CompressedTensor:
     )
 
 
+class CountingSource(BytesSource):
+    """Remembers which bytes were read."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content, "x")
+        self.reads: list[range] = []
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        self.reads.append(range(offset, min(offset + count, self.size)))
+        return super().read_at(offset, count)
+
+
 SMALL = tensor_of([b"\x01\x02", b"", b"\x03\0"], (3,))
 INDEXED = tensor_of(
     SMALL.strings.tolist(), (3,), indexes_crc32c=[0x01234567, 0, 0x89ABCDEF], unit_numbers=[5, 6, 300]
@@ -88,6 +101,17 @@ def archive_bytes(
     with ArchiveWriter(stream, **options) as writer:
         for part, elements in zip_longest(parts, exact):
             writer.append(part, elements)
+    return stream.getvalue()
+
+
+def bundle_bytes(
+    parts: Mapping[str, CompressedTensor],
+    metadata: Mapping[str, Any] | None = None,
+    models: Sequence[EmbeddedModel] = (),
+) -> bytes:
+    """The file that bundles the parts."""
+    stream = BytesIO()
+    pack(parts, metadata=metadata).save(stream, models=models)
     return stream.getvalue()
 
 

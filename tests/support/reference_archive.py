@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from typing import Any
@@ -16,13 +17,13 @@ ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 def read(content: bytes) -> dict[str, Any]:
-    """Header, bit strings, and embedded model of a whole file.
+    """Header, bit strings, and embedded models of a whole file.
 
     Returns:
-      `header`, the JSON; `items`, the length of the first batch axis; `strings`, all bit strings in order;
+      `header`, the JSON; `items`, the length of the first batch axis, or the number of parts; `models`, each
+      a dictionary of `config`, `cdf` and `cdf_offset`. Of an archive also `strings`, all bit strings;
       `exact`, position in the array and bytes of each exact element; `checksums` and `numbers`, one for each
-      string, if the file has them; `model`, None or a dictionary of
-      `config`, `cdf` and `cdf_offset`.
+      string, if the file has them. Of a bundle `parts`, a dictionary with the same for each part by name.
 
     Raises:
       ValueError: If any byte is not what the page says.
@@ -30,18 +31,17 @@ def read(content: bytes) -> dict[str, Any]:
     magic, version, crc = struct.unpack_from("<8sII", content)
     check(magic == MAGIC, "magic")
     check(crc == crc32c(content[:12]), "prefix")
-    check(version in {1, 2, 3}, "version")
+    check(version in {1, 2, 3, 4}, "version")
     index_offset, file_bytes, crc, end_magic = struct.unpack("<QQI8s", content[-28:])
     check(end_magic == MAGIC[::-1], "end")
     check(crc == crc32c(content[-28:-12]), "footer")
     check(file_bytes == len(content), "size")
 
     header: dict[str, Any] = {}
-    model = None
-    units: dict[str, list[Any]] = {"strings": [], "exact": [], "checksums": [], "numbers": []}
-    strings = units["strings"]
+    parts: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     blocks: list[tuple[int, int]] = []
-    items = 0
+    items, next_unit = 0, 0
     offset = 16
     while offset < file_bytes - 28:
         kind, head_bytes, data_bytes, data_crc = struct.unpack_from("<4sIQI", content, offset)
@@ -51,32 +51,71 @@ def read(content: bytes) -> dict[str, Any]:
         head = content[offset + 20 : head_end]
         data = content[head_end + 4 : head_end + 4 + data_bytes]
         if kind in {b"BLCK", b"BLKX"}:
-            block = read_block(kind, head, data, data_crc, header)
-            check(block["first_unit"] == len(strings), "first unit of a block")
-            blocks.append((offset, len(strings)))
-            for name, values in units.items():
+            part = next(part for part in parts if next_unit < part["end"])
+            block = read_block(kind, head, data, data_crc, part)
+            check(block["first_unit"] == next_unit, "first unit of a block")
+            blocks.append((offset, next_unit))
+            next_unit += len(block["strings"])
+            check(next_unit <= part["end"], "last unit of a block")
+            for name, values in part["found"].items():
                 values.extend(block[name])
         else:
             check(data_crc == crc32c(data), "chunk")
         if kind == b"HEAD":
-            header = json.loads(head)
-            check(version == 3 or (version == 2) == ("exact_dtype" in header), "version")
-            flags = [header.get(name) for name in ("index_checksums", "unit_numbers")]
-            check((version == 3) == (True in flags), "version")
-            check(flags == [None, None] or all(isinstance(flag, bool) for flag in flags), "flags")
+            header = json.loads(zlib.decompress(head, wbits=-15) if version == 4 else head)
+            parts = parts_of_bundle(header) if version == 4 else [part_of_archive(header, version)]
         if kind == b"MODL":
-            model = read_model(head, data)
+            models.append(read_model(head, data))
         if kind == b"INDX":
             check(offset == index_offset, "place of the index")
             total, items = struct.unpack("<QQ", head)
-            check(total == len(strings), "total")
+            check(total == next_unit, "total")
+            check(version != 4 or (total, items) == (parts[-1]["end"], len(parts)), "size")
             check(list(struct.iter_unpack("<QQ", data)) == blocks, "index")
         offset = head_end + 4 + data_bytes
     check(offset == file_bytes - 28, "end of the last chunk")
-    if model is not None:
-        check(hashlib.sha256(model["config"]).hexdigest() == header["model_id"], "model id")
-        check(tables_digest(model) == header["tables_digest"], "tables digest")
-    return {"header": header, "items": items, "model": model, **units}
+    made_with = [(part["model_id"], part["tables_digest"]) for part in parts]
+    for model in models:
+        check((hashlib.sha256(model["config"]).hexdigest(), tables_digest(model)) in made_with, "model")
+    found: dict[str, Any] = {"header": header, "items": items, "models": models}
+    if version == 4:
+        return {**found, "parts": {part["name"]: part["found"] for part in parts}}
+    return {**found, **parts[0]["found"]}
+
+
+def part_of_archive(header: dict[str, Any], version: int) -> dict[str, Any]:
+    """The only part of a file of versions 1 to 3: members of the header, `end` and `found`."""
+    check(version == 3 or (version == 2) == ("exact_dtype" in header), "version")
+    flags = [header.get(name) for name in ("index_checksums", "unit_numbers")]
+    check((version == 3) == (True in flags), "version")
+    check(flags == [None, None] or all(isinstance(flag, bool) for flag in flags), "flags")
+    return {**header, "end": float("inf"), "found": nothing_found()}
+
+
+def parts_of_bundle(header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a file of version 4, likewise."""
+    columns = (
+        "name",
+        "model_id",
+        "tables_digest",
+        "dtype",
+        "batch_shape",
+        "broadcast_shape",
+        "symbols_per_unit",
+        "index_checksums",
+        "unit_numbers",
+    )
+    parts, end = [], 0
+    for row in header["parts"]:
+        part = dict(zip(columns, row[: len(columns)], strict=True))
+        end += math.prod(part["batch_shape"])
+        parts.append({**part, "end": end, "found": nothing_found()})
+    return parts
+
+
+def nothing_found() -> dict[str, list[Any]]:
+    """What is found of the units of a part, before any."""
+    return {"strings": [], "exact": [], "checksums": [], "numbers": []}
 
 
 def read_block(
@@ -142,18 +181,28 @@ def exact_elements(content: bytes, item_bytes: int) -> list[tuple[int, bytes]]:
 
 def read_model(head: bytes, data: bytes) -> dict[str, Any]:
     """Configuration (canonical JSON) and tables of a MODL chunk."""
-    config_bytes, cdf_length, rows = struct.unpack("<IQI", head)
+    config_bytes, cdf_length, rows = struct.unpack_from("<IQI", head)
     raw = zlib.decompress(data, wbits=-15)
-    tables = struct.unpack(f"<{cdf_length + rows}i", raw[config_bytes:])
-    return {"config": raw[:config_bytes], "cdf": tables[:cdf_length], "cdf_offset": tables[cdf_length:]}
+    end = config_bytes + 4 * (cdf_length + rows)
+    tables = struct.unpack(f"<{cdf_length + rows}i", raw[config_bytes:end])
+    check(len(raw) - end == (8 * rows if len(head) > 16 else 0), "quantization offset")
+    return {
+        "config": raw[:config_bytes],
+        "cdf": tables[:cdf_length],
+        "cdf_offset": tables[cdf_length:],
+        "quantization_offset": raw[end:],
+    }
 
 
 def tables_digest(model: dict[str, Any]) -> str:
     """See docs/identity.md."""
     cdf, cdf_offset = model["cdf"], model["cdf_offset"]
-    layout = b"entropyd tables\x01" + struct.pack("<IQ", len(cdf_offset), len(cdf))
+    offsets = model["quantization_offset"]
+    layout = (
+        b"entropyd tables" + (b"\x02" if offsets else b"\x01") + struct.pack("<IQ", len(cdf_offset), len(cdf))
+    )
     layout += struct.pack(f"<{len(cdf)}i", *cdf) + struct.pack(f"<{len(cdf_offset)}i", *cdf_offset)
-    return hashlib.sha256(layout).hexdigest()
+    return hashlib.sha256(layout + offsets).hexdigest()
 
 
 def varints(content: bytes) -> list[int]:

@@ -97,7 +97,8 @@ class Archive(ArchiveReader):
     def missing_units(self) -> int:
         """Coding units that are known to be missing after the last one, where the archive is not complete.
 
-        They are those of a block that is cut off, and of an item that is not whole. There may have been more.
+        They are those of a block that is cut off, and of an item that is not whole. There may have been more,
+        but for a part of a bundle, whose header tells of all.
         """
         return self._index.units + self._index.torn_units - self.units
 

@@ -20,6 +20,7 @@ from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
     CHUNK,
+    ENTRY,
     EXACT_BLOCK,
     INDEX_CHECKSUM,
     ChunkFrame,
@@ -93,13 +94,15 @@ class StoredBlock:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Where the blocks are.
+    """Where the blocks of an archive, or of a part of a bundle, are.
 
     Attributes:
-      entries: `layout.ENTRY` [blocks] in order of their units; LOST for the offset of one that is gone.
+      entries: `layout.ENTRY` [blocks] in order of their units, which count from 0; LOST for the offset of one
+        that is gone.
       units: Number of coding units.
       items: Length of the first batch axis; 1 without batch axes.
-      torn_units: Coding units of a block after these that is cut off.
+      torn_units: Coding units that are known to be missing after these: of a block that is cut off, or, in a
+        bundle, of which the header tells.
       complete: Whether these are all coding units of the file.
     """
 
@@ -108,6 +111,27 @@ class Index:
     items: int
     torn_units: int = 0
     complete: bool = True
+
+    @classmethod
+    def of_part(cls, part: ArchiveHeader, entries: npt.NDArray[Any], end_unit: int) -> Index:
+        """The index of a part of a bundle.
+
+        Args:
+          part: Its header.
+          entries: Those of the whole file, whose units before `end_unit` they have.
+          end_unit: The units from this one on are missing.
+        """
+        found = min(max(end_unit - part.first_unit, 0), part.units)
+        if part.item_shape is None:
+            found = 1  # a single unit is one whatever is left of it
+        ends = np.array([part.first_unit, part.first_unit + found], np.uint64)
+        own = entries[slice(*np.searchsorted(entries["first_unit"], ends))].copy()
+        own["first_unit"] -= ends[0]
+        if found and (not len(own) or own["first_unit"][0]):  # the first units were lost with those before
+            own = np.concatenate([np.array([(LOST, 0)], ENTRY), own])
+        complete = found == part.units
+        items = part.items if complete else found // part.units_per_item
+        return cls(own, found, items or 0, part.units - found, complete)
 
     def block_of(self, unit: int) -> int:
         return bisect_right(self.entries["first_unit"], unit) - 1
@@ -141,7 +165,8 @@ def read_block_header(
     if frame.kind not in {BLOCK, EXACT_BLOCK}:
         raise LayoutError("is not where the index says")
     header = BlockHeader.parse(frame.kind, content, numbered=archive.unit_numbers)
-    if (header.first_unit, len(header.lengths)) != (first_unit, end_unit - first_unit):
+    first_in_file = archive.first_unit + first_unit
+    if (header.first_unit, len(header.lengths)) != (first_in_file, end_unit - first_unit):
         raise LayoutError("is not the one that the index says")
     if offset + frame.chunk_bytes > source.size:
         raise LayoutError("is cut off")

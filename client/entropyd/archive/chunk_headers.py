@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -26,7 +27,7 @@ from entropyd.archive.layout import (
     PLAIN_VERSION,
     LayoutError,
 )
-from entropyd.archive.units import numbers_of, runs_of
+from entropyd.archive.units import CompressedUnits, numbers_of, runs_of
 from entropyd.archive.varints import MAX_GROUPS, packed_varints, unpacked_varints
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES
 from entropyd.contract.errors import InvalidTensorError
@@ -55,6 +56,8 @@ class ArchiveHeader:
       exact_dtype: Name of the dtype of exact elements; None for an archive that can have none.
       index_checksums: Whether blocks have checksums of the units' indexes.
       unit_numbers: Whether blocks have the units' numbers in the arrays that they were compressed in.
+      items: Length of the first batch axis, 1 without batch axes; None in an archive, where INDX says it.
+      first_unit: Number of the first unit in the file; above 0 only in a bundle.
     """
 
     model_id: str
@@ -67,6 +70,28 @@ class ArchiveHeader:
     exact_dtype: str | None = None
     index_checksums: bool = False
     unit_numbers: bool = False
+    items: int | None = None
+    first_unit: int = 0
+
+    @classmethod
+    def of(
+        cls, tensor: CompressedUnits, metadata: Mapping[str, Any], exact_dtype: str | None = None
+    ) -> ArchiveHeader:
+        """The header of an archive of that tensor."""
+        symbols = tensor.rate.symbols if tensor.rate is not None else 0
+        known = bool(symbols) and len(tensor.lengths) > 0
+        return cls(
+            tensor.model_id,
+            tensor.tables_digest,
+            tensor.dtype,
+            tensor.batch_shape[1:] if tensor.batch_shape else None,
+            tensor.broadcast_shape,
+            symbols // len(tensor.lengths) if known else None,
+            metadata,
+            exact_dtype,
+            tensor.indexes_crc32c is not None,
+            tensor.unit_numbers is not None,
+        )
 
     def pack(self) -> bytes:
         """Renders the JSON of a HEAD chunk; ValueError or TypeError if the metadata are not JSON."""
@@ -89,33 +114,31 @@ class ArchiveHeader:
     @classmethod
     def parse(cls, content: bytes) -> ArchiveHeader:
         """Reads the JSON of a HEAD chunk; unknown members are ignored."""
-        try:
+        with reading_header():
             document = json.loads(content)
             batch_shape = document["batch_shape"]
-            header = cls(
-                str(document["model_id"]),
-                bytes.fromhex(document["tables_digest"]),
-                str(document["dtype"]),
-                _shape(batch_shape[1:], "batch_shape") if batch_shape else None,
-                _shape(document["broadcast_shape"], "broadcast_shape"),
-                None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
-                dict(document["metadata"]),
-                document.get("exact_dtype"),
-                _flag(document, "index_checksums"),
-                _flag(document, "unit_numbers"),
+            return cls.of_document(
+                document, shape_of(batch_shape[1:], "batch_shape") if batch_shape else None
             )
-            BOTTLENECK_DTYPES.index(header.dtype)
-            if header.exact_dtype is not None:
-                BIT_PATTERNS[header.exact_dtype]
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            ArithmeticError,
-            RecursionError,
-            InvalidTensorError,
-        ) as error:
-            raise LayoutError(f"has a header that cannot be read ({error!r:.80})") from error
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any], item_shape: tuple[int, ...] | None) -> ArchiveHeader:
+        """The header that JSON members describe, within `reading_header`."""
+        header = cls(
+            str(document["model_id"]),
+            bytes.fromhex(document["tables_digest"]),
+            str(document["dtype"]),
+            item_shape,
+            shape_of(document["broadcast_shape"], "broadcast_shape"),
+            None if document["symbols_per_unit"] is None else int(document["symbols_per_unit"]),
+            dict(document["metadata"]),
+            document.get("exact_dtype"),
+            _flag(document, "index_checksums"),
+            _flag(document, "unit_numbers"),
+        )
+        BOTTLENECK_DTYPES.index(header.dtype)
+        if header.exact_dtype is not None:
+            BIT_PATTERNS[header.exact_dtype]
         return header
 
     @property
@@ -130,13 +153,18 @@ class ArchiveHeader:
         """Coding units of one entry of the first batch axis."""
         return prod(self.item_shape or ())
 
+    @property
+    def units(self) -> int:
+        """Coding units of a part of a bundle."""
+        return (self.items or 0) * self.units_per_item
+
 
 @dataclass(frozen=True, eq=False)
 class BlockHeader:
     """The header of a block: its units.
 
     Attributes:
-      first_unit: Number of the first unit in row-major order of the whole batch.
+      first_unit: Number of the first unit in the file.
       lengths: uint32 [units], the length of each bit string in bytes.
       elements_per_unit: Elements of each unit; 0 in a block without exact elements.
       exact_elements: Number of exact elements of all units.
@@ -168,6 +196,14 @@ class BlockHeader:
         counts = _EXACT_COUNTS.pack(self.elements_per_unit, self.exact_elements)
         start = _BLOCK_HEADER.pack(self.first_unit, len(self.lengths))
         return start + (counts if self.exact_elements else b"") + packed
+
+    @classmethod
+    def parse_first_unit(cls, content: bytes) -> int:
+        """Reads the number of the first unit alone."""
+        if len(content) < _BLOCK_HEADER.size:
+            raise LayoutError("has a block without its units")
+        first_unit: int = _BLOCK_HEADER.unpack_from(content)[0]
+        return first_unit
 
     @classmethod
     def parse(cls, kind: bytes, content: bytes, *, numbered: bool = False) -> BlockHeader:
@@ -208,7 +244,7 @@ class IndexHeader:
 
     Attributes:
       units: Number of coding units.
-      items: Length of the first batch axis; 1 without batch axes.
+      items: Length of the first batch axis, 1 without batch axes; in a bundle, the number of its parts.
     """
 
     units: int
@@ -218,20 +254,42 @@ class IndexHeader:
         return _INDEX_HEADER.pack(self.units, self.items)
 
     @classmethod
-    def parse(cls, content: bytes, header: ArchiveHeader) -> IndexHeader:
+    def unpack(cls, content: bytes) -> IndexHeader:
         if len(content) != _INDEX_HEADER.size:
             raise LayoutError("has an index header of another size")
-        units, items = _INDEX_HEADER.unpack(content)
+        return cls(*_INDEX_HEADER.unpack(content))
+
+    @classmethod
+    def parse(cls, content: bytes, header: ArchiveHeader) -> IndexHeader:
+        """Reads the header of the index of an archive."""
+        index = cls.unpack(content)
+        units, items = index.units, index.items
         try:
             shape_from_message((items, *(header.item_shape or ())), "batch_shape")
         except InvalidTensorError as error:
             raise LayoutError(f"has an index of {items} items") from error
         if units != items * header.units_per_item or (header.item_shape is None and items != 1):
             raise LayoutError(f"has an index of {units} coding units in {items} items")
-        return cls(units, items)
+        return index
 
 
-def _shape(axes: Sequence[Any], field: str) -> tuple[int, ...]:
+@contextmanager
+def reading_header() -> Iterator[None]:
+    """Turns whatever goes wrong with a document that is no header into a LayoutError."""
+    try:
+        yield
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        InvalidTensorError,
+    ) as error:
+        raise LayoutError(f"has a header that cannot be read ({error!r:.80})") from error
+
+
+def shape_of(axes: Sequence[Any], field: str) -> tuple[int, ...]:
     return shape_from_message([int(axis) for axis in axes], field)
 
 

@@ -19,8 +19,8 @@ import google_crc32c
 import numpy as np
 
 # Version 2 adds blocks with exact elements, which a reader of version 1 must not skip. Version 3 adds the
-# checksums of indexes and the numbers of units to blocks.
-PLAIN_VERSION, EXACT_VERSION, INDEXED_VERSION = 1, 2, 3
+# checksums of indexes and the numbers of units to blocks. Version 4 is a bundle of several tensors.
+PLAIN_VERSION, EXACT_VERSION, INDEXED_VERSION, BUNDLE_VERSION = 1, 2, 3, 4
 
 MAGIC = b"\x89ENTR\r\n\x1a"
 END_MAGIC = MAGIC[::-1]
@@ -94,8 +94,8 @@ def parse_prefix(content: bytes) -> int:
     _, version, crc32c = PREFIX.unpack_from(content)
     if crc32c != google_crc32c.value(content[: PREFIX.size - CHECKSUM.size]):
         raise LayoutError("has a damaged prefix")
-    if not PLAIN_VERSION <= version <= INDEXED_VERSION:
-        known = f"{PLAIN_VERSION} to {INDEXED_VERSION}"
+    if not PLAIN_VERSION <= version <= BUNDLE_VERSION:
+        known = f"{PLAIN_VERSION} to {BUNDLE_VERSION}"
         raise NewerVersionError(f"has format version {version}; this version of entropyd knows {known}")
     return int(version)
 

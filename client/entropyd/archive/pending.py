@@ -23,11 +23,14 @@ MAX_EXACT_BLOCK_ELEMENTS = 1 << 22
 
 
 class PendingUnits:
-    """The coding units that are not written yet, and their exact elements, of `exact_dtype` or none."""
+    """The coding units that are not written yet, and their exact elements, of `exact_dtype` or none.
 
-    def __init__(self, exact_dtype: str | None) -> None:
+    The first of them has the number `first_unit` in the file.
+    """
+
+    def __init__(self, exact_dtype: str | None = None, first_unit: int = 0) -> None:
         self._exact_dtype = exact_dtype
-        self._first_unit = 0
+        self._first_unit = first_unit
         self._payload = b""
         self._lengths = np.empty(0, np.uint32)
         # None in an archive without them.

@@ -7,10 +7,11 @@ and each is checked whenever it is read.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,12 @@ import numpy.typing as npt
 from entropyd.archive.blocks import Index, StoredBlock, read_block
 from entropyd.archive.chunk_headers import ArchiveHeader
 from entropyd.archive.exact import ExactElements
+from entropyd.archive.file_header import FileHeader, names_of
 from entropyd.archive.layout import LayoutError, NewerVersionError
-from entropyd.archive.recovery import recovered_index
+from entropyd.archive.recovery import recovered_indexes
 from entropyd.archive.selection import selected_units
 from entropyd.archive.source import BytesSource, FileSource, Source
-from entropyd.archive.structure import read_header, read_index
+from entropyd.archive.structure import read_header, read_indexes
 from entropyd.archive.units import CompressedUnits, few
 from entropyd.contract.errors import CorruptStringError, DataLossError, InvalidRequestError
 from entropyd.contract.integrity import checksum, make_blocks
@@ -34,19 +36,18 @@ if TYPE_CHECKING:
 _Units = TypeVar("_Units", bound=CompressedUnits)
 
 
-class ArchiveReader:
-    """An archive, opened for reading; see `Archive`.
+class OpenFile(ABC):
+    """A file that is open for reading. Use it in a `with` statement, or close it.
 
     Attributes:
       name: The path, for messages.
     """
 
-    def __init__(self, source: Source, header: ArchiveHeader, index: Index) -> None:
+    _KIND: ClassVar[str]
+
+    def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
-        self._header = header
-        self._index = index
-        self._latest: StoredBlock | None = None  # adjacent units are often read one by one
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, recover: bool = False) -> Self:
@@ -57,14 +58,15 @@ class ArchiveReader:
           recover: See `recover`.
 
         Raises:
-          DataLossError: If it is no archive, is cut short, or its header or index is damaged.
-          InvalidRequestError: If a newer version of the format wrote it.
+          DataLossError: If it is no such file, is cut short, or its header or index is damaged.
+          InvalidRequestError: If a newer version of the format wrote it; if it is a bundle in place of an
+            archive, or the other way round.
           OSError: If it cannot be read.
         """
         return cls.of_source(FileSource.open(Path(path)), recover=recover)
 
     @classmethod
-    def from_bytes(cls, content: bytes, name: str = "the archive") -> Self:
+    def from_bytes(cls, content: bytes, name: str = "the file") -> Self:
         """Opens the bytes of a file; errors as in `open`."""
         return cls.of_source(BytesSource(content, name))
 
@@ -72,8 +74,8 @@ class ArchiveReader:
     def of_source(cls, source: Source, *, recover: bool = False) -> Self:
         """Opens a source, and closes it if that fails; errors as in `open`."""
         try:
-            header = read_header(source)
-            index = recovered_index(source, header) if recover else read_index(source, header)
+            file = read_header(source)
+            return cls._of_parts(source, file, (recovered_indexes if recover else read_indexes)(source, file))
         except NewerVersionError as error:
             source.close()
             raise InvalidRequestError.at(source.name, f"{error}: upgrade entropyd to read it") from error
@@ -83,7 +85,11 @@ class ArchiveReader:
         except BaseException:
             source.close()
             raise
-        return cls(source, header, index)
+
+    @classmethod
+    @abstractmethod
+    def _of_parts(cls, source: Source, file: FileHeader, indexes: list[Index]) -> Self:
+        """The file whose header and indexes were read; InvalidRequestError if it is of another kind."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,12 +98,31 @@ class ArchiveReader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        what = "cannot pickle or copy an Archive, which is an open file"
+        what = f"cannot pickle or copy {self._KIND}, which is an open file"
         raise TypeError(f"{what}: open its path again where it is read; what read() returns can be pickled")
 
     def close(self) -> None:
         """Closes the file."""
         self._source.close()
+
+
+class ArchiveReader(OpenFile):
+    """An archive, or a part of a bundle, opened for reading; see `Archive`."""
+
+    _KIND = "an Archive"
+
+    def __init__(self, source: Source, header: ArchiveHeader, index: Index) -> None:
+        super().__init__(source)
+        self._header = header
+        self._index = index
+        self._latest: StoredBlock | None = None  # adjacent units are often read one by one
+
+    @classmethod
+    def _of_parts(cls, source: Source, file: FileHeader, indexes: list[Index]) -> Self:
+        if file.names is not None:
+            found = f"is a bundle of {names_of(file.names)}; CompressedBundle.load reads it"
+            raise InvalidRequestError.at(source.name, f"{found}, and Bundle.open opens its parts")
+        return cls(source, file.parts[0], indexes[0])
 
     def read_as(
         self, kind: type[_Units], key: Any = ..., on_error: Literal["raise", "skip"] = "raise"

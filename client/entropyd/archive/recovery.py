@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from entropyd.archive.blocks import LOST, Index, read_chunk_header
-from entropyd.archive.chunk_headers import ArchiveHeader, BlockHeader, IndexHeader
+from entropyd.archive.chunk_headers import BlockHeader
+from entropyd.archive.file_header import FileHeader
 from entropyd.archive.layout import (
     BLOCK,
     CHECKSUM,
@@ -69,8 +70,8 @@ def walk(source: Source, end: int) -> Iterator[Chunk]:
         offset += frame.chunk_bytes
 
 
-def recovered_index(source: Source, header: ArchiveHeader) -> Index:
-    """An index of the blocks that can be found, with LOST ones in place of missing units between them."""
+def recovered_indexes(source: Source, file: FileHeader) -> list[Index]:
+    """An index for each part, of the blocks that are found, with LOST ones for missing units between them."""
     entries: list[tuple[int, int]] = []
     units, known_units, found_bytes = 0, 0, PREFIX.size
     for chunk in walk(source, source.size):
@@ -79,11 +80,14 @@ def recovered_index(source: Source, header: ArchiveHeader) -> Index:
         lost_bytes = chunk.offset - found_bytes
         try:
             if chunk.frame.kind == INDEX:
-                index = IndexHeader.parse(chunk.header, header)
+                index = file.parse_index(chunk.header)
                 entries += _lost(units, index.units, lost_bytes)
-                return Index(np.array(entries, ENTRY), index.units, index.items)
+                units = index.units
+                if file.names is None:
+                    return [Index(np.array(entries, ENTRY), index.units, index.items)]
+                break
             if chunk.frame.kind in {BLOCK, EXACT_BLOCK}:
-                block = BlockHeader.parse(chunk.frame.kind, chunk.header, numbered=header.unit_numbers)
+                block = _block_header(chunk.frame.kind, chunk.header, file)
                 lost = _lost(units, block.first_unit, lost_bytes)
                 known_units = block.first_unit + len(block.lengths)
                 if chunk.problem is not None:
@@ -94,13 +98,26 @@ def recovered_index(source: Source, header: ArchiveHeader) -> Index:
             continue  # of another archive, or no block: LOST if others follow
         if chunk.problem is None:
             found_bytes = chunk.offset + chunk.frame.chunk_bytes
+    if file.names is not None:
+        of_file = np.array(entries, ENTRY)
+        return [Index.of_part(part, of_file, units) for part in file.parts]
+    (header,) = file.parts
     if header.item_shape is None:  # so the archive has one coding unit
         if units > 1:
             raise LayoutError(f"has {units} coding units; its header says one")
-        return Index(np.array(entries or [(LOST, 0)], ENTRY), 1, 1)
+        return [Index(np.array(entries or [(LOST, 0)], ENTRY), 1, 1)]
     per_item = header.units_per_item
     items = units // per_item if per_item else 0
-    return Index(np.array(entries, ENTRY), units, items, known_units - units, complete=False)
+    return [Index(np.array(entries, ENTRY), units, items, known_units - units, complete=False)]
+
+
+def _block_header(kind: bytes, content: bytes, file: FileHeader) -> BlockHeader:
+    """Reads the header of a block, whose units must be of one part."""
+    part = file.part_with(BlockHeader.parse_first_unit(content))
+    block = BlockHeader.parse(kind, content, numbered=part.unit_numbers)
+    if part.items is not None and block.first_unit + len(block.lengths) > part.first_unit + part.units:
+        raise LayoutError("has a block of several parts")
+    return block
 
 
 def _lost(units: int, first_unit: int, lost_bytes: int) -> list[tuple[int, int]]:

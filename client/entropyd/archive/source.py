@@ -78,6 +78,21 @@ class FileSource:
         self._file.close()
 
 
+class SharedSource:
+    """The bytes of another source under a name of its own; closing it leaves the other open."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.name = name
+        self.size = source.size
+        self._source = source
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        return self._source.read_at(offset, count)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class BytesSource:
     """Bytes in memory."""
 

@@ -1,7 +1,6 @@
 """Writes archives.
 
-Invariant: memory is that of one tensor and one block, however many are appended; nothing is written twice;
-and a file appears under its name when it is complete and on the disk, or not at all.
+Invariant: memory is that of one tensor and one block, however many are appended; nothing is written twice.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from entropyd._target import Target, Writable, open_target
+from entropyd._target import Writable
 from entropyd.archive.chunk_headers import ArchiveHeader, IndexHeader
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.exact import ExactElements, exact_dtype_name
-from entropyd.archive.layout import ENTRY, HEAD, INDEX, MODEL, pack_chunk, pack_footer, pack_prefix
+from entropyd.archive.file_writer import FileWriter
 from entropyd.archive.pending import PendingUnits
 from entropyd.archive.units import CompressedUnits
 from entropyd.contract.errors import CorruptStringError, InvalidRequestError
@@ -62,11 +60,8 @@ class ArchiveWriter:
         self._model = model
         _check_metadata(self._metadata)
         self._exact_dtype = None if exact_dtype is None else exact_dtype_name(exact_dtype)
-        self._file = open_target(target) if isinstance(target, (str, os.PathLike)) else Target(target)
+        self._file = FileWriter(target)
         self._header: ArchiveHeader | None = None
-        self._entries: list[npt.NDArray[Any]] = []
-        self._recent: list[tuple[int, int]] = []
-        self._offset = 0
         self._units = 0
         self._items = 0
         self._pending = PendingUnits(self._exact_dtype)
@@ -78,16 +73,16 @@ class ArchiveWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None:
-            self._file.discard()
+            self._file.__exit__(kind, error, traceback)
         else:
             self._finish()
 
     @property
     def file_bytes(self) -> int:
         """Bytes written so far; after the `with` statement, those of the whole archive."""
-        return self._offset
+        return self._file.file_bytes
 
     def append(self, tensor: CompressedUnits, exact: ExactElements | None = None) -> None:
         """Adds a tensor along the first batch axis. One without batch axes is an archive of its own.
@@ -116,38 +111,16 @@ class ArchiveWriter:
             self._write_blocks(keep_last=True)
 
     def _finish(self) -> None:
-        try:
+        with self._file:
             if self._header is None:
                 found = "is empty; append at least one tensor, which may have no items"
                 raise InvalidRequestError.at("archive", found)
             self._write_blocks(keep_last=False)
-            self._fold_entries()
-            index_offset = self._offset
-            index = np.concatenate([np.empty(0, ENTRY), *self._entries])
-            self._write(pack_chunk(INDEX, IndexHeader(self._units, self._items).pack(), index.tobytes()))
-            footer_bytes = len(pack_footer(0, 0))
-            self._write(pack_footer(index_offset, self._offset + footer_bytes))
-            self._file.finish()
-        except BaseException:
-            self._file.discard()
-            raise
+            self._file.finish(IndexHeader(self._units, self._items))
 
     def _header_for(self, tensor: CompressedUnits) -> ArchiveHeader:
         """The header of an archive of that tensor, which must equal the one that is written."""
-        symbols = tensor.rate.symbols if tensor.rate is not None else 0
-        known = bool(symbols) and len(tensor.lengths) > 0
-        header = ArchiveHeader(
-            tensor.model_id,
-            tensor.tables_digest,
-            tensor.dtype,
-            tensor.batch_shape[1:] if tensor.batch_shape else None,
-            tensor.broadcast_shape,
-            symbols // len(tensor.lengths) if known else None,
-            self._metadata,
-            self._exact_dtype,
-            tensor.indexes_crc32c is not None,
-            tensor.unit_numbers is not None,
-        )
+        header = ArchiveHeader.of(tensor, self._metadata, self._exact_dtype)
         first = self._header
         if first is None:
             model, made_with = self._model, (tensor.model_id, tensor.tables_digest)
@@ -167,27 +140,12 @@ class ArchiveWriter:
 
     def _begin(self, header: ArchiveHeader) -> None:
         self._header = header
-        self._write(pack_prefix(header.version))
-        self._write(pack_chunk(HEAD, header.pack()))
-        if self._model is not None:
-            self._write(pack_chunk(MODEL, *self._model.pack()))
+        self._file.begin(header.version, header.pack(), [] if self._model is None else [self._model])
 
     def _write_blocks(self, *, keep_last: bool) -> None:
         """Writes pending units; the last block may stay, as it may still grow."""
         for first_unit, chunk in self._pending.take_blocks(keep_last=keep_last):
-            self._recent.append((self._offset, first_unit))
-            self._write(chunk)
-        if len(self._recent) >= 4096:
-            self._fold_entries()
-
-    def _fold_entries(self) -> None:
-        # Tuples take ten times the memory of the array.
-        self._entries.append(np.array(self._recent, ENTRY))
-        self._recent.clear()
-
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._offset += len(content)
+            self._file.write_block(first_unit, chunk)
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:

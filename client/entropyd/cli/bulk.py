@@ -26,7 +26,7 @@ from entropyd.cli.inputs import Array
 from entropyd.cli.paths import STREAM, open_output
 from entropyd.cli.progress import progress
 from entropyd.cli.session import Session, os_sentence, sentence
-from entropyd.cli.sources import files_under
+from entropyd.cli.sources import files_under, opened_archive
 
 Load = Callable[[], AbstractContextManager[Array]]
 
@@ -73,6 +73,7 @@ class DecompressOptions:
     """How archives are decompressed: see `entropyd decompress --help`."""
 
     items: slice | None
+    part: str | None
     skip_damaged: bool
     recover: bool
 
@@ -193,7 +194,7 @@ def _decompress(
     make_folders(job.target.parent, job.source.parent)
     with (
         open_output(job.target, sources=[job.source], force=force) as file,
-        Archive.open(job.source, recover=options.recover) as archive,
+        opened_archive(job.source, options.part, recover=options.recover) as archive,
     ):
         restored = decompress_archive(
             session.client, archive, file, options.items, skip_damaged=options.skip_damaged, advance=advance

@@ -149,6 +149,7 @@ def compress(
     is_flag=True,
     help="Read an archive that lost its end or its index; exits with 1 and says what is missing.",
 )
+@click.option("--part", metavar="NAME", help="Of a bundle: the part to restore.")
 @click.option("-r", "--recursive", is_flag=True, help="Decompress all .entropyd files under SOURCE.")
 @indexes_option
 @loc_option
@@ -165,12 +166,13 @@ def decompress(
     *,
     skip_damaged: bool,
     recover: bool,
+    part: str | None,
     recursive: bool,
     indexes: Path | None,
     loc: Path | None,
     force: bool,
 ) -> None:
-    """Restore the array in the archive SOURCE into TARGET (.npy).
+    """Restore the array in the archive SOURCE, or in a part of the bundle SOURCE, into TARGET (.npy).
 
     SOURCE may be a pipe, or - for standard input; - as TARGET is standard output. Only the blocks of the
     selected items are read. Any server can decode an archive that embeds its model; a missing model is
@@ -182,20 +184,21 @@ def decompress(
       entropyd decompress --units 12345 latents.entropyd one.npy
       entropyd decompress --recursive archives/ arrays/
       entropyd decompress --indexes i.npy --loc loc.npy y.entropyd y.npy
+      entropyd decompress --part z photo.entropyd z.npy
       entropyd decompress --skip-damaged --recover torn.entropyd rest.npy
     """
     items = None if units is None else _items(units)
     _check_inputs(source, indexes, loc, several=recursive)
     if recursive:
         jobs, failed = bulk.decompress_jobs(source, target)
-        options = bulk.DecompressOptions(items, skip_damaged, recover)
+        options = bulk.DecompressOptions(items, part, skip_damaged, recover)
         done = bulk.decompress_all(session, jobs, options, force=force)
         _report(session, chain(failed, done))
         return
     refuse_terminal(target)
     with (
         open_output(target, sources=_files(source, indexes, loc), force=force) as file,
-        opened_archive(source, recover=recover) as archive,
+        opened_archive(source, part, recover=recover) as archive,
         opened_inputs(indexes, loc) as inputs,
         progress(f"decompressing {source}", archive.file_bytes, quiet=session.as_json) as advance,
     ):

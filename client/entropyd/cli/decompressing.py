@@ -126,6 +126,8 @@ def _of_items(inputs: CodingInputs, model: Model, archive: Archive, items: slice
     shape = inputs.shape(model.config)
     if shape is None or not archive.batch_shape or shape[:1] == archive.batch_shape[:1]:
         return inputs
+    if shape and shape[0] > len(archive) and not archive.complete:  # those of the missing items, too
+        return inputs
     chosen = items.stop - items.start
     if shape[:1] != (chosen,):
         found = f"have shape {shape}" if not shape else f"are of {shape[0]:,} items"

@@ -11,10 +11,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from entropyd import Archive, DataLossError
+from entropyd import Archive, Bundle, DataLossError
 from entropyd.cli.paths import FILE
 from entropyd.cli.session import Session
-from entropyd.cli.sources import opened_archive
+from entropyd.cli.sources import opened_file
 
 _BARS = 12
 _BAR_WIDTH = 40
@@ -77,31 +77,43 @@ class _Strings:
 def inspect(session: Session, /, file: Path, *, recover: bool) -> None:
     """Show the content of the archive FILE: model, shapes, rate, and lengths of its bit strings.
 
-    FILE may be a pipe, or - for standard input. Needs no server, and does not read the bit strings.
+    Of a bundle, shows each part. FILE may be a pipe, or - for standard input. Needs no server, and does not
+    read the bit strings.
 
     \b
     Examples:
       entropyd inspect latents.entropyd
       entropyd --json inspect latents.entropyd | jq .bits_per_symbol
     """
-    with opened_archive(file, recover=recover) as archive:
-        strings = _Strings.of(archive, recover=recover)
-        found = _found(archive, strings, recover=recover)
+    with opened_file(file, recover=recover) as opened:
+        if isinstance(opened, Archive):
+            found = _found(opened, recover=recover)
+            session.show(found, lambda: _say(found))
+        else:
+            of_bundle = _found_in_bundle(opened, recover=recover)
+            session.show(of_bundle, lambda: _say_bundle(of_bundle))
+
+
+def _found_in_bundle(bundle: Bundle, *, recover: bool) -> dict[str, Any]:
+    parts = {name: _found(part, recover=recover) for name, part in bundle.items()}
+    payload_bytes = sum(part["payload_bytes"] for part in parts.values())
+    of_file = ("file", "file_bytes", "overhead", "metadata")
+    return {
+        "file": bundle.name,
+        "file_bytes": bundle.file_bytes,
+        "payload_bytes": payload_bytes,
+        "overhead": _overhead(bundle.file_bytes, payload_bytes),
+        "metadata": dict(bundle.metadata),
+        "parts": {
+            part: {name: value for name, value in found.items() if name not in of_file}
+            for part, found in parts.items()
+        },
+    }
+
+
+def _found(archive: Archive, *, recover: bool) -> dict[str, Any]:
+    strings = _Strings.of(archive, recover=recover)
     counts, edges = strings.histogram()
-    found["lengths"]["histogram"] = {"edges_bytes": edges, "units": counts}
-
-    def text() -> None:
-        for name, value in found.items():
-            if name != "lengths":
-                click.echo(f"{name:18} {value}")
-        if counts:
-            click.echo(f"\nlengths of bit strings: {_spread(found['lengths'])} bytes")
-            _draw(counts, edges)
-
-    session.show(found, text)
-
-
-def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, Any]:
     payload_bytes = strings.total_bytes
     per_unit, found_units = archive.symbols_per_unit, int(strings.units.sum())
     symbols = None if per_unit is None else per_unit * found_units
@@ -126,15 +138,37 @@ def _found(archive: Archive, strings: _Strings, *, recover: bool) -> dict[str, A
         "bits_per_symbol": round(8 * payload_bytes / symbols, 4) if symbols else None,
         "file_bytes": archive.file_bytes,
         "payload_bytes": payload_bytes,
-        "overhead": round(archive.file_bytes / payload_bytes - 1, 5) if payload_bytes else None,
+        "overhead": _overhead(archive.file_bytes, payload_bytes),
         "exact_elements": strings.exact_elements,
         "index_checksums": archive.index_checksums,
         "unit_numbers": archive.unit_numbers,
         "complete": archive.complete,
         "missing_units": archive.missing_units,
         "metadata": dict(archive.metadata),
-        "lengths": strings.statistics(),
+        "lengths": {**strings.statistics(), "histogram": {"edges_bytes": edges, "units": counts}},
     }
+
+
+def _overhead(file_bytes: int, payload_bytes: int) -> float | None:
+    return round(file_bytes / payload_bytes - 1, 5) if payload_bytes else None
+
+
+def _say(found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        if name != "lengths":
+            click.echo(f"{name:18} {value}")
+    histogram = found["lengths"]["histogram"]
+    if histogram["units"]:
+        click.echo(f"\nlengths of bit strings: {_spread(found['lengths'])} bytes")
+        _draw(histogram["units"], histogram["edges_bytes"])
+
+
+def _say_bundle(found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        click.echo(f"{name:18} {', '.join(value) if name == 'parts' else value}")
+    for name, part in found["parts"].items():
+        click.echo(f"\npart {name}\n")
+        _say(part)
 
 
 def _spread(statistics: dict[str, Any]) -> str:

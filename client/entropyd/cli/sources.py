@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from entropyd import Archive
-from entropyd.archive import Verification
+import click
+
+from entropyd import Archive, Bundle
+from entropyd.archive import VerifiedUnits
+from entropyd.archive.file_header import names_of
 from entropyd.archive.source import FileSource
+from entropyd.archive.structure import is_bundle
 from entropyd.cli.paths import STREAM
 
 
@@ -32,9 +36,30 @@ def archive_source(path: Path) -> Iterator[FileSource]:
 
 
 @contextmanager
-def opened_archive(path: Path, *, recover: bool) -> Iterator[Archive]:
-    with archive_source(path) as source, Archive.of_source(source, recover=recover) as archive:
-        yield archive
+def opened_file(path: Path, *, recover: bool) -> Iterator[Archive | Bundle]:
+    with archive_source(path) as source:
+        kind = Bundle if is_bundle(source) else Archive
+        with kind.of_source(source, recover=recover) as opened:
+            yield opened
+
+
+@contextmanager
+def opened_archive(path: Path, part: str | None, *, recover: bool) -> Iterator[Archive]:
+    """An archive, which has no parts, or a part of a bundle."""
+    with opened_file(path, recover=recover) as opened:
+        if isinstance(opened, Archive):
+            if part is not None:
+                raise click.ClickException(f"{opened.name} is no bundle; it has no part {part}")
+            yield opened
+        elif part is None:
+            found = f"{opened.name} is a bundle of {names_of(opened)}"
+            raise click.ClickException(f"{found}; --part NAME says which one")
+        elif part not in opened:
+            raise click.ClickException(
+                f"{opened.name} has no part {part}; it is a bundle of {names_of(opened)}"
+            )
+        else:
+            yield opened[part]
 
 
 def files_under(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[OSError]]:
@@ -62,7 +87,7 @@ def files_under(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], li
     return sorted(found), sorted(errors, key=lambda error: str(error.filename))
 
 
-def missing(found: Archive | Verification) -> str:
+def missing(found: Archive | VerifiedUnits) -> str:
     """Says what is missing in an archive that is not complete."""
     if found.missing_units:
         return f"at least {found.missing_units:,} more are missing"

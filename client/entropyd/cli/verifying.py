@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from entropyd.archive import Verification
+from entropyd.archive import Verification, VerifiedUnits
+from entropyd.archive.file_header import names_of
 from entropyd.archive.verification import verify_source
 from entropyd.cli.paths import FILE, STREAM
 from entropyd.cli.progress import progress
@@ -24,8 +25,9 @@ _NAMED_RUNS = 20
 def verify(session: Session, /, files: tuple[Path, ...]) -> None:
     """Check every byte of archives, and list the coding units that are damaged.
 
-    FILES are archives, pipes, - for standard input, or folders, whose .entropyd files are checked. Needs no
-    server. Exits with 0 only if each has an archive, and all of them are good.
+    FILES are archives, bundles of several (whose parts are named), pipes, - for standard input, or folders,
+    whose .entropyd files are checked. Needs no server. Exits with 0 only if each has an archive, and all of
+    them are good.
 
     \b
     Examples:
@@ -78,7 +80,8 @@ def _verified_one_by_one(
 def _say(path: Path, report: Verification) -> None:
     if report.good:
         beside = " with checksums of their indexes" if report.index_checksums else ""
-        click.echo(f"{path}: good, {report.units:,} coding units{beside}")
+        of_parts = f" in {names_of(report.parts)}" if report.parts else ""
+        click.echo(f"{path}: good, {report.units:,} coding units{of_parts}{beside}")
         return
     if report.complete:
         lost = f"{report.damaged_units:,}" if report.damaged else "none"
@@ -88,23 +91,44 @@ def _say(path: Path, report: Verification) -> None:
         click.echo(f"{path}: INCOMPLETE, {whole} whole coding units found; {missing(report)}")
     for problem in report.problems:
         click.echo(f"  {problem}")
-    for first, last, why in report.damaged[:_NAMED_RUNS]:
-        click.echo(f"  coding units {first} to {last}: {why}")
-    if len(report.damaged) > _NAMED_RUNS:
-        click.echo(f"  and {len(report.damaged) - _NAMED_RUNS} more runs; --json names all")
+    for name, part in report.parts.items():
+        if part.missing_units:
+            last = f"{part.missing_units:,} of {part.missing_units + part.units:,} coding units"
+            click.echo(f"  part {name}: the last {last} are missing")
+    runs = list(_runs(report))
+    for run in runs[:_NAMED_RUNS]:
+        click.echo(f"  {run}")
+    if len(runs) > _NAMED_RUNS:
+        click.echo(f"  and {len(runs) - _NAMED_RUNS} more runs; --json names all")
+
+
+def _runs(report: Verification) -> Iterator[str]:
+    """Damaged coding units, in words, with the names of their parts in a bundle."""
+    parts = {f"part {name}: ": part for name, part in report.parts.items()}
+    for begin, part in (parts or {"": report}).items():
+        for first, last, why in part.damaged:
+            yield f"{begin}coding units {first} to {last}: {why}"
 
 
 def _for_programs(path: Path, report: Verification | str) -> dict[str, Any]:
     if isinstance(report, str):
         report = Verification.of_nothing(0, report)
+    parts = {"parts": {name: _of_units(part) for name, part in report.parts.items()}} if report.parts else {}
     return {
         "file": str(path),
         "good": report.good,
         "file_bytes": report.file_bytes,
-        "coding_units": report.units,
-        "damaged": [{"first": first, "last": last, "why": why} for first, last, why in report.damaged],
-        "complete": report.complete,
-        "missing_units": report.missing_units,
+        **_of_units(report),
         "problems": list(report.problems),
-        "index_checksums": report.index_checksums,
+        **parts,
+    }
+
+
+def _of_units(found: VerifiedUnits) -> dict[str, Any]:
+    return {
+        "coding_units": found.units,
+        "damaged": [{"first": first, "last": last, "why": why} for first, last, why in found.damaged],
+        "complete": found.complete,
+        "missing_units": found.missing_units,
+        "index_checksums": found.index_checksums,
     }

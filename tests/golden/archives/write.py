@@ -1,7 +1,7 @@
 """Writes the golden archives: run `python -m tests.golden.archives.write NAME...`; nothing else does.
 
 It starts a server of its own, makes the models and writes `NAME.entropyd` and the restored array, `NAME.npy`;
-of a model with indexes also these, `NAME.indexes.npy`.
+of a model with indexes also these, `NAME.indexes.npy`. Of a bundle, `NAME.PART.npy` are those of its parts.
 A name that is there already is refused: these files stand for archives that people have on their disks, so a
 change that cannot read them is a mistake, whatever it says here. New features get new names.
 """
@@ -23,6 +23,7 @@ from entropyd_server.local import LocalServer
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from entropyd import ModelConfig
     from entropyd.contract.kinds.indexed import IndexedConfig
 
 FOLDER = Path(__file__).parent
@@ -96,7 +97,23 @@ INDEXED: dict[str, tuple[IndexedConfig, tuple[int, ...], int]] = {
     ),
     "indexed_with_exact_elements": (entropyd.ContinuousIndexedConfig(GRID, 2), (4, 5, 3), 0),
 }
-NAMES = {*CASES, *INDEXED}
+# Bundles, of format version 4.
+# name: {part: (configuration, shape, number of the first unit)}
+BUNDLES: dict[str, dict[str, tuple[ModelConfig, tuple[int, ...], int]]] = {
+    "bundle": {
+        "z": (entropyd.ContinuousBatchedConfig(CHANNELS, 2), (2, 4, 3), 0),
+        "y": (entropyd.LocationScaleIndexedConfig(SCALES, 3), (2, 4, 5, 3), 0),
+    },
+    "bundle_of_every_shape": {
+        "grid": (entropyd.UniversalBatchedConfig(CHANNELS, 2), (2, 3, 4, 3), 0),
+        "no_items": (entropyd.UniversalBatchedConfig(CHANNELS, 2), (0, 6, 3), 0),
+        "two_blocks": (entropyd.UniversalBatchedConfig(CHANNELS, 2), (65540, 0, 3), 0),
+        "numbered": (INDEXED["indexed_with_unit_numbers"][0], (2, 3, 4), 5),
+        "one_unit": (entropyd.UniversalBatchedConfig(CHANNELS, 2), (6, 3), 0),
+    },
+}
+BUNDLE_METADATA = {"photo": "coffee"}
+NAMES = {*CASES, *INDEXED, *BUNDLES}
 
 
 def main() -> None:
@@ -106,7 +123,7 @@ def main() -> None:
         sys.exit(f"golden archives are never written again: {', '.join(there)}")
     with LocalServer() as server, entropyd.Client(server.target) as client:
         for name in names:
-            (write_indexed if name in INDEXED else write)(client, name)
+            (write_indexed if name in INDEXED else write_bundle if name in BUNDLES else write)(client, name)
 
 
 def write(client: entropyd.Client, name: str) -> None:
@@ -125,15 +142,39 @@ def write(client: entropyd.Client, name: str) -> None:
 def write_indexed(client: entropyd.Client, name: str) -> None:
     config, shape, first_unit = INDEXED[name]
     model = client.create_model(config)
-    rng = np.random.default_rng(8)
-    x = rng.laplace(0, 3, shape).astype(model.bottleneck_dtype)
-    ranges = config.index_ranges if config.channel_axis == -1 else config.index_ranges[0]
-    indexes = rng.integers(0, ranges, shape + np.shape(ranges)).astype(np.uint8)
+    x, indexes = array_of(model, shape)
+    assert indexes is not None
     compressed = model.compress(x, indexes, first_unit=first_unit)
     exact = exact_of(name, x)
     save(name, model, compressed, exact, {})
     np.save(FOLDER / f"{name}.indexes.npy", indexes)
     np.save(FOLDER / f"{name}.npy", exact.applied(model.decompress(compressed, indexes)))
+
+
+def write_bundle(client: entropyd.Client, name: str) -> None:
+    parts, models = {}, []
+    for part, (config, shape, first_unit) in BUNDLES[name].items():
+        model = client.create_model(config)
+        x, indexes = array_of(model, shape)
+        parts[part] = model.compress(x, indexes, first_unit=first_unit)
+        models.append(EmbeddedModel.of(model))
+        if indexes is not None:
+            np.save(FOLDER / f"{name}.{part}.indexes.npy", indexes)
+        np.save(FOLDER / f"{name}.{part}.npy", model.decompress(parts[part], indexes))
+    entropyd.pack(parts, metadata=BUNDLE_METADATA).save(FOLDER / f"{name}.entropyd", models=models)
+
+
+def array_of(
+    model: entropyd.Model, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+    """An array for a model, and indexes if it takes any."""
+    rng = np.random.default_rng(8)
+    x = rng.laplace(0, 3, shape).astype(model.bottleneck_dtype)
+    if model.index_ranges is None:
+        return x, None
+    several = getattr(model.config, "channel_axis", None) == -1
+    ranges = model.index_ranges if several else model.index_ranges[0]
+    return x, rng.integers(0, ranges, shape + np.shape(ranges)).astype(np.uint8)
 
 
 def save(

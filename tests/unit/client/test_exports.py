@@ -11,7 +11,7 @@ import pytest
 
 import entropyd
 from entropyd import _client, _info, _messages, _model, aio, priors
-from entropyd.archive import archive, embedded, tensor, writer
+from entropyd.archive import archive, bundle, compressed_bundle, embedded, tensor, writer
 from entropyd.contract import config, errors
 from entropyd.contract.families import FAMILIES
 from entropyd.contract.index_functions import FUNCTIONS
@@ -19,7 +19,19 @@ from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
 
 # Everything public in these modules is for users.
-PUBLIC_MODULES = (_client, _info, _model, config, archive, embedded, errors, tensor, writer)
+PUBLIC_MODULES = (
+    _client,
+    _info,
+    _model,
+    config,
+    archive,
+    bundle,
+    compressed_bundle,
+    embedded,
+    errors,
+    tensor,
+    writer,
+)
 
 
 def own_classes(module: ModuleType) -> set[str]:
@@ -41,7 +53,8 @@ def test_every_public_class_is_exported() -> None:
     public = set().union(*(own_classes(module) for module in PUBLIC_MODULES))
     kinds = {kind.__name__ for kind in KINDS.values()}
     results = own_classes(_messages) - {"Call"}
-    assert set(entropyd.__all__) == public | kinds | results | {"Prior", "RateReport", "tls_credentials"}
+    others = {"Prior", "RateReport", "pack", "tls_credentials"}
+    assert set(entropyd.__all__) == public | kinds | results | others
 
 
 def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:

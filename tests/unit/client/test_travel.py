@@ -86,6 +86,7 @@ def anatomy(value: Any) -> Any:
 
 
 VALUES: dict[str, Any] = {
+    "CompressedBundle": entropyd.pack({"z": TENSOR, "y": TENSOR}, metadata={"photo": "coffee"}),
     "CompressedTensor": TENSOR,
     "ContinuousBatchedConfig": entropyd.ContinuousBatchedConfig(PRIOR, 1, quantization_offset=0.25),
     "ContinuousIndexedConfig": entropyd.ContinuousIndexedConfig(INDEXED, 1, channel_axis=None),
@@ -104,6 +105,7 @@ VALUES: dict[str, Any] = {
     "UniversalBatchedConfig": CONFIG,
     "UniversalIndexedConfig": entropyd.UniversalIndexedConfig(INDEXED, 1, prior_dtype="float32"),
     "Violation": entropyd.Violation("a", "is b"),
+    "pack": None,  # a function
     "tls_credentials": None,  # a function
     "BoundedTensor": bounded.BoundedTensor(TENSOR, bounded.ErrorBound(0.1, 0.2, "float32"), EXACT),
     "CorruptStringError": CORRUPT,
@@ -118,7 +120,7 @@ VALUES: dict[str, Any] = {
     },
 }
 # Tested below: what connects, and what is an open file.
-OTHERS = {"Archive", "ArchiveWriter", "Client", "Model", "ModelConfig"}
+OTHERS = {"Archive", "ArchiveWriter", "Bundle", "Client", "Model", "ModelConfig"}
 
 
 def test_everything_public_is_tested_here() -> None:
@@ -267,6 +269,11 @@ def test_an_open_file_says_that_it_cannot_travel(tmp_path: Path) -> None:
         for way in WAYS.values():
             with pytest.raises(TypeError, match=r"cannot pickle or copy an Archive.* open file"):
                 way(archive)
+    VALUES["CompressedBundle"].save(path)
+    with entropyd.Bundle.open(path) as bundle:
+        for way in WAYS.values():
+            with pytest.raises(TypeError, match=r"cannot pickle or copy a Bundle.* open file"):
+                way(bundle)
 
 
 def test_a_pickled_codec_is_the_same_codec() -> None:

@@ -29,6 +29,7 @@ from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, damaged_un
 from tests.support.archive_cases import (
     EMBEDDED,
     SMALL,
+    CountingSource,
     archive_bytes,
     random_strings,
     same,
@@ -39,18 +40,6 @@ from tests.support.archive_cases import (
 
 # Five blocks, the last two of several units.
 LARGE = tensor_of([b"a" * BLOCK_BYTES, b"b" * BLOCK_BYTES, b"c" * BLOCK_BYTES, *([b"d" * 20_000] * 5)], (8,))
-
-
-class CountingSource(BytesSource):
-    """Remembers which bytes were read."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content, "x")
-        self.reads: list[range] = []
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        self.reads.append(range(offset, min(offset + count, self.size)))
-        return super().read_at(offset, count)
 
 
 @given(tensors())
@@ -234,10 +223,10 @@ def test_any_mixture_of_pieces_is_read_or_refused_and_never_invented(data: st.Da
 
 def test_a_newer_version_is_refused_with_a_clear_message(tmp_path: Path) -> None:
     content = bytearray(archive_bytes(SMALL))
-    content[8:12] = struct.pack("<I", 4)
+    content[8:12] = struct.pack("<I", 5)
     content[12:16] = struct.pack("<I", google_crc32c.value(bytes(content[:12])))
     (tmp_path / "newer").write_bytes(content)
-    message = r"newer has format version 4; this version of entropyd knows 1 to 3: upgrade entropyd"
+    message = r"newer has format version 5; this version of entropyd knows 1 to 4: upgrade entropyd"
     for opener in (Archive.open, Archive.recover, CompressedTensor.load):
         with pytest.raises(InvalidRequestError, match=message):
             opener(tmp_path / "newer")

@@ -74,7 +74,7 @@ tfc-suite: $(READY) ## Runs all of TFC's own tests of its entropy models with th
 $(COMPRESSAI)/.ready: pyproject.toml constraints.txt
 	@$(TORCH_PYTHON) -c 'import torch, torchvision, venv' || { [ "$$(id -u)" = 0 ] && apt-get install --yes --quiet python3-torch python3-torchvision python3-venv; } || { echo "apt-get install python3-torch python3-torchvision python3-venv, or set TORCH_PYTHON=/path/to/python" >&2; exit 1; }
 	$(TORCH_PYTHON) -m venv --clear --system-site-packages $(COMPRESSAI)
-	$(COMPRESSAI)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[coding]' hypothesis pytest pytest-timeout \
+	$(COMPRESSAI)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[coding]' hypothesis ml-dtypes pytest pytest-timeout \
 	  aiohttp fsspec jinja2 matplotlib pandas requests scipy tqdm xxhash
 	$(COMPRESSAI)/bin/pip install --quiet --disable-pip-version-check --no-deps compressai==1.2.8 einops pytorch-msssim torch-geometric
 	touch $@
@@ -82,6 +82,10 @@ $(COMPRESSAI)/.ready: pyproject.toml constraints.txt
 .PHONY: test-compressai
 test-compressai: $(COMPRESSAI)/.ready ## Runs the suite of entropyd.compressai, in an environment of its own with torch and CompressAI.
 	$(COMPRESSAI)/bin/python -m pytest -m compressai tests/integration/test_compressai.py tests/integration/test_compressai_models.py
+
+.PHONY: test-torch
+test-torch: $(READY) $(COMPRESSAI)/.ready ## Runs the suite of entropyd.torch in the same environment, with a server of the main one, which has TensorFlow.
+	ENTROPYD_TEST_SERVER_PYTHON=$(CURDIR)/$(BIN)/python $(COMPRESSAI)/bin/python -m pytest tests/integration/test_torch_rate.py
 
 .PHONY: bench-compressai
 bench-compressai: $(COMPRESSAI)/.ready ## Compares CompressAI's modules with their remote twins, in one run.

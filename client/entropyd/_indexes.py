@@ -69,9 +69,9 @@ def sent_indexes(config: RowsByIndex, indexes: Any) -> Array:
     return array if array.dtype.itemsize <= np.dtype(np.float64).itemsize else array.astype(np.float64)
 
 
-def has_index_gradient(config: RowsByIndex, indexes: Array) -> bool:
-    """Whether bits have a gradient with respect to these indexes."""
-    floats = indexes.dtype.kind == "f" or indexes.dtype.name == "bfloat16"
+def has_index_gradient(config: RowsByIndex, dtype: np.dtype[Any]) -> bool:
+    """Whether bits have a gradient with respect to indexes of a dtype."""
+    floats = dtype.kind == "f" or dtype.name == "bfloat16"
     return floats and _has_function(config.needed_prior)
 
 

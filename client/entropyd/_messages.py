@@ -218,7 +218,7 @@ def perturb(
         sent = sent_indexes(indexed, indexes)
         array = broadcast_bottleneck(array, plane_shape(indexed, sent.shape))
         request.indexes.CopyFrom(tensor_to_message(sent))
-        request.index_gradient = gradient and has_index_gradient(indexed, sent)
+        request.index_gradient = gradient and has_index_gradient(indexed, sent.dtype)
     request.bottleneck.CopyFrom(tensor_to_message(array))
 
     def read(response: model_pb2.PerturbResponse) -> Perturbed:

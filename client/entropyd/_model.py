@@ -197,9 +197,9 @@ class Model(ModelBase):
         """Does what calling the model does, and on request returns the gradients of the summed bits.
 
         They are those for the noise that was drawn, or their expectation over the noise where the model was
-        made with `expected_grads`; without `training` that by the bottleneck is 0, as rounding is flat. There
-        is one by the indexes if they are floats and the prior has a function of the index, and one by loc if
-        it is given.
+        made with `expected_grads`; without `training` they go straight through the rounding, as in TFC's
+        classes, and that by the bottleneck of a universal model is 0. There is one by the indexes if they are
+        floats and the prior has a function of the index, and one by loc if it is given.
 
         Raises:
           InvalidTensorError, LimitExceededError: As calling the model.

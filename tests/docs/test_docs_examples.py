@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
     ("cli.md", "$ "): "test_cli_tour.py",
     ("compressai.md", "import torch"): "test_compressai_models.py",
+    ("hyperprior.md", "import torch"): "test_torch_rate.py",
     ("security.md", "$ "): "test_security_page.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",

@@ -76,6 +76,15 @@ def test_a_photos_coefficients_are_coded_at_the_entropy_of_their_histograms(serv
     assert error == 0
 
 
+def test_a_transform_learns_from_the_rate_of_the_server(server: LocalServer) -> None:
+    command = [sys.executable, str(EXAMPLES / "rate_tfc.py"), "--server", server.target, "--steps", "100"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = re.findall(r"([\d.]+) bits, squared error ([\d.]+)", ran.stdout)
+    before, after = (float(bits) + 12 * float(error) for bits, error in found)
+    assert after < 0.6 * before
+
+
 def test_the_readmes_example_passes_strict_type_checks(tmp_path: Path) -> None:
     readme = (EXAMPLES.parent / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Which Python runs the servers of tests: this one or, where it cannot, the one that `make matrix` names."""
+"""Which Python runs the servers of tests: this one or, where it cannot, the one that a variable names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import sys
 from importlib.util import find_spec
 
-# Set by tests/matrix/run.py: a Python that has the modeling role, for those without TensorFlow.
+# Set by tests/matrix/run.py and `make test-torch`: a Python that has the modeling role, for those that lack
+# TensorFlow.
 NAMED = "ENTROPYD_TEST_SERVER_PYTHON"
 
 _other = os.environ.get(NAMED, sys.executable)

@@ -1,7 +1,8 @@
 """TensorFlow Compression's own classes, with the coding done by a server.
 
-Needs tensorflow-compression 2.14; no other part of the client imports TensorFlow. Training runs where the
-variables live: only `compress`, `decompress` and the building of tables are calls to the server.
+Needs tensorflow-compression 2.14; no other part of the client imports TensorFlow. The remote classes
+train where their variables live: only `compress`, `decompress` and the building of tables are calls to the
+server. `rate` is for training with a model that lives there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from entropyd.tfc.continuous_batched import RemoteContinuousBatchedEntropyModel
 from entropyd.tfc.continuous_indexed import RemoteContinuousIndexedEntropyModel
 from entropyd.tfc.location_scale_indexed import RemoteLocationScaleIndexedEntropyModel
 from entropyd.tfc.power_law import RemotePowerLawEntropyModel
+from entropyd.tfc.rates import rate
 from entropyd.tfc.universal_batched import RemoteUniversalBatchedEntropyModel
 from entropyd.tfc.universal_indexed import RemoteUniversalIndexedEntropyModel
 
@@ -39,6 +41,7 @@ __all__ = [
     "RemoteUniversalIndexedEntropyModel",
     "custom_objects",
     "prior_of",
+    "rate",
     "register",
 ]
 

@@ -49,6 +49,14 @@ def prior_on_grid(em: Any, index_ranges: tuple[int, ...], channel_axis: int | No
     return prior if same else Prior(prior.family, prior.parameters, index_ranges)
 
 
+def element_axes(shape: Any, channel_axis: int | None) -> list[Any]:
+    """The axes of the elements that indexes of a shape belong to."""
+    axes = list(shape)
+    if channel_axis is not None:
+        del axes[channel_axis : channel_axis + 1 or None]
+    return axes
+
+
 class RemoteIndexedCoding(RemoteCoding):
     """Mixed into an indexed class of TFC.
 
@@ -67,7 +75,7 @@ class RemoteIndexedCoding(RemoteCoding):
         def compress(model: Model, array: Any, indexes: Any) -> Any:
             return model.compress(array, indexes).strings
 
-        elements = self._elements(indexes.shape)
+        elements = element_axes(indexes.shape, self._channel_axis)
         batch_shape = elements[: len(elements) - self.coding_rank]
         return self._called(compress, [bottleneck, indexes], tf.string, batch_shape)
 
@@ -79,12 +87,5 @@ class RemoteIndexedCoding(RemoteCoding):
         def decompress(model: Model, strings: Any, indexes: Any) -> Any:
             return model.decompress(strings, indexes)
 
-        shape = self._elements(indexes.shape)
+        shape = element_axes(indexes.shape, self._channel_axis)
         return self._called(decompress, [strings_of(strings), indexes], self.bottleneck_dtype, shape)
-
-    def _elements(self, shape: Any) -> list[Any]:
-        """The shape of the bottleneck that indexes of a shape belong to."""
-        axes, axis = list(shape), self._channel_axis
-        if axis is not None:
-            del axes[axis : axis + 1 or None]
-        return axes

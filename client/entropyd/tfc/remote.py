@@ -19,7 +19,7 @@ from entropyd.contract.dtypes import Array
 from entropyd.contract.prior import Prior
 from entropyd.contract.tables import RawTables
 from entropyd.tfc.held_prior import HeldPrior
-from entropyd.tfc.tensors import array_of_tensor
+from entropyd.tfc.tensors import array_of_tensor, call_python
 
 TablePair: TypeAlias = tuple[Array, Array]
 _Config = TypeVar("_Config", bound=ModelConfig)
@@ -161,14 +161,12 @@ class RemoteCoding(HeldPrior):
         """
         tables = self._tables()
 
-        def called(*arrays: Any) -> Any:
-            return function(self._model_with(arrays[: len(tables)]), *arrays[len(tables) :])
+        def called(*arrays: Any) -> list[Any]:
+            return [function(self._model_with(arrays[: len(tables)]), *arrays[len(tables) :])]
 
-        inputs = [*tables, *inputs]
-        if tf.executing_eagerly():
-            return tf.constant(np.asarray(called(*map(array_of_tensor, inputs))), dtype)
-        self._in_a_graph = True
-        return tf.ensure_shape(tf.numpy_function(called, inputs, dtype), shape)
+        self._in_a_graph = self._in_a_graph or not tf.executing_eagerly()
+        (result,) = call_python(called, [*tables, *inputs], [tf.TensorSpec(shape, dtype)])
+        return result
 
     def _export_to_saved_model_graph(self, *arguments: Any, **named: Any) -> Any:
         """Called by TensorFlow 2.14 for each object of a SavedModel, once all of its functions are traced."""

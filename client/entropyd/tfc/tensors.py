@@ -1,7 +1,8 @@
-"""Arguments of calls as tensors, and tensors as arrays."""
+"""Arguments of calls as tensors, tensors as arrays, and calls of Python with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,28 @@ def strings_of(strings: Any) -> Any:
     if not _holds_tensors(strings):
         bit_strings_of("strings", strings)
     return tf.convert_to_tensor(strings, dtype=tf.string)
+
+
+def call_python(
+    function: Callable[..., Sequence[Any]], inputs: Sequence[Any], specs: Sequence[tf.TensorSpec]
+) -> list[Any]:
+    """Calls a function of arrays: now, or, in a graph, whenever the graph runs.
+
+    Returns:
+      What it returns, as tensors of the dtypes and, in a graph, of the shapes of `specs`.
+    """
+
+    def called(*arrays: Any) -> list[Any]:
+        results = zip(function(*arrays), specs, strict=True)
+        return [np.asarray(result, spec.dtype.as_numpy_dtype) for result, spec in results]
+
+    if tf.executing_eagerly():
+        results = zip(called(*map(array_of_tensor, inputs)), specs, strict=True)
+        return [tf.constant(result, spec.dtype) for result, spec in results]
+    tensors = tf.numpy_function(
+        tf.autograph.experimental.do_not_convert(called), inputs, [spec.dtype for spec in specs]
+    )
+    return [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True)]
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -177,7 +177,7 @@ def test_only_float_indexes_of_a_prior_with_functions_have_a_gradient() -> None:
     follows = entropyd.LocationScaleIndexedConfig(
         prior=priors.indexed("NoisyNormal", index_ranges=ranges, loc=0.0, scale=scale), coding_rank=0
     )
-    assert has_index_gradient(follows, np.zeros(3, np.float32))
-    assert has_index_gradient(follows, np.zeros(3, dtype_of("bfloat16")))
-    assert not has_index_gradient(follows, np.zeros(3, np.int32))
-    assert not has_index_gradient(config(ranges, None), np.zeros(3, np.float32))
+    assert has_index_gradient(follows, np.dtype(np.float32))
+    assert has_index_gradient(follows, dtype_of("bfloat16"))
+    assert not has_index_gradient(follows, np.dtype(np.int32))
+    assert not has_index_gradient(config(ranges, None), np.dtype(np.float32))

@@ -148,7 +148,8 @@ def create(context: click.Context, /, **_: Any) -> None:
       entropyd models create --config model.json
     """
     session: Session = context.obj
-    model = session.client.create_model(configuration(context))
+    config = configuration(context)
+    model = session.build(lambda client: client.create_model(config))
     session.show(describe(model), lambda: click.echo(model.id))
 
 

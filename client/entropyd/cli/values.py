@@ -22,10 +22,13 @@ class _ModelId(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids of the server's models; none if no server answers in time."""
+        """Ids of the server's models; none if no server answers in time, or --local would start one."""
         del param
+        options = ctx.find_root().params
+        if options["local"]:
+            return []
         try:
-            with connect(ctx.find_root().params, _COMPLETION_TIMEOUT_S) as client:
+            with connect(options, _COMPLETION_TIMEOUT_S) as client:
                 return [
                     CompletionItem(found.id) for found in client.models() if found.id.startswith(incomplete)
                 ]

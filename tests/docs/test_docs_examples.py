@@ -93,6 +93,7 @@ import numpy as np
 x = np.zeros((5, 4, 3))
 """,
     ("python.md", "client = entropyd.Client"): "import entropyd",
+    ("python.md", "import asyncio"): "",
     ("python.md", "whole = model.compress"): """
 import numpy as np
 import entropyd
@@ -128,6 +129,7 @@ assert part.tobytes() == restored[2:].tobytes()
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
 """,
+    ("python.md", "import asyncio"): "assert model.id == config.model_id",
     ("python.md", "client = entropyd.Client"): "assert client.server_info().symbols",
     ("python.md", "whole = model.compress"): """
 assert rest.strings.tolist() == whole.strings[100:].tolist()

@@ -24,7 +24,7 @@ from entropyd.cli.session import CONNECTION
 _STORE = "ENTROPYD_STORE"
 # What a person is told if the start takes longer than this.
 _SOON_S = 2.0
-_COMPILING = "compiling the coder, which takes about half a minute, once for each installation"
+_STARTING = "starting; the first time, the coder is compiled, which takes about half a minute"
 _STARTING_TENSORFLOW = "starting TensorFlow, which builds tables and fits priors"
 
 
@@ -74,7 +74,7 @@ def local_servers(context: click.Context, timeout_s: float) -> Callable[[bool], 
             raise click.ClickException(f"--local: {error}") from error
         if modeling and not embedded.can_model():
             return connect(False)  # noqa: FBT003
-        with _told(_STARTING_TENSORFLOW if modeling else _COMPILING):
+        with _told(_STARTING_TENSORFLOW if modeling else _STARTING):
             try:
                 server = embedded.EmbeddedServer(os.environ.get(_STORE) or None, modeling=modeling)
                 context.with_resource(server)
@@ -88,7 +88,7 @@ def local_servers(context: click.Context, timeout_s: float) -> Callable[[bool], 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
     """Tells a person what takes long, if it does."""
-    timer = Timer(_SOON_S, lambda: click.echo(f"{what} ...", err=True))
+    timer = Timer(_SOON_S, lambda: click.echo(what, err=True))
     if sys.stderr is not None and sys.stderr.isatty():
         timer.start()
     try:

@@ -295,6 +295,7 @@ def test_an_example_of_help_ends_well(
     # The server, and less patience than by default.
     for name, value in {"SERVER": server.target, "BENCH_SECONDS": "0.1", "FIT_MAX_STEPS": "2"}.items():
         monkeypatch.setenv(f"ENTROPYD_{name}", value)
+    monkeypatch.setenv("ENTROPYD_STORE", str(tmp_path / "models"))  # of --local
     line = line.replace("MODEL_ID", (by_scale if "--indexes" in line else any_shape).id)
     if re.search("[|>]", line):
         _in_a_shell(PROGRAMS + line)

@@ -55,7 +55,7 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
       entropyd decompress latents.entropyd restored.npy
       entropyd inspect latents.entropyd
       entropyd verify archives/
-      entropyd --local decompress latents.entropyd restored.npy
+      entropyd --local models import model.safetensors
     """
     if is_local(context):
         context.obj = Session(local_servers(context, timeout_s), as_json)

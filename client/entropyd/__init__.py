@@ -11,6 +11,8 @@ with entropyd.Client("localhost:7070") as client:
     restored = model.decompress(compressed)
 """
 
+import typing
+
 from entropyd._client import Client
 from entropyd._credentials import tls_credentials
 from entropyd._info import ModelInfo, ServerInfo
@@ -59,6 +61,19 @@ from entropyd.contract.kinds.tabulated import TabulatedConfig
 from entropyd.contract.kinds.universal_batched import UniversalBatchedConfig
 from entropyd.contract.kinds.universal_indexed import UniversalIndexedConfig
 from entropyd.contract.prior import Prior
+
+if typing.TYPE_CHECKING:
+    from entropyd_server.local import LocalServer as LocalServer
+else:
+
+    def __getattr__(name):
+        """`LocalServer`, of the server's package, which the client imports only here. Raises ImportError."""
+        if name != "LocalServer":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from entropyd._server_package import server_module  # noqa: PLC0415
+
+        return server_module("local").LocalServer
+
 
 __all__ = [
     "Archive",

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
@@ -22,7 +23,7 @@ from entropyd_server.observe.call_log import CallLog
 from entropyd_server.observe.status import StatusSource
 from entropyd_server.roles.base import Role
 from entropyd_server.settings import Settings
-from entropyd_server.signals import Signals
+from entropyd_server.signals import Events, Signals
 from entropyd_server.store.model_store import ModelStore
 from entropyd_server.transport.server import Server
 from entropyd_server.transport.stalls import Stalls
@@ -63,7 +64,7 @@ def serve(settings: Settings) -> None:
     raise_file_limit()
     try:
         transport = choose(settings.transport)
-        transport.run(_serve(settings, transport))
+        transport.run(_serve_process(settings, transport))
     except (StartError, ServerFailedError):
         raise
     except Exception as error:  # in the event loop itself, so that nothing is left to drain
@@ -71,10 +72,22 @@ def serve(settings: Settings) -> None:
         raise ServerFailedError from error
 
 
-async def _serve(settings: Settings, transport: Transport) -> None:
+async def _serve_process(settings: Settings, transport: Transport) -> None:
+    end_seconds = settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS
+    await serve_until(Signals(end_seconds, _CLOSING_SECONDS), settings, transport)
+
+
+async def serve_until(
+    events: Events, settings: Settings, transport: Transport, ready: Callable[[], object] = lambda: None
+) -> None:
+    """Serves until `events.stop`, then drains; calls `ready` when all roles are SERVING.
+
+    Raises:
+      StartError, ServerFailedError: As `serve`.
+      RuntimeError: If a role cannot start.
+    """
     started = time.perf_counter()
-    signals = Signals(settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS, _CLOSING_SECONDS)
-    vital = Vital(partial(signals.stop_within, _FAILED_SECONDS))
+    vital = Vital(partial(events.stop_within, _FAILED_SECONDS))
     metrics, call_log = Metrics(version("entropyd"), settings.roles), CallLog()
     status = StatusSource(version("entropyd"), metrics, call_log)
     _serve_pages(settings.metrics_listen, metrics, status, vital)
@@ -83,17 +96,17 @@ async def _serve(settings: Settings, transport: Transport) -> None:
     probed = await probe_server(settings.health_listen, transport, parts.health, vital)
     servers = [parts.server] if probed is None else [parts.server, probed]
     await parts.server.start()
-    log.info("listening on %s with roles %s", settings.listen, ", ".join(sorted(settings.roles)))
-    starting = asyncio.create_task(_start_roles(parts, started))
+    log.info("listening on %s with roles %s", parts.address, ", ".join(sorted(settings.roles)))
+    starting = asyncio.create_task(_start_roles(parts, started, ready))
     # A start that fails ends the server, which would otherwise stay unready for ever.
-    starting.add_done_callback(lambda task: signals.stop.set() if _failed(task) else None)
+    starting.add_done_callback(lambda task: events.stop.set() if _failed(task) else None)
     watching = [
         vital.task("watching the batcher", _watch_batches(parts)),
         vital.task("reading the metrics", status.keep_reading()),
-        vital.task("reloading files", parts.protection.watch(signals.reload)),
+        vital.task("reloading files", parts.protection.watch(events.reload)),
         vital.task("ending stalled calls", _end_stalled(settings, parts, servers, metrics)),
     ]
-    await signals.stop.wait()
+    await events.stop.wait()
     await parts.health.drain()
     if vital.failed:
         await parts.health.alive(alive=False)
@@ -102,8 +115,8 @@ async def _serve(settings: Settings, transport: Transport) -> None:
     log.info("draining for %g s", settings.drain_seconds)
     for task in (starting, *watching):
         task.cancel()
-    await _drain(parts, signals.hurry, settings.drain_seconds)
-    await _close(parts, servers, signals.hurry)
+    await _drain(parts, events.hurry, settings.drain_seconds)
+    await _close(parts, servers, events.hurry)
     if _failed(starting):
         await starting
     log.info("stopped")
@@ -119,7 +132,7 @@ def _serve_pages(address: str, metrics: Metrics, status: StatusSource, vital: Vi
     log.info("status page on %s, metrics on %smetrics", page, page)
 
 
-async def _start_roles(parts: Assembly, started: float) -> None:
+async def _start_roles(parts: Assembly, started: float, ready: Callable[[], object]) -> None:
     """Brings every role to SERVING; none waits for another."""
 
     async def start(role: Role) -> None:
@@ -129,6 +142,7 @@ async def _start_roles(parts: Assembly, started: float) -> None:
         log.info("%s is SERVING after %.1f s", role.service.full_name, time.perf_counter() - started)
 
     await asyncio.gather(*map(start, parts.roles))
+    ready()
 
 
 async def _wait_for_store(store: ModelStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -63,9 +64,10 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Assembly:
-    """The parts of a server that `app` starts, watches and ends."""
+    """The parts of a server that `app` starts, watches and ends, and the address that it is bound to."""
 
     server: Server
+    address: str
     protection: Protection
     admission: Admission
     health: Health
@@ -110,10 +112,11 @@ def assemble(
     server = _server(settings, transport, vital)
     _add_services(server, shared, roles, admission, health)
     try:
-        protection.add_port(server, settings.listen)
+        port = protection.add_port(server, settings.listen)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
-    return Assembly(server, protection, admission, health, store, roles, tracing)
+    address = re.sub(r":0$", f":{port}", settings.listen)
+    return Assembly(server, address, protection, admission, health, store, roles, tracing)
 
 
 async def probe_server(address: str, transport: Transport, health: Health, vital: Vital) -> Server | None:

@@ -29,7 +29,8 @@ def default_store() -> str:
         return (user_data_path("entropyd") / "store").as_uri()
     except (RuntimeError, ValueError) as error:  # which one depends on the version of platformdirs
         raise click.UsageError(
-            "this user has no home folder for models: set --store, to memory:/// if models may be lost"
+            "this user has no home folder for models: set --store or ENTROPYD_STORE, to memory:/// if models "
+            "may be lost"
         ) from error
 
 
@@ -75,7 +76,11 @@ _BYTES = click.IntRange(min=1024)
 _FILE = click.Path(path_type=Path)
 # In the order of the help.
 OPTIONS = [
-    _option("--listen", "Address for gRPC: HOST:PORT or unix:PATH.", default="127.0.0.1:7070"),
+    _option(
+        "--listen",
+        "Address for gRPC: HOST:PORT or unix:PATH. With port 0 it is any free one, which the log names.",
+        default="127.0.0.1:7070",
+    ),
     _option(
         "--transport",
         "How gRPC is served: core is fast, and uses private parts of grpcio; on a version that it was not "

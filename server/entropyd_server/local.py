@@ -1,4 +1,4 @@
-"""Runs a server in a process of its own: for examples, notebooks, tests and benchmarks.
+"""Runs a server in a process of its own: for programs, notebooks, tests and benchmarks.
 
 Invariant: leaving the `with` block ends the process, even after an exception.
 """
@@ -6,6 +6,8 @@ Invariant: leaving the `with` block ends the process, even after an exception.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,16 +23,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# What a server logs when it has its address.
+_LISTENING = re.compile(r"listening on (\S+:\d+) with roles")
+_POLL_S = 0.02
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class LocalServer:
-    """An `entropyd-server` in a process of its own.
+    """An `entropyd-server` in a process of its own, from the beginning of a `with` block to its end.
 
     Args:
       flags: Flags of the command, as in `"--role", "coding"`.
-      listen: Address to listen on, HOST:PORT; None for a Unix socket.
-      store: URL of the store; None for a folder that is deleted with the server.
+      listen: Address to listen on, HOST:PORT, where port 0 is any free one; None for a Unix socket that only
+        this user can reach.
+      store: Folder or URL of the models, as for `--store`; None for a folder that is deleted with the server.
       credentials: Channel credentials for a server with TLS; None for plain text.
       wait: Whether entering the `with` block waits for the server to be SERVING.
 
@@ -46,7 +52,7 @@ class LocalServer:
         self,
         *flags: str,
         listen: str | None = None,
-        store: str | None = None,
+        store: str | os.PathLike[str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         wait: bool = True,
     ) -> None:
@@ -64,15 +70,17 @@ class LocalServer:
         command = [*self._program, "--listen", self.target]
         # Before the caller's flags, which override these.
         command += ["--metrics-listen", "", "--drain-seconds", "0"]
-        command += ["--store", self._store or (folder / "store").as_uri(), *self._flags]
+        command += ["--store", os.fspath(self._store or folder / "store"), *self._flags]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
-        if self._wait:
-            try:
+        try:
+            if self.target.endswith(":0"):
+                self.target = self._bound()
+            if self._wait:
                 self.wait_until_serving()
-            except BaseException:
-                self.__exit__(None, None, None)
-                raise
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -97,9 +105,21 @@ class LocalServer:
                     for response in health.Watch(request, timeout=2, wait_for_ready=True):
                         if response.status == _SERVING:
                             return
+        raise self._failed(f"is not SERVING after {timeout_s:g} s")
+
+    def _bound(self, timeout_s: float = 60.0) -> str:
+        """The address with the port that the system chose; raises as `wait_until_serving`."""
+        until = time.monotonic() + timeout_s
+        while self.process.poll() is None and time.monotonic() < until:
+            if found := _LISTENING.search(self.log_path.read_text()):
+                return found[1]
+            time.sleep(_POLL_S)
+        raise self._failed("has not logged its port, which takes --log-level info")
+
+    def _failed(self, what: str) -> RuntimeError:
         status = self.process.poll()
-        what = f"is not SERVING after {timeout_s:g} s" if status is None else f"ended with status {status}"
-        raise RuntimeError(f"the server {what}:\n{self.log_path.read_text()}")
+        what = what if status is None else f"ended with status {status}"
+        return RuntimeError(f"the server {what}:\n{self.log_path.read_text()}")
 
     def _channel(self) -> grpc.Channel:
         if self._credentials is None:

@@ -74,6 +74,16 @@ def _builders(devices: int, max_build_memory_bytes: int) -> int:
     return 2 if machine_bytes() >= needed else 1
 
 
+def settings_without_variables(*flags: str) -> Settings:
+    """The settings of a command line, whatever the environment says."""
+    made: list[Settings] = []
+    server = command(made.append)
+    for option in server.params:
+        option.envvar = None
+    server.main(flags, standalone_mode=False)
+    return made[0]
+
+
 def command(serve: Callable[[Settings], None]) -> click.Command:
     """Makes the `entropyd-server` command around a function that serves."""
 

@@ -39,6 +39,7 @@ def test_the_tour_does_what_it_says(tmp_path: Path) -> None:
         environment = {
             **os.environ,
             "ENTROPYD_SERVER": server.target,
+            "ENTROPYD_STORE": str(tmp_path / "of-this-user"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         ran = subprocess.run(

@@ -101,6 +101,7 @@ x = np.zeros((5, 4, 3))
 """,
     ("python.md", "client = entropyd.Client"): "import entropyd",
     ("python.md", "client.create_model(config, name"): "config = model.config",
+    ("python.md", "import asyncio"): "",
     ("python.md", "whole = model.compress"): """
 import numpy as np
 import entropyd
@@ -137,6 +138,7 @@ assert part.tobytes() == restored[2:].tobytes()
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
 """,
+    ("python.md", "import asyncio"): "assert model.id == config.model_id",
     ("python.md", "client = entropyd.Client"): "assert client.server_info().symbols",
     ("python.md", "whole = model.compress"): """
 assert rest.strings.tolist() == whole.strings[100:].tolist()
@@ -308,6 +310,7 @@ def test_an_example_of_help_ends_well(
     # The server, and less patience than by default.
     for name, value in {"SERVER": server.target, "BENCH_SECONDS": "0.1", "FIT_MAX_STEPS": "2"}.items():
         monkeypatch.setenv(f"ENTROPYD_{name}", value)
+    monkeypatch.setenv("ENTROPYD_STORE", str(tmp_path / "models"))  # of --local
     line = line.replace("MODEL_ID", (by_scale if "--indexes" in line else any_shape).id)
     if re.search("[|>]", line):
         _in_a_shell(PROGRAMS + line)

@@ -62,10 +62,12 @@ class Environment:
         """Installs the newest releases that the requirements allow."""
         _uv("pip", "install", "--python", str(self.python), *requirements)
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs the Python inside in the repository's root; the output is captured."""
+    def run(
+        self, *arguments: str, before: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the Python inside in the repository's root, behind `before`; the output is captured."""
         return subprocess.run(
-            [self.python, *arguments],
+            [*before, self.python, *arguments],
             cwd=REPOSITORY,
             env=_outside() | environment,
             stdout=subprocess.PIPE,

@@ -10,15 +10,16 @@ import grpc
 import numpy as np
 import pytest
 
+import entropyd
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.matrix.environments import EXTRAS, OLDEST_GRPCIO, Environment, build_wheel, interpreter
+from tests.support.machine import offline
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-
-    import entropyd
 
 SCRIPT = """
 import importlib.metadata, importlib.util, json, sys
@@ -163,6 +164,37 @@ def test_a_server_without_tensorflow_takes_tables_and_writes_the_bytes_of_other_
     assert ran.returncode == 0, ran.stdout
     assert ran.stdout.startswith("coding registry ROLE_MISSING modeling building the tables of this")
     assert f"this server runs on Python {version}: use Python 3.11" in ran.stdout
+    if version == "3.13":  # the suite has the rest, on 3.11
+        decodes_alone(environment, model, tmp_path)
+
+
+def decodes_alone(environment: Environment, model: entropyd.Model, folder: Path) -> None:
+    """Decodes archives of a server with `entropyd --local`, in empty stores and without a network."""
+    x = np.random.default_rng(1).normal(0, 4, (5, 7, 3)).astype(np.float32)
+    compressed = model.compress(x)
+    np.save(folder / "x.npy", model.decompress(compressed))
+    compressed.save(folder / "beside.entropyd")
+    (folder / "beside.safetensors").write_bytes(model.export())
+    with entropyd.ArchiveWriter(
+        folder / "inside.entropyd", model=entropyd.EmbeddedModel.of(model)
+    ) as archive:
+        archive.append(compressed)
+
+    def local(*words: str, store: str) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "entropyd.cli", "--local", *words]
+        return environment.run(*command, before=offline(), ENTROPYD_STORE=str(folder / store))
+
+    imported = local("models", "import", str(folder / "beside.safetensors"), store="beside")
+    assert imported.stdout == f"{model.id}\n"
+    for name in ("inside", "beside"):
+        ran = local("decompress", str(folder / f"{name}.entropyd"), str(folder / f"{name}.npy"), store=name)
+        assert ran.returncode == 0, ran.stdout
+        assert (folder / f"{name}.npy").read_bytes() == (folder / "x.npy").read_bytes()
+    prior = ["--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=1.2345", "--coding-rank", "1"]
+    lacking = local("models", "create", *prior, store="beside")
+    assert lacking.returncode == 1
+    assert "(ROLE_MISSING)" in lacking.stdout
+    assert "--local does it where 'entropyd[server]' is installed" in lacking.stdout
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.13"])
@@ -212,3 +244,8 @@ def test_a_server_says_what_its_environment_lacks(
     assert ran.returncode == 1
     assert said in ran.stdout
     assert "Traceback" not in ran.stdout
+    if extra != "server":  # which has what --local needs
+        local = environment.run("-m", "entropyd.cli", "--local", "models", "list")
+        assert local.returncode == 1
+        assert local.stdout.startswith("Error: --local: a server needs ")
+        assert "Traceback" not in local.stdout

@@ -30,6 +30,16 @@ def program(name: str, package: str) -> str:
     return found
 
 
+def offline() -> list[str]:
+    """What runs the command after it without any network, where the tester may make it so."""
+    command = ["unshare", "--map-root-user", "--net"]
+    return (
+        command
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+        else []
+    )
+
+
 def unprivileged(user: str, group: str) -> list[str]:
     """What runs the command after it as another user, where the tester may become one."""
     if os.geteuid() != 0:

@@ -81,7 +81,8 @@ def bench(
     if model_id is None:
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
         prior = priors.NoisyNormal(loc=0.0, scale=scale)
-        model = session.client.create_model(UniversalBatchedConfig(prior=prior, coding_rank=coding_rank))
+        config = UniversalBatchedConfig(prior=prior, coding_rank=coding_rank)
+        model = session.build(lambda client: client.create_model(config))
     else:
         model = session.client.model(model_id)
     measured = measure(model, axes, concurrency, seconds)

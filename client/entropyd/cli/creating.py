@@ -150,7 +150,8 @@ def create(context: click.Context, /, name: str | None, **_: Any) -> None:
       entropyd models create --config model.json --name faces-v2
     """
     session: Session = context.obj
-    model = session.client.create_model(configuration(context), name=name)
+    config = configuration(context)
+    model = session.build(lambda client: client.create_model(config, name=name))
     session.show(describe(model), lambda: click.echo(model.id))
 
 

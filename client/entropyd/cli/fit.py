@@ -89,13 +89,15 @@ def fit(
         )
         states: list[FitProgress] = []
         with _progress(states) as progress:
-            model = session.client.fit_model(
-                config,
-                rows,
-                max_steps=max_steps,
-                validation_share=validation_share,
-                progress=progress,
-                name=name,
+            model = session.build(
+                lambda client: client.fit_model(
+                    config,
+                    rows,
+                    max_steps=max_steps,
+                    validation_share=validation_share,
+                    progress=progress,
+                    name=name,
+                )
             )
         if drawn is not None and target is not None:
             target.write(drawn.draw(model, rows))

@@ -13,6 +13,7 @@ from entropyd.cli.coding import compress, decompress
 from entropyd.cli.creating import create
 from entropyd.cli.fit import fit
 from entropyd.cli.inspecting import inspect
+from entropyd.cli.local import is_local, local_servers, shown_folder
 from entropyd.cli.models import models
 from entropyd.cli.session import DEFAULT_SERVER, ErrorsAsSentences, Session, connect
 from entropyd.cli.token import token
@@ -26,6 +27,11 @@ _FILE = click.Path(path_type=Path)
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.option("--server", default=DEFAULT_SERVER, help="Server to use, HOST:PORT.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help=f"Use no other server: this command is one, with the models in {shown_folder()}.",
+)
 @click.option("--timeout-s", default=600.0, help="Longest time for one call, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities.")
@@ -36,7 +42,7 @@ _FILE = click.Path(path_type=Path)
 @click.version_option(package_name="entropyd", prog_name="entropyd")
 @click.pass_context
 def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **connection: Any) -> None:
-    """Compress float arrays with entropy models on an entropyd server.
+    """Compress float arrays with entropy models on an entropyd server, or with --local without one.
 
     Each option can also be set by the environment variable that is shown beside it.
 
@@ -49,12 +55,16 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
       entropyd decompress latents.entropyd restored.npy
       entropyd inspect latents.entropyd
       entropyd verify archives/
+      entropyd --local models import model.safetensors
     """
+    if is_local(context):
+        context.obj = Session(local_servers(context, timeout_s), as_json)
+        return
     try:
-        client = connect(connection, timeout_s)
+        client = context.with_resource(connect(connection, timeout_s))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    context.obj = Session(context.with_resource(client), as_json)
+    context.obj = Session(lambda _: client, as_json)
 
 
 def _follow_conventions(command: click.Command, prefix: str = "ENTROPYD") -> None:

@@ -11,23 +11,31 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from entropyd import Client, EntropydError
+from entropyd import Client, EntropydError, RoleMissingError
 from entropyd._connection import Connection
 from entropyd.cli.paths import STANDARD_OUTPUT
 
+T = TypeVar("T")
+
 DEFAULT_SERVER = "127.0.0.1:7070"
+
+# Names of the options that say where a server is, and with which credentials.
+CONNECTION = frozenset(field.name for field in fields(Connection))
 
 # ErrorInfo.reason -> advice.
 _ADVICE = {
-    "UNREACHABLE": "start a server with `entropyd-server`, or name one with --server HOST:PORT",
+    "UNREACHABLE": "start a server with `entropyd-server`, name one with --server HOST:PORT, or do without: "
+    "`entropyd --local ...` needs none",
     "MODEL_NOT_FOUND": "`entropyd models list` shows the models of this server",
     "NAME_MOVED": "`entropyd models list` shows what it points at",
     "TABLES_MISMATCH": "decode it with a server that has the model that made it, or embed the model",
     "INDEXES_MISMATCH": "compute the indexes as for compressing; --skip-damaged decodes the other units",
+    "ROLE_MISSING": "a server or --local does it where 'entropyd[server]' is installed; `entropyd models "
+    "export` and `import` carry the model from there",
     "MODEL_NOT_COMPRESSING": "create a model without --no-compression",
     "OVERLOADED": "wait a moment and repeat the command",
     "DRAINING": "the server is shutting down; repeat the command when it has restarted",
@@ -45,15 +53,30 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Session:
-    """The connection and the output format of a command.
+    """The server and the output format of a command.
 
     Attributes:
-      client: Its first call connects, so a command without calls needs no server.
+      connect: Returns a client, the same for the same argument: whether the server is to build tables or fit
+        priors, if it can. With --local the first use starts a server, so a command without calls starts none.
       as_json: Whether to print JSON.
     """
 
-    client: Client
+    connect: Callable[[bool], Client]
     as_json: bool
+
+    @property
+    def client(self) -> Client:
+        return self.connect(False)  # noqa: FBT003 - a function's argument has no name here
+
+    def build(self, make: Callable[[Client], T]) -> T:
+        """Makes a model; with --local, TensorFlow starts only if the model is not there yet and needs it."""
+        try:
+            return make(self.client)
+        except RoleMissingError:
+            builder = self.connect(True)  # noqa: FBT003
+            if builder is self.client:
+                raise
+            return make(builder)
 
     def show(self, value: Any, text: Callable[[], None]) -> None:
         """Prints `value` as JSON, or calls `text` to print text."""
@@ -85,8 +108,7 @@ class ErrorsAsSentences(click.Group):
 
 def connect(options: Mapping[str, Any], timeout_s: float) -> Client:
     """The client of the options of `entropyd`; its first call connects."""
-    known = {field.name for field in fields(Connection)}
-    given = {name: value for name, value in options.items() if name in known}
+    given = {name: value for name, value in options.items() if name in CONNECTION}
     # No option takes a token: other users of the machine can see the arguments of a command.
     return Connection(**given, token=os.environ.get("ENTROPYD_TOKEN")).client(timeout_s)
 

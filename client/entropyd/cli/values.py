@@ -22,10 +22,13 @@ class _ModelId(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids and names of the server's models; none if no server answers in time."""
+        """Ids and names of the server's models; none if no server answers in time, or --local would start one."""
         del param
+        options = ctx.find_root().params
+        if options["local"]:
+            return []
         try:
-            with connect(ctx.find_root().params, _COMPLETION_TIMEOUT_S) as client:
+            with connect(options, _COMPLETION_TIMEOUT_S) as client:
                 found = [*(model.id for model in client.models()), *model_names(client)]
                 return [CompletionItem(word) for word in found if word.startswith(incomplete)]
         except (EntropydError, OSError, ValueError):

@@ -60,18 +60,20 @@ class Protection:
         else:
             self.access = Access(None)
 
-    def add_port(self, server: Server, address: str) -> None:
-        """Binds a server's port; warns if others on the network can use it without TLS or tokens.
+    def add_port(self, server: Server, address: str) -> int:
+        """Binds an address and returns the port; warns if others can use it without TLS or tokens.
 
         Raises:
           RuntimeError: If the address cannot be bound.
         """
         if self._tls is None:
-            server.add_insecure_port(address)
+            port = server.add_insecure_port(address)
         else:
-            server.add_secure_port(address, server_credentials(self._tls, clients_too=self._clients_too))
+            port = server.add_secure_port(
+                address, server_credentials(self._tls, clients_too=self._clients_too)
+            )
         if stays_on_this_machine(address):
-            return
+            return port
         if self._tokens is not None and self._tls is None:
             log.warning("tokens cross the network in plain text: %s has no TLS (--tls-cert)", address)
         if self._tokens is None and not self._clients_too:
@@ -80,6 +82,7 @@ class Protection:
                 "--tls-client-ca",
                 address,
             )
+        return port
 
     async def watch(self, now: asyncio.Event) -> None:
         """Reloads files that have changed: checks every second, and at once when `now` is set."""

@@ -17,6 +17,7 @@ from entropyd.contract.families import FAMILIES
 from entropyd.contract.index_functions import FUNCTIONS
 from entropyd.contract.kinds import KINDS
 from entropyd.contract.prior import Prior
+from entropyd_server.local import LocalServer
 
 # Everything public in these modules is for users.
 PUBLIC_MODULES = (
@@ -64,6 +65,17 @@ def test_the_package_shows_nothing_public_that_it_does_not_export() -> None:
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert shown == set(entropyd.__all__)
+
+
+def test_the_only_other_name_is_that_of_the_server() -> None:
+    if sys.version_info < (3, 11):
+        with pytest.raises(
+            ImportError, match=r"a server needs Python 3.11 or newer, .* and this is Python 3.10"
+        ):
+            getattr(entropyd, "LocalServer")  # noqa: B009 - for its error
+    else:
+        assert entropyd.LocalServer is LocalServer
+    assert not hasattr(entropyd, "NoSuchName")
 
 
 def test_every_family_has_a_constructor_of_its_name() -> None:

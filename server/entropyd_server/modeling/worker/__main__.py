@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     requests, responses = _take_pipes()
-    _end_with_server()
+    _end_with_server(requests)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     os.environ["CUDA_VISIBLE_DEVICES"] = options.cuda_visible_devices
     # Fatal messages only: they tell why a process aborts. Importing TensorFlow 2.14 alone logs three errors.
@@ -65,7 +66,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, responses
 
 
-def _end_with_server() -> None:
+def _end_with_server(requests: BinaryIO) -> None:
     """Ends this process with the server, and not by signals.
 
     A terminal or a service manager signals the whole process group; the server finishes what is in flight
@@ -76,6 +77,10 @@ def _end_with_server() -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    hung_up = select.poll()
+    hung_up.register(requests, 0)
+    if hung_up.poll(0):
+        sys.exit("the server ended before its worker had started")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 .PHONY: demo
-demo: $(READY) ## Compresses real photos through a server of its own and draws the result.
-	$(BIN)/python examples/photos.py --output demo-output
+demo: $(READY) ## Codes real photos with a hyperprior through a server of its own, beside JPEG and WebP, and draws the result.
+	$(BIN)/python -m examples.hyperprior.demo --output demo-output
 
 .PHONY: serve
 serve: $(READY) ## Serves on 127.0.0.1:7070, metrics on 127.0.0.1:9464.

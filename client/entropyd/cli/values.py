@@ -22,7 +22,7 @@ class _ModelId(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids and names of the server's models; none if no server answers in time, or --local would start one."""
+        """Ids and names of the models; none if no server answers in time, or --local would start one."""
         del param
         options = ctx.find_root().params
         if options["local"]:

@@ -39,8 +39,8 @@ autodoc_default_options = {
 }
 napoleon_use_ivar = True
 autodoc_class_signature = "mixed"
-autodoc_typehints_format = "short"
-python_use_unqualified_type_names = True
+autodoc_typehints = "none"  # docstrings have shapes and dtypes, of which types say nothing
+autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 toc_object_entries = False
 smartquotes_action = "D"  # of the dashes in lists of parameters

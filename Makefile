@@ -9,6 +9,7 @@ READY := $(VENV)/.ready
 # A Python that has torch and torchvision already; Debian's packages have them without CUDA, PyPI's do not.
 TORCH_PYTHON ?= /usr/bin/python3
 COMPRESSAI := .venv-compressai
+SITE ?= build/docs
 FUZZ_SECONDS ?= 300
 FUZZ_INPUTS ?= 1000000
 SOAK_MINUTES ?= 3
@@ -40,6 +41,10 @@ test: $(READY) ## Runs the whole test suite.
 	@# Servers under test would otherwise compile the kernels while their tests wait.
 	$(BIN)/python -c 'from entropyd_server.coding.self_test import warm_up; warm_up()'
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: docs
+docs: $(READY) ## Builds the documentation site into build/docs; a broken link or a page outside the navigation is an error.
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs $(SITE)
 
 .PHONY: bench
 bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites docs/performance.md and its plots.
@@ -124,4 +129,4 @@ lock: $(READY) ## Resolves the newest versions that fit into constraints.txt.
 
 .PHONY: clean
 clean: ## Removes the virtual environment and what the tools cached.
-	rm -rf $(VENV) $(COMPRESSAI) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output
+	rm -rf $(VENV) $(COMPRESSAI) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output build/docs

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd._html import described
 from entropyd._info import ModelInfo
 from entropyd._symbols import Symbols
 from entropyd.contract.config import ModelConfig
@@ -72,6 +73,19 @@ class ModelBase:
         shape = f"index_ranges={self.index_ranges}" if indexed else f"prior_shape={self.prior_shape}"
         what = self.config.family or self.config.kind
         return f"<Model {self.id[:12]} {what} {shape} coding_rank={self.coding_rank}>"
+
+    def _repr_html_(self) -> str:
+        properties = {
+            "id": self.id,
+            "prior": self.config.family,
+            "prior_shape": self.prior_shape if self.index_ranges is None else None,
+            "index_ranges": self.index_ranges,
+            "coding_rank": self.coding_rank,
+            "bottleneck_dtype": self.bottleneck_dtype,
+            "table_rows": self.info.table_rows,
+            "tables_origin": self.info.tables_origin or None,
+        }
+        return described(f"{type(self).__name__}, {self.config.kind}", properties)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration as a JSON-serialisable dictionary; see ModelConfig.from_dict.

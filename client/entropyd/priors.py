@@ -249,7 +249,7 @@ def indexed(
     Args:
       family: Name of the constructor here, as in `NoisyNormal`, or `tfp.` and the name of a distribution.
       index_ranges: How many values each index has. A location-scale model takes one range: its scales.
-      parameters: By name: a number; an array over the grid of all indexes [*index_ranges]; or a function of
+      parameters: By name: a number; an array over the grid of all indexes `[*index_ranges]`; or a function of
         an index, as `log_spaced(0.11, 256)`. Those of a mixture have its components as last axis. `base` or
         `components` is an ordinary prior, or an indexed one of the same ranges.
 

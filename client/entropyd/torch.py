@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from entropyd import Model
-from entropyd._rates import perturbed, propagated
+from entropyd._gradients import perturbed, propagated
 from entropyd.contract.dtypes import Array, numpy_dtype
 
 __all__ = ["rate"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from entropyd_server.local import LocalServer
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/tutorials/*.md"))]
 FENCE = re.compile(r"^```(python|sh|bash|console)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # Examples, page and line of their beginning, that other tests run.
@@ -35,7 +35,14 @@ ELSEWHERE = {
     ("archive.md", "hyper.compress"): "test_archive_service.py",
     ("README.md", "import numpy as np"): "test_examples.py",
     ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
-    ("cli.md", "$ "): "test_cli_tour.py",
+    ("cli.md", "$ "): "test_tours.py",
+    ("team.md", "$ "): "test_tours.py",
+    ("index.md", "import numpy as np"): "test_tutorials.py",
+    ("rounding.md", "import numpy as np"): "test_tutorials.py",
+    ("histogram.md", "import numpy as np"): "test_tutorials.py",
+    ("error-bound.md", "import numpy as np"): "test_tutorials.py",
+    ("tfc-model.md", "import numpy as np"): "test_tfc_drop_in.py",
+    ("compressai-model.md", "import torch"): "test_compressai_models.py",
     ("compressai.md", "import torch"): "test_compressai_models.py",
     ("hyperprior.md", "import torch"): "test_torch_rate.py",
     ("security.md", "$ "): "test_security_page.py",

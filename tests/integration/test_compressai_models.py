@@ -31,6 +31,7 @@ from compressai.models.sensetime import Cheng2020AnchorCheckerboard, Elic2022Off
 
 from entropyd.compressai import RemoteEntropyBottleneck, RemoteGaussianConditional, remote  # noqa: E402
 from tests.support.compressai_modules import conditional  # noqa: E402
+from tests.support.pages import check_printed  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +123,10 @@ def test_the_program_of_the_page_runs(
     exec(program.replace("127.0.0.1:7070", server.target), names)  # noqa: S102 - our own page
     names["client"].close()
     assert names["restored"].shape == (2, 3, 64, 64)
+
+
+def test_the_tutorial_prints_what_it_says(server: LocalServer) -> None:
+    check_printed("tutorials/compressai-model.md", server)
 
 
 def test_a_remote_model_trains_as_before_with_its_optimiser(client: entropyd.Client) -> None:

@@ -246,6 +246,21 @@ def test_the_command_fits_names_and_draws(
         assert base64.b64decode(picture).startswith(b"\x89PNG")
 
 
+def test_the_command_ends_with_what_it_learned_and_then_the_id(server: LocalServer, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", GOOD)
+    command = [sys.executable, "-m", "entropyd.cli", "--server", server.target, "fit", "--plot"]
+    command += ["--coding-rank", "1", "--prior", "NoisyNormal", "--max-steps", "100", "a.npy"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch("[0-9a-f]{64}\n", ran.stdout)
+    *plot, learned = ran.stderr.splitlines()
+    assert re.fullmatch(
+        r"NoisyNormal in \d+ steps: ([\d.]+) bits per symbol, entropy of the samples [\d.]+ \(\+.*%\)",
+        learned,
+    )
+    assert [line.split()[0] for line in plot] == ["element", "samples", "model"] * 2
+
+
 REFUSED_REPORTS: dict[str, tuple[str, str]] = {
     "format": ("fit.pdf", "report is fit.pdf"),
     "folder": ("missing/fit.png", "missing, which is no folder"),

@@ -23,6 +23,7 @@ from entropyd import priors
 from entropyd import tfc as drop_in
 from entropyd.tfc import RemoteUniversalBatchedEntropyModel as Remote
 from tests.integration.test_prior_families import WITH_DENSITY, prior_of
+from tests.support.pages import check_printed
 from tests.support.tfc_models import tfc_prior
 from tests.support.tfc_suite import names_of, run_passing
 
@@ -69,6 +70,13 @@ def test_the_example_of_the_page_runs_as_it_is_written(
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert "127.0.0.1:7070" in code
     exec(code.replace("127.0.0.1:7070", server.target), {})  # noqa: S102 - our own page
+
+
+def test_the_tutorial_prints_what_it_says(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_printed("tutorials/tfc-model.md", server)
 
 
 def _x() -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from entropyd._html import described
 from entropyd.archive.embedded import EmbeddedModel
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.units import CompressedUnits, RateReport, few, numbers_of, runs_of
@@ -64,6 +65,19 @@ class CompressedTensor(CompressedUnits):
         strings = strings.reshape(self.batch_shape)
         strings.setflags(write=False)
         return strings
+
+    def _repr_html_(self) -> str:
+        rate = self.rate
+        properties = {
+            "model_id": self.model_id,
+            "dtype": self.dtype,
+            "batch_shape": self.batch_shape,
+            "broadcast_shape": self.broadcast_shape,
+            "coding units": f"{len(self.lengths):,}",
+            "bytes": f"{len(self.payload):,}",
+            "bits per symbol": None if rate is None else f"{rate.bits_per_symbol:.3f}",
+        }
+        return described(type(self).__name__, properties)
 
     def __len__(self) -> int:
         if not self.batch_shape:

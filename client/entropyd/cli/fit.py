@@ -20,6 +20,7 @@ from entropyd.cli.paths import FILE, force_option, open_output
 from entropyd.cli.session import Session
 from entropyd.cli.values import name_option
 from entropyd.fitting import FITTED_FAMILIES, starting_prior
+from entropyd.rates import Rates
 from entropyd.report import FitReport
 
 
@@ -51,6 +52,7 @@ from entropyd.report import FitReport
     "--report", type=FILE, help="File for a picture of the fit, .html or .png; needs entropyd[report]."
 )
 @name_option
+@click.option("--plot", is_flag=True, help="Draw samples against model with characters.")
 @force_option
 @click.argument("samples", nargs=-1, required=True, type=FILE)
 @click.pass_obj
@@ -64,14 +66,19 @@ def fit(
     validation_share: float,
     report: Path | None,
     name: str | None,
+    plot: bool,
     force: bool,
     samples: tuple[Path, ...],
     **arguments: Any,
 ) -> None:
     """Fit a prior to SAMPLES (.npy files, or - for standard input) and make the model. Prints its id.
 
+    What was learned goes to standard error: the bits per symbol that the model spends on the samples, against
+    their entropy.
+
     \b
     Examples:
+      entropyd fit --coding-rank 3 latents.npy --plot
       entropyd fit --coding-rank 3 latents.npy --report fit.html
       entropyd fit --coding-rank 1 --prior NoisyNormal --name sensors-v1 monday.npy tuesday.npy
     """
@@ -99,12 +106,20 @@ def fit(
                     name=name,
                 )
             )
+        rates = Rates.of(model, rows)
         if drawn is not None and target is not None:
-            target.write(drawn.draw(model, rows))
+            target.write(drawn.draw(model, rates))
+    if plot:
+        click.echo(rates.plot(), err=True)
+    if not session.as_json:
+        learned = f"{model.prior.family} in {states[-1].step:,} steps: {rates}"
+        click.echo(learned, err=True)
     figures = {
         "model_id": model.id,
         "steps": states[-1].step,
         "bits_per_element": states[-1].bits_per_element,
+        "bits_per_symbol": rates.bits_per_symbol,
+        "entropy": rates.entropy,
         "report": None if report is None else str(report),
     }
     session.tell(figures, model.id)

@@ -12,8 +12,8 @@ from tensorflow.python.eager import record
 
 from entropyd import Model
 from entropyd._arrays import check_inputs
+from entropyd._gradients import perturbed, propagated
 from entropyd._indexes import has_index_gradient
-from entropyd._rates import perturbed, propagated
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.indexes import takes_indexes
 from entropyd.tfc.indexed import element_axes

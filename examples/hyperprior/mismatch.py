@@ -58,9 +58,13 @@ def main() -> None:
     with ExitStack() as stack:
         target = options.server or stack.enter_context(LocalServer()).target
         client = stack.enter_context(entropyd.Client(target))
-        for name, photo in held_out().items():
-            for quality in QUALITIES:
-                table.add_row(f"{name} {quality}", *compared(client, photo, quality))
+        rows = {
+            f"{name} {quality}": compared(client, photo, quality)
+            for name, photo in held_out().items()
+            for quality in QUALITIES
+        }
+    for name, row in rows.items():
+        table.add_row(name, *row)
     Console(width=max(Console().width, 110)).print(table)
 
 

@@ -13,7 +13,10 @@ import pytest
 from tests.support.chromium import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTED = ("", ".aio", ".bounded", ".compressai", ".priors", ".rates", ".tables", ".tfc", ".zarr")
+DOCUMENTED = [
+    "",
+    *[".aio", ".bounded", ".compressai", ".priors", ".rates", ".tables", ".tfc", ".torch", ".zarr"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +51,9 @@ def test_every_page_has_its_title_and_loads_nothing_from_elsewhere(site: Path) -
 def test_the_reference_has_every_public_name(site: Path, module: str) -> None:
     name = f"entropyd{module}"
     page = (site / "reference" / f"{module.lstrip('.') or name}.html").read_text()
-    if module in {".tfc", ".compressai"}:  # their frameworks are not loaded here
-        source = (ROOT / "client" / "entropyd" / module.lstrip(".") / "__init__.py").read_text()
+    if module in {".tfc", ".compressai", ".torch"}:  # their frameworks are not loaded here
+        folder = ROOT / "client" / "entropyd" / module.lstrip(".")
+        source = (folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")).read_text()
         names = re.findall(r'"(\w+)"', re.search(r"__all__ = \[(.*?)\]", source, re.DOTALL)[1])  # type: ignore[index]
     elif module == ".rates":
         names = ["Rates", "ElementRate"]

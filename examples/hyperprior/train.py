@@ -33,6 +33,8 @@ BATCH, PATCH = 9, 128
 # Adam's largest step, and its part for residual layers and for transforms, which begin as good ones.
 RATE, RESIDUAL_RATE, TRANSFORM_RATE = 2e-3, 0.25, 0.05
 WARM_UP, REPORT = 200, 250
+# Numbers of batches, beyond all steps, from which the spreads of latents are learned.
+SPREAD_PATCHES = range(10**9, 10**9 + 8)
 LEAST_PROBABILITY = 1e-9
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -87,24 +89,26 @@ LAYERS = TensorFlowLayers()
 class Patches:
     """Random patches of the training photos."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self) -> None:
         files = track(photos.training_files(), "loading photos", console=Console(stderr=True), transient=True)
         self._photos = [scaled for path in files for scaled in photos.scaled(path)]
         areas = np.array([photo.shape[0] * photo.shape[1] for photo in self._photos])
         self._shares = np.sqrt(areas) / np.sqrt(areas).sum()
-        self._rng = np.random.default_rng(seed)
 
-    def batch(self) -> npt.NDArray[np.float32]:
+    def batch(self, step: int) -> npt.NDArray[np.float32]:
         """Pixels around 0 [9, 128, 128, 3]: of random photos, mirrored and transposed at random."""
-        chosen = self._rng.choice(len(self._photos), BATCH, p=self._shares)
-        return np.stack([self._patch(self._photos[number]) for number in chosen]).astype(np.float32) - 128
+        rng = np.random.default_rng(step)
+        chosen = rng.choice(len(self._photos), BATCH, p=self._shares)
+        patches = [_patch(self._photos[number], rng) for number in chosen]
+        return np.stack(patches).astype(np.float32) - 128
 
-    def _patch(self, photo: photos.Photo) -> photos.Photo:
-        row, column = (self._rng.integers(side - PATCH + 1) for side in photo.shape[:2])
-        patch = photo[row : row + PATCH, column : column + PATCH]
-        down, right = self._rng.choice((-1, 1), 2)
-        patch = patch[::down, ::right]
-        return patch.swapaxes(0, 1) if self._rng.random() < 0.5 else patch
+
+def _patch(photo: photos.Photo, rng: np.random.Generator) -> photos.Photo:
+    row, column = (rng.integers(side - PATCH + 1) for side in photo.shape[:2])
+    patch = photo[row : row + PATCH, column : column + PATCH]
+    down, right = rng.choice((-1, 1), 2)
+    patch = patch[::down, ::right]
+    return patch.swapaxes(0, 1) if rng.random() < 0.5 else patch
 
 
 class Training(tf.Module):  # type: ignore[misc]
@@ -124,7 +128,7 @@ class Training(tf.Module):  # type: ignore[misc]
         self._bits = bits
         self._variables = {name: tf.Variable(value / self._sizes[name]) for name, value in weights.items()}
         schedule = tf.keras.optimizers.schedules.CosineDecay(
-            0.0, steps - WARM_UP, alpha=0.02, warmup_target=RATE, warmup_steps=WARM_UP
+            0.0, max(steps - WARM_UP, 1), alpha=0.02, warmup_target=RATE, warmup_steps=WARM_UP
         )
         self.adam = tf.keras.optimizers.Adam(
             schedule, beta_2=0.99, global_clipnorm=1.0, use_ema=True, ema_momentum=0.999
@@ -217,7 +221,7 @@ def logistic_bits(symbols: Any, scale: Any) -> Any:
 def train(bits: Bits, steps: int, folder: Path) -> dict[str, npt.NDArray[np.float32]]:
     """The weights after so many steps, from the newest checkpoint in the folder on."""
     patches = Patches()
-    training = Training(bits, steps, np.concatenate([patches.batch() for _ in range(8)]))
+    training = Training(bits, steps, np.concatenate([*map(patches.batch, SPREAD_PATCHES)]))
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(training), str(folder), max_to_keep=1)
     manager.restore_or_initialize()
     console = Console(stderr=True)
@@ -228,7 +232,7 @@ def train(bits: Bits, steps: int, folder: Path) -> dict[str, npt.NDArray[np.floa
         bar = progress.add_task("training", total=steps, completed=begun)
         losses = []
         for step in range(begun + 1, steps + 1):
-            losses.append(training.step(patches.batch(), hyper_only=step <= HYPER_STEPS))
+            losses.append(training.step(patches.batch(step), hyper_only=step <= HYPER_STEPS))
             progress.advance(bar)
             if step % REPORT == 0 or step == steps:
                 progress.print(f"{step} steps: loss {np.mean(losses):.3f}")

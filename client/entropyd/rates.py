@@ -15,8 +15,10 @@ from entropyd import Model
 from entropyd._html import table
 from entropyd.contract.errors import InvalidRequestError
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["ElementRate", "Rates"]
 
+Floats = npt.NDArray[np.float64]
+# Of `Rates.rows`.
 COLUMNS = ("element", "samples' bits", "model's bits", "excess")
 _MOST_ROWS = 12
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -73,9 +75,22 @@ class Rates:
         if model.index_ranges is not None:
             raise InvalidRequestError.at("model", "has indexes; expected a model of a batched kind")
         offset = model.quantization_offset
-        rounded = np.round(samples if offset is None else samples - offset).astype(np.int64)
-        columns = rounded.reshape(-1, max(int(np.prod(model.prior_shape)), 1)).T
-        return cls(tuple(_rate(model, element, column) for element, column in enumerate(columns)))
+        quantized = (samples if offset is None else samples - offset).astype(np.float64)
+        size = max(int(np.prod(model.prior_shape)), 1)
+        columns = np.round(quantized).astype(np.int64).reshape(-1, size).T
+        begins = np.append(np.flatnonzero(model.cdf < 0), len(model.cdf))
+        rows = len(model.cdf_offset) // size // 2 * size + np.arange(size)  # of the middle noise level
+        scale = 2.0**model.range_coder_precision
+        return cls(
+            tuple(
+                _rate(
+                    column,
+                    int(model.cdf_offset[row]),
+                    np.diff(model.cdf[begins[row] + 1 : begins[row + 1]]) / scale,
+                )
+                for column, row in zip(columns, rows, strict=True)
+            )
+        )
 
     @property
     def entropy(self) -> float:
@@ -110,17 +125,10 @@ class Rates:
         return "\n".join(_plot(number, rate) for number, rate in enumerate(self.elements[:_MOST_ROWS]))
 
 
-def _rate(model: Model, element: int, column: npt.NDArray[np.int64]) -> ElementRate:
-    size = max(int(np.prod(model.prior_shape)), 1)
-    levels = len(model.cdf_offset) // size
-    row = levels // 2 * size + element
-    begins = np.append(np.flatnonzero(model.cdf < 0), len(model.cdf))
-    values = model.cdf[begins[row] + 1 : begins[row + 1]]
-    first, probabilities = int(model.cdf_offset[row]), np.diff(values) / 2.0**model.range_coder_precision
+def _rate(column: npt.NDArray[np.int64], first: int, probabilities: Floats) -> ElementRate:
     escape = len(probabilities) - 1
     places = np.where((column < first) | (column >= first + escape), escape, column - first)
-    shares = np.bincount(places, minlength=escape + 1) / len(column)
-    return ElementRate(first, shares, probabilities)
+    return ElementRate(first, np.bincount(places, minlength=escape + 1) / len(column), probabilities)
 
 
 def _bits(shares: Floats, probabilities: Floats) -> float:

@@ -27,7 +27,7 @@ def pattern(printed: str) -> str:
 def check_printed(page: str, server: LocalServer) -> None:
     """Runs the one program of a page with a server that runs already, and compares what it prints."""
     (program,), (expected,) = blocks(page, "python"), blocks(page, "text")
-    program = program.replace("LocalServer()", "nullcontext(running)").replace(
+    program = program.replace("entropyd.LocalServer()", "nullcontext(running)").replace(
         "127.0.0.1:7070", server.target
     )
     names: dict[str, Any] = {"nullcontext": nullcontext, "running": server}

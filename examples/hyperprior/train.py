@@ -25,7 +25,7 @@ from rich.progress import Progress, track
 import entropyd
 from entropyd.tfc import rate
 from examples.hyperprior import networks, photos
-from examples.hyperprior.codec import WEIGHTS, latents_config
+from examples.hyperprior.codec import WEIGHTS, latents_config, load_weights
 
 # Steps of the hyper networks alone, and of all networks.
 HYPER_STEPS, STEPS = 1500, 6500
@@ -56,8 +56,11 @@ def main() -> None:
             client = stack.enter_context(entropyd.Client(options.server))
             bits = partial(rate, client.create_model(latents_config()), training=False)
         weights = train(bits, options.steps, options.folder)
+    committed = held_out_loss(load_weights())
     np.savez_compressed(options.output, **{name: value.astype(np.float16) for name, value in weights.items()})
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
+    trained = held_out_loss(load_weights(options.output))
+    print(f"loss on photos held out: {trained:.4f}, that of {WEIGHTS.name} as it was: {committed:.4f}")
 
 
 class TensorFlowLayers:
@@ -148,25 +151,41 @@ class Training(tf.Module):  # type: ignore[misc]
             if not hyper_only or name.startswith(("hyper", "z"))
         ]
         with tf.GradientTape() as tape:
-            loss = self.loss(pixels)
-        self.adam.apply_gradients(zip(tape.gradient(loss, chosen), chosen, strict=True))
-        return loss
+            result = loss(self.weights(), pixels, self._bits)
+        self.adam.apply_gradients(zip(tape.gradient(result, chosen), chosen, strict=True))
+        return result
 
-    def loss(self, pixels: Any) -> Any:
-        """Bits per pixel, and what the squared error costs, so weighted that qualities count alike."""
-        quality = tf.range(BATCH) % len(networks.QUALITIES)
-        weights = self.weights()
-        gain = tf.exp(tf.gather(weights["log_gain"], quality))[:, None, None]
-        y = networks.analysis(LAYERS, weights, pixels) * gain
-        z = rounded(networks.hyper_analysis(LAYERS, weights, y))
-        indexes, mean = networks.hyper_synthesis(LAYERS, weights, z)
-        indexes = tfc.upper_bound(tfc.lower_bound(indexes, 0.0), networks.SCALES - 1.0)
-        restored = networks.synthesis(LAYERS, weights, (rounded(y - mean) + mean) / gain)
-        z_bits = logistic_bits(z - weights["z/loc"], tf.exp(weights["z/log_scale"]))
-        bits = (z_bits + self._bits(y, indexes, mean)) / PATCH**2
-        cost = tf.gather(networks.LAMBDAS, quality)
-        error = tf.reduce_mean(tf.square(pixels - restored), (1, 2, 3))
-        return tf.reduce_mean((bits + cost * error) * tf.sqrt(networks.LAMBDAS[1] / cost))
+
+def loss(weights: Mapping[str, Any], pixels: Any, bits: Bits) -> Any:
+    """Bits per pixel, and what the squared error costs, so weighted that qualities count alike."""
+    quality = tf.range(BATCH) % len(networks.QUALITIES)
+    gain = tf.exp(tf.gather(weights["log_gain"], quality))[:, None, None]
+    y = networks.analysis(LAYERS, weights, pixels) * gain
+    z = rounded(networks.hyper_analysis(LAYERS, weights, y))
+    indexes, mean = networks.hyper_synthesis(LAYERS, weights, z)
+    indexes = tfc.upper_bound(tfc.lower_bound(indexes, 0.0), networks.SCALES - 1.0)
+    restored = networks.synthesis(LAYERS, weights, (rounded(y - mean) + mean) / gain)
+    z_bits = logistic_bits(z - weights["z/loc"], tf.exp(weights["z/log_scale"]))
+    rate_of_all = (z_bits + bits(y, indexes, mean)) / PATCH**2
+    cost = tf.gather(networks.LAMBDAS, quality)
+    error = tf.reduce_mean(tf.square(pixels - restored), (1, 2, 3))
+    return tf.reduce_mean((rate_of_all + cost * error) * tf.sqrt(networks.LAMBDAS[1] / cost))
+
+
+def held_out_loss(weights: Arrays) -> float:
+    """The mean loss of the photos that training never sees, cut into patches, each in every quality."""
+    patches = [
+        photo[row : row + PATCH, column : column + PATCH]
+        for photo in photos.held_out().values()
+        for row in range(0, photo.shape[0] - PATCH + 1, PATCH)
+        for column in range(0, photo.shape[1] - PATCH + 1, PATCH)
+    ]
+    each = BATCH // len(networks.QUALITIES)
+    batches = [
+        np.repeat(patches[first : first + each], len(networks.QUALITIES), axis=0).astype(np.float32) - 128
+        for first in range(0, len(patches) - each + 1, each)
+    ]
+    return float(np.mean([loss(weights, batch, latents_bits) for batch in batches]))
 
 
 def conditioned(pixels: npt.NDArray[np.float32]) -> tuple[Arrays, dict[str, npt.NDArray[np.float32]]]:

@@ -53,6 +53,7 @@ def entropyd(case: Case | IndexedCase) -> Coder:
     from entropyd_server.coding.kinds.continuous_indexed import ContinuousIndexedCodec
     from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
     from entropyd_server.coding.tables import CodingTables
+    from entropyd_server.kernels.jit import kernel_input
 
     common: dict[str, Any] = {
         "model_id": "benchmark",
@@ -64,14 +65,15 @@ def entropyd(case: Case | IndexedCase) -> Coder:
     rows: Callable[[], Rows]
     if isinstance(case, IndexedCase):
         codec = indexed = ContinuousIndexedCodec(index_ranges=(case.scales,), **common)
-        plane, numbers = case.indexes.reshape(case.units, -1), np.arange(case.units)
+        # Read-only, as they are in requests.
+        plane, numbers = kernel_input(case.indexes.reshape(case.units, -1)), np.arange(case.units)
         rows = partial(indexed.rows_of, plane, case.unit_shape, numbers)
     else:
         codec = batched = UniversalBatchedCodec(
             prior_shape=(case.channels,), num_noise_levels=NOISE_LEVELS, **common
         )
         rows = partial(batched.rows, (case.height, case.width))
-    values = case.values.reshape(case.units, -1)
+    values = kernel_input(case.values.reshape(case.units, -1))
     encoded = codec.encode(values, rows())
     decoded = codec.decode(encoded.payload, encoded.lengths, rows())
     if np.abs(decoded.values - values).max() > 0.501:

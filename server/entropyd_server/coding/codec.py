@@ -17,6 +17,7 @@ from entropyd_server.coding.rows import Rows, Shape
 from entropyd_server.kernels.jit import kernel_input
 from entropyd_server.kernels.range_coder import Status
 
+_UINT8 = np.dtype(np.uint8)
 _INTEGERS = tuple(np.dtype(name) for name in SYMBOL_DTYPES)
 
 
@@ -83,7 +84,7 @@ def checked_payload(
     payload: bytes | bytearray | memoryview, lengths: npt.NDArray[np.uint32]
 ) -> npt.NDArray[np.uint8]:
     """A payload as kernels take it; raises ValueError if the lengths do not add up to it."""
-    content: npt.NDArray[np.uint8] = kernel_input(np.frombuffer(payload, np.uint8))
+    content: npt.NDArray[np.uint8] = kernel_input(np.frombuffer(payload, _UINT8))
     # Most requests have few units, which Python adds up before NumPy has begun.
     payload_bytes = sum(lengths.tolist())
     if payload_bytes != len(content):

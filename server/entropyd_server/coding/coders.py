@@ -29,7 +29,7 @@ from entropyd_server.kernels.range_encoder import (
 from entropyd_server.kernels.rans64 import PRECISION
 from entropyd_server.kernels.rans64_decoder import decode_rans64
 from entropyd_server.kernels.rans64_encoder import encode_rans64, rans64_capacity
-from entropyd_server.kernels.single_decoder import NEAR_INTERVALS, decode_near, decode_single
+from entropyd_server.kernels.single_decoder import decode_near, decode_single
 
 Statuses = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -37,6 +37,8 @@ Positions = npt.NDArray[np.int64]
 # Statuses and positions of one unit that did not fail.
 _ONE_OK = kernel_input(np.array([Status.OK], np.uint8)), kernel_input(np.array([-1], np.int64))
 _NO_OFFSETS = kernel_bytes(np.empty(0, np.uint8))
+# Made once, because a small call notices what NumPy takes to make them of types.
+_UINT8, _UINT32, _INT64 = np.dtype(np.uint8), np.dtype(np.uint32), np.dtype(np.int64)
 
 
 class Coder(ABC):
@@ -91,23 +93,18 @@ class RangeCoder(Coder):
     def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         elements, element, offsets = _as_kernels_take(values, rows)
 
-        def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
-            return encode_units(
-                elements,
-                element,
-                values.shape[1],
-                offsets,
-                rows.row_index,
-                rows.unit_stride,
-                tables.rows,
-                tables.bounds,
-                tables.precision,
-                unit,
-                payload,
-                *written,
-            )
-
-        return _encode(encode, encoded_capacity, values.shape, PAYLOAD_GUARD_BYTES)
+        arguments = (
+            elements,
+            element,
+            values.shape[1],
+            offsets,
+            rows.row_index,
+            rows.unit_stride,
+            tables.rows,
+            tables.bounds,
+            tables.precision,
+        )
+        return _encode(encode_units, arguments, encoded_capacity, values.shape, PAYLOAD_GUARD_BYTES)
 
     def decode(
         self,
@@ -154,23 +151,20 @@ class RangeCoder(Coder):
         Handing `decode_units` its arrays takes longer by as much as decoding 200 symbols.
         """
         elements, element, offsets = _as_kernels_take(values, rows)
-        decode = decode_near if len(tables.intervals) <= NEAR_INTERVALS else decode_single
-        status, position = decode(
-            content,
-            0,
-            len(content),
-            rows.row_index,
-            tables.rows,
-            tables.hints,
-            tables.intervals,
-            self.decode_sanity_check,
-            elements,
-            element,
-            0,
-            offsets,
-            0,
-        )
-        if status == Status.OK:
+        row_index = rows.row_index
+        # fmt: off
+        if len(hinted := tables.hinted):
+            status, position = decode_near(
+                content, 0, len(content), row_index, tables.rows, tables.hints, tables.intervals, hinted,
+                self.decode_sanity_check, elements, element, 0, offsets, 0,
+            )
+        else:
+            status, position = decode_single(
+                content, 0, len(content), row_index, tables.rows, tables.hints, tables.intervals,
+                self.decode_sanity_check, elements, element, 0, offsets, 0,
+            )
+        # fmt: on
+        if not status:
             return _ONE_OK
         values.fill(np.nan if values.dtype.kind == "f" else 0)
         return np.array([status], np.uint8), np.array([position], np.int64)
@@ -186,23 +180,18 @@ class Rans64Coder(Coder):
         derived = tables.rans64
         elements, element, offsets = _as_kernels_take(values, rows)
 
-        def encode(unit: int, payload: npt.NDArray[np.uint8], *written: Any) -> tuple[int, int, int]:
-            return encode_rans64(
-                elements,
-                element,
-                values.shape[1],
-                offsets,
-                rows.row_index,
-                rows.unit_stride,
-                derived.rows,
-                tables.bounds,
-                derived.dividers,
-                unit,
-                payload,
-                *written,
-            )
-
-        return _encode(encode, rans64_capacity, values.shape, 0)
+        arguments = (
+            elements,
+            element,
+            values.shape[1],
+            offsets,
+            rows.row_index,
+            rows.unit_stride,
+            derived.rows,
+            tables.bounds,
+            derived.dividers,
+        )
+        return _encode(encode_rans64, arguments, rans64_capacity, values.shape, 0)
 
     def decode(
         self,
@@ -236,29 +225,29 @@ def _as_kernels_take(
     values: npt.NDArray[Any], rows: Rows
 ) -> tuple[npt.NDArray[np.uint8], int, npt.NDArray[np.uint8]]:
     """Bytes of elements, what they are, and bytes of their offsets, of which symbols have none."""
-    offsets = rows.offset_bytes if values.dtype.kind == "f" else _NO_OFFSETS
-    return values.reshape(-1).view(np.uint8), ELEMENT_OF_DTYPE[values.dtype], offsets
+    offsets = rows.offset_bytes if values.dtype.kind == "f" and len(rows.offsets) else _NO_OFFSETS
+    return values.ravel().view(_UINT8), ELEMENT_OF_DTYPE[values.dtype], offsets
 
 
 def _encode(
     kernel: Callable[..., tuple[int, int, int]],
+    arguments: tuple[Any, ...],
     capacity_of: Callable[[int], int],
     shape: tuple[int, ...],
     guard_bytes: int,
 ) -> EncodedUnits:
     """Calls a kernel until all units [units, symbols] are encoded, behind `guard_bytes` of each payload."""
     units, symbols = shape
-    lengths, statuses = np.empty(units, np.uint32), np.empty(units, np.uint8)
-    positions = np.empty(units, np.int64)
+    written = np.empty(units, _UINT32), np.empty(units, _UINT8), np.empty(units, _INT64)
     # Two bytes hold any symbol but an escape. Where there are many escapes, the kernel stops before the
     # payload is full, and the remaining units get one that holds whatever they are.
     capacity = capacity_of(0) + (2 * symbols + PAYLOAD_SLACK_BYTES) * units
     pieces: list[bytes] = []
     unit = escapes = 0
     while unit < units:
-        payload = np.empty(capacity, np.uint8)
-        unit, end, escaped = kernel(unit, payload, lengths, statuses, positions)
+        payload = np.empty(capacity, _UINT8)
+        unit, end, escaped = kernel(*arguments, unit, payload, *written)
         escapes += escaped
         pieces.append(payload[guard_bytes:end].tobytes())
         capacity = capacity_of((units - unit) * symbols)
-    return EncodedUnits(b"".join(pieces), lengths, statuses, positions, escapes)
+    return EncodedUnits(b"".join(pieces), *written, escapes)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_INT32_BYTES = 4
+
+
 class IndexedCodec(TableCodec, ABC):
     """Codec of a model with indexes, whose units have rows of their own.
 
@@ -69,14 +72,15 @@ class IndexedCodec(TableCodec, ABC):
           InvalidTensorError: An element is no row of the model, or a unit has a number that no array has.
           ValueError: The plane has another dtype.
         """
-        if plane.dtype.itemsize > np.dtype(np.int32).itemsize:  # would be cut to 32 bits
+        if plane.dtype.itemsize > _INT32_BYTES:  # would be cut to 32 bits
             raise ValueError(f"the plane is {plane.dtype}; expected uint8, uint16 or int32")
         row_index = np.empty(plane.size, np.int32)
-        if not widen_rows(kernel_input(plane.reshape(-1)), self.index_rows, row_index):
+        if not widen_rows(kernel_input(plane.ravel()), self.index_rows, row_index):
             raise self._no_row(plane, unit_shape, unit_numbers)
         offsets = self.place(row_index, plane.shape[1], unit_numbers)
         row_index.setflags(write=False)
-        offsets.setflags(write=False)
+        if len(offsets):
+            offsets.setflags(write=False)
         return Rows(unit_shape, row_index, offsets, plane.shape[1], self.row_bits)
 
     def _no_row(

@@ -22,9 +22,8 @@ from entropyd_server.coding.kinds.universal_batched import UniversalBatchedCodec
 from entropyd_server.coding.kinds.universal_indexed import UniversalIndexedCodec
 from entropyd_server.coding.rows import Rows
 from entropyd_server.coding.table_codec import TableCodec
-from entropyd_server.coding.tables import CodingTables
+from entropyd_server.coding.tables import SMALL_INTERVALS, CodingTables
 from entropyd_server.kernels.jit import kernel_input
-from entropyd_server.kernels.single_decoder import NEAR_INTERVALS
 
 PRECISION = 8
 NUM_NOISE_LEVELS = 3
@@ -86,7 +85,7 @@ def _differences(bottleneck_dtype: str) -> Iterator[str]:
     # Kernels are compiled for hints of either width, as rows of more than 256 intervals need the larger, and
     # tables of many intervals have a kernel of their own.
     wide = kernel_input(tables.hints.astype(np.uint16))
-    many = kernel_input(np.resize(tables.intervals, NEAR_INTERVALS + 1))
+    many = kernel_input(np.resize(tables.intervals, SMALL_INTERVALS + 1))
     for hints, intervals in product((tables.hints, wide), (tables.intervals, many)):
         for codec, rows in _range_codecs(bottleneck_dtype, replace(tables, hints=hints, intervals=intervals)):
             if (row_index := tuple(rows.row_index[: len(ROW_INDEX)].tolist())) != ROW_INDEX:

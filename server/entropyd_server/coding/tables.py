@@ -30,8 +30,10 @@ from entropyd_server.kernels.single_decoder import INTERVAL
 # Up to so many intervals a row has twice as many hints: more of them are right, but beyond this more of the
 # tables leaves the second-level cache than that is worth (docs/notes/kernels.md).
 FINE_HINTS = 64
-# Beyond so many a row has a quarter of that, for the same reason.
+# Beyond so many a row has a quarter of that, for the same reason, unless the tables are small.
 _COARSE_HINTS = 1024
+# Tables of so many intervals or fewer, 128 KiB, are small: they stay in the second-level cache.
+SMALL_INTERVALS = 1 << 14
 # An escape is followed by at least one bit of magnitude and one of sign.
 _ESCAPE_BITS = 2
 # Intervals that decoding prefetches: most rows have no more.
@@ -71,9 +73,21 @@ class CodingTables:
 
     @property
     def nbytes(self) -> int:
-        derived = (self.rows, self.bounds, self.hints, self.intervals)
+        derived = (self.rows, self.bounds, self.hints, self.intervals, self.hinted)
         rans64 = self.rans64.nbytes if "rans64" in vars(self) else 0
         return self.table_bytes + sum(array.nbytes for array in derived) + rans64
+
+    @cached_property
+    def hinted(self) -> npt.NDArray[np.void]:
+        """INTERVAL [hints], read-only: the interval of each hint; empty unless the tables are small."""
+        if len(self.intervals) > SMALL_INTERVALS:
+            return self.intervals[:0]
+        hints_of_row = np.diff(self.rows[:, Row.HINT_START], append=len(self.hints))
+        hinted = self.intervals[
+            np.repeat(self.rows[:, Row.START], hints_of_row) + self.hints.astype(np.int64)
+        ]
+        hinted.flags.writeable = False
+        return hinted
 
     @cached_property
     def rans64(self) -> Rans64Tables:
@@ -173,14 +187,16 @@ def _lookup(
     """Derives row records and hints.
 
     A hint is for one of the equal parts of a row, at least 2: of n intervals, 2n to 4n parts up to FINE_HINTS
-    intervals, n to 2n beyond, n/4 to n/2 beyond _COARSE_HINTS, fewer if the precision does not allow as many.
+    intervals, n to 2n beyond, n/4 to n/2 beyond _COARSE_HINTS in tables that are not small, fewer if the
+    precision does not allow as many.
     On average it is wrong for a quarter of a part in which an interval begins.
     """
     heads = np.flatnonzero(cdf < 0)
     tops = np.add.reduceat((cdf == 1 << precision).astype(np.int64), heads)
     intervals = np.diff(heads, append=len(cdf)) - 1 - tops
     bits = np.ceil(np.log2(intervals)).astype(np.int64)
-    hint_bits = np.clip(bits + (intervals <= FINE_HINTS) - 2 * (intervals > _COARSE_HINTS), 1, precision)
+    coarse = (intervals > _COARSE_HINTS) & (intervals.sum() > SMALL_INTERVALS)
+    hint_bits = np.clip(bits + (intervals <= FINE_HINTS) - 2 * coarse, 1, precision)
 
     rows = np.zeros((len(heads), ROW_FIELDS), np.int32)
     rows[:, Row.START] = np.cumsum(intervals) - intervals

@@ -31,7 +31,8 @@ the hint is looked up by its top bits. Whatever overflows is only another wrong 
 floor(size * lower / 2^p) = floor(size * (lower * 2^(16-p)) / 2^16).
 
 Speed. From one guess to the next: shift 1, hint 4 or 5, record 4 or 5, shift and difference 2, product 3; all
-else runs beside that. Of the main prior's hints, 1 in 13 is wrong. docs/performance.md has what was measured.
+else runs beside that. Of the main prior's hints, 1 in 13 is wrong. Small tables have the record of each hint
+beside it, so that it need not wait for the hint. docs/performance.md has what was measured.
 """
 
 # ruff: noqa: PLR0917 -- a kernel's state is its arguments and locals; Numba keeps no objects.
@@ -63,9 +64,10 @@ if TYPE_CHECKING:
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
 # Precision of an INTERVAL.
 _SCALE = 16
-# With so many intervals or fewer, 128 KiB, decoding in a loop is faster by a tenth without prefetching.
-NEAR_INTERVALS = 1 << 14
 _NEAR, _FAR = False, True
+# The shift of rows of 2^7 hints. With more of them a guess is often too coarse, as a symbol of many bits
+# leaves little of the ratio before the next word is appended; then the hint for the ratio itself is next.
+_WIDE_SHIFT = 57
 # After so many steps beside the hint the ratio is computed anew; after so many in all the row is searched.
 _LOOK_AGAIN = 5
 _SEARCH = 10
@@ -99,7 +101,7 @@ def search(intervals: Records, start: int, escape: int, ahead: int, size: int) -
 
 
 @expanded
-def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
+def _decode(  # noqa: PLR0912, PLR0915 -- the coder's state does not leave this function
     payload: Uint8s,
     begin: int,
     end: int,
@@ -107,6 +109,7 @@ def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
     rows: Int32s,
     hints: Hints,
     intervals: Records,
+    hinted: Records,
     sanity_check: bool,
     elements: Uint8s,
     element: int,
@@ -115,7 +118,7 @@ def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
     first_offset: int,
     far: bool,
 ) -> tuple[int, int]:
-    """See the kernels below; `far` says whether what symbols need is prefetched."""
+    """See the kernels below; `far` says whether what symbols need is prefetched, and `hinted` unused."""
     records = rows.reshape(-1)
     ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     position = begin + 4
@@ -134,10 +137,11 @@ def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
             row = ROW_FIELDS * int64(row_index[at(symbol)])
             start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
             hint_shift = at(records[at(row + Row.HINT_SHIFT)])
-            integer = int64(indexed_from(hints, hint, guess >> hint_shift))
+            part = guess >> hint_shift
+            integer = int64(indexed_from(hints, hint, part))
+            interval = indexed_from(intervals, start, integer) if far else indexed_from(hinted, hint, part)
             steps = 0
             while True:
-                interval = indexed_from(intervals, start, integer)
                 lower = int64(interval["lower"])
                 a = (size * lower) >> _SCALE
                 width = ((size * int64(interval["last"]) + size) >> _SCALE) - a
@@ -145,7 +149,13 @@ def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
                 if at(rest) < at(width):
                     break
                 steps += 1
-                if steps == _LOOK_AGAIN:
+                if steps == 1 and hint_shift < at(_WIDE_SHIFT):
+                    part = ratio >> hint_shift
+                    integer = int64(indexed_from(hints, hint, part))
+                    if not far:
+                        interval = indexed_from(hinted, hint, part)
+                        continue
+                elif steps == _LOOK_AGAIN:
                     inverse = _inverse(size)
                     ratio = low_product(ahead, inverse)
                     integer = int64(indexed_from(hints, hint, ratio >> hint_shift))
@@ -153,6 +163,7 @@ def _decode(  # noqa: PLR0915 -- the coder's state does not leave this function
                     integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
                 else:
                     integer += 1 if rest >= 0 else -1
+                interval = indexed_from(intervals, start, integer)
 
             reciprocal = int64(interval["reciprocal"])
             guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
@@ -208,8 +219,8 @@ def decode_single(
       position: First element that failed; -1 if none did or the end is wrong.
     """
     # fmt: off
-    return _decode(payload, begin, end, row_index, rows, hints, intervals, sanity_check, elements, element,
-                   first, offsets, first_offset, _FAR)
+    return _decode(payload, begin, end, row_index, rows, hints, intervals, intervals, sanity_check, elements,
+                   element, first, offsets, first_offset, _FAR)
     # fmt: on
 
 
@@ -222,6 +233,7 @@ def decode_near(
     rows: Int32s,
     hints: Hints,
     intervals: Records,
+    hinted: Records,
     sanity_check: bool,
     elements: Uint8s,
     element: int,
@@ -229,8 +241,8 @@ def decode_near(
     offsets: Uint8s,
     first_offset: int,
 ) -> tuple[int, int]:
-    """Decodes as `decode_single` does, faster with tables of NEAR_INTERVALS or fewer."""
+    """Decodes as `decode_single` does, with small tables: `hinted` has the interval of each hint."""
     # fmt: off
-    return _decode(payload, begin, end, row_index, rows, hints, intervals, sanity_check, elements, element,
-                   first, offsets, first_offset, _NEAR)
+    return _decode(payload, begin, end, row_index, rows, hints, intervals, hinted, sanity_check, elements,
+                   element, first, offsets, first_offset, _NEAR)
     # fmt: on

@@ -53,8 +53,10 @@ class ServerFailedError(Exception):
     """Something that the server cannot do without has failed; the log says what."""
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, ready: Callable[[], object] = lambda: None) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads files.
+
+    `ready` is called when all roles are SERVING.
 
     Raises:
       StartError: If an address cannot be bound or the store cannot be opened.
@@ -64,7 +66,7 @@ def serve(settings: Settings) -> None:
     raise_file_limit()
     try:
         transport = choose(settings.transport)
-        transport.run(_serve_process(settings, transport))
+        transport.run(_serve_process(settings, transport, ready))
     except (StartError, ServerFailedError):
         raise
     except Exception as error:  # in the event loop itself, so that nothing is left to drain
@@ -72,9 +74,9 @@ def serve(settings: Settings) -> None:
         raise ServerFailedError from error
 
 
-async def _serve_process(settings: Settings, transport: Transport) -> None:
+async def _serve_process(settings: Settings, transport: Transport, ready: Callable[[], object]) -> None:
     end_seconds = settings.drain_seconds + _GRACE_SECONDS + _CLOSING_SECONDS
-    await serve_until(Signals(end_seconds, _CLOSING_SECONDS), settings, transport)
+    await serve_until(Signals(end_seconds, _CLOSING_SECONDS), settings, transport, ready)
 
 
 async def serve_until(

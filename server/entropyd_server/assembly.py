@@ -176,8 +176,8 @@ def _server(settings: Settings, transport: Transport, vital: Vital) -> Server:
         [
             ("grpc.max_receive_message_length", message_bytes),
             ("grpc.max_send_message_length", message_bytes),
-            # With it, a second server would silently share the port.
-            ("grpc.so_reuseport", 0),
+            # With it, a second server silently shares the port; a group has made sure that none is there.
+            ("grpc.so_reuseport", int(settings.processes > 1)),
             # Further calls of a connection wait at the client.
             ("grpc.max_concurrent_streams", connection_share(settings.max_concurrent_calls)),
             # By default, gRPC silently cancels some of the pending calls from 1000 on.

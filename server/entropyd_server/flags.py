@@ -12,6 +12,7 @@ import click
 from platformdirs import user_data_path
 
 from entropyd_server.installation import INSTALLED, parse_roles
+from entropyd_server.machine import cores
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
 from entropyd_server.transport.transports import AIO, CORE
@@ -61,6 +62,15 @@ class _Devices(click.ParamType[tuple[Device, ...]]):
             self.fail(str(error), param, ctx)
 
 
+class _Processes(click.IntRange):
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == AUTO:
+            return max(1, len(cores()) // _CORES_OF_A_PROCESS)
+        return super().convert(value, param, ctx)
+
+
 class _Roles(click.ParamType[frozenset[str]]):
     name = "names"
 
@@ -71,6 +81,8 @@ class _Roles(click.ParamType[frozenset[str]]):
             self.fail(str(error), param, ctx)
 
 
+# docs/performance.md: with more, a process of small calls leaves them idle.
+_CORES_OF_A_PROCESS = 2
 _TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _BYTES = click.IntRange(min=1024)
 _FILE = click.Path(path_type=Path)
@@ -80,6 +92,15 @@ OPTIONS = [
         "--listen",
         "Address for gRPC: HOST:PORT or unix:PATH. With port 0 it is any free one, which the log names.",
         default="127.0.0.1:7070",
+    ),
+    _option(
+        "--processes",
+        "How many processes serve the address, each on its part of the cores; the system gives every "
+        "connection to one of them. auto: one for every two cores. Process i, counted from 0, adds i to the "
+        "ports of --metrics-listen and --health-listen. Limits are those of each process. Not for the "
+        "modeling role.",
+        type=_Processes(1, 1024),
+        default="1",
     ),
     _option(
         "--transport",
@@ -140,8 +161,8 @@ OPTIONS = [
         "--codec-threads",
         "Number of threads that encode and decode.",
         type=click.IntRange(1, 1024),
-        default=lambda: os.cpu_count() or 1,
-        show_default="one per core",
+        default=None,
+        show_default="one per core, divided among --processes",
     ),
     _option(
         "--max-batch-symbols",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import resource
+import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -23,8 +26,23 @@ _M_MMAP_THRESHOLD = -3
 _MMAP_THRESHOLD_BYTES = 32 * 2**20
 _TRIM_THRESHOLD_BYTES = 64 * 2**20
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 # Memory limit of a container's control group: version 2, and version 1.
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use, neighbours next to each other."""
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """On Linux, has the kernel send this process a signal when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def machine_bytes() -> int:

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from entropyd_server.flags import MIB, OPTIONS
+from entropyd_server.installation import CODING, MODELING, REGISTRY
 from entropyd_server.limits import Limits
-from entropyd_server.machine import machine_bytes
+from entropyd_server.machine import cores, machine_bytes
 from entropyd_server.modeling.devices import Device
 
 # Memory of an idle server process and of an idle worker.
@@ -27,6 +28,7 @@ class Settings:
     """The value of every flag; see `entropyd-server --help`."""
 
     listen: str
+    processes: int
     transport: str
     metrics_listen: str
     health_listen: str
@@ -74,6 +76,19 @@ def _builders(devices: int, max_build_memory_bytes: int) -> int:
     return 2 if machine_bytes() >= needed else 1
 
 
+def _check_processes(roles: frozenset[str], listen: str, store: str) -> None:
+    """Raises UsageError unless several processes can serve this."""
+    if MODELING in roles:
+        raise click.UsageError(
+            f"--processes needs --role {CODING},{REGISTRY} or one of them, as TensorFlow's workers belong to "
+            "one process; run the modeling role as another server, on the same store"
+        )
+    if listen.startswith("unix:"):
+        raise click.UsageError(f"--processes needs a port, as in --listen 127.0.0.1:7070; got {listen}")
+    if store.startswith("memory:"):
+        raise click.UsageError("--processes needs a store that processes can share; got memory:///")
+
+
 def settings_without_variables(*flags: str) -> Settings:
     """The settings of a command line, whatever the environment says."""
     made: list[Settings] = []
@@ -95,6 +110,10 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-cert and --tls-key need each other")
         if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+        if flags["processes"] > 1:
+            _check_processes(role, flags["listen"], flags["store"])
+        if flags["codec_threads"] is None:
+            flags["codec_threads"] = max(1, len(cores()) // flags["processes"])
         if flags["builders"] is None:
             flags["builders"] = _builders(len(flags["devices"]), flags["max_build_memory_bytes"])
         serve(Settings(roles=role, **flags))

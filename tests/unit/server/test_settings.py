@@ -42,6 +42,13 @@ def test_no_flag_at_all_serves_what_the_installation_can_on_this_machine() -> No
     assert settings.max_message_bytes == settings.max_model_bytes == 64 * MIB
 
 
+def test_threads_are_divided_among_processes() -> None:
+    alone, many = settings_of(), settings_of("--processes", "1024", "--role", "coding")
+    assert (alone.processes, many.processes) == (1, 1024)
+    assert many.codec_threads == 1
+    assert settings_of("--processes", "auto", "--role", "coding").processes >= 1
+
+
 @pytest.mark.parametrize("version", ["4.3", "4.11"])
 def test_a_user_without_a_home_is_told_to_say_where_models_live(
     version: str, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +102,10 @@ def test_every_setting_has_a_flag_and_an_environment_variable_in_the_help() -> N
     [
         ("--role", "everything"),
         ("--codec-threads", "0"),
+        ("--processes", "0"),
+        ("--processes", "2", "--role", "all"),
+        ("--processes", "2", "--role", "coding", "--listen", "unix:/tmp/socket"),
+        ("--processes", "2", "--role", "coding", "--store", "memory:///"),
         ("--max-message-bytes", "1023"),
         ("--max-model-bytes", "many"),
         ("--max-cache-bytes", "-1"),

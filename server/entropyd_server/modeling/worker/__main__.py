@@ -10,7 +10,6 @@ responses go to what stdout was at the start.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import select
@@ -19,11 +18,10 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from entropyd_server.machine import end_with_parent
 from entropyd_server.modeling.devices import NO_GPU
 from entropyd_server.modeling.protocol import read_frame, ready_frame, write_frame
 from entropyd_server.modeling.worker.table_shape import BuildLimits
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,8 +73,7 @@ def _end_with_server(requests: BinaryIO) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     hung_up = select.poll()
     hung_up.register(requests, 0)
     if hung_up.poll(0):

@@ -57,6 +57,11 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.perturb
 	$(BIN)/python -m benchmarks.replicas
 
+.PHONY: bench-scale
+bench-scale: $(READY) ## Measures throughput on 1, 2, 4 ... cores of this machine, and simulates more; needs no TensorFlow and no network.
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks.scale
+
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each, and the kernels with FUZZ_INPUTS (1000000).
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'

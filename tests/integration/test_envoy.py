@@ -93,6 +93,7 @@ def owners(address: str, replicas: list[Replica], models: list[str]) -> list[int
     found = []
     with grpc.insecure_channel(address, NO_RETRIES) as channel:
         stub = coding_pb2_grpc.CodingServiceStub(channel)
+        compress(stub, models[0])  # after it, the thread that has this connection knows of changes until now
         for model_id in models:
             before = compressed(replicas)
             compress(stub, model_id)
@@ -163,6 +164,7 @@ def test_replicas_that_restart_fail_no_call_of_a_client_without_retries(
 def test_a_lost_replica_moves_only_its_own_models(
     proxy: Envoy, replicas: list[Replica], models: list[str]
 ) -> None:
+    proxy.wait_for_replicas()
     before = owners(proxy.address, replicas, models)
     assert set(before) == {0, 1, 2}
     replicas[0].stop()
@@ -176,6 +178,7 @@ def test_a_lost_replica_moves_only_its_own_models(
 def test_the_places_of_replicas_outlive_their_addresses(
     tmp_path: Path, proxy: Envoy, replicas: list[Replica], server: LocalServer, models: list[str]
 ) -> None:
+    proxy.wait_for_replicas()
     before = owners(proxy.address, replicas, models)
     # The second Envoy finds other addresses behind the same keys.
     others = [replicas[1], replicas[2], replicas[0]]

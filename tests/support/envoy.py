@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 # The name in the published file that the replicas' certificates have.
 NAME = "entropyd.example.org"
-_STARTS_WITHIN_S = 30.0
+_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,13 @@ class Envoy:
         """The value of a statistic."""
         (found,) = json.loads(self.ask(f"/stats?format=json&filter=^{name}$"))["stats"]
         return int(found["value"])
+
+    def wait_for_replicas(self) -> None:
+        """Waits until it leaves out no coding replica."""
+        until = time.monotonic() + _WITHIN_S
+        while left_out := self.left_out():
+            assert time.monotonic() < until, left_out
+            time.sleep(0.05)
 
     def left_out(self) -> set[str]:
         """Coding replicas, as HOST:PORT, that failed their health check or were ejected."""
@@ -119,7 +126,7 @@ def start_envoy(
     process = subprocess.Popen([*command, "--log-level", "warning", "--concurrency", "2"])
     try:
         running = Envoy(f"127.0.0.1:{listen}", f"127.0.0.1:{admin}")
-        until = time.monotonic() + _STARTS_WITHIN_S
+        until = time.monotonic() + _WITHIN_S
         while not _ready(running):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()

@@ -94,6 +94,16 @@ def cluster(conf: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def balanced(conf: dict[str, Any], policy: str) -> dict[str, Any]:
+    """A configuration whose coding replicas are chosen by another policy of Envoy; changes `conf`."""
+    coding = cluster(conf, "coding")
+    coding["lb_policy"] = policy
+    if policy == "RING_HASH":
+        # With the default, 1024, replicas have unequal shares of the ring.
+        coding["ring_hash_lb_config"] = {"minimum_ring_size": 65536}
+    return conf
+
+
 @contextmanager
 def start_envoy(
     folder: Path, coding: Sequence[str], modeling: str, conf: dict[str, Any] | None = None

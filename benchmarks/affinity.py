@@ -1,11 +1,11 @@
 """Three replicas, each with room for a third of the models: calls by model against calls in turn, in one run.
 
-    python -m benchmarks.affinity [--models 300] [--rate 120] [--seconds 12] [--latents 4x4x192]
+    python -m benchmarks.affinity [--models 300] [--rate 120] [--seconds 10] [--latents 4x4x192]
 
 Envoy runs deploy/envoy/envoy.yaml before three replicas: as published, with a Maglev hash of the model, with
 a ring hash, and with round_robin in its place. Each call takes a model at random: all alike, or by Zipf's
 law, where the second is half as popular as the first, the third a third as popular, and so on. Calls that are
-not counted warm the caches up, ten for each model. Then calls leave at random times at `rate`, without
+not counted warm the caches up, five for each model. Then calls leave at random times at `rate`, without
 retries of the client, first at rest, then while one replica after the other is restarted. Of a replica that
 restarts, look-ups after the signal are not counted. Latencies count from the time at which a call was due.
 All of it runs on one machine. The section of docs/replicas.md between the `affinity` marks is rewritten.
@@ -48,9 +48,9 @@ _REPLICAS = 3
 _CHANNELS, _LEVELS = 192, 15
 # A row of 28 intervals, at TFC's precision of 12 bits.
 _ROW = [-12, *np.linspace(0, 4096, 29, dtype=int).tolist()]
-_WARM_UP_CALLERS = 8
+_WARM_UP, _WARM_UP_CALLERS = 5, 8
 # Between restarts, for callers to come back to the new process.
-_PAUSE_S = 3.0
+_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="calls by model against calls in turn")
     arguments.add_argument("--models", type=int, default=300)
     arguments.add_argument("--rate", type=float, default=120.0, help="calls per second")
-    arguments.add_argument("--seconds", type=float, default=12.0, help="length of a measurement at rest")
+    arguments.add_argument("--seconds", type=float, default=10.0, help="length of a measurement at rest")
     arguments.add_argument("--latents", default="4x4x192", help="shape of the one coding unit of a call")
     arguments.add_argument("--no-page", action="store_true", help="leave docs/replicas.md as it is")
     options = arguments.parse_args()
@@ -120,8 +120,9 @@ def table(options: argparse.Namespace, requests: Sequence[Call], store: str, fol
     """Hit rate and latency of each policy, at rest and through restarts."""
     room_bytes = cache_bytes(requests, store) // _REPLICAS
     rows = [
-        f"{os.cpu_count()} cores for all; {options.models} models, and in each of {_REPLICAS} replicas a cache of "
-        f"{room_bytes / 1e6:.0f} MB, a third of them; {options.rate:g} calls/s of Compress, {options.latents}.",
+        f"{os.cpu_count()} cores for all; {options.models} models, {_REPLICAS} replicas, and room for a third "
+        f"of the models in each ({room_bytes / 1e6:.0f} MB); {options.rate:g} calls/s of Compress, "
+        f"{options.latents}.",
         "",
         "| popularity | replicas | calls go by | calls | failed | hit rate | p50 ms | p99 ms | worst ms |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -136,7 +137,7 @@ def table(options: argparse.Namespace, requests: Sequence[Call], store: str, fol
                 conf = balanced(published(), policy)
                 with start_envoy(own, addresses, addresses[0], conf) as envoy:
                     calls = drawn(requests, popularity)
-                    asyncio.run(warm_up(envoy.address, calls, 10 * len(requests)))
+                    asyncio.run(warm_up(envoy.address, calls, _WARM_UP * len(requests)))
                     found = {"at rest": asyncio.run(at_rest(envoy.address, calls, replicas, options))}
                     if popularity == POPULARITIES[-1]:
                         restarts = restarting(envoy.address, calls, replicas, options)

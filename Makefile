@@ -56,6 +56,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.perturb
 	$(BIN)/python -m benchmarks.replicas
+	$(BIN)/python -m benchmarks.affinity
 
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole server, for FUZZ_SECONDS (300) each, and the kernels with FUZZ_INPUTS (1000000).

@@ -120,8 +120,8 @@ def table(options: argparse.Namespace, requests: Sequence[Call], store: str, fol
     """Hit rate and latency of each policy, at rest and through restarts."""
     room_bytes = cache_bytes(requests, store) // _REPLICAS
     rows = [
-        f"{os.cpu_count()} cores for all; {options.models} models, {_REPLICAS} replicas, and room for a third "
-        f"of the models in each ({room_bytes / 1e6:.0f} MB); {options.rate:g} calls/s of Compress, "
+        f"{os.cpu_count()} cores for all; {options.models} models, {_REPLICAS} replicas, and room for a "
+        f"third of the models in each ({room_bytes / 1e6:.0f} MB); {options.rate:g} calls/s of Compress, "
         f"{options.latents}.",
         "",
         "| popularity | replicas | calls go by | calls | failed | hit rate | p50 ms | p99 ms | worst ms |",

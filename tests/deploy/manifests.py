@@ -20,7 +20,7 @@ Manifest = dict[str, Any]
 @functools.cache
 def _rendered(overlay: str) -> list[Manifest]:
     kubectl = Path(sys.executable).with_name("kubectl")  # of the wheel; the machine's may be too old
-    rendering = [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)]
+    rendering = [str(kubectl), "kustomize", str(FOLDER / "overlays" / overlay)]
     rendered = subprocess.run(rendering, capture_output=True, text=True, check=False)
     assert (rendered.returncode, rendered.stderr) == (0, "")  # warnings of deprecated fields too
     return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]

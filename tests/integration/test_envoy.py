@@ -83,22 +83,20 @@ def compress(stub: Any, model_id: str, elements: int = 5) -> None:
     stub.Compress(compression(model_id, elements), metadata=[("entropyd-model", model_id)], timeout=30)
 
 
-def compressed(replicas: list[Replica]) -> list[float]:
-    """The calls that each replica has answered."""
-    return [replica.sample("entropyd_requests_total", method="Compress", code="OK") for replica in replicas]
-
-
-def owners(address: str, replicas: list[Replica], models: list[str]) -> list[int]:
+def owners(running: Envoy, replicas: list[Replica], models: list[str]) -> list[int]:
     """The number of the replica that answers the calls of each model."""
     found = []
-    with grpc.insecure_channel(address, NO_RETRIES) as channel:
+    with grpc.insecure_channel(running.address, NO_RETRIES) as channel:
         stub = coding_pb2_grpc.CodingServiceStub(channel)
         compress(stub, models[0])  # after it, the thread that has this connection knows of changes until now
+        before = running.answered()
         for model_id in models:
-            before = compressed(replicas)
             compress(stub, model_id)
-            after = compressed(replicas)
-            found.append([now > then for now, then in zip(after, before, strict=True)].index(True))
+            after = running.answered()
+            more = [after[replica.address] - before[replica.address] for replica in replicas]
+            assert sum(more) == 1
+            found.append(more.index(1))
+            before = after
     return found
 
 
@@ -165,11 +163,10 @@ def test_a_lost_replica_moves_only_its_own_models(
     proxy: Envoy, replicas: list[Replica], models: list[str]
 ) -> None:
     proxy.wait_for_replicas()
-    before = owners(proxy.address, replicas, models)
+    before = owners(proxy, replicas, models)
     assert set(before) == {0, 1, 2}
     replicas[0].stop()
-    alive = replicas[1:]
-    after = [1 + owner for owner in owners(proxy.address, alive, models)]
+    after = owners(proxy, replicas, models)
     moved = [was for was, now in zip(before, after, strict=True) if was != now]
     assert moved == [0] * before.count(0)
     assert {now for was, now in zip(before, after, strict=True) if was == 0} == {1, 2}
@@ -179,11 +176,11 @@ def test_the_places_of_replicas_outlive_their_addresses(
     tmp_path: Path, proxy: Envoy, replicas: list[Replica], server: LocalServer, models: list[str]
 ) -> None:
     proxy.wait_for_replicas()
-    before = owners(proxy.address, replicas, models)
+    before = owners(proxy, replicas, models)
     # The second Envoy finds other addresses behind the same keys.
     others = [replicas[1], replicas[2], replicas[0]]
     with start_envoy(tmp_path, [replica.address for replica in others], server.target) as running:
-        assert owners(running.address, others, models) == before
+        assert owners(running, others, models) == before
 
 
 def test_a_replica_that_fails_every_call_is_ejected_and_callers_see_nothing_of_it(

@@ -59,14 +59,24 @@ class Envoy:
 
     def left_out(self) -> set[str]:
         """Coding replicas, as HOST:PORT, that failed their health check or were ejected."""
+        out = {"failed_active_health_check", "failed_outlier_check"}
+        return {address for address, host in self._coding().items() if out & set(host["health_status"])}
+
+    def answered(self) -> dict[str, int]:
+        """The calls that each coding replica has answered without an error, by HOST:PORT."""
+        return {
+            address: next(int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == "rq_success")
+            for address, host in self._coding().items()
+        }
+
+    def _coding(self) -> dict[str, Any]:
         clusters = json.loads(self.ask("/clusters?format=json"))["cluster_statuses"]
-        (coding,) = (cluster for cluster in clusters if cluster["name"] == "coding")
-        out = set()
+        (coding,) = (found for found in clusters if found["name"] == "coding")
+        hosts = {}
         for host in coding["host_statuses"]:
             address = host["address"]["socket_address"]
-            if set(host["health_status"]) & {"failed_active_health_check", "failed_outlier_check"}:
-                out.add(f"{address['address']}:{address['port_value']}")
-        return out
+            hosts[f"{address['address']}:{address['port_value']}"] = host
+        return hosts
 
 
 def envoy() -> str:

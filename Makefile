@@ -56,6 +56,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.perturb
 	$(BIN)/python -m benchmarks.replicas
+	$(BIN)/python -m benchmarks.affinity
 
 .PHONY: bench-scale
 bench-scale: $(READY) ## Measures throughput on 1, 2, 4 ... cores of this machine, and simulates more; needs no TensorFlow and no network.

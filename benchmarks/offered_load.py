@@ -1,7 +1,7 @@
 """Calls that leave at random times at a given rate, whether or not earlier ones were answered.
 
 So a server that falls behind shows it. Used by `benchmarks.service` for throughput and latency against
-offered load, and by `benchmarks.overload`.
+offered load, by `benchmarks.overload` and by `benchmarks.affinity`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.peers import UNLIMITED
 from entropyd.v1 import coding_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 mpl.use("svg")
@@ -33,6 +34,14 @@ _SECONDS = 1.5
 _TIMEOUT_S = 2.0
 # One connection carries 1024 calls at a time; of more, gRPC drops some.
 _CONNECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call sends."""
+
+    request: Any
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ def sweep(target: str, method: str, request: Any, capacity_per_s: float) -> list
     """Offers a server fractions of a rate, from a tenth to half as much again."""
     points = []
     for fraction in _FRACTIONS:
-        visits = asyncio.run(offer(target, method, request, fraction * capacity_per_s, _SECONDS))
+        calls = itertools.repeat(Call(request))
+        visits = asyncio.run(offer(target, method, calls, fraction * capacity_per_s, _SECONDS))
         seconds = [visit.ended - visit.due for visit in visits if visit.code is grpc.StatusCode.OK]
         cuts = quantiles(seconds, n=100)
         elapsed = max(visit.ended for visit in visits)
@@ -105,7 +115,9 @@ def draw(curves: dict[str, dict[str, list[Point]]], folder: Path) -> str:
     return "![Answered calls and latency against offered load](performance/offered-load.svg)"
 
 
-async def offer(target: str, method: str, request: Any, rate_per_s: float, seconds: float) -> list[Visit]:
+async def offer(
+    target: str, method: str, calls: Iterator[Call], rate_per_s: float, seconds: float
+) -> list[Visit]:
     """Makes calls that are due at random times; waits for all of them."""
     due = np.cumsum(np.random.default_rng(0).exponential(1 / rate_per_s, int(rate_per_s * seconds)))
     visits: list[Visit] = []
@@ -115,14 +127,16 @@ async def offer(target: str, method: str, request: Any, rate_per_s: float, secon
             options = [*UNLIMITED, ("grpc.use_local_subchannel_pool", 1)]
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(target, options))
             senders.append(getattr(coding_pb2_grpc.CodingServiceStub(channel), method))
-            await senders[-1](request)
+            first = next(calls)
+            await senders[-1](first.request, metadata=first.metadata)
         turns = itertools.cycle(senders)
         begin = time.perf_counter()
 
         async def call(due_at: float) -> None:
             sent, code = time.perf_counter() - begin, grpc.StatusCode.OK
             try:
-                await next(turns)(request, timeout=_TIMEOUT_S)
+                chosen = next(calls)
+                await next(turns)(chosen.request, metadata=chosen.metadata, timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 code = error.code()
             visits.append(Visit(due_at, sent, time.perf_counter() - begin, code))

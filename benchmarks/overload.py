@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ from tests.support.load import free_ports
 
 import entropyd
 from benchmarks.machine import machine
-from benchmarks.offered_load import offer
+from benchmarks.offered_load import Call, offer
 from benchmarks.page import PERFORMANCE, PLOTS, rewrite
 from benchmarks.service import Load, benchmark_config, load_server, prepare
 from entropyd import _channel
@@ -143,7 +144,8 @@ def measure(target: str, load: Load, multiples: tuple[float, ...], seconds: floa
     capacity = _CONCURRENCY * len(taken) / sum(taken)
     found = {0.0: Outcome(capacity, capacity, 1.0, *_percentiles_ms(taken), *_percentiles_ms([]))}
     for multiple in multiples:
-        visits = asyncio.run(offer(target, load.method, load.request, multiple * capacity, seconds))
+        calls = itertools.repeat(Call(load.request))
+        visits = asyncio.run(offer(target, load.method, calls, multiple * capacity, seconds))
         latencies: dict[grpc.StatusCode, list[float]] = {}
         for visit in visits:
             latencies.setdefault(visit.code, []).append(visit.ended - visit.sent)

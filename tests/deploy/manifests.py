@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import functools
-import re
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.deploy.dockerfile import REPOSITORY
-from tests.support.machine import program
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
-# The first kubectl whose kustomize knows components and patches as they are written here.
-_OLDEST = (1, 27)
-
 Manifest = dict[str, Any]
 
 
 @functools.cache
 def _rendered(overlay: str) -> list[Manifest]:
-    kubectl = program("kubectl", "kubernetes-client")
-    version = subprocess.run([kubectl, "version", "--client"], capture_output=True, text=True, check=False)
-    found = re.search(r"v(\d+)\.(\d+)|Major:\"(\d+)\", Minor:\"(\d+)", version.stdout)
-    assert found, version.stdout
-    if (numbers := tuple(int(number) for number in found.groups() if number)) < _OLDEST:
-        pytest.skip(f"kubectl is {numbers}; its kustomize is too old, 1.27 is needed")
-    rendering = [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)]
+    kubectl = Path(sys.executable).with_name("kubectl")  # of the wheel; the machine's may be too old
+    rendering = [str(kubectl), "kustomize", str(FOLDER / "overlays" / overlay)]
     rendered = subprocess.run(rendering, capture_output=True, text=True, check=False)
     assert (rendered.returncode, rendered.stderr) == (0, "")  # warnings of deprecated fields too
     return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]

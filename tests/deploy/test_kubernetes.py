@@ -14,9 +14,10 @@ from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.modeling import ModelingRole
 from entropyd_server.roles.registry import RegistryRole
 from entropyd_server.rpc.health import LIVENESS
-from tests.deploy.dockerfile import last, stages
+from tests.deploy.dockerfile import REPOSITORY, last, stages
 from tests.deploy.flags import flags
 from tests.deploy.manifests import (
+    FOLDER,
     OVERLAYS,
     Manifest,
     container,
@@ -25,8 +26,12 @@ from tests.deploy.manifests import (
     selects,
     settings_of,
 )
+from tests.support.envoy import cluster, published
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+
+# What the operator's kustomize has to be; docs/operations.md names the same kubectl.
+VERSION = "\n# For kustomize 5.0.1 (kubectl 1.27) or newer.\napiVersion: "
 
 # The oldest release that the manifests are for, and the newest that the schemas are known of.
 RELEASES = ("1.30", kubernetes_validate.latest_version())
@@ -56,6 +61,13 @@ def pod_labels(overlay: str) -> list[dict[str, str]]:
 
 def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
+
+
+def test_components_and_overlays_say_which_kustomize_they_are_for(overlay: str) -> None:
+    folders = [FOLDER / "base", FOLDER / "overlays" / overlay, *(FOLDER / "components").iterdir()]
+    for folder in folders:
+        assert VERSION in (folder / "kustomization.yaml").read_text(), folder
+    assert "`kubectl` 1.27 or newer" in (REPOSITORY / "docs" / "operations.md").read_text()
 
 
 def strings_in(value: Any) -> list[str]:
@@ -254,10 +266,40 @@ def test_routes_of_the_mesh_lead_to_services_and_split_by_a_real_path(overlay: s
         assert "match" not in others
         targets = [rule["route"][0]["destination"]["host"] for rule in (coding, others)]
         assert targets == ["entropyd-coding", "entropyd-modeling"]
-    for rule in manifests(overlay, "DestinationRule"):
-        assert rule["spec"]["host"] in services
-        balancer = rule["spec"]["trafficPolicy"]["loadBalancer"]
-        assert balancer == {"consistentHash": {"httpHeaderName": "entropyd-model"}}
+
+
+def test_the_mesh_does_with_calls_what_the_published_envoy_does(overlay: str) -> None:
+    (listener,) = published()["static_resources"]["listeners"]
+    (manager,) = listener["filter_chains"][0]["filters"]
+    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
+    routes = {route["route"]["cluster"]: route["route"] for route in reversed(host["routes"])}
+    for found in manifests(overlay, "VirtualService"):
+        for rule in found["spec"]["http"]:
+            policy = routes[rule["name"]]["retry_policy"]
+            assert rule["retries"] == {"attempts": policy["num_retries"], "retryOn": policy["retry_on"]}
+            assert rule["timeout"] == routes[rule["name"]]["timeout"]
+    coding = cluster(published(), "coding")
+    outliers, (limits,) = coding["outlier_detection"], coding["circuit_breakers"]["thresholds"]
+    for found in manifests(overlay, "DestinationRule"):
+        assert found["spec"]["host"] in {name_of(service) for service in manifests(overlay, "Service")}
+        policy = found["spec"]["trafficPolicy"]
+        (hashed,) = routes["coding"]["hash_policy"]
+        assert policy["loadBalancer"]["consistentHash"]["httpHeaderName"] == hashed["header"]["header_name"]
+        assert coding["lb_policy"] == "MAGLEV"
+        assert "maglev" in policy["loadBalancer"]["consistentHash"]
+        assert policy["outlierDetection"] == {
+            "interval": outliers["interval"],
+            "baseEjectionTime": outliers["base_ejection_time"],
+            "maxEjectionPercent": outliers["max_ejection_percent"],
+            "splitExternalLocalOriginErrors": outliers["split_external_local_origin_errors"],
+            "consecutiveLocalOriginFailures": outliers["consecutive_local_origin_failure"],
+            "consecutiveGatewayErrors": outliers["consecutive_gateway_failure"],
+            "consecutive5xxErrors": outliers["enforcing_consecutive_5xx"],
+        }
+        assert policy["connectionPool"]["http"] == {
+            "http2MaxRequests": limits["max_requests"],
+            "maxRetries": limits["max_retries"],
+        }
 
 
 def test_nothing_secret_is_written_down(overlay: str) -> None:

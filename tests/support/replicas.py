@@ -18,7 +18,7 @@ from tests.support.interpreters import CODING_SERVER
 from tests.support.load import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _CALLS_WITHIN_S = 60.0
 
@@ -35,22 +35,26 @@ class Replica:
       metrics_port: Where it answers scrapes.
       store_url: Its store.
       stack: What ends its process at the latest.
+      flags: Further flags of the command.
 
     Attributes:
       address: HOST:PORT.
     """
 
-    def __init__(self, port: int, metrics_port: int, store_url: str, stack: ExitStack) -> None:
+    def __init__(
+        self, port: int, metrics_port: int, store_url: str, stack: ExitStack, flags: Sequence[str] = ()
+    ) -> None:
         self.address = f"127.0.0.1:{port}"
         self._metrics = f"127.0.0.1:{metrics_port}"
         self._store_url = store_url
         self._stack = stack
+        self._flags = flags
         self.start()
 
     def start(self) -> None:
         """Starts a process, with an empty cache; `wait` says when it serves."""
         flags = ["--role", "coding", "--drain-seconds", "1", "--metrics-listen", self._metrics]
-        server = _CodingServer(*flags, listen=self.address, store=self._store_url, wait=False)
+        server = _CodingServer(*flags, *self._flags, listen=self.address, store=self._store_url, wait=False)
         self._server = self._stack.enter_context(server)
 
     def wait(self) -> None:
@@ -97,12 +101,12 @@ class Replica:
 
 
 @contextmanager
-def start_replicas(count: int, store_url: str) -> Iterator[list[Replica]]:
-    """Starts that many at the same time and waits until all serve."""
+def start_replicas(count: int, store_url: str, *flags: str) -> Iterator[list[Replica]]:
+    """Starts that many at the same time, with further flags, and waits until all serve."""
     ports = free_ports(2 * count)
     with ExitStack() as stack:
         replicas = [
-            Replica(port, metrics_port, store_url, stack)
+            Replica(port, metrics_port, store_url, stack, flags)
             for port, metrics_port in zip(ports[:count], ports[count:], strict=True)
         ]
         try:

@@ -1,4 +1,4 @@
-"""Servers with the coding role on one store, each at an address that outlives its process.
+"""Servers on one store, each at an address that outlives its process.
 
 Leaving `start_replicas` ends every process.
 """
@@ -28,28 +28,30 @@ class _CodingServer(LocalServer):
 
 
 class Replica:
-    """A server with the coding role.
+    """A server of a set.
 
     Args:
       port: Where it listens.
       metrics_port: Where it answers scrapes.
       store_url: Its store.
+      roles: Its roles, as for `--role`.
       stack: What ends its process at the latest.
 
     Attributes:
       address: HOST:PORT.
     """
 
-    def __init__(self, port: int, metrics_port: int, store_url: str, stack: ExitStack) -> None:
+    def __init__(self, port: int, metrics_port: int, store_url: str, roles: str, stack: ExitStack) -> None:
         self.address = f"127.0.0.1:{port}"
         self._metrics = f"127.0.0.1:{metrics_port}"
         self._store_url = store_url
+        self._roles = roles
         self._stack = stack
         self.start()
 
     def start(self) -> None:
         """Starts a process, with an empty cache; `wait` says when it serves."""
-        flags = ["--role", "coding", "--drain-seconds", "1", "--metrics-listen", self._metrics]
+        flags = ["--role", self._roles, "--drain-seconds", "1", "--metrics-listen", self._metrics]
         server = _CodingServer(*flags, listen=self.address, store=self._store_url, wait=False)
         self._server = self._stack.enter_context(server)
 
@@ -61,6 +63,11 @@ class Replica:
     def ended(self) -> bool:
         """Whether it has no process now."""
         return self._server.process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._server.process.pid
 
     def kill(self) -> None:
         """Kills its process."""
@@ -97,12 +104,12 @@ class Replica:
 
 
 @contextmanager
-def start_replicas(count: int, store_url: str) -> Iterator[list[Replica]]:
+def start_replicas(count: int, store_url: str, roles: str = "coding") -> Iterator[list[Replica]]:
     """Starts that many at the same time and waits until all serve."""
     ports = free_ports(2 * count)
     with ExitStack() as stack:
         replicas = [
-            Replica(port, metrics_port, store_url, stack)
+            Replica(port, metrics_port, store_url, roles, stack)
             for port, metrics_port in zip(ports[:count], ports[count:], strict=True)
         ]
         try:

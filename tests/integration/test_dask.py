@@ -365,6 +365,19 @@ def test_a_server_that_is_not_there_is_an_error_at_once(rows: Model, tmp_path: P
         entropyd.dask.decompress(tmp_path / "x", nowhere)
 
 
+def test_a_token_given_as_text_is_not_sent_to_workers(
+    rows: Model, server: LocalServer, tmp_path: Path
+) -> None:
+    with Client(server.target, token="secret") as client:  # noqa: S106
+        model = client.model(rows.id)
+        with pytest.raises(TypeError, match="give it token_file=PATH"):
+            entropyd.dask.compress(in_tens(), model, tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+        entropyd.dask.compress(in_tens(), rows, tmp_path / "x")
+        with pytest.raises(TypeError, match="give it token_file=PATH"):
+            entropyd.dask.decompress(tmp_path / "x", client)
+
+
 MASKED: Callable[..., Any] = np.ma.masked_array
 
 
@@ -403,7 +416,7 @@ def test_an_array_that_cannot_be_written_is_refused_before_anything_is(
         ({"storage_options": {"key": "x"}}, "storage_options are given with a folder; expected them with"),
         ({"model": "9" * 64}, "model is a str; expected an entropyd.Model"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",  # stores have their addresses in their names
 )
 def test_settings_that_cannot_be_kept_are_refused(
     rows: Model, tmp_path: Path, settings: dict[str, Any], words: str
@@ -443,7 +456,8 @@ def test_the_page_about_it_holds(
     names: dict[str, Any] = {}
     setting = zarr.config.get("entropyd.server", None)
     try:
-        with dask.config.set({}):
+        malloc = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
+        with dask.config.set({malloc: dask.config.get(malloc)}):  # to have it back afterwards
             exec(code, names)  # noqa: S102 - our own page
     finally:
         zarr.config.set({"entropyd.server": setting or "127.0.0.1:7070"})

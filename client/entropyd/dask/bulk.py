@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -72,12 +73,14 @@ def compress(
         cannot code it.
       InvalidRequestError: If another array is at the URL, or one of other shape, chunks, dtype, fill value,
         model, bound or missing values (names each); or if chunks are not written atomically there.
+      TypeError: If the model's client cannot be pickled, see `entropyd.Client`.
       DataLossError: If chunks are not there in the end, because workers do not share the folder.
       EntropydError: As `Model.compress`, in the task that it happened in.
     """
     check_array(array)
     if not isinstance(model, Model):
         raise InvalidRequestError.at("model", f"is a {type(model).__name__}; expected an entropyd.Model")
+    pickle.dumps(model)  # Dask's own error would not say why it cannot be sent
     codec = EntropydCodec(model.id, max_error, missing)
     shape = zarr_chunks(array, len(model.prior_shape), chunks)
     info = model._session.server_info()  # noqa: SLF001 - our own
@@ -119,6 +122,7 @@ def decompress(
     Raises:
       InvalidRequestError: If no array is there, or none with EntropydCodec.
       ModelNotFoundError: If the server does not have its model.
+      TypeError: If the client cannot be pickled, see `entropyd.Client`.
       EntropydError: As `Model.decompress`, in the task that it happened in.
     """
     store = store_at(url, storage_options, writable=False)
@@ -129,6 +133,7 @@ def decompress(
     if client is None:
         client = configured_server().client()
     coded = CodedArray(array, client.model(model_id))
+    pickle.dumps(coded.model)  # as above
     meta = np.empty((0,) * coded.ndim, coded.dtype)
     chunks = array.shards or array.chunks
     return da.from_array(coded, chunks, name=False, asarray=False, fancy=False, meta=meta)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 PERFORMANCE = _DOCS / "performance.md"
+DASK = _DOCS / "dask.md"
 REPLICAS = _DOCS / "replicas.md"
 # Where the plots of the first one are.
 PLOTS = PERFORMANCE.with_suffix("")

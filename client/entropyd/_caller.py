@@ -16,7 +16,7 @@ import grpc
 from entropyd._channel import to_error
 from entropyd._credentials import Token, current
 from entropyd._tracing import spans
-from entropyd.contract.errors import CancelledError
+from entropyd.contract.errors import CancelledError, EntropydError
 
 # gRPC counts the nanoseconds of a deadline in 64 bits, which is 292 years; 95 years are as good as no limit.
 _UNLIMITED_S = 3e9
@@ -74,6 +74,20 @@ class Caller:
 
 def closed() -> CancelledError:
     return CancelledError("the client is closed; make another one")
+
+
+def without_calls(error: EntropydError) -> EntropydError:
+    """The error, without gRPC's in its contexts.
+
+    Those hold locks and cannot be pickled, and programs that send errors from one process to another, such as
+    Dask, pickle an error with its contexts.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        while isinstance(at.__context__, grpc.RpcError):
+            at.__context__ = at.__context__.__context__
+        at = at.__context__
+    return error
 
 
 def time_limit(timeout_s: float | None) -> float | None:

@@ -53,6 +53,10 @@ ELSEWHERE = {
     ("tfc-api.md", "import tensorflow as tf"): "test_tfc_drop_in.py",
     ("zarr.md", "import numpy as np"): "test_zarr.py",
     ("zarr.md", "import xarray"): "test_zarr.py",
+    ("dask.md", "import dask.array as da"): "test_dask.py",
+    ("dask.md", "from distributed import progress"): "test_dask.py",
+    ("dask.md", "import dask\n"): "test_dask.py",
+    ("dask.md", "import xarray"): "test_dask.py",
 }
 NOT_RUN = {
     ("README.md", "git clone"): "fetches the project",
@@ -63,6 +67,7 @@ NOT_RUN = {
     ("operations.md", "sudo python3.11"): "root, and a machine of its own",
     ("operations.md", "python3 -m entropyd_server.store.check"): "a cluster",
     ("operations.md", "rsync"): "a store and a place for its copy",
+    ("ray.md", "from io import BytesIO"): "Ray, which is not installed",
     ("replicas.md", 'entropyd.Client("dns:///'): "names of other machines",
     ("security.md", "entropyd-server --listen 0.0.0.0"): "certificates of other machines",
     ("security.md", "credentials ="): "certificates of other machines",

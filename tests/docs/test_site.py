@@ -18,6 +18,7 @@ DOCUMENTED = (
     ".aio",
     ".bounded",
     ".compressai",
+    ".dask",
     ".priors",
     ".rates",
     ".tables",

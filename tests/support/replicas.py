@@ -1,4 +1,4 @@
-"""Servers with the coding role on one store, each at an address that outlives its process.
+"""Servers on one store, each at an address that outlives its process.
 
 Leaving `start_replicas` ends every process.
 """
@@ -28,7 +28,7 @@ class _CodingServer(LocalServer):
 
 
 class Replica:
-    """A server with the coding role.
+    """A server of a set, with the coding role unless flags say otherwise.
 
     Args:
       port: Where it listens.
@@ -65,6 +65,11 @@ class Replica:
     def ended(self) -> bool:
         """Whether it has no process now."""
         return self._server.process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._server.process.pid
 
     def kill(self) -> None:
         """Kills its process."""

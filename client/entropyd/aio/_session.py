@@ -12,12 +12,13 @@ from typing import Any, ClassVar, TypeVar
 import grpc.aio
 
 from entropyd import _channel, _messages
+from entropyd._caller import without_calls
 from entropyd._chunking import WINDOW, Progress, Work
 from entropyd._info import ModelInfo, ServerInfo
 from entropyd._messages import Call, FitProgress
 from entropyd._session_base import NO_SYMBOLS, Opened, SessionBase
 from entropyd._symbols import Symbols, needs_tables
-from entropyd.contract.errors import InternalError, InvalidTensorError, UnauthenticatedError
+from entropyd.contract.errors import EntropydError, InternalError, InvalidTensorError, UnauthenticatedError
 
 _Result = TypeVar("_Result")
 
@@ -131,11 +132,15 @@ class Session(SessionBase):
 
     async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
         try:
+            try:
+                return await call()
+            except UnauthenticatedError:
+                if not self.settings.token_may_change:
+                    raise
             return await call()
-        except UnauthenticatedError:
-            if not self.settings.token_may_change:
-                raise
-            return await call()
+        except EntropydError as error:
+            without_calls(error)
+            raise
 
     @asynccontextmanager
     async def _calling(

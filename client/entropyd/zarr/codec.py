@@ -16,8 +16,16 @@ from zarr.abc.codec import ArrayBytesCodec
 
 from entropyd import bounded
 from entropyd._connection import Connection
+from entropyd._info import ServerInfo
 from entropyd._messages import check_bytes
-from entropyd.contract.errors import DeadlineExceededError, InvalidConfigError, UnavailableError, Violation
+from entropyd._model import Model
+from entropyd.contract.errors import (
+    DeadlineExceededError,
+    InvalidConfigError,
+    InvalidRequestError,
+    UnavailableError,
+    Violation,
+)
 from entropyd.zarr.chunks import check_dtype, compressed_chunk, restored_chunk
 from entropyd.zarr.server import configured_server, served_model
 
@@ -138,7 +146,7 @@ class EntropydCodec(ArrayBytesCodec):
         name = dtype.to_native_dtype().name
         check_dtype(name, self.max_error)
         try:
-            _try_coding_unit(configured_server(), self, name, rank, chunk_shape)
+            _try_on_server(configured_server(), self, name, rank, chunk_shape)
         except (UnavailableError, DeadlineExceededError):
             return False
         return True
@@ -160,31 +168,65 @@ class EntropydCodec(ArrayBytesCodec):
 
 
 @lru_cache(maxsize=64)
-def _try_coding_unit(
+def _try_on_server(
     server: Connection, codec: EntropydCodec, dtype: str, rank: int, chunk_shape: tuple[int, ...] | None
 ) -> None:
-    """Compresses a chunk of one coding unit of missing values; a success is cached.
+    """Tries a coding unit on a server; a success is cached.
+
+    Raises:
+      EntropydError: As `try_coding_unit`; UnavailableError or DeadlineExceededError if no server answers in
+        time.
+    """
+    with server.client(_CREATION_TIMEOUT_S) as client:
+        model = client.model(codec.model_id)
+        try_coding_unit(model, client.server_info(), codec, dtype=dtype, rank=rank, chunk_shape=chunk_shape)
+
+
+def try_coding_unit(
+    model: Model,
+    server_info: ServerInfo,
+    codec: EntropydCodec,
+    *,
+    dtype: str,
+    rank: int,
+    chunk_shape: tuple[int, ...] | None,
+) -> None:
+    """Compresses a chunk of one coding unit of missing values.
 
     Args:
-      server: The server to use.
+      model: The codec's model.
+      server_info: That of its server.
       codec: The array's codec.
       dtype: Name of the array's dtype.
       rank: Number of its axes.
       chunk_shape: Shape of its chunks; None for any that end in the model's prior_shape.
 
     Raises:
-      EntropydError: As the first write would; UnavailableError or DeadlineExceededError if no server answers
-        in time.
+      EntropydError: As the first write would.
     """
-    with server.client(_CREATION_TIMEOUT_S) as client:
-        model = client.model(codec.model_id)
-        if chunk_shape is None or rank < model.coding_rank:
-            unit = model.prior_shape[max(len(model.prior_shape) - rank, 0) :]
-        else:
-            unit = chunk_shape[rank - model.coding_rank :]
-        check_bytes(prod(unit) * np.dtype(dtype).itemsize, client.server_info())
-        chunk = np.full((1,) * (rank - len(unit)) + unit, np.nan, dtype)
-        compressed_chunk(model, chunk, codec.max_error, codec.missing)
+    check_dtype(dtype, codec.max_error)
+    if chunk_shape is None or rank < model.coding_rank:
+        unit = model.prior_shape[max(len(model.prior_shape) - rank, 0) :]
+    else:
+        unit = chunk_shape[rank - model.coding_rank :]
+    check_bytes(prod(unit) * np.dtype(dtype).itemsize, server_info)
+    chunk = np.full((1,) * (rank - len(unit)) + unit, np.nan, dtype)
+    compressed_chunk(model, chunk, codec.max_error, codec.missing)
+
+
+def coded_by(array: Any) -> str:
+    """The id of the model that codes the chunks of a Zarr array, or those within its shards.
+
+    Raises:
+      InvalidRequestError: If EntropydCodec is not among its codecs.
+    """
+    codecs = list(getattr(array.metadata, "codecs", ()))  # arrays of Zarr v2 have none
+    for codec in codecs:
+        if isinstance(codec, EntropydCodec):
+            return codec.model_id
+        codecs += getattr(codec, "codecs", ())  # of a shard
+    names = ", ".join(type(codec).__name__ for codec in codecs) or "none"
+    raise InvalidRequestError.at("array", f"has codecs {names}; expected EntropydCodec among them")
 
 
 def _model_id_problem(found: Any) -> Violation | None:

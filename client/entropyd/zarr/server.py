@@ -1,7 +1,13 @@
-"""The server that zarr's configuration names, and its models."""
+"""The server that zarr's configuration names, and its models.
+
+A program that has a model already gives it to the codec with `serving`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,8 @@ from entropyd._connection import Connection
 from entropyd._model import Model
 
 DEFAULT_SERVER = "127.0.0.1:7070"
+
+_given: ContextVar[Model | None] = ContextVar("given", default=None)
 
 
 def configured_server() -> Connection:
@@ -29,8 +37,27 @@ def configured_server() -> Connection:
     )
 
 
+@contextmanager
+def serving(model: Model) -> Iterator[None]:
+    """Codes chunks of that model with it, and not with the configured server's.
+
+    zarr runs codecs on its own event loop and threads, with the context of the thread that called it.
+    """
+    token = _given.set(model)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 def served_model(model_id: str) -> Model:
-    """A model of the configured server, looked up once; errors as `Client.model`."""
+    """The model that `serving` gave, else one of the configured server, looked up once.
+
+    Errors as `Client.model`.
+    """
+    given = _given.get()
+    if given is not None and given.id == model_id:
+        return given
     return _model(configured_server(), model_id)
 
 

@@ -289,3 +289,39 @@ def test_unpickling_a_client_imports_no_more_than_the_client(tmp_path: Path) -> 
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.startswith(f"<Model {CONFIG.model_id[:12]} UniformNoiseAdapter")
     assert {"tensorflow", "numba", "ml_dtypes", "zarr", "click"}.isdisjoint(said.split())
+
+
+def contexts(error: BaseException | None) -> list[BaseException]:
+    """An error and the ones while which it was raised."""
+    found = []
+    while error is not None:
+        found.append(error)
+        error = error.__context__
+    return found
+
+
+def call_blocking() -> None:
+    with entropyd.Client("127.0.0.1:1", timeout_s=0.1) as client:
+        client.model(CONFIG.model_id)
+
+
+def call_asynchronous() -> None:
+    async def call() -> None:
+        async with aio.Client("127.0.0.1:1", timeout_s=0.1) as client:
+            await client.model(CONFIG.model_id)
+
+    asyncio.run(call())
+
+
+@pytest.mark.parametrize("call", [call_blocking, call_asynchronous])
+def test_an_error_of_a_call_has_contexts_that_can_be_pickled(call: Callable[[], None]) -> None:
+    earlier = KeyError("the caller's own")
+    try:
+        raise earlier
+    except KeyError:
+        with pytest.raises(entropyd.EntropydError) as caught:
+            call()
+    found = contexts(caught.value)
+    assert not [error for error in found if isinstance(error, grpc.RpcError)]
+    assert [type(pickled(error)) for error in found] == [type(error) for error in found]
+    assert earlier in found or call is call_asynchronous  # where the call is in a task of its own

@@ -32,6 +32,8 @@ _CAUSES = (
     ("Socket closed", "it closed the connection; if it speaks TLS, connect with TLS"),
     ("Domain name not found", "its name cannot be resolved"),
 )
+# The same, of a server whose health checks say that it does not serve.
+_UNHEALTHY = "backend unhealthy"
 # Code and address, which stand before the cause.
 _BEFORE_CAUSE = re.compile(r".*last error: (?:[A-Z_]+: )?(?:(?:ipv[46]|unix):\S+: )?", re.DOTALL)
 
@@ -159,6 +161,10 @@ def to_error(
     if _lost(failure):
         lost = f"the connection to {target} was lost before the response was complete: {message}"
         return UnavailableError(lost, reason="UNREACHABLE")
+    if status is None and code == "UNAVAILABLE" and _UNHEALTHY in message:
+        return UnavailableError(
+            f"{target} is starting or draining, and does not serve this call now", reason="STARTING"
+        )
     if status is None and code == "UNAVAILABLE":
         return UnavailableError(f"{target} cannot be reached: {_cause(message)}", reason="UNREACHABLE")
     if status is None and code == "DEADLINE_EXCEEDED":

@@ -25,11 +25,14 @@ def pattern(printed: str) -> str:
 
 
 def check_printed(page: str, server: LocalServer) -> None:
-    """Runs the one program of a page with a server that runs already, and compares what it prints."""
-    (program,), (expected,) = blocks(page, "python"), blocks(page, "text")
-    program = program.replace("entropyd.LocalServer()", "nullcontext(running)").replace(
-        "127.0.0.1:7070", server.target
-    )
+    """Runs the program of a page with a server that runs already, and compares what it prints."""
+    (expected,) = blocks(page, "text")
+    program = "\n".join(blocks(page, "python"))
+    for written, meant in (
+        ("entropyd.LocalServer()", "nullcontext(running)"),
+        ("127.0.0.1:7070", server.target),
+    ):
+        program = program.replace(written, meant)
     names: dict[str, Any] = {"nullcontext": nullcontext, "running": server}
     assert "running" in program or server.target in program
     with redirect_stdout(io.StringIO()) as printed:

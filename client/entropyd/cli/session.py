@@ -40,7 +40,7 @@ _ADVICE = {
     "OVERLOADED": "wait a moment and repeat the command",
     "DRAINING": "the server is shutting down; repeat the command when it has restarted",
     "WORKER_LOST": "another worker is starting; repeat the command",
-    "STARTING": "the server is starting; repeat the command in a few seconds",
+    "STARTING": "repeat the command in a few seconds",
     "DEADLINE": "give calls more time with --timeout-s",
     "MISSING_CREDENTIALS": "give one with --token-file, or in ENTROPYD_TOKEN",
     "INVALID_CREDENTIALS": "it may have been revoked; ask whoever runs the server for another",

@@ -61,8 +61,7 @@ def _is_entropy_model(name: str, module: Any) -> bool:
     if isinstance(module, _AUTOREGRESSIVE):
         raise TypeError(
             f"{what}, which codes one symbol at a time, each with a scale computed from those before: that "
-            "would take a call for every symbol. Code with it locally, or use a model with channel slices "
-            "(docs/compressai.md)"
+            "would take a call for every symbol. Code with it locally, or use a model with channel slices"
         )
     if not isinstance(module, (EntropyModel, EntropyModelVbr)):
         return False

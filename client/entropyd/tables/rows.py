@@ -86,11 +86,14 @@ def from_counts(
     Raises:
       InvalidConfigError: As `from_pmf`.
     """
+    _check(precision, quantization)
     rows, single = _vectors("counts", counts, lengths)
     escapes = _numbers("escape", escape, len(rows))
     shares, tails = [], []
     for number, (row, tail) in enumerate(zip(rows, escapes, strict=True)):
-        _check_probabilities("counts" if single else f"counts[{number}]", row)
+        where = "counts" if single else f"counts[{number}]"
+        _check_probabilities(where, row)
+        _check_length(where, len(row), precision)
         seen = row.astype(np.float64) if row.any() or tail else np.ones(len(row))
         total = float(seen.sum()) + tail
         shares.append(seen / total if total else seen)
@@ -200,13 +203,16 @@ def _check_probabilities(field: str, numbers: npt.NDArray[np.float64]) -> None:
         raise InvalidConfigError.at(f"{field}[{element}]", found)
 
 
+def _check_length(field: str, integers: int, precision: int) -> None:
+    most = (1 << precision) - 1
+    if integers > most:
+        found = f"has {integers} integers; expected at most {most} for precision {precision}"
+        raise InvalidConfigError.at(field, f"{found}: leave rare ones to the escape")
+
+
 def _row(field: str, pmf: npt.NDArray[np.float64], precision: int, quantization: Quantization) -> Row:
     """The row of probabilities, the last of which is the escape's."""
-    if len(pmf) > 1 << precision:
-        found = (
-            f"has {len(pmf) - 1} integers; expected at most {(1 << precision) - 1} for precision {precision}"
-        )
-        raise InvalidConfigError.at(field, found)
+    _check_length(field, len(pmf) - 1, precision)
     counted = pmf if quantization == "optimal" else pmf.astype(np.float32) * np.float32(1 << precision)
     if not (counted >= (0.5 if quantization == "compressai" else np.nextafter(0, 1))).any():
         found = f"holds nothing but probabilities below 2^-{precision + 1}; expected one above"

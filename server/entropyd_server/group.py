@@ -24,6 +24,7 @@ import click
 
 from entropyd_server.machine import cores, end_with_parent
 from entropyd_server.observe import logs
+from entropyd_server.ports import reserve
 from entropyd_server.process import serve_process
 from entropyd_server.settings import Settings
 
@@ -52,31 +53,17 @@ def serve_group(settings: Settings) -> None:
       ClickException: If the address cannot be shared, or a process ends before it has served.
     """
     logs.configure(settings.log_format, settings.log_level)
-    with _reserved(settings.listen) as reserved:
+    try:
+        reserved = reserve(settings.listen)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {settings.listen}: is another server there? ({error})"
+        ) from error
+    with reserved:
         host = settings.listen.rpartition(":")[0]
         listen = f"{host}:{reserved.getsockname()[1]}"
         if not _Group(replace(settings, listen=listen)).run():
             raise click.ClickException("one of the processes could not start; the log says why")
-
-
-def _reserved(address: str) -> socket.socket:
-    """A socket that keeps a port for this user's processes without taking connections."""
-    host, _, port = address.rpartition(":")
-    failed = f"cannot listen on {address}"
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
-        # Without SO_REUSEPORT first: with it, a second group would silently share the port of another.
-        with socket.socket(family, kind, protocol) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(place)
-        shared = socket.socket(family, kind, protocol)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{failed}: is another server there? ({error})") from error
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    shared.bind(place)
-    return shared
 
 
 class _Group:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # What a server logs when it has its address.
 _LISTENING = re.compile(r"listening on (\S+:\d+) with roles")
 _POLL_S = 0.02
+# A start with compiled kernels has ended by then, and TensorFlow's nearly always.
+_SILENT_S = 8.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -96,10 +98,14 @@ class LocalServer:
           RuntimeError: If the process ends or the time is up first; the message has the server's log.
         """
         until = time.monotonic() + timeout_s
+        tell_at = time.monotonic() + _SILENT_S
         request = health_pb2.HealthCheckRequest(service=service)
         with self._channel() as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             while self.process.poll() is None and time.monotonic() < until:
+                if time.monotonic() > tell_at and sys.stderr.isatty():
+                    sys.stderr.write("the server starts; the first time, that takes a minute of compiling\n")
+                    tell_at = until
                 # A new watch every few seconds, to notice that the process has ended.
                 with contextlib.suppress(grpc.RpcError):
                     for response in health.Watch(request, timeout=2, wait_for_ready=True):

@@ -11,8 +11,10 @@ import random
 import re
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from urllib.request import Request, urlopen
@@ -38,6 +40,7 @@ class Faults:
       slow_down: Share of requests that are refused with 503 SlowDown.
       lost: Share of requests that are obeyed and then answered with 500 InternalError.
       cut: Share of responses whose connection ends in the middle of their body.
+      hold: Whether requests are held until `set` is called again; they meet the faults of then.
       stale: Whether listings lack the objects that were written since this was set.
       kinds: The requests that slow_down, lost and cut are for.
       times: Most faults of these three; None for any number.
@@ -47,6 +50,7 @@ class Faults:
     slow_down: float = 0.0
     lost: float = 0.0
     cut: float = 0.0
+    hold: bool = False
     stale: bool = False
     kinds: tuple[str, ...] = ("LIST", "GET", "HEAD", "PUT", "DELETE")
     times: int | None = None
@@ -89,7 +93,10 @@ class FaultyS3(S3Server):
         return Requests(by_key, Counter(told["faults"]))
 
     def fill(self, bucket: str, prefix: str, count: int) -> None:
-        """Stores that many models, `supplied(0)` and so on, without a request for each."""
+        """Stores that many objects under the ids 0, 1, ... of models, without a request for each.
+
+        They are there to be listed: all are copies of one model's object.
+        """
         self._control("fill", {"bucket": bucket, "prefix": prefix, "count": count})
 
     def _control(self, what: str, body: object = None) -> Any:
@@ -106,8 +113,10 @@ class _FaultyApplication:
 
     def __init__(self, behind: Application) -> None:
         self._behind = behind
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._random = random.Random(0)
+        self._writes = 0
+        self._sorted: dict[str, tuple[int, list[str]]] = {}
         self._set(Faults())
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -115,22 +124,30 @@ class _FaultyApplication:
         if path.startswith(_CONTROL):
             return self._controlled(path.removeprefix(_CONTROL), environ, start)
         kind, key = _kind(environ)
-        faults = self._faults
-        fault = self._meet(faults, kind, key)
+        faults, fault = self._meet(kind, key)
         time.sleep(faults.delay_s)
         if fault == "slow_down":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))  # else the connection is lost
             return _refuse(environ, start, "503 Slow Down", "SlowDown")
         status, headers, body = _response(self._behind, environ)
-        if kind == "PUT" and status.startswith("200") and faults.stale:
+        if kind in {"PUT", "POST", "DELETE"}:
             with self._lock:
-                self._unlisted.add(key)
+                self._writes += 1
+                if faults.stale and kind == "PUT" and status.startswith("200"):
+                    self._unlisted.add(key)
         if fault == "lost":
             return _refuse(environ, start, "500 Internal Server Error", "InternalError")
         if kind == "LIST":
             body = _LISTED.sub(lambda one: b"" if one[1].decode() in self._unlisted else one[0], body)
         start(status, [pair for pair in headers if pair[0].lower() != "content-length"] + _length(body))
         return _halved(body) if fault == "cut" and kind != "HEAD" else [body]
+
+    def sorted_keys(self, bucket: Any) -> list[str]:
+        """The keys of a bucket, sorted once after each change."""
+        with self._lock:
+            if self._sorted.get(bucket.name, (-1,))[0] != self._writes:
+                self._sorted[bucket.name] = self._writes, sorted(bucket.keys)
+            return self._sorted[bucket.name][1]
 
     def _set(self, faults: Faults) -> None:
         with self._lock:
@@ -139,21 +156,24 @@ class _FaultyApplication:
             self._by_key: Counter[tuple[str, str]] = Counter()
             self._injected: Counter[str] = Counter()
             self._unlisted: set[str] = set()
+            self._lock.notify_all()
 
-    def _meet(self, faults: Faults, kind: str, key: str) -> str:
+    def _meet(self, kind: str, key: str) -> tuple[Faults, str]:
         """Counts a request and draws the fault that it meets, "" for none."""
         with self._lock:
+            self._lock.wait_for(lambda: not self._faults.hold)
+            faults = self._faults
             self._by_key[kind, key] += 1
             if kind not in faults.kinds or self._left == 0:
-                return ""
+                return faults, ""
             drawn = self._random.random()
             for fault in ("slow_down", "lost", "cut"):
                 drawn -= getattr(faults, fault)
                 if drawn < 0:
                     self._injected[fault] += 1
                     self._left = None if self._left is None else self._left - 1
-                    return fault
-        return ""
+                    return faults, fault
+        return faults, ""
 
     def _controlled(
         self, what: str, environ: dict[str, Any], start: Callable[..., Any]
@@ -168,6 +188,7 @@ class _FaultyApplication:
                 answer = {"by_key": by_key, "faults": dict(self._injected)}
         else:
             _fill(**told)
+            self._writes += 1
         body = json.dumps(answer).encode()
         start("200 OK", _length(body))
         return [body]
@@ -210,11 +231,26 @@ def _fill(bucket: str, prefix: str, count: int) -> None:
     from tests.support.stored_models import supplied_object  # noqa: PLC0415 - slow
 
     [account] = s3_backends
+    _, blob = supplied_object(0)
     for number in range(count):
-        model_id, blob = supplied_object(number)
-        key = f"{prefix}models/{model_id}.safetensors"
-        s3_backends[account]["aws"].put_object(bucket, key, blob)
+        s3_backends[account]["aws"].put_object(bucket, f"{prefix}models/{number:064x}.safetensors", blob)
+
+
+def _list_by_bisection(application: _FaultyApplication) -> None:
+    """Makes moto list a large bucket in milliseconds, as S3 does; it sorts all keys for each request."""
+    from moto.s3.models import S3Backend  # noqa: PLC0415 - slow
+
+    def list_objects_v2(self: Any, bucket: Any, prefix: str | None, **options: Any) -> Any:
+        keys, token, most = application.sorted_keys(bucket), options["continuation_token"], options["max_keys"]
+        after = self._pagination_tokens[token] if token else options["start_after"]
+        first = max(bisect_right(keys, after or ""), bisect_left(keys, prefix or ""))
+        names = takewhile(lambda key: key.startswith(prefix or ""), islice(keys, first, first + most + 1))
+        return self._truncate_result([bucket.keys[name] for name in names], most)
+
+    S3Backend.list_objects_v2 = list_objects_v2
 
 
 if __name__ == "__main__":
-    serve(_FaultyApplication(application()))
+    faulty = _FaultyApplication(application())
+    _list_by_bisection(faulty)
+    serve(faulty)

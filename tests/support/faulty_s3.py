@@ -114,7 +114,7 @@ class _FaultyApplication:
     def __init__(self, behind: Application) -> None:
         self._behind = behind
         self._lock = threading.Condition()
-        self._random = random.Random(0)
+        self._random = random.Random(0)  # noqa: S311 - shares of faults
         self._writes = 0
         self._sorted: dict[str, tuple[int, list[str]]] = {}
         self._set(Faults())
@@ -175,9 +175,7 @@ class _FaultyApplication:
                     return faults, fault
         return faults, ""
 
-    def _controlled(
-        self, what: str, environ: dict[str, Any], start: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def _controlled(self, what: str, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         told = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
         answer: Any = None
         if what == "faults":
@@ -208,9 +206,7 @@ def _response(behind: Application, environ: dict[str, Any]) -> tuple[str, list[t
     return started[0], started[1], body
 
 
-def _refuse(
-    environ: dict[str, Any], start: Callable[..., Any], status: str, code: str
-) -> Iterable[bytes]:
+def _refuse(environ: dict[str, Any], start: Callable[..., Any], status: str, code: str) -> Iterable[bytes]:
     body = _FAULT.format(code).encode()
     start(status, [("Content-Type", "application/xml"), *_length(body)])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
@@ -241,7 +237,11 @@ def _list_by_bisection(application: _FaultyApplication) -> None:
     from moto.s3.models import S3Backend  # noqa: PLC0415 - slow
 
     def list_objects_v2(self: Any, bucket: Any, prefix: str | None, **options: Any) -> Any:
-        keys, token, most = application.sorted_keys(bucket), options["continuation_token"], options["max_keys"]
+        keys, token, most = (
+            application.sorted_keys(bucket),
+            options["continuation_token"],
+            options["max_keys"],
+        )
         after = self._pagination_tokens[token] if token else options["start_after"]
         first = max(bisect_right(keys, after or ""), bisect_left(keys, prefix or ""))
         names = takewhile(lambda key: key.startswith(prefix or ""), islice(keys, first, first + most + 1))

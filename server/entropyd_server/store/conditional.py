@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from obstore import PutMode
     from obstore.store import ObjectStore
 
-# Metadata of an object: a random number, by which its writer knows it. One word, since Azure takes no hyphens.
+# Metadata of an object: a random number, by which its writer knows it. Azure takes no hyphens in its name.
 _WRITER = "writer"
 
 

@@ -110,9 +110,7 @@ class ModelNames:
 
     async def _names(self, count: int, after: str) -> list[str]:
         await self._check()
-        return await first_names(
-            self._backend, _PREFIX, _name_in, count, _PREFIX + after if after else None
-        )
+        return await first_names(self._backend, _PREFIX, _name_in, count, _PREFIX + after if after else None)
 
     async def _get(self, name: str) -> _Held:
         try:

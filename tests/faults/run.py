@@ -23,7 +23,7 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from entropyd._channel import to_error
+from entropyd._channel import options, to_error
 from entropyd.contract.kinds import config_to_message
 from entropyd.v1 import model_pb2, model_pb2_grpc
 from entropyd_server.local import LocalServer
@@ -34,7 +34,7 @@ from tests.support.s3_server import environment
 from tests.support.stored_models import supplied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import entropyd
     from tests.support.replicas import Replica
@@ -54,6 +54,8 @@ _EVERY_NAMED = 20
 _EVERY_RACED = 10
 # After the first request, as store/location.py has it.
 RETRIES = 3
+ANSWERS = {"none": Faults(), "slow: 1 s": Faults(delay_s=1)}
+REFUSALS = {"503 SlowDown": Faults(slow_down=1), "500": Faults(lost=1), "cut": Faults(cut=1)}
 
 
 @dataclass
@@ -107,15 +109,21 @@ class Phase:
 Stub = model_pb2_grpc.ModelServiceStub
 
 
-async def connected(stack: AsyncExitStack, replicas: Sequence[Replica]) -> list[Stub]:
-    """Stubs that show every failure."""
-    options = [("grpc.enable_retries", 0)]
-    channels = [grpc.aio.insecure_channel(replica.address, options) for replica in replicas]
+async def connected(
+    stack: AsyncExitStack, replicas: Sequence[Replica], *, retrying: bool = False
+) -> list[Stub]:
+    """Stubs that show every failure, or that retry as the Python client does."""
+    channels = [
+        grpc.aio.insecure_channel(
+            replica.address, options(replica.address) if retrying else [("grpc.enable_retries", 0)]
+        )
+        for replica in replicas
+    ]
     return [model_pb2_grpc.ModelServiceStub(await stack.enter_async_context(each)) for each in channels]  # type: ignore[no-untyped-call]
 
 
 async def many_models(s3: FaultyS3, replicas: Sequence[Replica], count: int) -> list[Phase]:
-    """Makes and names models on a bad day, and reads all of them at every replica, with and without faults.
+    """Makes and names models, and reads all of them at every replica, with faults.
 
     Each is made at one replica and read at another at once; one of ten is made at all replicas at once.
     """
@@ -173,7 +181,6 @@ async def many_models(s3: FaultyS3, replicas: Sequence[Replica], count: int) -> 
         phases = [
             await _phase(s3, "make, with faults", BAD_DAY, range(count), make),
             await _phase(s3, "read, with faults", BAD_DAY, list(digests), read_everywhere),
-            await _phase(s3, "read", Faults(), list(digests), read_everywhere),
             await _phase(s3, "resolve names", Faults(), list(names), resolve),
             await _phase(s3, "list", Faults(), [None], lambda _, calls: list_all(calls)),
         ]
@@ -215,20 +222,22 @@ class Herd:
     ends: Counter[str]
 
 
-async def herd(s3: FaultyS3, replicas: Sequence[Replica], callers: int) -> list[Herd]:
-    """Has `callers` ask each replica for a model, and the store answer after all have."""
+async def herd(
+    s3: FaultyS3,
+    replicas: Sequence[Replica],
+    callers: int,
+    cases: Mapping[str, Faults],
+    *,
+    retrying: bool = False,
+) -> list[Herd]:
+    """Has `callers` ask each replica for a model, and the store answer after all have.
+
+    They ask once, or as often as the Python client does.
+    """
     herds = []
     async with AsyncExitStack() as stack:
-        stubs = await connected(stack, replicas)
-        for number, (fault, faults) in enumerate(
-            {
-                "none": Faults(),
-                "slow: 1 s": Faults(delay_s=1),
-                "503 SlowDown": Faults(slow_down=1),
-                "500": Faults(lost=1),
-                "cut": Faults(cut=1),
-            }.items()
-        ):
+        stubs = await connected(stack, replicas, retrying=retrying)
+        for number, (fault, faults) in enumerate(cases.items()):
             s3.set(Faults())
             config = supplied(10**6 + number)
             create = model_pb2.CreateModelRequest(config=config_to_message(config))
@@ -313,12 +322,14 @@ def main() -> None:
         with start_replicas(REPLICAS, STORE, *ROLES, *COLD) as replicas:
             phases = asyncio.run(many_models(s3, replicas, arguments.models))
             console.print(_phases(phases))
-            herds = asyncio.run(herd(s3, replicas, arguments.callers))
+            herds = asyncio.run(herd(s3, replicas, arguments.callers, {**ANSWERS, **REFUSALS}))
             console.print(_herds(herds))
+            retried = asyncio.run(herd(s3, replicas, arguments.callers, REFUSALS, retrying=True))
+            console.print(_herds(retried, "the same, callers retry"))
         starts = list(_starts(s3, arguments.stored))
         console.print(_started(starts))
     wrong = [
-        *_wrong(phases, herds),
+        *failures(phases, herds),
         *(f"a start took {one.seconds:.1f} s" for one in starts if one.seconds > START_S),
     ]
     for one in wrong[:20]:
@@ -327,11 +338,11 @@ def main() -> None:
     sys.exit(bool(wrong))
 
 
-def _wrong(phases: Sequence[Phase], herds: Sequence[Herd]) -> list[str]:
-    """What must not be: nothing, if all went well."""
+def failures(phases: Sequence[Phase], herds: Sequence[Herd]) -> list[str]:
+    """What was lost, wrong, or asked too often."""
     wrong = [f"{phase.name}: {what}" for phase in phases for what in phase.calls.wrong]
     for one in herds:
-        answered = one.fault in {"none", "slow: 1 s"}
+        answered = one.fault in ANSWERS
         most = one.replicas if answered else one.replicas * (1 + RETRIES)
         if one.reads > most or set(one.ends) != {"ok" if answered else "STORE_UNAVAILABLE"}:
             wrong.append(f"herd: {one}")
@@ -352,8 +363,8 @@ def _phases(phases: Sequence[Phase]) -> Table:
     return table
 
 
-def _herds(herds: Sequence[Herd]) -> Table:
-    table = Table("the store", "callers", "replicas", "reads of the model", "calls ended")
+def _herds(herds: Sequence[Herd], heading: str = "fault") -> Table:
+    table = Table(heading, "callers", "replicas", "reads of the model", "calls ended")
     for one in herds:
         ends = ", ".join(f"{count} {end}" for end, count in one.ends.items())
         table.add_row(one.fault, str(one.callers), str(one.replicas), str(one.reads), ends)

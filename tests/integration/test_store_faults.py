@@ -118,3 +118,13 @@ def test_pages_of_many_models_cost_a_request_each(s3: FaultyS3, store: ModelStor
         pages += 1
     assert listed == [*(f"{number:064x}" for number in range(LISTED)), stored.config.model_id]
     assert s3.requests.by_kind["LIST"] == pages + 1  # the last of which finds nothing
+
+
+def test_pages_of_a_store_that_lists_in_no_order_are_right(
+    s3: FaultyS3, store: ModelStore, prefix: str
+) -> None:
+    s3.fill("models", prefix, LISTED)
+    s3.set(Faults(backwards=True))
+    numbers = [f"{number:064x}" for number in range(LISTED)]
+    assert run(store.list_ids(300)) == numbers[:300]
+    assert run(store.list_ids(300, numbers[299])) == numbers[300:600]

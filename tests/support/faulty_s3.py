@@ -42,6 +42,7 @@ class Faults:
       cut: Share of responses whose connection ends in the middle of their body.
       hold: Whether requests are held until `set` is called again; they meet the faults of then.
       stale: Whether listings lack the objects that were written since this was set.
+      backwards: Whether listings are in falling order. Directory buckets of S3 list in no order at all.
       kinds: The requests that slow_down, lost and cut are for.
       times: Most faults of these three; None for any number.
     """
@@ -52,6 +53,7 @@ class Faults:
     cut: float = 0.0
     hold: bool = False
     stale: bool = False
+    backwards: bool = False
     kinds: tuple[str, ...] = ("LIST", "GET", "HEAD", "PUT", "DELETE")
     times: int | None = None
 
@@ -151,7 +153,7 @@ class _FaultyApplication:
 
     def _set(self, faults: Faults) -> None:
         with self._lock:
-            self._faults = faults
+            self.faults = faults
             self._left = faults.times
             self._by_key: Counter[tuple[str, str]] = Counter()
             self._injected: Counter[str] = Counter()
@@ -161,8 +163,8 @@ class _FaultyApplication:
     def _meet(self, kind: str, key: str) -> tuple[Faults, str]:
         """Counts a request and draws the fault that it meets, "" for none."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._faults.hold)
-            faults = self._faults
+            self._lock.wait_for(lambda: not self.faults.hold)
+            faults = self.faults
             self._by_key[kind, key] += 1
             if kind not in faults.kinds or self._left == 0:
                 return faults, ""
@@ -242,9 +244,14 @@ def _list_by_bisection(application: _FaultyApplication) -> None:
             options["continuation_token"],
             options["max_keys"],
         )
-        after = self._pagination_tokens[token] if token else options["start_after"]
-        first = max(bisect_right(keys, after or ""), bisect_left(keys, prefix or ""))
-        names = takewhile(lambda key: key.startswith(prefix or ""), islice(keys, first, first + most + 1))
+        prefix, after = prefix or "", options["start_after"] or ""
+        if application.faults.backwards:
+            names = [key for key in reversed(keys) if key.startswith(prefix) and key > after]
+            names = names[names.index(self._pagination_tokens[token]) + 1 if token else 0 :]
+        else:
+            after = self._pagination_tokens[token] if token else after
+            first = max(bisect_right(keys, after), bisect_left(keys, prefix))
+            names = list(takewhile(lambda key: key.startswith(prefix), islice(keys, first, first + most + 1)))
         return self._truncate_result([bucket.keys[name] for name in names], most)
 
     S3Backend.list_objects_v2 = list_objects_v2

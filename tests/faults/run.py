@@ -119,7 +119,7 @@ async def connected(
         )
         for replica in replicas
     ]
-    return [model_pb2_grpc.ModelServiceStub(await stack.enter_async_context(each)) for each in channels]  # type: ignore[no-untyped-call]
+    return [model_pb2_grpc.ModelServiceStub(await stack.enter_async_context(each)) for each in channels]
 
 
 async def many_models(s3: FaultyS3, replicas: Sequence[Replica], count: int) -> list[Phase]:

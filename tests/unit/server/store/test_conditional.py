@@ -14,6 +14,7 @@ from entropyd_server.store.conditional import put_if
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from obstore import UpdateVersion
     from obstore.store import ObjectStore
 
 
@@ -36,8 +37,9 @@ def test_one_of_many_writers_makes_an_object(backend: ObjectStore) -> None:
 def test_an_object_that_has_changed_is_not_replaced() -> None:
     backend = MemoryStore()
     assert asyncio.run(put_if(backend, "path", b"same", "create"))
-    meta = obstore.head(backend, "path")
-    version = {"e_tag": meta["e_tag"]}
+    e_tag = obstore.head(backend, "path")["e_tag"]
+    assert e_tag is not None
+    version: UpdateVersion = {"e_tag": e_tag}
     assert asyncio.run(put_if(backend, "path", b"first", version))
     assert not asyncio.run(put_if(backend, "path", b"second", version))
     assert bytes(obstore.get(backend, "path").bytes()) == b"first"

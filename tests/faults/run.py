@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 import tempfile
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 REPLICAS = 3
 START_S = 3.0
+STARTS = 5
 STORE = "s3://models/team"
 ROLES = ("--role", "coding,registry")
 # Less than a model: one is cached at a time, so that nearly every read asks the store.
@@ -288,26 +290,31 @@ class Start:
     requests: dict[str, int] | None
 
 
-def start(store: str, models: int, s3: FaultyS3 | None = None) -> Start:
-    """Starts a server with the roles coding and registry on a store of so many models, and ends it."""
-    if s3 is not None:
-        s3.set(Faults())
-    began = time.perf_counter()
-    with LocalServer(*ROLES, store=store):
-        seconds = time.perf_counter() - began
+def start(store: str, models: int, s3: FaultyS3 | None = None, *, turns: int = 1) -> Start:
+    """Starts a server with the roles coding and registry on a store of so many models, and ends it.
+
+    Of several `turns`, which other work on the machine slows down, the fastest counts.
+    """
+    seconds = math.inf
+    for _ in range(turns):
+        if s3 is not None:
+            s3.set(Faults())
+        began = time.perf_counter()
+        with LocalServer(*ROLES, store=store):
+            seconds = min(seconds, time.perf_counter() - began)
     return Start(store.partition(":")[0], models, seconds, None if s3 is None else dict(s3.requests.by_kind))
 
 
 def _starts(s3: FaultyS3, models: int) -> Iterator[Start]:
-    yield start("s3://models/empty", 0, s3)
+    yield start("s3://models/empty", 0, s3, turns=STARTS)
     s3.fill("models", "many/", models)
-    yield start("s3://models/many", models, s3)
+    yield start("s3://models/many", models, s3, turns=STARTS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "models")
         path.mkdir()
         for number in range(models):
             (path / f"{number:064x}.safetensors").touch()
-        yield start(Path(folder).as_uri(), models)
+        yield start(Path(folder).as_uri(), models, turns=STARTS)
 
 
 def main() -> None:

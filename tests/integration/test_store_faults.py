@@ -101,10 +101,12 @@ def test_a_read_whose_connection_is_cut_is_resumed(s3: FaultyS3, store: ModelSto
     assert s3.requests.faults == {"cut": 1}
 
 
-def test_a_model_that_is_missing_costs_one_request(s3: FaultyS3, store: ModelStore) -> None:
+def test_a_model_or_a_name_that_is_missing_costs_one_request(s3: FaultyS3, store: ModelStore) -> None:
     with pytest.raises(entropyd.ModelNotFoundError):
         run(store.load(FIRST))
     assert s3.requests.by_kind == {"GET": 1}
+    assert run(store.names.get("missing")) == ""
+    assert s3.requests.by_kind == {"GET": 2}
 
 
 def test_pages_of_many_models_cost_a_request_each(s3: FaultyS3, store: ModelStore, prefix: str) -> None:

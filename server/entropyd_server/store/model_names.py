@@ -24,7 +24,7 @@ from obstore.store import LocalStore
 
 from entropyd.contract.errors import ModelStateError
 from entropyd.contract.names import is_name
-from entropyd_server.store.calls import BackendCalls, unavailable
+from entropyd_server.store.calls import BackendCalls, says_store_is_there, unavailable
 from entropyd_server.store.conditional import put_if
 from entropyd_server.store.listing import first_names
 
@@ -115,8 +115,9 @@ class ModelNames:
     async def _get(self, name: str) -> _Held:
         try:
             found = await obstore.get_async(self._backend, _PREFIX + name)
-        except FileNotFoundError:
-            await self._check()
+        except FileNotFoundError as error:
+            if not says_store_is_there(error):
+                await self._check()
             return _Held("", None)
         size = found.meta["size"]
         model_id = _id_in(bytes(await found.bytes_async())) if size == _ID_BYTES else ""

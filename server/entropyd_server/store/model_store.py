@@ -23,7 +23,7 @@ from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
-from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
+from entropyd_server.store.calls import BackendCalls, GoneError, says_store_is_there, unavailable
 from entropyd_server.store.conditional import put_if
 from entropyd_server.store.listing import first_names
 from entropyd_server.store.location import open_backend
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 _PREFIX = "models/"
 _SUFFIX = ".safetensors"
 _KEY = re.compile(rf"{_PREFIX}([0-9a-f]{{64}}){re.escape(_SUFFIX)}")
-# S3's word for a missing object in a bucket that is there. Other stores are asked for a listing.
-_NO_OBJECT = "<Code>NoSuchKey</Code>"
 # An empty object for each model that counts against a caller's quota: callers/NAME/MODEL_ID.
 _CALLERS = "callers/"
 # More than a server with default limits can store.
@@ -220,7 +218,7 @@ class ModelStore:
 
     async def _missing(self, model_id: str, error: FileNotFoundError) -> ModelNotFoundError:
         """Makes the error for a missing object, after checking that the store itself is there."""
-        if _NO_OBJECT not in str(error):
+        if not says_store_is_there(error):
             await self._list_one()
         return ModelNotFoundError(f"no model {model_id} in the store", metadata={"model_id": model_id})
 

@@ -75,7 +75,7 @@ soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says 
 	$(BIN)/python -m tests.soak.run --minutes $(SOAK_MINUTES) $(if $(SOAK_PLOT),--plot $(SOAK_PLOT))
 
 .PHONY: faults
-faults: $(READY) ## Runs 3 replicas and 10^4 models on an S3 store that is slow, fails and lists what is stale, and starts on 10^5 (some 10 minutes).
+faults: $(READY) ## Runs 3 replicas and 10^4 models on an S3 store that is slow, fails and lists what is stale, and starts on 10^5 (some 8 minutes).
 	$(BIN)/python -m tests.faults.run
 
 .PHONY: matrix

@@ -74,6 +74,10 @@ fuzz: $(READY) ## Fuzzes each parser and coder, guided by coverage, and a whole 
 soak: $(READY) ## Keeps a server under mixed load for SOAK_MINUTES (3) and says whether anything grew.
 	$(BIN)/python -m tests.soak.run --minutes $(SOAK_MINUTES) $(if $(SOAK_PLOT),--plot $(SOAK_PLOT))
 
+.PHONY: faults
+faults: $(READY) ## Runs 3 replicas and 10^4 models on an S3 store that is slow, fails and lists what is stale, and starts on 10^5 (some 8 minutes).
+	$(BIN)/python -m tests.faults.run
+
 .PHONY: matrix
 matrix: $(READY) ## Installs the built wheel on Python 3.10 to 3.13, with the oldest grpcio too, and runs client and coding suites there.
 	$(BIN)/python -m tests.matrix.run

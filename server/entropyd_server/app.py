@@ -136,10 +136,11 @@ def _serve_pages(address: str, metrics: Metrics, status: StatusSource, vital: Vi
 
 async def _start_roles(parts: Assembly, started: float, ready: Callable[[], object]) -> None:
     """Brings every role to SERVING; none waits for another."""
+    store = asyncio.create_task(_wait_for_store(parts.store))
 
     async def start(role: Role) -> None:
         await role.start()
-        await _wait_for_store(parts.store)
+        await store
         await parts.health.serving(role.service.full_name)
         log.info("%s is SERVING after %.1f s", role.service.full_name, time.perf_counter() - started)
 

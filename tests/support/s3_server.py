@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
 
 class S3Server:
     """A running S3 server with empty buckets.
@@ -32,11 +34,13 @@ class S3Server:
       address: Host and port of it.
     """
 
+    _module = "tests.support.s3_server"
+
     def __init__(self, *buckets: str) -> None:
         self._buckets = buckets
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.support.s3_server"]
+        command = [sys.executable, "-m", self._module]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
         self.address = ("127.0.0.1", int(self.process.stdout.readline()))
@@ -75,30 +79,36 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Serves."""
+def application() -> Application:
+    """What answers requests: moto, which writes one after the other."""
     # Here, not above: tests import this module, and moto takes a while.
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
         DomainDispatcherApplication,
         create_backend_app,
     )
-    from werkzeug.serving import make_server  # noqa: PLC0415
 
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    application: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
+    dispatched: Application = DomainDispatcherApplication(create_backend_app)
     writing = threading.Lock()
 
     def in_turns(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "PUT":
-            return application(environ, start)
+            return dispatched(environ, start)
         with writing:
-            return application(environ, start)
+            return dispatched(environ, start)
 
-    server = make_server("127.0.0.1", 0, in_turns, threaded=True)
+    return in_turns
+
+
+def serve(application: Application) -> None:
+    """Prints a free port and serves on it."""
+    from werkzeug.serving import make_server  # noqa: PLC0415
+
+    server = make_server("127.0.0.1", 0, application, threaded=True)
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    serve(application())

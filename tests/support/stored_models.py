@@ -8,6 +8,7 @@ import numpy as np
 
 from entropyd import ModelInfo, UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
+from entropyd_server.store import model_object
 from entropyd_server.store.model_store import ModelStore
 
 _ROW = [-8, 0, 16, 64, 192, 240, 256]
@@ -49,3 +50,9 @@ def put_model(store_url: str) -> ModelInfo:
         built_with={},
         created_at=stored.created_at,
     )
+
+
+def supplied_object(number: int) -> tuple[str, bytes]:
+    """The id of `supplied(number)` and its object, as the store would write it."""
+    config = supplied(number)
+    return config.model_id, model_object.serialise(config, CodingTables.parse(*_TABLES), {})

@@ -1,7 +1,8 @@
 """Stores new models, and limits how many each caller may have.
 
 Invariant: a caller of one server never exceeds its quota. The store keeps the count, so it survives restarts.
-Replicas that create models for one caller at the same time may each grant the last place.
+Replicas that create models for one caller at the same time may each grant the last place, and a model is not
+counted if the store fails after it was stored and before it was counted.
 """
 
 from __future__ import annotations

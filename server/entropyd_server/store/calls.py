@@ -35,6 +35,8 @@ _LASTING = {"full", "refused"}
 _RETRY_AFTER_S = 1.0
 # obstore has one exception for all failures of a file system; its text ends with Rust's rendering of errno.
 _ERRNO = re.compile(r"\(os error (\d+)\)")
+# S3's word for a missing object in a bucket that is there.
+_NO_OBJECT = "<Code>NoSuchKey</Code>"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -85,6 +87,11 @@ class BackendCalls:
             raise
         self.counts[operation, OK] += 1
         return returned
+
+
+def says_store_is_there(error: FileNotFoundError) -> bool:
+    """Whether the error for a missing object says that its store is there, so that no listing has to."""
+    return _NO_OBJECT in str(error)
 
 
 def unavailable(message: str, retry_after_s: float | None) -> UnavailableError:

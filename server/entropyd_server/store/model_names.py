@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import heapq
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore
 
 from entropyd.contract.errors import ModelStateError
 from entropyd.contract.names import is_name
-from entropyd_server.store.calls import BackendCalls, unavailable
+from entropyd_server.store.calls import BackendCalls, says_store_is_there, unavailable
+from entropyd_server.store.conditional import put_if
+from entropyd_server.store.listing import first_names
 
 if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
@@ -110,15 +110,14 @@ class ModelNames:
 
     async def _names(self, count: int, after: str) -> list[str]:
         await self._check()
-        paths = [meta["path"] async for page in obstore.list(self._backend, _PREFIX) for meta in page]
-        names = (path.removeprefix(_PREFIX) for path in paths)
-        return heapq.nsmallest(count, (name for name in names if name > after and is_name(name)))
+        return await first_names(self._backend, _PREFIX, _name_in, count, _PREFIX + after if after else None)
 
     async def _get(self, name: str) -> _Held:
         try:
             found = await obstore.get_async(self._backend, _PREFIX + name)
-        except FileNotFoundError:
-            await self._check()
+        except FileNotFoundError as error:
+            if not says_store_is_there(error):
+                await self._check()
             return _Held("", None)
         size = found.meta["size"]
         model_id = _id_in(bytes(await found.bytes_async())) if size == _ID_BYTES else ""
@@ -146,11 +145,7 @@ class ModelNames:
             loop, folder = asyncio.get_running_loop(), Path(str(self._backend.prefix))
             return await loop.run_in_executor(self._swaps, self._swap_file, folder, name, model_id, held)
         mode: PutMode = "create" if held.version is None else held.version
-        try:
-            await obstore.put_async(self._backend, _PREFIX + name, model_id.encode(), mode=mode)
-        except (AlreadyExistsError, PreconditionError):
-            return False
-        return True
+        return await put_if(self._backend, _PREFIX + name, model_id.encode(), mode)
 
     def _swap_file(self, folder: Path, name: str, model_id: str, held: _Held) -> bool:
         """Does so under a lock: obstore 0.12 has no conditional put for files.
@@ -176,6 +171,11 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _name_in(path: str) -> str | None:
+    name = path.removeprefix(_PREFIX)
+    return name if is_name(name) else None
 
 
 def _id_in(blob: bytes) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import re
 from collections.abc import Mapping
@@ -18,14 +17,15 @@ from datetime import datetime
 from functools import cached_property
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
 
 from entropyd.contract.config import ModelConfig
 from entropyd.contract.errors import DataLossError, ModelNotFoundError
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store import model_object
-from entropyd_server.store.calls import BackendCalls, GoneError, unavailable
+from entropyd_server.store.calls import BackendCalls, GoneError, says_store_is_there, unavailable
+from entropyd_server.store.conditional import put_if
+from entropyd_server.store.listing import first_names
 from entropyd_server.store.location import open_backend
 from entropyd_server.store.model_names import ModelNames
 from entropyd_server.store.model_object import ModelObject, ObjectError
@@ -132,11 +132,7 @@ class ModelStore:
 
     async def _put(self, model_id: str, blob: bytes) -> bool:
         await self._check_folder()
-        try:
-            await obstore.put_async(self._backend, _key(model_id), blob, mode="create")
-        except AlreadyExistsError:
-            return False
-        return True
+        return await put_if(self._backend, _key(model_id), blob, "create")
 
     async def load(self, model_id: str) -> StoredModel:
         """Reads a model and checks it against its digests.
@@ -167,8 +163,8 @@ class ModelStore:
     async def _get(self, model_id: str) -> tuple[bytes, datetime]:
         try:
             found = await obstore.get_async(self._backend, _key(model_id))
-        except FileNotFoundError:
-            raise await self._missing(model_id) from None
+        except FileNotFoundError as error:
+            raise await self._missing(model_id, error) from None
         if (size := found.meta["size"]) > self._max_object_bytes:
             log.error("stored model %s is too large to be read: %d bytes", model_id, size)
             raise DataLossError(
@@ -181,18 +177,13 @@ class ModelStore:
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
         """Returns the smallest `page_size` model ids above `after`, in rising order."""
 
-        async def list_all() -> list[str]:
+        async def page() -> list[str]:
             await self._check_folder()
-            # Local folders list in no order, so all names, which are short, are read.
-            return [
-                named[1]
-                async for page in obstore.list(self._backend, _PREFIX)
-                for meta in page
-                if (named := _KEY.fullmatch(meta["path"]))
-            ]
+            return await first_names(
+                self._backend, _PREFIX, _id_in, page_size, _key(after) if after else None
+            )
 
-        names = await self._calls.run(list_all(), "list", "models")
-        return heapq.nsmallest(page_size, (name for name in names if name > after))
+        return await self._calls.run(page(), "list", "models")
 
     async def delete(self, model_id: str) -> None:
         """Deletes a model.
@@ -205,8 +196,8 @@ class ModelStore:
             try:
                 await obstore.head_async(self._backend, _key(model_id))
                 await obstore.delete_async(self._backend, _key(model_id))
-            except FileNotFoundError:
-                raise await self._missing(model_id) from None
+            except FileNotFoundError as error:
+                raise await self._missing(model_id, error) from None
             async for page in obstore.list(self._backend, _CALLERS):
                 for meta in page:
                     if meta["path"].endswith(f"/{model_id}"):
@@ -225,9 +216,10 @@ class ModelStore:
 
         return await self._calls.run(count(), "list", "a caller's models")
 
-    async def _missing(self, model_id: str) -> ModelNotFoundError:
+    async def _missing(self, model_id: str, error: FileNotFoundError) -> ModelNotFoundError:
         """Makes the error for a missing object, after checking that the store itself is there."""
-        await self._list_one()
+        if not says_store_is_there(error):
+            await self._list_one()
         return ModelNotFoundError(f"no model {model_id} in the store", metadata={"model_id": model_id})
 
     async def _check_folder(self) -> None:
@@ -238,6 +230,10 @@ class ModelStore:
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._lookups, folder.is_dir):
             raise GoneError(f"{folder} is missing")
+
+
+def _id_in(path: str) -> str | None:
+    return named[1] if (named := _KEY.fullmatch(path)) else None
 
 
 def _key(model_id: str) -> str:

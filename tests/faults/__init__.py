@@ -1,0 +1,1 @@
+"""Faults of an S3 store under replicas and many models."""

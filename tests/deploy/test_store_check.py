@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from entropyd import UniversalBatchedConfig, priors
 from entropyd_server.coding.tables import CodingTables
 from entropyd_server.store.model_store import ModelStore
+from tests.support.machine import program
+from tests.support.pages import blocks
 from tests.support.sealed_objects import sealed, two_row_config
 
 if TYPE_CHECKING:
@@ -58,3 +60,23 @@ def test_damage_anywhere_in_a_store_is_found_and_named(tmp_path: Path) -> None:
         large.truncate(2**42)
     ids = sorted([configs[1].model_id, two_row_config().model_id, "f" * 64])
     assert check(tmp_path) == (1, [*(f"{model_id}: damaged" for model_id in ids), "2 whole, 3 damaged"])
+
+
+def test_the_backup_of_the_page_is_whole_and_grows(tmp_path: Path) -> None:
+    program("rsync", "rsync")
+    store, backup = tmp_path / "store", tmp_path / "backup"
+    models = ModelStore(store.as_uri())
+    (commands,) = (block for block in blocks("operations.md", "sh") if block.startswith("rsync"))
+    for written, meant in (
+        ("/var/lib/entropyd", store),
+        ("/backup/entropyd", backup),
+        ("python3", sys.executable),
+    ):
+        commands = commands.replace(written, str(meant))
+    backup.mkdir()
+    for number, scale in enumerate((1.0, 2.0)):
+        asyncio.run(models.create(config(scale), TABLES, {}))
+        asyncio.run(models.names.move(f"name-{number}", config(scale).model_id))
+        copied = subprocess.run(["/bin/bash", "-c", commands], capture_output=True, text=True, check=True)
+        assert copied.stdout == f"{number + 1} whole, 0 damaged\n"
+    assert sorted(path.name for path in (backup / "names").iterdir()) == ["name-0", "name-1"]

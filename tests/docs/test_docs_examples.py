@@ -45,7 +45,9 @@ ELSEWHERE = {
     ("compressai-model.md", "import torch"): "test_compressai_models.py",
     ("compressai.md", "import torch"): "test_compressai_models.py",
     ("hyperprior.md", "import torch"): "test_torch_rate.py",
-    ("security.md", "$ "): "test_security_page.py",
+    ("security.md", ""): "test_security_page.py",
+    ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "test_tracing.py",
+    ("operations.md", "rsync"): "test_store_check.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("range-coder.md", "def decode_run_lengths"): "test_range_coder_page.py",
@@ -61,17 +63,12 @@ ELSEWHERE = {
 NOT_RUN = {
     ("README.md", "git clone"): "fetches the project",
     ("install.md", "python3.11 -m venv"): "the tests' environment is one; tests/matrix installs the extras",
-    ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "a collector elsewhere",
     ("operations.md", "docker build"): "a container engine",
     ("operations.md", "docker exec"): "a container engine",
     ("operations.md", "kind load"): "a cluster",
     ("operations.md", "sudo python3.11"): "root, and a machine of its own",
     ("operations.md", "python3 -m entropyd_server.store.check"): "a cluster",
-    ("operations.md", "rsync"): "a store and a place for its copy",
     ("ray.md", "from io import BytesIO"): "Ray, which is not installed",
-    ("replicas.md", 'entropyd.Client("dns:///'): "names of other machines",
-    ("security.md", "entropyd-server --listen 0.0.0.0"): "certificates of other machines",
-    ("security.md", "credentials ="): "certificates of other machines",
 }
 # What an example takes for granted.
 BEFORE = {
@@ -98,6 +95,7 @@ z_model = model
 z_strings, y_strings = (model.compress(np.zeros((units, 4, 3), np.float32)) for units in (1, 9))
 """,
     ("observability.md", "client = entropyd.Client"): "import entropyd",
+    ("replicas.md", 'entropyd.Client("dns:///'): "import entropyd",
     ("hyperprior.md", "import numpy as np"): "",
     ("kinds.md", "import numpy as np"): "",
     ("kinds.md", "prior = priors.indexed"): """

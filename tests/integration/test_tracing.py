@@ -29,6 +29,7 @@ from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.support.collector import Collector, Span
 from tests.support.operations import status_page_of, until
+from tests.support.pages import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -54,9 +55,10 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def environment(collector: Collector) -> Iterator[None]:
-    """What switches a server's tracing on, in the standard way."""
+    """What switches a server's tracing on, as observability.md has it."""
+    (line,) = (block for block in blocks("observability.md", "sh") if block.endswith(" entropyd-server\n"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv(line.partition("=")[0], collector.url)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         patch.setenv("OTEL_SERVICE_NAME", "coder")
         yield

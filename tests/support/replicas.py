@@ -62,6 +62,11 @@ class Replica:
         self._server.wait_until_serving()
 
     @property
+    def pid(self) -> int:
+        """The id of its process, or of its last one."""
+        return self._server.process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it has no process now."""
         return self._server.process.poll() is not None

@@ -120,14 +120,15 @@ def tables_are_equal_or_refused_by_digest(pair: Pair) -> Iterator[Finding]:
                     "coding", pair.checked.device, FAILED, f"{config.family}: equal tables, other strings"
                 )
         else:
-            yield _refusal(f"strings of other tables, {config.family}", other, compressed)
+            yield refusal(f"strings of other tables, {config.family}", other, compressed)
     yield Finding(
         "tables", pair.checked.device, OK, f"{equal} of {len(configs)} priors have the CPU's tables"
     )
-    yield _refusal("a digest that is no model's", other, _with_other_digest(compressed))
+    yield refusal("a digest that is no model's", other, _with_other_digest(compressed))
 
 
-def _refusal(check: str, model: entropyd.Model, compressed: entropyd.CompressedTensor) -> Finding:
+def refusal(check: str, model: entropyd.Model, compressed: entropyd.CompressedTensor) -> Finding:
+    """Whether a model refuses strings of other tables."""
     try:
         model.decompress(compressed)
     except entropyd.TablesMismatchError:
@@ -150,33 +151,28 @@ def bits_are_those_of_the_cpu(pair: Pair) -> Iterator[Finding]:
 
 
 def perturb_is_as_fast_as_shown(pair: Pair) -> Iterator[Finding]:
-    """Calls one after the other, the first one apart, with and without a gradient."""
+    """Calls one after the other, with and without a gradient; the first one is told apart."""
     for gradient in (False, True):
         for units, width in ((1, 16), (4, pair.effort.width)):
-            x = _array(units, width)
-            (first, later), (_, cpu) = (
-                _perturb_seconds(side, x, pair.effort, gradient) for side in pair.sides
-            )
+            seconds = _perturb_seconds(pair, _array(units, width), gradient=gradient)
+            later, cpu = (median(each[1:]) for each in seconds)
+            first = f"first call {seconds[0][0]:.2f} s"
             what = f"Perturb{' with gradient' if gradient else ''}, {units} x {width}x{width}x{CHANNELS}"
-            figure = (
-                f"{1e3 * later:.1f} ms, {cpu / later:.2f} times the CPU's speed; first call {first:.2f} s"
-            )
+            figure = f"{1e3 * later:.1f} ms, {cpu / later:.2f} times the CPU's speed; {first}"
             yield Finding(what, pair.checked.device, OK, figure)
 
 
-def _perturb_seconds(
-    side: Side,
-    x: npt.NDArray[Any],
-    effort: Effort,
-    gradient: bool,
-) -> tuple[float, float]:
-    """Of the first call, and the median of the others."""
-    model, times = _model(side, _configs()[0]), []
-    while len(times) < 3 or sum(times[1:]) < effort.seconds:
-        began = time.perf_counter()
-        model.perturb(x, gradient=gradient, timeout_s=CALL_S)
-        times.append(time.perf_counter() - began)
-    return times[0], median(times[1:])
+def _perturb_seconds(pair: Pair, x: npt.NDArray[Any], *, gradient: bool) -> list[list[float]]:
+    """Of each call, on each side; the sides take turns, so that others on the machine slow both."""
+    models = [_model(side, _configs()[0]) for side in pair.sides]
+    times: list[list[float]] = [[], []]
+    until = time.perf_counter() + 2 * pair.effort.seconds
+    while len(times[1]) < 3 or time.perf_counter() < until:
+        for model, seconds in zip(models, times, strict=True):
+            began = time.perf_counter()
+            model.perturb(x, gradient=gradient, timeout_s=CALL_S)
+            seconds.append(time.perf_counter() - began)
+    return times
 
 
 def a_fit_ends_where_the_cpus_does(pair: Pair) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ def configs() -> list[ModelConfig]:
     ]
 
 
-def inputs(config: ModelConfig, chance: random.Random) -> Inputs:
+def inputs(config: Any, chance: random.Random) -> Inputs:
     """Some coding units for a model of `configs`, short or long."""
     rng = np.random.default_rng(chance.randrange(2**32))
     axes = config.unit_axes if config.index_ranges is None else (4,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
@@ -15,7 +15,7 @@ import entropyd.aio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-WIRES = ("float", "symbols")
+WIRES: tuple[Literal["float", "symbols"], ...] = ("float", "symbols")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ async def routes(target: str, models: Sequence[entropyd.aio.Model]) -> AsyncIter
             awaitable = await stack.enter_async_context(entropyd.aio.Client(target, wire=wire))
             blocking = stack.enter_context(entropyd.Client(target, wire=wire))
             # Servers with the coding role alone have no `model`.
-            ways = {
+            ways: dict[str, Sequence[Any]] = {
                 "aio": [entropyd.aio.Model(awaitable._session, each.info) for each in models],
                 "sync": [entropyd.Model(blocking._session, each.info) for each in models],
             }
-            found += [Route(f"{way}, {wire}", models) for way, models in ways.items()]
+            found += [Route(f"{way}, {wire}", objects) for way, objects in ways.items()]
         yield found
 
 

@@ -261,7 +261,10 @@ class _Soak:
 
     async def _check_rest(self) -> None:
         """Whoever left, nothing may be left of their calls once there are no callers."""
-        servers = {"server": partial(_metric, self._metrics), "replica": self._replica.sample}
+        servers: dict[str, Callable[[str], float]] = {
+            "server": partial(_metric, self._metrics),
+            "replica": self._replica.sample,
+        }
         for server, sample in servers.items():
             for name in ("entropyd_inflight_requests", "entropyd_queue_symbols"):
                 until = time.monotonic() + 30

@@ -38,6 +38,7 @@ from tests.soak.flatness import Quantity, Watch, of_process
 from tests.soak.models import configs
 from tests.soak.report import Outcome, plot, report
 from tests.soak.routes import routes, unretried
+from tests.soak.scene import Scene
 from tests.soak.visits import Visitor
 from tests.support.load import free_ports
 from tests.support.replicas import start_replicas
@@ -158,9 +159,8 @@ class _Soak:
             models = [await client.create_model(config) for config in configs()]
             async with routes(target, models) as ways:
                 stub = coding_pb2_grpc.CodingServiceStub(raw)
-                visitor = Visitor(
-                    target, client, stub, made=models, ways=ways, damaged=DAMAGED, chance=self._chance
-                )
+                scene = Scene(target, client, stub, models, ways, DAMAGED, self._chance)
+                visitor = Visitor(scene)
                 vanish = partial(self._vanish, models[0].id)
                 since_s = await self._busy(visitor, vanish, times, progress)
         await self._check_rest()

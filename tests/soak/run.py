@@ -62,7 +62,7 @@ class Times:
       kill_s: Between two kills of a worker. In the first third of the time both are killed, afterwards only
         the builder: the other one ages.
       vanish_s: Between two kills of a process with calls in flight.
-      restart_s: Between two restarts of the replica, besides the one at the end of the first third.
+      restart_s: Between two restarts of the replica, besides the one at the beginning.
     """
 
     duration_s: float
@@ -127,6 +127,8 @@ class _Soak:
         self._failures: list[str] = []
         self._kills: Counter[str] = Counter()
         self._ageing = False
+        # Whether callers begin another visit.
+        self._open = asyncio.Event()
         self._started = time.monotonic()
         self._watch = Watch(self._quantities(allowed_mib))
 
@@ -189,11 +191,13 @@ class _Soak:
             asyncio.create_task(self._sampler(times.duration_s / SAMPLES, ending, progress)),
         ]
         self._started = time.monotonic()
-        await asyncio.sleep(times.duration_s / 3)
+        self._open.set()
+        await asyncio.gather(asyncio.sleep(times.duration_s / 3), self._restart())
         self._ageing = True
-        await self._restart()
-        # A worker holds all that it ever will once it has compiled what it is asked for.
+        # A worker holds all that it ever will once it has compiled what it is asked for; alone it soon has.
+        self._open.clear()
         await visitor.call_all()
+        self._open.set()
         since_s = time.monotonic() - self._started
         await asyncio.sleep(2 * times.duration_s / 3)
         ending.set()
@@ -212,6 +216,7 @@ class _Soak:
 
     async def _caller(self, visitor: Visitor, ending: asyncio.Event) -> None:
         while not ending.is_set():
+            await self._open.wait()
             try:
                 await visitor.visit()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding, and the others go on

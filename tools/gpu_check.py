@@ -201,7 +201,6 @@ def a_fit_ends_where_the_cpus_does(pair: Pair) -> Iterator[Finding]:
 def memory_is_bounded(pair: Pair) -> Iterator[Finding]:
     """Bit costs of many shapes, which are the same in every round: after the first nothing grows."""
     side, model = pair.checked, _model(pair.checked, _configs()[0])
-
     widths = [width for width in (1, 7, 16, 25) if width <= pair.effort.width]
 
     def one_round() -> None:

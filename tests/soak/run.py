@@ -13,10 +13,8 @@ import contextlib
 import math
 import os
 import random
-import re
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import Progress
 
@@ -36,6 +32,7 @@ from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.soak.flatness import Quantity, Watch, of_process
 from tests.soak.models import configs
+from tests.soak.probes import Workers, metric_of
 from tests.soak.report import Outcome, plot, report
 from tests.soak.routes import routes, unretried
 from tests.soak.scene import Scene
@@ -93,7 +90,7 @@ def soak(
         with (
             LocalServer(*flags, listen=f"127.0.0.1:{port}", store=store, wait=False) as server,
             start_replicas(1, store) as [replica],
-            contextlib.closing(_Workers(server.log_path)) as workers,
+            contextlib.closing(Workers(server.log_path)) as workers,
         ):
             server.wait_until_serving()
             soaking = _Soak(
@@ -113,7 +110,7 @@ class _Soak:
         server: LocalServer,
         replica: Replica,
         *,
-        workers: _Workers,
+        workers: Workers,
         metrics: str,
         allowed_mib: float,
         chance: random.Random,
@@ -149,7 +146,7 @@ class _Soak:
             # behind, as of grpcio 1.85 (https://github.com/grpc/grpc/issues/43360).
             *of_process("client", os.getpid, mib=math.inf, descriptors=8, threads=8),
             Quantity(
-                "server: models in memory", partial(_metric, self._metrics, "entropyd_models_loaded"), 4
+                "server: models in memory", partial(metric_of, self._metrics, "entropyd_models_loaded"), 4
             ),
         ]
 
@@ -267,7 +264,7 @@ class _Soak:
     async def _check_rest(self) -> None:
         """Whoever left, nothing may be left of their calls once there are no callers."""
         servers: dict[str, Callable[[str], float]] = {
-            "server": partial(_metric, self._metrics),
+            "server": partial(metric_of, self._metrics),
             "replica": self._replica.sample,
         }
         for server, sample in servers.items():
@@ -278,31 +275,6 @@ class _Soak:
                         self._failures.append(f"{name} of the {server} is {value:g} long after the last call")
                         break
                     await asyncio.sleep(0.05)
-
-
-class _Workers:
-    """Which process each worker is now, as the server's log tells."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log.open()
-        self._lines = threading.Lock()
-        self._pids: dict[str, int] = {}
-
-    def pid(self, name: str) -> int:
-        with self._lines:
-            for line in self._log:
-                if started := re.search(r"worker (\w+) started as process (\d+)", line):
-                    self._pids[started[1]] = int(started[2])
-        return self._pids[name]
-
-    def close(self) -> None:
-        self._log.close()
-
-
-def _metric(address: str, name: str) -> float:
-    with urlopen(f"http://{address}/metrics") as reply:
-        families = text_string_to_metric_families(reply.read().decode())
-    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
 def main() -> None:

@@ -61,6 +61,9 @@ def report(outcome: Outcome, console: Console) -> None:
     ends = ", ".join(f"{count} {end}" for end, count in sorted(outcome.ends.items()))
     kills = ", ".join(f"{count} times {what}" for what, count in sorted(outcome.kills.items()))
     console.print(f"{outcome.ends.total()} visits: {ends}")
+    kinds = {kind for kind, _ in outcome.coded}
+    ways = sorted({route for _, route in outcome.coded})
+    console.print(f"round trips of {len(kinds)} kinds of model, each over {'; '.join(ways)}")
     console.print(f"{kills}; judged from {outcome.since_s / 60:.1f} min on")
     for failure, count in _counted(outcome.failures):
         console.print(f"FAILED {count} times: {failure}", markup=False)

@@ -1,7 +1,7 @@
 """Whether what processes hold grows.
 
-The verdict compares the medians of the second and the last third of the time, so neither a warm-up nor a
-moment's peak decides it.
+The verdict compares the medians of the first and the second half of the time after a warm-up, so no moment's
+peak decides it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Quantity:
     Attributes:
       name: What it is, with its unit.
       read: Measures it now; None where its process is being replaced.
-      allowed: How much larger its median may be in the last third of the time than in the second.
+      allowed: How much larger its median may be in the second half of the time than in the first.
       allowed_ratio: The same, as a part of the earlier median; the larger of both counts.
     """
 
@@ -40,14 +40,14 @@ class Growth:
     """How a quantity did."""
 
     name: str
-    second_third: float
-    last_third: float
+    earlier: float
+    later: float
     allowed: float
 
     @property
     def flat(self) -> bool:
         """Whether it grew by no more than is allowed."""
-        return self.last_third - self.second_third <= self.allowed
+        return self.later - self.earlier <= self.allowed
 
 
 class Watch:
@@ -64,27 +64,28 @@ class Watch:
             if value is not None:
                 self.samples[quantity.name].append((at_s, value))
 
-    def growths(self) -> list[Growth]:
-        """How each quantity did; needs samples in both thirds."""
+    def growths(self, since_s: float) -> list[Growth]:
+        """How each quantity did after a warm-up; needs samples in both halves of the time since then."""
         end_s = max(at_s for samples in self.samples.values() for at_s, _ in samples)
-        return [self._growth(quantity, end_s) for quantity in self.quantities]
+        middle_s = (since_s + end_s) / 2
+        return [self._growth(quantity, since_s, middle_s) for quantity in self.quantities]
 
-    def _growth(self, quantity: Quantity, end_s: float) -> Growth:
+    def _growth(self, quantity: Quantity, since_s: float, middle_s: float) -> Growth:
         samples = self.samples[quantity.name]
-        second = median(value for at_s, value in samples if end_s / 3 <= at_s < 2 * end_s / 3)
-        last = median(value for at_s, value in samples if at_s >= 2 * end_s / 3)
-        allowed = max(quantity.allowed, quantity.allowed_ratio * second)
-        return Growth(quantity.name, second, last, allowed)
+        earlier = median(value for at_s, value in samples if since_s <= at_s < middle_s)
+        later = median(value for at_s, value in samples if at_s >= middle_s)
+        allowed = max(quantity.allowed, quantity.allowed_ratio * earlier)
+        return Growth(quantity.name, earlier, later, allowed)
 
 
 def of_process(
-    name: str, pid: Callable[[], int], *, mib: float, descriptors: int, threads: int
+    name: str, pid: Callable[[], int | None], *, mib: float, descriptors: int, threads: int
 ) -> list[Quantity]:
     """What a process holds.
 
     Args:
       name: What it is called.
-      pid: Tells its process id, which may change.
+      pid: Tells its process id, which may change; None while it is being replaced.
       mib: Growth of its memory that is no leak, in MiB; 3 % is none either.
       descriptors: Growth in file descriptors that is no leak.
       threads: Growth in threads that is no leak.
@@ -92,8 +93,11 @@ def of_process(
 
     def read(of: Callable[[psutil.Process], float]) -> Callable[[], float | None]:
         def measure() -> float | None:
+            number = pid()
+            if number is None:
+                return None
             try:
-                return of(psutil.Process(pid()))
+                return of(psutil.Process(number))
             except psutil.NoSuchProcess:
                 return None
 

@@ -1,227 +1,212 @@
-"""Calls of a server, right and wrong ones; each visit raises if it does not end as it must."""
+"""Calls of a server that end well; each visit raises if it does not end as it must."""
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import numpy as np
-import pytest
 
 import entropyd
-import entropyd.aio
 from entropyd import priors
 from entropyd.contract.wire import tensor_to_message
-from entropyd.v1 import coding_pb2, coding_pb2_grpc
+from entropyd.v1 import coding_pb2, types_pb2
+from tests.soak.faults import Faults
+from tests.soak.models import Inputs, inputs
+from tests.soak.routes import called
+from tests.soak.scene import TABLES, Scene
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
-LENGTHS = (1, 30, 400, 6000)
 STREAMED = 10
-# Supplied tables: models that churn need no TensorFlow but where it is what churns.
-TABLES = (np.array([-4, 0, 3, 16, -4, 0, 1, 2, 16], np.int32), np.array([-1, 5], np.int32))
+_POISONED = 3
 
 
 class Visitor:
-    """Makes visits.
-
-    Args:
-      client: Connected to the server.
-      stub: CodingService of a channel without retries to the same server.
-      models: Models that stay, each with a prior_shape of one axis and coding_rank 2.
-      damaged: Id of a model whose object is damaged.
-      chance: What is done next, and with what.
+    """Makes visits, right and wrong ones.
 
     Attributes:
       ends: How many visits ended in which way.
+      coded: How many round trips each kind of model had, on each route.
     """
 
-    def __init__(
-        self,
-        client: entropyd.aio.Client,
-        stub: Any,
-        models: list[entropyd.aio.Model],
-        damaged: str,
-        chance: random.Random,
-    ) -> None:
-        self._client = client
-        self._stub: coding_pb2_grpc.CodingServiceStub = stub
-        self._models = models
-        self._damaged = damaged
-        self._chance = chance
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self._numbers: Iterator[int] = iter(range(10**9))
+        numbered = list(enumerate(scene.configs))
+        # An array is all that a request for these has.
+        self._streamed = [
+            number
+            for number, config in numbered
+            if config.index_ranges is None and config.kind != entropyd.PowerLawConfig.kind
+        ]
+        # Tables alone have no density.
+        self._called = [number for number, config in numbered if config.kind != entropyd.TabulatedConfig.kind]
+        faults = Faults(scene)
         # Of ten visits, about six are what a server is there for.
         self._kinds = {
             self.compress: 40,
+            self.agreed: 6,
             self.stream: 6,
             self.archive: 10,
             self.perturb: 6,
-            self.poisoned: 6,
-            self.corrupt: 6,
-            self.cancelled: 8,
-            self.late: 8,
-            self.unknown: 4,
-            self.damaged: 4,
             self.churned: 4,
-            self.refused: 2,
             self.listed: 1,
             self.built: 0.3,
+            self.fitted: 0.1,
+            faults.poisoned: 6,
+            faults.corrupt: 6,
+            faults.cancelled: 8,
+            faults.closed: 2,
+            faults.late: 8,
+            faults.unknown: 4,
+            faults.damaged: 4,
+            faults.refused: 2,
         }
         self.ends: Counter[str] = Counter()
+        self.coded: Counter[tuple[str, str]] = Counter()
 
     async def visit(self) -> None:
         """Makes one visit of some kind."""
-        kind = self._chance.choices(list(self._kinds), list(self._kinds.values()))[0]
-        model = self._chance.choice(self._models)
-        self.ends[await kind(model) or kind.__name__] += 1
+        kind = self._scene.chance.choices(list(self._kinds), list(self._kinds.values()))[0]
+        self.ends[await kind() or kind.__name__] += 1
 
-    def _array(self, model: entropyd.aio.Model) -> npt.NDArray[Any]:
-        units, length = self._chance.randint(1, 8), self._chance.choice(LENGTHS)
-        rng = np.random.default_rng(self._chance.randrange(2**32))
-        return rng.normal(0, 3, (units, length, *model.prior_shape)).astype(model.bottleneck_dtype)
+    async def call_all(self) -> None:
+        """Bits or gradients of every model that has some, so that a worker has compiled all that it will."""
+        for number in self._called:
+            await self._perturb(number)
 
-    async def compress(self, model: entropyd.aio.Model) -> None:
+    # Coding
+
+    async def compress(self) -> None:
         """A round trip."""
-        x = self._array(model)
-        _check_close(x, await model.decompress(await model.compress(x)))
+        route, model, given = self._scene.picked()
+        compressed = await called(model.compress, given.x, **given.beside)
+        given.check_restored(await called(model.decompress, compressed, **given.beside))
+        self.coded[model.config.kind, route.name] += 1
 
-    async def archive(self, model: entropyd.aio.Model) -> None:
+    async def agreed(self) -> None:
+        """The same array on two routes, which give the same strings; each decodes the other's."""
+        one, other = self._scene.chance.sample(self._scene.routes, 2)
+        number = self._scene.chance.randrange(len(self._scene.configs))
+        given = inputs(self._scene.configs[number], self._scene.chance)
+        models = [one.models[number], other.models[number]]
+        first, second = [await called(model.compress, given.x, **given.beside) for model in models]
+        assert first.to_message() == second.to_message()
+        for model, compressed in zip(models, (second, first), strict=True):
+            given.check_restored(await called(model.decompress, compressed, **given.beside))
+
+    async def archive(self) -> None:
         """A round trip through a file, of some coding units."""
-        x = self._array(model)
-        first = self._chance.randrange(len(x))
+        _, model, given = self._scene.picked()
+        first = self._scene.chance.randrange(len(given.x))
         with tempfile.NamedTemporaryFile(suffix=".entropyd") as file:
-            (await model.compress(x)).save(file.name)
+            (await called(model.compress, given.x, **given.beside)).save(file.name)
             loaded = entropyd.CompressedTensor.load(file.name)
-        _check_close(x[first:], await model.decompress(loaded[first:]))
+        part = given[first:]
+        part.check_restored(await called(model.decompress, loaded[first:], **part.beside))
 
-    async def stream(self, model: entropyd.aio.Model) -> None:
-        """Messages of one stream, one of them bad; the stream is left at the end or in its midst."""
-        call = self._stub.CompressStream()
-        leaves = self._chance.random() < 0.5
-        for number in range(STREAMED):
-            x = self._array(model)
-            if number == 3:
+    async def stream(self) -> None:
+        """Messages of one stream, one of them bad, and back; it is left at the end or in its midst."""
+        number = self._scene.chance.choice(self._streamed)
+        model, call = self._scene.made[number], self._scene.stub.CompressStream()
+        leaves = self._scene.chance.random() < 0.5
+        for sent in range(STREAMED):
+            x = inputs(self._scene.configs[number], self._scene.chance).x
+            if sent == _POISONED:
                 x[0, 0, 0] = np.nan
             request = coding_pb2.CompressRequest(model_id=model.id, bottleneck=tensor_to_message(x))
-            await call.write(coding_pb2.CompressStreamRequest(request_id=str(number), request=request))
+            await call.write(coding_pb2.CompressStreamRequest(request_id=str(sent), request=request))
         if leaves:
             call.cancel()
             return
         await call.done_writing()
-        codes = {answer.request_id: answer.status.code async for answer in call}
-        expected = {str(number): 3 if number == 3 else 0 for number in range(STREAMED)}
+        answers = [answer async for answer in call]
+        codes = {answer.request_id: answer.status.code for answer in answers}
+        expected = {str(sent): 3 if sent == _POISONED else 0 for sent in range(STREAMED)}
         assert codes == expected, codes
+        await self._streamed_back([each.response.compressed for each in answers if not each.status.code])
 
-    async def perturb(self, model: entropyd.aio.Model) -> str | None:
+    async def _streamed_back(self, compressed: list[types_pb2.CompressedTensor]) -> None:
+        call = self._scene.stub.DecompressStream()
+        for sent, each in enumerate(compressed):
+            request = coding_pb2.DecompressRequest(compressed=each)
+            await call.write(coding_pb2.DecompressStreamRequest(request_id=str(sent), request=request))
+        await call.done_writing()
+        codes = [answer.status.code async for answer in call]
+        assert codes == [0] * len(compressed), codes
+
+    # Bits
+
+    async def perturb(self) -> str | None:
         """Bits of a small array; its worker may be killed meanwhile."""
-        x = self._array(model)[:2, :30]
         try:
-            _, bits = await model(x, training=False)
+            await self._perturb(self._scene.chance.choice(self._called))
         except entropyd.UnavailableError:
             return "perturb, worker lost"
-        assert np.shape(bits) == (len(x),)
         return None
 
-    async def built(self, model: entropyd.aio.Model) -> str | None:
+    async def _perturb(self, number: int) -> None:
+        """Bits of a model with an even number, and gradients of the others: each is compiled for itself."""
+        whole = inputs(self._scene.configs[number], self._scene.chance)[:2]
+        x = whole.x[:, :30]
+        beside = {name: value[:, :30] for name, value in whole.beside.items()}
+        perturbed = await self._scene.made[number].perturb(
+            x, **beside, training=False, gradient=number % 2 == 1
+        )
+        assert np.shape(perturbed.bits) == (len(x),)
+
+    # Models that come and go
+
+    async def built(self) -> str | None:
         """A model whose tables a worker builds, and that is deleted again."""
-        prior = priors.NoisyNormal(loc=0.0, scale=[1.0, self._chance.uniform(1, 3)])
+        prior = priors.NoisyNormal(loc=0.0, scale=[1.0, self._scene.chance.uniform(1, 3)])
         try:
-            made = await self._client.create_model(
+            made = await self._scene.client.create_model(
                 entropyd.UniversalBatchedConfig(prior=prior, coding_rank=2, num_noise_levels=1)
             )
         except entropyd.UnavailableError:
             return "built, worker lost"
-        await self._client.delete_model(made.id)
+        await self._scene.client.delete_model(made.id)
         return None
 
-    async def churned(self, model: entropyd.aio.Model) -> None:
-        """A model that comes, is used, and goes."""
-        made = await self._client.create_model(
-            entropyd.UniversalBatchedConfig(
-                prior=priors.NoisyNormal(float(next(self._numbers)), [1.0, 2.0]),
-                coding_rank=2,
-                num_noise_levels=1,
-                range_coder_precision=4,
-                tables=TABLES,
-            )
+    async def fitted(self) -> str | None:
+        """A model that is fitted to samples, and deleted again."""
+        samples = np.random.default_rng(self._scene.chance.randrange(2**32)).normal(0, 2, (500, 2))
+        config = entropyd.ContinuousBatchedConfig(
+            prior=priors.NoisyNormal(loc=[0.0, 0.0], scale=[1.0, 1.0]), coding_rank=2
         )
-        x = np.zeros((1, 5, 2), np.float32)
-        _check_close(x, await made.decompress(await made.compress(x)))
-        await self._client.delete_model(made.id)
+        try:
+            made = await self._scene.client.fit_model(config, samples.astype(np.float32), max_steps=20)
+        except entropyd.UnavailableError:
+            return "fitted, worker lost"
+        await self._scene.client.delete_model(made.id)
+        return None
 
-    async def refused(self, model: entropyd.aio.Model) -> None:
-        """A configuration that the server refuses, for its tables do not fit it."""
+    async def churned(self) -> None:
+        """A model that comes, gets a name, is used and moved, and goes."""
+        number = next(self._numbers)
+        name = f"churned-{number}"
         config = entropyd.UniversalBatchedConfig(
-            prior=priors.NoisyNormal(0.0, [1.0, 2.0, 3.0]),
+            prior=priors.NoisyNormal(float(number), [1.0, 2.0]),
             coding_rank=2,
             num_noise_levels=1,
             range_coder_precision=4,
             tables=TABLES,
         )
-        with pytest.raises(entropyd.InvalidConfigError):
-            await self._client.create_model(config)
+        made = await self._scene.client.create_model(config, name=name)
+        found = await self._scene.client.model(name)
+        given = Inputs(np.zeros((1, 5, 2), np.float32), {})
+        given.check_restored(await found.decompress(await made.compress(given.x)))
+        exported = await made.export()
+        assert await self._scene.client.unname_model(name) == made.id
+        await self._scene.client.delete_model(made.id)
+        assert (await self._scene.client.import_model(exported)).id == made.id
+        await self._scene.client.delete_model(made.id)
 
-    async def listed(self, model: entropyd.aio.Model) -> None:
+    async def listed(self) -> None:
         """All models."""
-        found = {listed.id async for listed in self._client.models()}
-        assert {each.id for each in self._models} <= found
-
-    async def poisoned(self, model: entropyd.aio.Model) -> None:
-        """An array with an element that cannot be coded."""
-        x = self._array(model)
-        x[-1, -1, -1] = np.inf
-        with pytest.raises(entropyd.InvalidTensorError):
-            await model.compress(x)
-
-    async def corrupt(self, model: entropyd.aio.Model) -> None:
-        """A bit string that was tampered with."""
-        x = self._array(model)
-        strings = (await model.compress(x)).strings.copy()
-        strings[0] += b"more"
-        with pytest.raises(entropyd.CorruptStringError):
-            await model.decompress(strings, x.shape[1:2])
-
-    async def unknown(self, model: entropyd.aio.Model) -> None:
-        """A model that nobody made."""
-        info = replace(model.info, id=f"{self._chance.getrandbits(256):064x}")
-        with pytest.raises(entropyd.ModelNotFoundError):
-            await entropyd.aio.Model(self._client._session, info).compress(self._array(model))
-
-    async def damaged(self, model: entropyd.aio.Model) -> None:
-        """A model whose object is damaged."""
-        info = replace(model.info, id=self._damaged)
-        with pytest.raises(entropyd.DataLossError):
-            await entropyd.aio.Model(self._client._session, info).compress(self._array(model))
-
-    async def cancelled(self, model: entropyd.aio.Model) -> None:
-        """A call that its caller leaves."""
-        calling = asyncio.ensure_future(model.compress(self._array(model)))
-        await asyncio.sleep(self._chance.random() / 100)
-        calling.cancel()
-        await asyncio.wait([calling])
-
-    async def late(self, model: entropyd.aio.Model) -> str | None:
-        """A call whose time may pass."""
-        try:
-            await model.compress(self._array(model), timeout_s=self._chance.random() / 50)
-        except entropyd.DeadlineExceededError:
-            return None
-        return "late, in time"
-
-
-def unretried(target: str) -> grpc.aio.Channel:
-    """A channel on which the first failure is seen."""
-    return grpc.aio.insecure_channel(target, [("grpc.enable_retries", 0)])
-
-
-def _check_close(x: npt.NDArray[Any], restored: npt.NDArray[Any]) -> None:
-    assert restored.shape == x.shape
-    assert np.abs(restored.astype(np.float64) - x.astype(np.float64)).max() <= 0.52
+        found = {listed.id async for listed in self._scene.client.models()}
+        assert {each.id for each in self._scene.made} <= found

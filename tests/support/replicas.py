@@ -62,14 +62,14 @@ class Replica:
         self._server.wait_until_serving()
 
     @property
+    def pid(self) -> int:
+        """The id of its process, or of its last one."""
+        return self._server.process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it has no process now."""
         return self._server.process.poll() is not None
-
-    @property
-    def pid(self) -> int:
-        """The id of its process."""
-        return self._server.process.pid
 
     def kill(self) -> None:
         """Kills its process."""

@@ -19,6 +19,7 @@ from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.parameters import Array
 from entropyd_server.modeling.fit_frames import FitState
+from entropyd_server.modeling.worker.adam import Adam
 from entropyd_server.modeling.worker.kinds import kind_of
 from entropyd_server.modeling.worker.trainable import TrainablePrior
 
@@ -59,8 +60,7 @@ class Fit:
         self._check = tf.constant(check + rng.uniform(-0.5, 0.5, check.shape).astype(check.dtype))
         self._batch_rows = max(1, min(len(rows) - held_out, _STEP_ELEMENTS // prod(config.prior_shape)))
         self._rate = _FIRST_RATE
-        self._optimizer = tf.keras.optimizers.Adam(self._rate)
-        self._optimizer.build(self._prior.variables)
+        self._optimizer = Adam(self._prior.variables, self._rate)
         self._steps = tf.function(self._some_steps, autograph=False)
         self._evaluate = tf.function(self._bits_per_element, autograph=False)
         self._max_steps = max_steps
@@ -133,7 +133,7 @@ class Fit:
                 _, bits = self._model(tf.reshape(batch, shape), training=True)
                 loss = tf.reduce_mean(bits)
             gradients = tape.gradient(loss, self._prior.variables)
-            self._optimizer.apply_gradients(zip(gradients, self._prior.variables, strict=True))
+            self._optimizer.apply(gradients)
             return (done + 1,)
 
         tf.while_loop(lambda done: done < count, step, (tf.constant(0),))

@@ -6,6 +6,7 @@ configuration.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -97,4 +98,6 @@ class Handlers:
 
     def _fit_end(self, request: Frame) -> Frame:
         self._fits.pop(request.metadata["fit_id"], None)
+        # TensorFlow's graphs are circles, of 10 MiB for a fit; by itself Python looks for such too rarely.
+        gc.collect()
         return Frame(FIT_END)

@@ -1,0 +1,1 @@
+"""Programs for operators, which the package does not install."""

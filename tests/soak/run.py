@@ -16,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -217,7 +218,9 @@ class _Soak:
             try:
                 await visitor.visit()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding, and the others go on
-                self._failures.append(f"{type(error).__name__}: {error}")
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(place.filename).name}:{place.lineno}"
+                self._failures.append(f"{type(error).__name__} at {where}: {error}")
                 await asyncio.sleep(0.1)
 
     async def _every(

@@ -59,7 +59,7 @@ bench: $(READY) ## Runs the benchmarks side by side with the peers; rewrites doc
 	$(BIN)/python -m benchmarks.affinity
 
 .PHONY: bench-scale
-bench-scale: $(READY) ## Measures throughput on 1, 2, 4 ... cores of this machine, and simulates more; needs no TensorFlow and no network.
+bench-scale: $(READY) ## Measures throughput on 1, 2, 4 ... cores of this machine, and simulates more.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.scale
 

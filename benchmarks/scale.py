@@ -38,6 +38,7 @@ from entropyd._compression import Compression
 from entropyd._decompression import decompress_request
 from entropyd.v1 import coding_pb2, coding_pb2_grpc
 from entropyd_server.local import LocalServer
+from entropyd_server.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=16, help="how far to simulate")
     parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     options = parser.parse_args()
-    available = sorted(os.sched_getaffinity(0))
+    available = cores()
     shown = list(setups(len(available)))
     measured: dict[Call, dict[Setup, Measurement]] = {}
     for setup in track(shown, "measuring", disable=not sys.stdout.isatty()):

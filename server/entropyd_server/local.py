@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LISTENING = re.compile(r"listening on (\S+:\d+) with roles")
 _POLL_S = 0.02
 # A start with compiled kernels has ended by then, and TensorFlow's nearly always.
-_SILENT_S = 8.0
+_SILENT_S = 15.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 

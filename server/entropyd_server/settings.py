@@ -83,7 +83,7 @@ def _check_processes(roles: frozenset[str], listen: str, store: str) -> None:
             f"--processes needs --role {CODING},{REGISTRY} or one of them, as TensorFlow's workers belong to "
             "one process; run the modeling role as another server, on the same store"
         )
-    if listen.startswith("unix:"):
+    if listen.startswith("unix"):
         raise click.UsageError(f"--processes needs a port, as in --listen 127.0.0.1:7070; got {listen}")
     if store.startswith("memory:"):
         raise click.UsageError("--processes needs a store that processes can share; got memory:///")

@@ -92,7 +92,6 @@ class RangeCoder(Coder):
 
     def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         elements, element, offsets = _as_kernels_take(values, rows)
-
         arguments = (
             elements,
             element,
@@ -179,7 +178,6 @@ class Rans64Coder(Coder):
     def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         derived = tables.rans64
         elements, element, offsets = _as_kernels_take(values, rows)
-
         arguments = (
             elements,
             element,

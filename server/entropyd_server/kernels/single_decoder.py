@@ -118,7 +118,7 @@ def _decode(  # noqa: PLR0912, PLR0915 -- the coder's state does not leave this 
     first_offset: int,
     far: bool,
 ) -> tuple[int, int]:
-    """See the kernels below; `far` says whether what symbols need is prefetched, and `hinted` unused."""
+    """See the kernels below; `far` says whether symbols' tables are prefetched; then `hinted` is not read."""
     records = rows.reshape(-1)
     ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
     position = begin + 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from entropyd import aio, bounded, tables
 from entropyd.archive import Archive, EmbeddedModel
 from entropyd.cli.main import entropyd as command
 from entropyd.contract.dtypes import BOTTLENECK_DTYPES, numpy_dtype
+from tests.support import reference_rans
+from tests.support.reference_coder import CorruptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,3 +248,39 @@ def test_the_command_line_makes_shows_and_codes_with_one(
     assert "tabulated" in run("models", "list")
     document = json.loads(run("models", "show", "--json", made))
     assert document["row_by"] == "index"
+
+
+def decoded(string: bytes, reference: list[tuple[list[int], int]]) -> list[int] | None:
+    """The integers of a rANS string; None if no encoder writes it."""
+    try:
+        return reference_rans.decode(string, reference)
+    except CorruptError:
+        return None
+
+
+@pytest.mark.parametrize("wire", ["symbols", "float"])
+def test_any_rans_string_has_its_symbols_or_is_named_as_corrupt(
+    server: LocalServer, wire: Literal["symbols", "float"]
+) -> None:
+    offsets = [-(width // 2) for width in WIDTHS]
+    made = config(rows=rows(16), precision=16, coder="rans64")
+    reference = [(list(map(int, row)), offset) for row, offset in zip(rows(16), offsets, strict=True)]
+    chance = np.random.default_rng(3)
+    strings = [reference_rans.encode(chance.integers(-2, 3, 6).tolist(), reference) for _ in range(200)]
+    for position in range(0, 200, 2):
+        damaged = bytearray(strings[position])
+        damaged[chance.integers(len(damaged))] ^= 1 << chance.integers(8)
+        strings[position] = bytes(damaged)
+    strings += [chance.bytes(int(size)) for size in chance.integers(0, 20, 200)]
+    expected = [decoded(string, reference) for string in strings]
+    corrupt = [number for number, integers in enumerate(expected) if integers is None]
+    with entropyd.Client(server.target, wire=wire) as client:
+        model = client.create_model(made)
+        restored, mask = model.decompress(np.array(strings, object), broadcast_shape=(), on_error="skip")
+        with pytest.raises(entropyd.CorruptStringError) as caught:
+            model.decompress(np.array(strings, object), broadcast_shape=())
+    assert np.flatnonzero(mask).tolist() == corrupt
+    assert restored[~mask].tolist() == [integers for integers in expected if integers is not None]
+    assert np.isnan(restored[mask]).all()
+    assert set(caught.value.units) <= set(corrupt)
+    assert caught.value.units[0] == corrupt[0]

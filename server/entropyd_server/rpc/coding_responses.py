@@ -19,12 +19,11 @@ from entropyd_server.coding.rows import Rows
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.rpc.requests.coding import CompressCall, DecompressCall
 
-# By `Status`.
-_CAUSE_OF_STATUS = np.zeros(len(Status), np.uint8)
-_CAUSE_OF_STATUS[Status.ESCAPE_TOO_LONG] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
-_CAUSE_OF_STATUS[Status.GAMMA_TOO_LONG] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
-for _status in (Status.NOT_AT_END, Status.TRUNCATED, Status.RUN_TOO_LONG):
-    _CAUSE_OF_STATUS[_status] = coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK
+# By `Status`. All but OK have one: a unit without a cause counts as good.
+_CAUSE_OF_STATUS = np.full(len(Status), coding_pb2.UNIT_ERROR_CAUSE_SANITY_CHECK, np.uint8)
+_CAUSE_OF_STATUS[Status.OK] = coding_pb2.UNIT_ERROR_CAUSE_UNSPECIFIED
+for _status in (Status.ESCAPE_TOO_LONG, Status.GAMMA_TOO_LONG):
+    _CAUSE_OF_STATUS[_status] = coding_pb2.UNIT_ERROR_CAUSE_ESCAPE_TOO_LONG
 # Causes that no element has.
 _BEFORE_DECODING = (coding_pb2.UNIT_ERROR_CAUSE_CHECKSUM, coding_pb2.UNIT_ERROR_CAUSE_INDEXES)
 # The path to the array in a DecompressResponse.

@@ -17,7 +17,7 @@ from entropyd_server.limits import Limits
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import ModelCache
 from entropyd_server.observe.call_log import CallLog
-from entropyd_server.ports import check_free
+from entropyd_server.ports import cannot_listen, check_free
 from entropyd_server.roles.base import Role, Shared
 from entropyd_server.roles.coding import CodingRole
 from entropyd_server.roles.registry import RegistryRole
@@ -113,11 +113,11 @@ def assemble(
     server = _server(settings, transport, vital)
     _add_services(server, shared, roles, admission, health)
     try:
-        if not settings.listen.startswith("unix") and settings.processes == 1:
+        if settings.processes == 1:
             check_free(settings.listen)
         port = protection.add_port(server, settings.listen)
     except (OSError, RuntimeError) as error:
-        raise StartError(f"cannot listen on {settings.listen}: is another server there?") from error
+        raise StartError(cannot_listen(settings.listen, error)) from error
     address = re.sub(r":0$", f":{port}", settings.listen)
     return Assembly(server, address, protection, admission, health, store, roles, tracing)
 
@@ -133,9 +133,10 @@ async def probe_server(address: str, transport: Transport, health: Health, vital
     server = transport.server([("grpc.so_reuseport", 0), *KEEPALIVE], vital)
     server.add(health.methods())
     try:
+        check_free(address)
         server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartError(f"cannot listen on {address}: is another server there?") from error
+    except (OSError, RuntimeError) as error:
+        raise StartError(cannot_listen(address, error)) from error
     await server.start()
     return server
 

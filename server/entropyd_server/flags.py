@@ -15,6 +15,7 @@ from entropyd_server.installation import INSTALLED, parse_roles
 from entropyd_server.machine import cores
 from entropyd_server.modeling.devices import AUTO, Device, parse_devices, visible_gpus
 from entropyd_server.observe.logs import FORMATS, LEVELS
+from entropyd_server.ports import is_host_port, is_unix
 from entropyd_server.transport.transports import AIO, CORE
 
 MIB = 1024 * 1024
@@ -52,6 +53,21 @@ class _Number(click.FloatRange):
         return number
 
 
+class _Address(click.ParamType[str]):
+    """HOST:PORT; empty for none, or unix:PATH, where that is allowed."""
+
+    name = "address"
+
+    def __init__(self, *, empty: bool = False, unix: bool = False) -> None:
+        self._empty, self._unix = empty, unix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not (is_host_port(value) or (self._empty and not value) or (self._unix and is_unix(value))):
+            expected = "HOST:PORT or unix:PATH" if self._unix else "HOST:PORT"
+            self.fail(f"{value!r}; expected {expected}, as in 127.0.0.1:7070", param, ctx)
+        return value
+
+
 class _Devices(click.ParamType[tuple[Device, ...]]):
     name = "names"
 
@@ -85,12 +101,15 @@ class _Roles(click.ParamType[frozenset[str]]):
 _CORES_OF_A_PROCESS = 2
 _TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _BYTES = click.IntRange(min=1024)
+# gRPC counts a message, and what surrounds it, in 31 bits.
+_MOST_MESSAGE_BYTES = 2000 * MIB
 _FILE = click.Path(path_type=Path)
 # In the order of the help.
 OPTIONS = [
     _option(
         "--listen",
         "Address for gRPC: HOST:PORT or unix:PATH. With port 0 it is any free one, which the log names.",
+        type=_Address(unix=True),
         default="127.0.0.1:7070",
     ),
     _option(
@@ -113,12 +132,14 @@ OPTIONS = [
         "--metrics-listen",
         "Address for Prometheus metrics (/metrics) and a status page (/) over HTTP, HOST:PORT; empty for "
         "none. It asks for no credentials.",
+        type=_Address(empty=True),
         default="127.0.0.1:9464",
     ),
     _option(
         "--health-listen",
         "Second address, HOST:PORT, for gRPC health checks only and without TLS: for probes without "
         "certificates, such as those of Kubernetes; empty for none.",
+        type=_Address(empty=True),
         default="",
     ),
     _option(
@@ -186,7 +207,7 @@ OPTIONS = [
     _option(
         "--max-message-bytes",
         "Largest gRPC message and largest decoded array, in bytes.",
-        type=_BYTES,
+        type=click.IntRange(1024, _MOST_MESSAGE_BYTES),
         default=64 * MIB,
     ),
     _option(
@@ -215,7 +236,7 @@ OPTIONS = [
         "--max-concurrent-calls",
         "Most calls in flight, streams included; one connection may have seven eighths of them, and its "
         "further calls wait at the client. Further calls are refused at once with a time to retry.",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 1 << 20),
         default=1024,
     ),
     _option(

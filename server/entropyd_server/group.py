@@ -24,7 +24,7 @@ import click
 
 from entropyd_server.machine import cores, end_with_parent
 from entropyd_server.observe import logs
-from entropyd_server.ports import reserve
+from entropyd_server.ports import cannot_listen, reserve
 from entropyd_server.process import serve_process
 from entropyd_server.settings import Settings
 
@@ -56,9 +56,7 @@ def serve_group(settings: Settings) -> None:
     try:
         reserved = reserve(settings.listen)
     except OSError as error:
-        raise click.ClickException(
-            f"cannot listen on {settings.listen}: is another server there? ({error})"
-        ) from error
+        raise click.ClickException(cannot_listen(settings.listen, error)) from error
     with reserved:
         host = settings.listen.rpartition(":")[0]
         listen = f"{host}:{reserved.getsockname()[1]}"

@@ -17,6 +17,7 @@ from entropyd_server.installation import CODING, MODELING, REGISTRY
 from entropyd_server.limits import Limits
 from entropyd_server.machine import cores, machine_bytes
 from entropyd_server.modeling.devices import Device
+from entropyd_server.ports import is_unix
 
 # Memory of an idle server process and of an idle worker.
 _SERVER_BYTES = 256 * MIB
@@ -83,7 +84,7 @@ def _check_processes(roles: frozenset[str], listen: str, store: str) -> None:
             f"--processes needs --role {CODING},{REGISTRY} or one of them, as TensorFlow's workers belong to "
             "one process; run the modeling role as another server, on the same store"
         )
-    if listen.startswith("unix"):
+    if is_unix(listen):
         raise click.UsageError(f"--processes needs a port, as in --listen 127.0.0.1:7070; got {listen}")
     if store.startswith("memory:"):
         raise click.UsageError("--processes needs a store that processes can share; got memory:///")

@@ -85,14 +85,16 @@ def test_a_worker_does_not_outlive_a_killed_server(store_url: str) -> None:
         assert not alive
 
 
-def test_an_address_in_use_is_said_so(store_url: str) -> None:
+@pytest.mark.parametrize("flag", ["--listen", "--health-listen"])
+def test_an_address_in_use_is_said_so(store_url: str, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        # One of the name's addresses is taken, and gRPC would be content with the other.
+        address = f"localhost:{taken.getsockname()[1]}"
         command = [sys.executable, "-m", "entropyd_server", "--role", "coding", "--store", store_url]
-        command += ["--listen", address, "--metrics-listen", ""]
+        command += ["--listen", "127.0.0.1:0", "--metrics-listen", "", flag, address]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"cannot listen on {address}" in ended.stderr
+    assert f"cannot listen on {address}: is another server there?" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

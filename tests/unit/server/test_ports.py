@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 
-from entropyd_server.ports import check_free, reserve
+from entropyd_server.ports import cannot_listen, check_free, reserve
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - binds for a moment
@@ -30,3 +31,17 @@ def test_a_reserved_port_is_shared_by_those_who_ask_for_it_alone() -> None:
 def test_a_name_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(socket.gaierror):
         check_free("no-such.invalid:1")
+
+
+def test_an_address_of_another_machine_is_no_address_in_use() -> None:
+    with pytest.raises(OSError, match="assign") as caught:
+        check_free("192.0.2.1:7070")
+    assert cannot_listen("192.0.2.1:7070", caught.value) == (
+        "cannot listen on 192.0.2.1:7070: Cannot assign requested address"
+    )
+
+
+def test_an_address_in_use_and_what_grpc_says_of_one_ask_for_the_other_server() -> None:
+    in_use = OSError(errno.EADDRINUSE, "Address already in use")
+    for error in (in_use, RuntimeError("Failed to bind to address")):
+        assert cannot_listen("[::1]:7070", error) == ("cannot listen on [::1]:7070: is another server there?")

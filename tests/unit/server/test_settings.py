@@ -120,6 +120,17 @@ def test_every_setting_has_a_flag_and_an_environment_variable_in_the_help() -> N
         ("--tls-cert", "server.crt"),
         ("--tls-key", "server.key"),
         ("--tls-client-ca", "ca.crt"),
+        ("--listen", "7070"),
+        ("--listen", ":7070"),
+        ("--listen", "127.0.0.1:70700"),
+        ("--listen", "::1:7070"),
+        ("--listen", ""),
+        ("--metrics-listen", "9464"),
+        ("--metrics-listen", "localhost"),
+        ("--metrics-listen", "unix:/tmp/socket"),
+        ("--health-listen", "7071"),
+        ("--max-message-bytes", str(1 << 31)),
+        ("--max-concurrent-calls", str(1 << 27)),
         ("--log-format", "xml"),
         ("--log-level", "chatty"),
         ("--max-model-bytes", "8192", "--max-message-bytes", "4096"),
@@ -131,6 +142,25 @@ def test_a_value_out_of_range_is_refused_by_flag_and_nothing_serves(arguments: t
     assert result.exit_code == 2
     assert arguments[0] in result.output
     assert served == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "address"),
+    [
+        ("--listen", "unix:socket"),
+        ("--listen", "unix-abstract:socket"),
+        ("--listen", "0.0.0.0:0"),
+        ("--listen", "[::1]:7070"),
+        ("--listen", "some-host.example:65535"),
+        ("--metrics-listen", "[::]:9464"),
+        ("--metrics-listen", ""),
+        ("--health-listen", "localhost:7071"),
+    ],
+)
+def test_an_address_is_taken_as_it_is(flag: str, address: str) -> None:
+    result, served = invoke(flag, address)
+    assert result.exit_code == 0, result.output
+    assert getattr(served[0], flag[2:].replace("-", "_")) == address
 
 
 def test_a_bad_value_in_the_environment_is_refused_like_a_flag() -> None:

@@ -101,7 +101,7 @@ class Batcher(Generic[W, R]):
             return [self._run_inline(key, work, units, symbols)]
         self.admit(timeout_s, most_filled=1.0)
         now = self._clock()
-        if not self._queue.symbols:
+        if not self._busy:
             self._progress_at = now  # there was nothing to do until now
         deadline = float("inf") if timeout_s is None else now + timeout_s
         return await self._lane.submit(key, work, units=units, unit_cost=unit_cost, deadline=deadline)
@@ -131,8 +131,11 @@ class Batcher(Generic[W, R]):
     @property
     def stalled_s(self) -> float:
         """Seconds since a batch ended, while units are queued or running; otherwise 0."""
-        busy = self._queue.symbols or self._idle_threads < self._thread_count
-        return self._clock() - self._progress_at if busy else 0.0
+        return self._clock() - self._progress_at if self._busy else 0.0
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._queue.symbols) or self._idle_threads < self._thread_count
 
     async def close(self) -> None:
         await to_thread(self._threads.shutdown)

@@ -313,3 +313,19 @@ def test_time_without_progress_shows_while_there_is_work() -> None:
         assert rig.batcher.stalled_s == 0
 
     run(scenario)
+
+
+def test_callers_who_give_up_do_not_hide_threads_that_hang() -> None:
+    async def scenario(rig: Rig) -> None:
+        stuck = await rig.block()
+        for _ in range(5):
+            rig.advance(10)
+            call = await rig.queue([2])
+            call.cancel()
+            await asyncio.wait([call])
+        assert rig.batcher.queue_symbols == 0
+        assert rig.batcher.stalled_s == 50
+        rig.squares.gate.set()
+        await stuck
+
+    run(scenario, threads=1)

@@ -50,6 +50,9 @@ class Coder(ABC):
 
     precision: ClassVar[int] = 0
 
+    def prepare(self, tables: CodingTables) -> None:  # noqa: B027 - most coders need nothing else
+        """Derives what this coder takes besides, so that the codec's size is known before it codes."""
+
     @abstractmethod
     def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         """Encodes rint(value - offset), or symbols; see `Codec.encode`.
@@ -174,6 +177,9 @@ class Rans64Coder(Coder):
     """CompressAI's rANS coder. Its end is always checked."""
 
     precision: ClassVar[int] = PRECISION
+
+    def prepare(self, tables: CodingTables) -> None:
+        tables.rans64  # noqa: B018 - cached there
 
     def encode(self, tables: CodingTables, values: npt.NDArray[Any], rows: Rows) -> EncodedUnits:
         derived = tables.rans64

@@ -44,6 +44,7 @@ class TableCodec(Codec):
         self.coder = coder
         self.symbol_dtype = tables.symbol_dtype
         super().__init__(**common)
+        coder.prepare(tables)
 
     @classmethod
     def of(cls, config: Any, tables: CodingTables, **own: Any) -> Self:

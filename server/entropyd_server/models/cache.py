@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from entropyd.contract.config import ModelConfig
-from entropyd.contract.errors import InvalidRequestError, ModelStateError
+from entropyd.contract.errors import InvalidRequestError, ModelStateError, UnavailableError
 from entropyd.contract.prior import Prior
 from entropyd_server.coding.cache import BytesLRU
 from entropyd_server.coding.codec import Codec
@@ -79,6 +80,20 @@ class ModelCache:
     async def model(self, model_id: str) -> LoadedModel:
         """Returns a model, from memory or from the store; raises as `codec` does, but not ModelStateError."""
         return self._cached(model_id) or await self._from_store(model_id)
+
+    async def stored_model(self, model_id: str) -> LoadedModel:
+        """Returns a model that the store has now; raises as `model` does.
+
+        Another replica may have deleted a cached one, which then is forgotten here, too. While the store is
+        out of reach, a cached one counts as stored.
+        """
+        cached = self._cached(model_id)
+        if cached is not None:
+            with suppress(UnavailableError):
+                if not await self._store.has(model_id):
+                    self.forget(model_id)
+                    cached = None
+        return cached or await self._from_store(model_id)
 
     def add(self, stored: StoredModel) -> LoadedModel:
         """Caches a model that was just read or written."""

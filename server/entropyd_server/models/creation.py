@@ -97,7 +97,7 @@ class ModelCreator:
 
     async def _create(self, config: ModelConfig, caller: str, turn_key: str) -> tuple[LoadedModel, bool]:
         try:
-            return await self._models.model(config.model_id), False
+            return await self._models.stored_model(config.model_id), False
         except ModelNotFoundError:
             pass
         async with self._quota.place(caller):

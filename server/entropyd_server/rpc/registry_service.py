@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from entropyd.contract.config import ModelConfig
@@ -15,6 +15,7 @@ from entropyd.contract.names import checked_name
 from entropyd.contract.wire import tensor_to_message
 from entropyd.v1 import model_pb2 as pb
 from entropyd.v1 import model_pb2_grpc, types_pb2
+from entropyd_server.errors import limit_exceeded
 from entropyd_server.limits import Limits
 from entropyd_server.models.cache import LoadedModel, ModelCache, checked_model_id
 from entropyd_server.models.creation import ModelCreator
@@ -28,11 +29,14 @@ from entropyd_server.rpc.requests.registry import (
     parse_weights,
     render_model,
 )
-from entropyd_server.store.model_store import ModelStore, StoredModel
+from entropyd_server.store.model_store import ModelStore
 from entropyd_server.transport.call import Call
 
-# Objects of a page that are read concurrently.
+# Objects of a page after which its size is looked at.
 _PAGE_READS = 8
+# Objects that are read for pages at a time, by all callers together: while a model is checked, it takes some
+# ten times the bytes of its tables, which the cache does not count.
+_LISTED_READS = 2
 
 
 class ModelCaller(NamedTuple):
@@ -58,6 +62,9 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
     importer: ModelImporter
     limits: Limits
     caller_of: Callable[[Call], ModelCaller]
+    _listed_reads: asyncio.Semaphore = field(
+        init=False, default_factory=lambda: asyncio.Semaphore(_LISTED_READS)
+    )
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Call) -> pb.CreateModelResponse:
         config = await asyncio.to_thread(config_from_message, request.config)
@@ -86,14 +93,13 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
         page_bytes, last = 0, ""
         for start in range(0, len(model_ids), _PAGE_READS):
             reads = model_ids[start : start + _PAGE_READS]
-            found = await asyncio.gather(*map(self.store.load, reads), return_exceptions=True)
+            found = await asyncio.gather(*map(self._rendered, reads), return_exceptions=True)
             for model_id, model in zip(reads, found, strict=True):
-                if isinstance(model, StoredModel):
-                    message = render_model(model)
-                    page_bytes += message.ByteSize()
+                if isinstance(model, pb.Model):
+                    page_bytes += model.ByteSize()
                     if page.models and page_bytes > self.limits.max_message_bytes:
                         return last
-                    page.models.append(message)
+                    page.models.append(model)
                 elif isinstance(model, DataLossError):
                     page.damaged_model_ids.append(model_id)
                 elif not isinstance(model, ModelNotFoundError):  # deleted after it was listed
@@ -101,14 +107,22 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
                 last = model_id
         return last
 
+    async def _rendered(self, model_id: str) -> pb.Model:
+        async with self._listed_reads:
+            return render_model(await self.store.load(model_id))
+
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Call) -> pb.DeleteModelResponse:
-        await self.store.delete(checked_model_id(request.model_id))
-        self.models.forget(request.model_id)
+        model_id = checked_model_id(request.model_id)
+        try:
+            await self.store.delete(model_id)
+        finally:
+            # Also if the store has none, or may have deleted it: this server must not serve it any more.
+            self.models.forget(model_id)
         return pb.DeleteModelResponse()
 
     async def SetModelName(self, request: pb.SetModelNameRequest, context: Call) -> pb.SetModelNameResponse:
         name, expected = checked_name(request.name), parse_expected(request)
-        await self.models.model(request.model_id)
+        await self.models.stored_model(request.model_id)
         previous = await self.store.names.move(name, request.model_id, expected)
         return pb.SetModelNameResponse(previous_model_id=previous)
 
@@ -164,7 +178,11 @@ class RegistryService(model_pb2_grpc.ModelServiceServicer):
         return pb.SetWeightsResponse(model=render_model(model.stored))
 
     async def ExportModel(self, request: pb.ExportModelRequest, context: Call) -> pb.ExportModelResponse:
-        return pb.ExportModelResponse(object=await self.store.read(checked_model_id(request.model_id)))
+        blob = await self.store.read(checked_model_id(request.model_id))
+        if len(blob) > (most := self.limits.max_message_bytes):
+            found, advice = f"the model's object of {len(blob)} bytes exceeds", "; copy it from the store"
+            raise limit_exceeded(found, "max_message_bytes", most, advice)
+        return pb.ExportModelResponse(object=blob)
 
     async def ImportModel(self, request: pb.ImportModelRequest, context: Call) -> pb.ImportModelResponse:
         caller = self.caller_of(context)

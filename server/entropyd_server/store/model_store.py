@@ -122,7 +122,7 @@ class ModelStore:
         Raises:
           DataLossError: If the store has the model and it is damaged.
         """
-        blob = model_object.serialise(config, tables, built_with, imported=imported)
+        blob = await asyncio.to_thread(model_object.serialise, config, tables, built_with, imported=imported)
         for _ in range(_CREATE_ATTEMPTS):
             created = await self._calls.run(self._put(config.model_id, blob), "write", "a model")
             # It is missing only if it was deleted meanwhile; then this call counts as the later one.
@@ -174,6 +174,19 @@ class ModelStore:
             )
         return bytes(await found.bytes_async()), found.meta["last_modified"]
 
+    async def has(self, model_id: str) -> bool:
+        """Returns whether the store has a model, without reading it."""
+
+        async def head() -> bool:
+            try:
+                await obstore.head_async(self._backend, _key(model_id))
+            except FileNotFoundError as error:
+                await self._missing(model_id, error)
+                return False
+            return True
+
+        return await self._calls.run(head(), "read", "a model")
+
     async def list_ids(self, page_size: int, after: str = "") -> list[str]:
         """Returns the smallest `page_size` model ids above `after`, in rising order."""
 
@@ -186,22 +199,25 @@ class ModelStore:
         return await self._calls.run(page(), "list", "models")
 
     async def delete(self, model_id: str) -> None:
-        """Deletes a model.
+        """Deletes a model, and its place in a caller's quota even if a deletion before left only that.
 
         Raises:
           ModelNotFoundError: If the store has none of that id.
         """
 
         async def remove() -> None:
+            missing = None
             try:
                 await obstore.head_async(self._backend, _key(model_id))
                 await obstore.delete_async(self._backend, _key(model_id))
             except FileNotFoundError as error:
-                raise await self._missing(model_id, error) from None
+                missing = await self._missing(model_id, error)
             async for page in obstore.list(self._backend, _CALLERS):
                 for meta in page:
                     if meta["path"].endswith(f"/{model_id}"):
                         await obstore.delete_async(self._backend, meta["path"])
+            if missing is not None:
+                raise missing
 
         await self._calls.run(remove(), "delete", "a model")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from typing import Literal
 
 import numpy as np
+import pytest
 
-from entropyd import UniversalBatchedConfig, priors
+from entropyd import TabulatedConfig, UniversalBatchedConfig, priors
 from entropyd_server.coding.batched import BatchedCodec
+from entropyd_server.coding.table_codec import TableCodec
+from entropyd_server.coding.tables import CodingTables
 from entropyd_server.metrics import Metrics
 from entropyd_server.models.cache import LoadedModel, ModelCache
 from entropyd_server.store.model_store import ModelStore
@@ -99,3 +103,19 @@ def test_an_evicted_codec_is_gone_without_a_collection_of_garbage() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("row_by", ["position", "index"])
+def test_what_a_coder_derives_is_charged_from_the_start(row_by: Literal["position", "index"]) -> None:
+    cache = Cache(16 * MIB)
+    edges = [*range(0, 65_536, 64), 65_536]
+    config = TabulatedConfig([edges] * 50, [0] * 50, 1, row_by=row_by, coder="rans64")
+    tables = CodingTables.parse(config.cdf, config.cdf_offset)
+    stored, _ = asyncio.run(cache.store.create(config, tables, {}))
+    model = cache.models.add(stored)
+    charged = cache.metrics.model_cache_bytes
+    assert isinstance(model.codec, TableCodec)
+    derived = model.codec.tables.rans64.nbytes
+    assert derived > tables.table_bytes
+    assert charged > tables.nbytes + derived
+    assert charged == model.nbytes

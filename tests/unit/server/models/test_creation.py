@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import obstore
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -447,6 +448,38 @@ def test_a_forgotten_model_is_read_again() -> None:
     asyncio.run(scenario())
 
 
+def test_a_model_that_another_server_deleted_is_created_anew() -> None:
+    async def scenario() -> None:
+        server = Server(Builder())
+        other = Server(Builder(), server.store)
+        model_id = (await server.creator.create(config()))[0].stored.config.model_id
+        assert not (await other.creator.create(config()))[1]
+        await server.store.delete(model_id)
+        # Strings that were made before still decode here, but nobody is told that the store has it.
+        await other.models.codec(model_id)
+        assert (await other.creator.create(config()))[1]
+        assert await server.store.has(model_id)
+        await server.store.delete(model_id)
+        with pytest.raises(ModelNotFoundError):
+            await other.models.stored_model(model_id)
+        with pytest.raises(ModelNotFoundError):
+            await other.models.codec(model_id)
+
+    asyncio.run(scenario())
+
+
+def test_a_cached_model_counts_as_stored_while_the_store_is_gone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / "store"
+        folder.mkdir()
+        server = Server(Builder(), ModelStore(folder.as_uri()))
+        await server.creator.create(config())
+        folder.rename(tmp_path / "unmounted")
+        assert not (await server.creator.create(config()))[1]
+
+    asyncio.run(scenario())
+
+
 def numbered(number: int) -> UniversalBatchedConfig:
     return config(prior=priors.NoisyNormal(float(number), [1.0, 2.0]))
 
@@ -475,6 +508,21 @@ def test_a_caller_makes_as_many_models_as_its_share_and_deleting_one_makes_room(
         await server.quota.check("alice")
         await server.creator.create(numbered(3), "alice")
         assert await store.list_ids(10) == sorted(numbered(number).model_id for number in (1, 2, 3))
+
+    asyncio.run(scenario())
+
+
+def test_a_deletion_that_is_repeated_gives_back_the_place_that_the_first_one_left() -> None:
+    async def scenario() -> None:
+        limits = Limits(**{**vars(LIMITS), "max_models_per_caller": 1})
+        server = Server(Builder(), limits=limits)
+        await server.creator.create(numbered(0), "alice")
+        # As a deletion does that ends before it has found whom the model counts against.
+        await obstore.delete_async(server.store._backend, f"models/{numbered(0).model_id}.safetensors")
+        assert await server.store.count_charged("alice") == 1
+        with pytest.raises(ModelNotFoundError):
+            await server.store.delete(numbered(0).model_id)
+        await server.creator.create(numbered(1), "alice")
 
     asyncio.run(scenario())
 

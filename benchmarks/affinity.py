@@ -31,7 +31,7 @@ from tests.support.envoy import balanced, published, start_envoy
 from tests.support.replicas import Replica, start_replicas
 
 import entropyd
-from benchmarks.offered_load import Call, Visit, offer
+from benchmarks.offered_load import Call, Result, offer
 from benchmarks.page import REPLICAS, rewrite
 from entropyd import priors
 from entropyd.contract.wire import tensor_to_message
@@ -187,8 +187,8 @@ async def at_rest(
 ) -> Measurement:
     """Measures while nothing happens."""
     before = looked_up(replicas)
-    visits = await offer(address, "Compress", calls, options.rate, options.seconds)
-    return measurement(visits, looked_up(replicas) - before)
+    results = await offer(address, "Compress", calls, options.rate, options.seconds)
+    return measurement(results, looked_up(replicas) - before)
 
 
 async def restarting(
@@ -205,11 +205,11 @@ async def restarting(
         time.sleep(_PAUSE_S)
 
     restarts = asyncio.create_task(asyncio.to_thread(restart_all))
-    visits: list[Visit] = []
+    results: list[Result] = []
     while not restarts.done():
-        visits += await offer(address, "Compress", calls, options.rate, 2.0)
+        results += await offer(address, "Compress", calls, options.rate, 2.0)
     await restarts
-    return measurement(visits, found + looked_up(replicas))
+    return measurement(results, found + looked_up(replicas))
 
 
 def looked_up(replicas: Sequence[Replica]) -> Any:
@@ -220,14 +220,16 @@ def looked_up(replicas: Sequence[Replica]) -> Any:
     )
 
 
-def measurement(visits: Sequence[Visit], hits_and_misses: Any) -> Measurement:
+def measurement(results: Sequence[Result], hits_and_misses: Any) -> Measurement:
     """Sums calls up."""
-    latencies_ms = [1e3 * (visit.ended - visit.due) for visit in visits if visit.code is grpc.StatusCode.OK]
+    latencies_ms = [
+        1e3 * (result.ended - result.due) for result in results if result.code is grpc.StatusCode.OK
+    ]
     cuts = quantiles(latencies_ms, n=100)
     hits, misses = hits_and_misses
     return Measurement(
-        calls=len(visits),
-        failed=len(visits) - len(latencies_ms),
+        calls=len(results),
+        failed=len(results) - len(latencies_ms),
         hit_rate=hits / (hits + misses),
         p50_ms=cuts[49],
         p99_ms=cuts[98],

@@ -45,7 +45,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Visit:
+class Result:
     """One call, its times in seconds since the first one was due.
 
     Attributes:
@@ -83,11 +83,11 @@ def sweep(target: str, method: str, request: Any, capacity_per_s: float) -> list
     points = []
     for fraction in _FRACTIONS:
         calls = itertools.repeat(Call(request))
-        visits = asyncio.run(offer(target, method, calls, fraction * capacity_per_s, _SECONDS))
-        seconds = [visit.ended - visit.due for visit in visits if visit.code is grpc.StatusCode.OK]
+        results = asyncio.run(offer(target, method, calls, fraction * capacity_per_s, _SECONDS))
+        seconds = [result.ended - result.due for result in results if result.code is grpc.StatusCode.OK]
         cuts = quantiles(seconds, n=100)
-        elapsed = max(visit.ended for visit in visits)
-        offered = len(visits) / max(visit.due for visit in visits)
+        elapsed = max(result.ended for result in results)
+        offered = len(results) / max(result.due for result in results)
         points.append(Point(offered, len(seconds) / elapsed, 1e3 * cuts[49], 1e3 * cuts[98]))
     return points
 
@@ -117,10 +117,10 @@ def draw(curves: dict[str, dict[str, list[Point]]], folder: Path) -> str:
 
 async def offer(
     target: str, method: str, calls: Iterator[Call], rate_per_s: float, seconds: float
-) -> list[Visit]:
+) -> list[Result]:
     """Makes calls that are due at random times; waits for all of them."""
     due = np.cumsum(np.random.default_rng(0).exponential(1 / rate_per_s, int(rate_per_s * seconds)))
-    visits: list[Visit] = []
+    results: list[Result] = []
     async with AsyncExitStack() as stack:
         senders = []
         for _ in range(_CONNECTIONS):
@@ -139,10 +139,10 @@ async def offer(
                 await next(turns)(chosen.request, metadata=chosen.metadata, timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 code = error.code()
-            visits.append(Visit(due_at, sent, time.perf_counter() - begin, code))
+            results.append(Result(due_at, sent, time.perf_counter() - begin, code))
 
         async with asyncio.TaskGroup() as group:
             for due_at in due.tolist():
                 await asyncio.sleep(max(due_at - (time.perf_counter() - begin), 0))
                 group.create_task(call(due_at))
-    return visits
+    return results

@@ -145,17 +145,17 @@ def measure(target: str, load: Load, multiples: tuple[float, ...], seconds: floa
     found = {0.0: Outcome(capacity, capacity, 1.0, *_percentiles_ms(taken), *_percentiles_ms([]))}
     for multiple in multiples:
         calls = itertools.repeat(Call(load.request))
-        visits = asyncio.run(offer(target, load.method, calls, multiple * capacity, seconds))
+        results = asyncio.run(offer(target, load.method, calls, multiple * capacity, seconds))
         latencies: dict[grpc.StatusCode, list[float]] = {}
-        for visit in visits:
-            latencies.setdefault(visit.code, []).append(visit.ended - visit.sent)
+        for result in results:
+            latencies.setdefault(result.code, []).append(result.ended - result.sent)
         accepted = latencies.pop(grpc.StatusCode.OK)
         refused = latencies.pop(grpc.StatusCode.RESOURCE_EXHAUSTED, [])
         if latencies:
             raise AssertionError(f"calls ended with {sorted(code.name for code in latencies)}")
-        answered = len(accepted) / max(visit.ended for visit in visits)
+        answered = len(accepted) / max(result.ended for result in results)
         found[multiple] = Outcome(
-            len(visits) / max(visit.sent for visit in visits),
+            len(results) / max(result.sent for result in results),
             answered,
             answered / capacity,
             *_percentiles_ms(accepted),

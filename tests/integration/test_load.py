@@ -51,7 +51,7 @@ def configs() -> list[entropyd.UniversalBatchedConfig]:
 async def caller(
     models: list[entropyd.aio.Model], chance: random.Random, alone: dict[Any, list[bytes]]
 ) -> str:
-    """One caller's visit; says how it ended."""
+    """One caller's operation; says how it ended."""
     number = chance.randrange(len(models))
     model = models[number]
     units, length, seed = chance.randint(1, 12), chance.choice([1, 5, 40, 700]), chance.randrange(40)
@@ -99,17 +99,17 @@ def test_hundreds_of_callers_each_get_their_own_answer(
 ) -> None:
     alone: dict[Any, list[bytes]] = {}
 
-    async def main(visits: int) -> dict[str, int]:
-        chance = random.Random(visits)  # noqa: S311 - a test's choices
+    async def main(operations: int) -> dict[str, int]:
+        chance = random.Random(operations)  # noqa: S311 - a test's choices
         async with entropyd.aio.Client(server.target) as client:
             models = [await client.create_model(config) for config in configs]
             places = asyncio.Semaphore(200)
 
-            async def visit() -> str:
+            async def operation() -> str:
                 async with places:
                     return await caller(models, chance, alone)
 
-            ends = await asyncio.gather(*(visit() for _ in range(visits)))
+            ends = await asyncio.gather(*(operation() for _ in range(operations)))
         return {end: ends.count(end) for end in set(ends)}
 
     process = psutil.Process(server.process.pid)
@@ -210,17 +210,17 @@ async def overload(stub: Any, request: coding_pb2.DecompressRequest, expected: b
     began = time.perf_counter()
     few = await asyncio.gather(*(repeated(call, 20) for _ in range(8)))
     capacity = sum(map(len, few)) / (time.perf_counter() - began)
-    assert all(accepted for visits in few for accepted, _ in visits)
+    assert all(accepted for operations in few for accepted, _ in operations)
 
     began, calls = time.perf_counter(), 600
     offered = []
     for number in range(calls):
         await asyncio.sleep(began + number / (4 * capacity) - time.perf_counter())
         offered.append(asyncio.ensure_future(call()))
-    visits = await asyncio.gather(*offered)
+    operations = await asyncio.gather(*offered)
     elapsed = time.perf_counter() - began
     seconds = {
-        outcome: [took for accepted, took in visits if accepted is outcome] for outcome in (True, False)
+        outcome: [took for accepted, took in operations if accepted is outcome] for outcome in (True, False)
     }
     return Overload(capacity, len(seconds[True]) / elapsed, median(seconds[True]), median(seconds[False]))
 

@@ -1,4 +1,4 @@
-"""Calls that fail, and callers that leave; each visit raises if it does not end as it must."""
+"""Calls that fail, and callers that leave; each operation raises if it does not end as it must."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Faults:
-    """Visits that end in an error, or before they are answered."""
+    """Operations that end in an error, or before they are answered."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

@@ -23,10 +23,10 @@ class Outcome:
 
     Attributes:
       growths: How everything that was watched did.
-      ends: How many visits ended in which way.
+      ends: How many operations ended in which way.
       coded: How many round trips each kind of model had, on each route.
       kills: How often what was killed or restarted.
-      failures: Visits that ended as they must not, and what did not come to rest at the end.
+      failures: Operations that ended as they must not, and what did not come to rest at the end.
       watch: All samples.
       since_s: From when on they are judged.
     """
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether every visit ended as it must and nothing grew."""
+        """Whether every operation ended as it must and nothing grew."""
         return not self.failures and all(growth.flat for growth in self.growths)
 
 
@@ -60,14 +60,14 @@ def report(outcome: Outcome, console: Console) -> None:
     console.print(table)
     ends = ", ".join(f"{count} {end}" for end, count in sorted(outcome.ends.items()))
     kills = ", ".join(f"{count} times {what}" for what, count in sorted(outcome.kills.items()))
-    console.print(f"{outcome.ends.total()} visits: {ends}")
+    console.print(f"{outcome.ends.total()} operations: {ends}")
     kinds = {kind for kind, _ in outcome.coded}
     ways = sorted({route for _, route in outcome.coded})
     console.print(f"round trips of {len(kinds)} kinds of model, each over {'; '.join(ways)}")
     console.print(f"{kills}; judged from {outcome.since_s / 60:.1f} min on")
     for failure, count in _counted(outcome.failures):
         console.print(f"FAILED {count} times: {failure}", markup=False)
-    console.print("PASS: every visit ended as it must, and nothing grew" if outcome.passed else "FAIL")
+    console.print("PASS: every operation ended as it must, and nothing grew" if outcome.passed else "FAIL")
 
 
 def _judgement(growth: Growth) -> str:

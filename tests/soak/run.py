@@ -32,12 +32,12 @@ import entropyd.aio
 from entropyd.v1 import coding_pb2_grpc
 from entropyd_server.local import LocalServer
 from tests.soak.flatness import Quantity, Watch, of_process
+from tests.soak.mix import Mix
 from tests.soak.models import configs
 from tests.soak.probes import Workers, metric_of
 from tests.soak.report import Outcome, plot, report
 from tests.soak.routes import routes, unretried
 from tests.soak.scene import Scene
-from tests.soak.visits import Visitor
 from tests.support.load import free_ports
 from tests.support.replicas import start_replicas
 
@@ -125,7 +125,7 @@ class _Soak:
         self._failures: list[str] = []
         self._kills: Counter[str] = Counter()
         self._ageing = False
-        # Whether callers begin another visit.
+        # Whether callers begin another operation.
         self._open = asyncio.Event()
         self._started = time.monotonic()
         self._watch = Watch(self._quantities(allowed_mib))
@@ -160,21 +160,19 @@ class _Soak:
             async with routes(target, models) as ways:
                 stub = coding_pb2_grpc.CodingServiceStub(raw)
                 scene = Scene(target, client, stub, models, ways, DAMAGED, self._chance)
-                visitor = Visitor(scene)
+                mix = Mix(scene)
                 vanish = partial(self._vanish, models[0].id)
-                since_s = await self._busy(visitor, vanish, times, progress)
+                since_s = await self._busy(mix, vanish, times, progress)
         await self._check_rest()
         ended = self._server.process.poll()
         if ended is not None:
             self._failures.append(f"the server ended with status {ended}")
         growths = self._watch.growths(since_s)
-        return Outcome(
-            growths, visitor.ends, visitor.coded, self._kills, self._failures, self._watch, since_s
-        )
+        return Outcome(growths, mix.ends, mix.coded, self._kills, self._failures, self._watch, since_s)
 
     async def _busy(
         self,
-        visitor: Visitor,
+        mix: Mix,
         vanish: Callable[[], Awaitable[None]],
         times: Times,
         progress: Callable[[float], object],
@@ -182,7 +180,7 @@ class _Soak:
         """Everything at once, and when its warm-up was over, in seconds."""
         ending = asyncio.Event()
         tasks = [
-            *(asyncio.create_task(self._caller(visitor, ending)) for _ in range(CALLERS)),
+            *(asyncio.create_task(self._caller(mix, ending)) for _ in range(CALLERS)),
             asyncio.create_task(self._every(times.kill_s, ending, self._kill)),
             asyncio.create_task(self._every(times.vanish_s, ending, vanish)),
             asyncio.create_task(self._every(times.restart_s, ending, self._restart)),
@@ -194,7 +192,7 @@ class _Soak:
         self._ageing = True
         # A worker holds all that it ever will once it has compiled what it is asked for; alone it soon has.
         self._open.clear()
-        await visitor.call_all()
+        await mix.call_all()
         self._open.set()
         since_s = time.monotonic() - self._started
         await asyncio.sleep(2 * times.duration_s / 3)
@@ -212,11 +210,11 @@ class _Soak:
             progress(elapsed_s)
             await asyncio.sleep(period_s)
 
-    async def _caller(self, visitor: Visitor, ending: asyncio.Event) -> None:
+    async def _caller(self, mix: Mix, ending: asyncio.Event) -> None:
         while not ending.is_set():
             await self._open.wait()
             try:
-                await visitor.visit()
+                await mix.run_one()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding, and the others go on
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{Path(place.filename).name}:{place.lineno}"

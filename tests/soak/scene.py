@@ -1,4 +1,4 @@
-"""What visits have in common: servers, models and ways to call them, and what is chosen next."""
+"""What operations have in common: servers, models and ways to call them, and what is chosen next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = (np.array([-4, 0, 3, 16, -4, 0, 1, 2, 16], np.int32), np.array([-1, 5],
 
 @dataclass(frozen=True)
 class Scene:
-    """Where visits take place.
+    """Where operations take place.
 
     Attributes:
       target: All servers with the coding role.

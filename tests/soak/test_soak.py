@@ -10,7 +10,7 @@ from tests.soak.routes import WIRES
 from tests.soak.run import Times, soak
 
 
-def test_a_server_under_everything_ends_every_visit_as_it_must_and_holds_no_more() -> None:
+def test_a_server_under_everything_ends_every_operation_as_it_must_and_holds_no_more() -> None:
     # Too short for a slow leak; what leaks with every call shows.
     outcome = soak(Times(6, kill_s=5, vanish_s=4, restart_s=3600), seed=0, allowed_mib=64)
     assert not outcome.failures

@@ -1,4 +1,4 @@
-"""Calls of a server that end well; each visit raises if it does not end as it must."""
+"""The operations of a soak, right and wrong ones in random order; each raises unless it ends as it must."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STREAMED = 10
 _POISONED = 3
 
 
-class Visitor:
-    """Makes visits, right and wrong ones.
+class Mix:
+    """Runs operations that are drawn at random, six in ten of which are what a server is there for.
 
     Attributes:
-      ends: How many visits ended in which way.
+      ends: How many operations ended in which way.
       coded: How many round trips each kind of model had, on each route.
     """
 
@@ -45,7 +45,6 @@ class Visitor:
         # Tables alone have no density.
         self._called = [number for number, config in numbered if config.kind != entropyd.TabulatedConfig.kind]
         faults = Faults(scene)
-        # Of ten visits, about six are what a server is there for.
         self._kinds = {
             self.compress: 40,
             self.agreed: 6,
@@ -68,8 +67,8 @@ class Visitor:
         self.ends: Counter[str] = Counter()
         self.coded: Counter[tuple[str, str]] = Counter()
 
-    async def visit(self) -> None:
-        """Makes one visit of some kind."""
+    async def run_one(self) -> None:
+        """Draws an operation and runs it."""
         kind = self._scene.chance.choices(list(self._kinds), list(self._kinds.values()))[0]
         self.ends[await kind() or kind.__name__] += 1
 

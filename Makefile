@@ -39,7 +39,7 @@ serve: $(READY) ## Serves on 127.0.0.1:7070, metrics on 127.0.0.1:9464.
 # Two files at a time, in their order: most of it waits for programs that use one core.
 test: $(READY) ## Runs the whole test suite.
 	@# Servers under test would otherwise compile the kernels while their tests wait.
-	$(BIN)/python -c 'from entropyd_server.coding.self_test import warm_up; warm_up()'
+	$(BIN)/python -m entropyd_server.coding.compilation
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: docs

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from entropyd_server.app import serve_until
+from entropyd_server.coding.compilation import compile_kernels
 from entropyd_server.coding.self_test import warm_up
 from entropyd_server.installation import CODING, MODELING, REGISTRY, modeling_obstacle
 from entropyd_server.settings import settings_without_variables
@@ -63,6 +64,7 @@ class EmbeddedServer:
         """
         try:
             # The first time, this compiles the kernels for half a minute; in this thread, Ctrl-C ends it.
+            compile_kernels()
             warm_up()
             self._thread.start()
             self._ready.result()

@@ -9,13 +9,14 @@ again. As of 0.68 Numba also trusts files to be intact, and fails where it finds
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import inspect
 import io
 import logging
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,12 @@ def stored(dispatcher: Any) -> Any:
     if not config.DISABLE_JIT:
         dispatcher._cache = _KernelCache(dispatcher.py_func)  # noqa: SLF001 - as `cache=True` does
     return dispatcher
+
+
+def could_be_stored(dispatcher: Any) -> bool:
+    """Whether a dispatcher stores what it compiles, and nothing is stored that it could load."""
+    files = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    return isinstance(files, _DigestedFiles) and _can_write(_folder()) and not files._load_index()  # noqa: SLF001
 
 
 @cache
@@ -73,6 +80,16 @@ def _can_write(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process stores kernels: Numba reads a kernel's index and then writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @cache
@@ -172,6 +189,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            with _alone_in(_folder()):
+                super().save_overload(sig, data)
         except OSError as error:
             _warn_of_folder(_folder(), str(error.strerror))

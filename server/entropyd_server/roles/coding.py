@@ -9,6 +9,7 @@ from entropyd.v1 import coding_pb2
 from entropyd_server.batching.batcher import Batcher
 from entropyd_server.batching.queue import Operation
 from entropyd_server.coding import self_test
+from entropyd_server.coding.compilation import compile_kernels
 from entropyd_server.coding.operations import COMPRESS, DECOMPRESS
 from entropyd_server.machine import keep_freed_memory
 from entropyd_server.observe.batch_metrics import BatchMetrics
@@ -38,6 +39,7 @@ class CodingRole(Role):
         return self._batcher.stalled_s
 
     async def start(self) -> None:
+        await asyncio.to_thread(compile_kernels)
         await asyncio.to_thread(self_test.warm_up)
         keep_freed_memory()
 

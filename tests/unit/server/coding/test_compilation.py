@@ -14,7 +14,7 @@ import pytest
 
 from entropyd_server.coding import compilation
 from entropyd_server.coding.compilation import compile_kernels
-from entropyd_server.coding.self_test import Part
+from entropyd_server.coding.self_test import Part, warm_up
 from entropyd_server.kernels.cached import could_be_stored
 from entropyd_server.kernels.range_decoder import decode_units
 
@@ -103,7 +103,7 @@ def test_nothing_is_started_on_one_core_or_where_kernels_are_stored(
     compile_kernels()
     monkeypatch.setattr(compilation, "cores", lambda: [0, 1])
     monkeypatch.setattr(compilation, "could_be_stored", could_be_stored)
-    compilation.warm_up()
+    warm_up()
     assert not could_be_stored(decode_units)
     compile_kernels()
     assert started == []

@@ -34,7 +34,8 @@ FENCE = re.compile(r"^```(python|sh|bash|console)([^\n]*)\n(.*?)^```", re.MULTIL
 ELSEWHERE = {
     ("archive.md", "hyper.compress"): "test_archive_service.py",
     ("README.md", "import numpy as np"): "test_examples.py",
-    ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
+    ("README.md", 'python -c "import numpy as np; np.save'): "test_examples.py",
+    ("cli.md", "export ENTROPYD_LOCAL=1"): "test_tours.py",
     ("cli.md", "$ "): "test_tours.py",
     ("team.md", "$ "): "test_tours.py",
     ("index.md", "import numpy as np"): "test_tutorials.py",

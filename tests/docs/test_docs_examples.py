@@ -68,6 +68,9 @@ NOT_RUN = {
     ("operations.md", "docker exec"): "a container engine",
     ("operations.md", "kind load"): "a cluster",
     ("operations.md", "sudo python3.11"): "root, and a machine of its own",
+    ("operations.md", "sudo groupadd"): "root, and a machine of its own",
+    ("operations.md", "sudo install -d"): "a container engine",
+    ("operations.md", "kubectl apply -f"): "a cluster",
     ("operations.md", "python3 -m entropyd_server.store.check"): "a cluster",
     ("ray.md", "from io import BytesIO"): "Ray, which takes 400 MB and is not installed",
 }

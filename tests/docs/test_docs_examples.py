@@ -49,6 +49,7 @@ ELSEWHERE = {
     ("security.md", ""): "test_security_page.py",
     ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "test_tracing.py",
     ("operations.md", "rsync"): "test_store_check.py",
+    ("priors.md", "entropyd fit"): "test_docs_examples.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("range-coder.md", "def decode_run_lengths"): "test_range_coder_page.py",
@@ -107,6 +108,7 @@ import numpy as np
 import entropyd
 from entropyd import priors
 """,
+    ("priors.md", "import numpy as np"): "",
     ("priors.md", "from entropyd import priors"): "",
     ("tables.md", "import numpy as np"): "",
     ("tables.md", "rows = ["): "import entropyd",
@@ -149,6 +151,10 @@ assert part.tobytes() == restored[2:].tobytes()
     ("tables.md", "rows = ["): "assert config.table_rows == 2",
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
     ("archive.md", "import entropyd"): "assert some.batch_shape == (4,)",
+    ("priors.md", "import numpy as np"): """
+measured = Rates.of(model, samples)
+assert 0 <= measured.bits_per_symbol - measured.entropy < 0.05
+""",
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
@@ -243,6 +249,7 @@ def examples(command: Command) -> Iterator[str]:
 
 
 EXAMPLES = [line for line in dict.fromkeys(examples(command_line)) if line]
+EXAMPLES += [text.strip() for page, language, text in BLOCKS.values() if (page, language) == ("priors.md", "sh")]
 # Commands that read archives and exported models; the others read arrays, and may make archives.
 READ_ARCHIVES = re.compile(r"\b(decompress|inspect|verify|import)\b")
 # Programs in examples that are not ours.

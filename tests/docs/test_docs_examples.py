@@ -42,6 +42,7 @@ ELSEWHERE = {
     ("rounding.md", "import numpy as np"): "test_tutorials.py",
     ("histogram.md", "import numpy as np"): "test_tutorials.py",
     ("error-bound.md", "import numpy as np"): "test_tutorials.py",
+    ("own-codec.md", "import math"): "test_tutorials.py",
     ("tfc-model.md", ""): "test_tfc_drop_in.py",
     ("compressai-model.md", "import torch"): "test_compressai_models.py",
     ("compressai.md", "import torch"): "test_compressai_models.py",

@@ -250,7 +250,9 @@ def examples(command: Command) -> Iterator[str]:
 
 
 EXAMPLES = [line for line in dict.fromkeys(examples(command_line)) if line]
-EXAMPLES += [text.strip() for page, language, text in BLOCKS.values() if (page, language) == ("priors.md", "sh")]
+EXAMPLES += [
+    text.strip() for page, language, text in BLOCKS.values() if (page, language) == ("priors.md", "sh")
+]
 # Commands that read archives and exported models; the others read arrays, and may make archives.
 READ_ARCHIVES = re.compile(r"\b(decompress|inspect|verify|import)\b")
 # Programs in examples that are not ours.

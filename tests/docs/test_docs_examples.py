@@ -34,13 +34,15 @@ FENCE = re.compile(r"^```(python|sh|bash|console)([^\n]*)\n(.*?)^```", re.MULTIL
 ELSEWHERE = {
     ("archive.md", "hyper.compress"): "test_archive_service.py",
     ("README.md", "import numpy as np"): "test_examples.py",
-    ("README.md", "MODEL_ID=$(entropyd models create"): "test_examples.py",
+    ("README.md", 'python -c "import numpy as np; np.save'): "test_examples.py",
+    ("cli.md", "export ENTROPYD_LOCAL=1"): "test_tours.py",
     ("cli.md", "$ "): "test_tours.py",
     ("team.md", "$ "): "test_tours.py",
     ("index.md", "import numpy as np"): "test_tutorials.py",
     ("rounding.md", "import numpy as np"): "test_tutorials.py",
     ("histogram.md", "import numpy as np"): "test_tutorials.py",
     ("error-bound.md", "import numpy as np"): "test_tutorials.py",
+    ("own-codec.md", "import math"): "test_tutorials.py",
     ("tfc-model.md", ""): "test_tfc_drop_in.py",
     ("compressai-model.md", "import torch"): "test_compressai_models.py",
     ("compressai.md", "import torch"): "test_compressai_models.py",
@@ -48,6 +50,7 @@ ELSEWHERE = {
     ("security.md", ""): "test_security_page.py",
     ("observability.md", "OTEL_EXPORTER_OTLP_ENDPOINT"): "test_tracing.py",
     ("operations.md", "rsync"): "test_store_check.py",
+    ("priors.md", "entropyd fit"): "test_docs_examples.py",
     ("bounded.md", "import numpy as np"): "test_bounded.py",
     ("range-coder.md", "import struct"): "test_range_coder_page.py",
     ("range-coder.md", "def decode_run_lengths"): "test_range_coder_page.py",
@@ -67,6 +70,9 @@ NOT_RUN = {
     ("operations.md", "docker exec"): "a container engine",
     ("operations.md", "kind load"): "a cluster",
     ("operations.md", "sudo python3.11"): "root, and a machine of its own",
+    ("operations.md", "sudo groupadd"): "root, and a machine of its own",
+    ("operations.md", "sudo install -d"): "a container engine",
+    ("operations.md", "kubectl apply -f"): "a cluster",
     ("operations.md", "python3 -m entropyd_server.store.check"): "a cluster",
     ("ray.md", "from io import BytesIO"): "Ray, which takes 400 MB and is not installed",
 }
@@ -103,6 +109,7 @@ import numpy as np
 import entropyd
 from entropyd import priors
 """,
+    ("priors.md", "import numpy as np"): "",
     ("priors.md", "from entropyd import priors"): "",
     ("tables.md", "import numpy as np"): "",
     ("tables.md", "rows = ["): "import entropyd",
@@ -145,6 +152,10 @@ assert part.tobytes() == restored[2:].tobytes()
     ("tables.md", "rows = ["): "assert config.table_rows == 2",
     ("archive.md", "import numpy as np"): "assert np.isnan(part).all()",
     ("archive.md", "import entropyd"): "assert some.batch_shape == (4,)",
+    ("priors.md", "import numpy as np"): """
+measured = Rates.of(model, samples)
+assert 0 <= measured.bits_per_symbol - measured.entropy < 0.05
+""",
     ("priors.md", "from entropyd import priors"): """
 assert mixture.on_grid().parameters["weight"].shape == (10, 10, 5, 2)
 assert scales.on_grid().parameters["scale"].shape == (64,)
@@ -239,6 +250,9 @@ def examples(command: Command) -> Iterator[str]:
 
 
 EXAMPLES = [line for line in dict.fromkeys(examples(command_line)) if line]
+EXAMPLES += [
+    text.strip() for page, language, text in BLOCKS.values() if (page, language) == ("priors.md", "sh")
+]
 # Commands that read archives and exported models; the others read arrays, and may make archives.
 READ_ARCHIVES = re.compile(r"\b(decompress|inspect|verify|import)\b")
 # Programs in examples that are not ours.

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from entropyd_server.local import LocalServer
 from tests.support.load import free_ports
 from tests.support.machine import program
@@ -55,6 +57,21 @@ def test_the_tour_of_cli_md_does_what_it_says(tmp_path: Path) -> None:
     of_this_user = {"ENTROPYD_STORE": str(tmp_path / "of-this-user")}
     with LocalServer() as server:
         check_tour("cli.md", tmp_path, ADDRESS=server.target, ENTROPYD_SERVER=server.target, **of_this_user)
+
+
+def test_the_first_commands_of_cli_md_need_no_server(tmp_path: Path) -> None:
+    (commands,) = blocks("cli.md", "sh")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "ENTROPYD_STORE": str(tmp_path / "models")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert np.array_equal(np.load(tmp_path / "restored.npy"), np.load(tmp_path / "x.npy"))
 
 
 def test_the_tutorial_team_md_does_what_it_says(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
     from entropyd_server.local import LocalServer
 
-PAGES = ["index.md", "rounding.md", "tutorials/histogram.md", "tutorials/error-bound.md"]
+PAGES = [
+    "index.md",
+    "rounding.md",
+    "tutorials/histogram.md",
+    "tutorials/error-bound.md",
+    "tutorials/own-codec.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import entropyd
@@ -16,9 +18,11 @@ import entropyd.aio
 from entropyd import tls_credentials
 from entropyd_server.local import LocalServer
 from tests.support.load import free_ports
+from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 CALL = "import sys, entropyd; entropyd.Client(sys.argv[1], timeout_s=20).server_info()"
 
@@ -64,6 +68,43 @@ def test_a_server_that_does_not_answer_in_time_is_late_not_unreachable(call: Cal
         with pytest.raises(entropyd.DeadlineExceededError) as caught:
             call(target, timeout_s=0.5)
     assert str(caught.value) == f"no answer from {target} within timeout_s=0.5"
+
+
+def large_calls(client: Any, model: Any) -> dict[str, Callable[[float], Any]]:
+    """Calls whose first message is so large that the client asks for the server's limit before it."""
+    x = np.zeros((32, 4096, CHANNELS), np.float32)
+    rows = np.tile(np.append(np.arange(4096), 65536), (256, 1))
+    tables = entropyd.TabulatedConfig(rows, np.zeros(256, int), 1)
+    return {
+        "compress": lambda timeout_s: model.compress(x, timeout_s=timeout_s),
+        "decompress": lambda timeout_s: model.decompress([bytes(1 << 21)], (5,), timeout_s=timeout_s),
+        "perturb": lambda timeout_s: model.perturb(x, timeout_s=timeout_s),
+        "create_model": lambda timeout_s: client.create_model(tables, timeout_s=timeout_s),
+        "import_model": lambda timeout_s: client.import_model(bytes(1 << 21), timeout_s=timeout_s),
+    }
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress", "perturb", "create_model", "import_model"])
+@pytest.mark.parametrize("by_aio", [False, True])
+def test_a_large_message_takes_no_more_time_than_its_call_has(
+    tmp_path: Path, name: str, by_aio: bool
+) -> None:
+    info = put_model(tmp_path.as_uri())
+
+    async def call_by_aio(target: str) -> None:
+        async with entropyd.aio.Client(target, timeout_s=None, wire="float") as client:
+            await large_calls(client, entropyd.aio.Model(client._session, info))[name](0.5)
+
+    def call(target: str) -> None:
+        with entropyd.Client(target, timeout_s=None, wire="float") as client:
+            large_calls(client, entropyd.Model(client._session, info))[name](0.5)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(entropyd.DeadlineExceededError, match=r"within timeout_s=0\.[45]"):
+            asyncio.run(call_by_aio(target)) if by_aio else call(target)
+        assert time.monotonic() - began < 5
 
 
 @both_clients

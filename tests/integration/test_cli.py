@@ -482,6 +482,27 @@ def test_another_dtype_is_converted_on_request_only(
     refused = cli.run("compress", "--model", model_id, "double.npy", "x.entropyd", status=1)
     assert "--cast converts it" in refused.stderr
     cli.run("compress", "--model", model_id, "--cast", "double.npy", "x.entropyd")
+    bounded = cli.run(
+        "compress", "--model", model_id, "--cast", "--max-error", "1", "double.npy", "y.entropyd", status=2
+    )
+    assert "--cast has no use with --max-error" in bounded.stderr
+
+
+CAST = ["bool", "int8", "uint16", "int64", "float16", "float64", "longdouble"]
+NOT_CAST = ["complex64", "U5", "S5", "datetime64[s]", "timedelta64[ms]", "V2", "V9", "i4,f4"]
+
+
+def test_numbers_alone_are_converted_and_others_cost_their_file(cli: Cli, model_id: str) -> None:
+    (cli.folder / "in").mkdir()
+    for number, dtype in enumerate([*CAST, *NOT_CAST]):
+        np.save(f"in/{number}.npy", np.zeros((2, 9, 3), dtype))
+    command = ["compress", "--model", model_id, "--cast", "-r", "in", "out"]
+    ran = cli.run(*command, status=1)
+    assert f"{len(CAST)} done, 0 skipped, {len(NOT_CAST)} failed" in ran.stdout
+    assert ran.stderr.count("--cast converts real numbers alone") == len(NOT_CAST)
+    cli.run("decompress", "-r", "out", "back")
+    for number in range(len(CAST)):
+        assert np.load(f"back/{number}.npy").shape == (2, 9, 3)
 
 
 # Folders

@@ -170,9 +170,9 @@ class Decompression:
         """The restored array, read-only; with `on_error="skip"` also a mask of the damaged coding units.
 
         Raises:
-          IndexesMismatchError: If units were coded with other indexes; `partial` has the others that could be
-            decoded. Not with `skip`.
-          CorruptStringError: If units could not be decoded; likewise.
+          IndexesMismatchError: If units were coded with other indexes; `partial` has what could be decoded.
+            Not with `skip`.
+          CorruptStringError: If units could not be decoded, and none were coded with other indexes; likewise.
         """
         array, errors = self._joined()
         located = array if self._location is None else plus_location(array, self._location)
@@ -303,11 +303,15 @@ def _undecodable(
     """The error of coding units that cannot be decoded, at least one."""
     mismatched = coding_pb2.UNIT_ERROR_CAUSE_INDEXES
     other = [first_unit + error.unit for error in errors if error.cause == mismatched]
+    bad = [first_unit + error.unit for error in errors if error.cause != mismatched]
     if other:
         units = f"coding units {few(other)} were" if len(other) > 1 else f"coding unit {other[0]} was"
         found = f"{units} coded with other indexes than those that are given"
-        return IndexesMismatchError(found, units=other, partial=partial)
-    bad = [first_unit + error.unit for error in errors]
+        metadata = {}
+        if bad:
+            found += f"; coding unit{'s' if len(bad) > 1 else ''} {few(bad)} cannot be decoded at all"
+            metadata["corrupt_units"] = ",".join(map(str, bad))
+        return IndexesMismatchError(found, units=other, partial=partial, metadata=metadata)
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
     found = f"coding unit {bad[0]} cannot be decoded: {cause} at element {first.element}"

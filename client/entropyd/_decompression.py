@@ -19,7 +19,7 @@ from entropyd._location import check_fits, location_array, plus_location
 from entropyd._symbols import Symbols
 from entropyd.archive import CompressedTensor
 from entropyd.archive.tensor import number_messages
-from entropyd.archive.units import few
+from entropyd.archive.units import check_on_error, few
 from entropyd.contract.arrays import bit_strings_of
 from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import (
@@ -55,8 +55,8 @@ class Decompression:
 
     Raises:
       InvalidTensorError: If indexes or loc do not fit to the strings or to the model.
-      InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's, or
-        either is of another kind.
+      InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's,
+        either is of another kind, or on_error is neither `raise` nor `skip`.
     """
 
     method: ClassVar[str] = "Decompress"
@@ -74,6 +74,7 @@ class Decompression:
 
     def __post_init__(self) -> None:
         check_first_unit(self.first_unit)
+        check_on_error(self.on_error)
         config = self.model.config
         indexed = check_inputs(config, self.indexes, self.loc)
         self._rows = None if indexed is None else row_plane(indexed, self.indexes)

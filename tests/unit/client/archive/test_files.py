@@ -245,6 +245,18 @@ def test_a_damaged_block_costs_its_own_units_only() -> None:
     assert damaged_units(part.payload, part.lengths, part.blocks).tolist() == [False, True, False, False]
 
 
+def test_what_is_no_policy_for_damage_is_refused() -> None:
+    archive = Archive.from_bytes(archive_bytes(SMALL))
+    unknown: Any = "ignore"
+    for read in (
+        archive.read,
+        archive.exact,
+        lambda on_error: list(archive.block_headers(on_error=on_error)),
+    ):
+        with pytest.raises(InvalidRequestError, match="on_error is 'ignore'; expected 'raise' or 'skip'"):
+            read(on_error=unknown)
+
+
 def test_reading_an_item_reads_its_block_and_nothing_else() -> None:
     content = archive_bytes(LARGE)
     source = CountingSource(content)

@@ -7,22 +7,29 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import entropyd
 import entropyd.aio
 from entropyd import tls_credentials
+from entropyd.cli.main import entropyd as entropyd_command
+from entropyd.contract.errors import to_status
 from entropyd_server.local import LocalServer
+from tests.support.archive_cases import EMBEDDED, archive_bytes, tensor_of
 from tests.support.load import free_ports
 from tests.support.stored_models import CHANNELS, put_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 CALL = "import sys, entropyd; entropyd.Client(sys.argv[1], timeout_s=20).server_info()"
 
@@ -155,3 +162,51 @@ def test_a_proxy_of_the_environment_is_for_other_machines(server: LocalServer) -
 def test_a_connection_to_a_server_may_live_for_ever() -> None:
     with LocalServer("--role", "coding", "--max-connection-age-seconds", "inf") as running:
         info(running.target)
+
+
+class WithoutTheModel(grpc.GenericRpcHandler):
+    """Says that there is no such model, and answers no other call until it is done."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def service(self, details: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
+        def answer(_: bytes, context: Any) -> bytes:
+            if details.method.endswith("/GetModel"):
+                status = to_status(entropyd.ModelNotFoundError("no such model"))
+                context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+                context.abort(grpc.StatusCode.NOT_FOUND, status.message)
+            self.done.wait(60)
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models", "create", "--prior", "NoisyNormal", "-p", "loc=0", "-p", "scale=1", "--coding-rank", "1"],
+        ["bench"],
+        ["fit", "--coding-rank", "1", "--prior", "NoisyNormal", "x.npy"],
+        ["decompress", "x.entropyd", "restored.npy"],
+    ],
+    ids=["models create", "bench", "fit", "decompress"],
+)
+def test_the_command_gives_no_call_more_time_than_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(0, 1, (100, 3)).astype(np.float32))
+    archive = archive_bytes(tensor_of([b"a"], (1,), EMBEDDED), model=EMBEDDED)
+    Path("x.entropyd").write_bytes(archive)
+    handler = WithoutTheModel()
+    server = grpc.server(ThreadPoolExecutor(16), handlers=[handler])
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    began = time.monotonic()
+    ran = CliRunner().invoke(entropyd_command, ["--server", target, "--timeout-s", "1", *command])
+    handler.done.set()
+    server.stop(None)
+    assert ran.exit_code == 1
+    assert f"no answer from {target} within timeout_s=1.0 (DEADLINE)" in ran.stderr
+    assert time.monotonic() - began < 10

@@ -82,7 +82,8 @@ def bench(
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
         prior = priors.NoisyNormal(loc=0.0, scale=scale)
         config = UniversalBatchedConfig(prior=prior, coding_rank=coding_rank)
-        model = session.build(lambda client: client.create_model(config))
+        # The limit of the client is --timeout-s.
+        model = session.build(lambda client: client.create_model(config, timeout_s=None))
     else:
         model = session.client.model(model_id)
     measured = measure(model, axes, concurrency, seconds)

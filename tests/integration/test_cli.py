@@ -555,6 +555,22 @@ def test_one_bad_file_of_a_folder_costs_that_file(cli: Cli, model_id: str, folde
     assert "NaN cannot be coded" in ran.stderr
 
 
+def test_names_that_are_not_utf_8_are_shown(cli: Cli, model_id: str, folder: Path) -> None:
+    (folder / "a.npy").rename(folder / os.fsdecode(b"\xff.npy"))
+    command = [sys.executable, "-m", "entropyd.cli", "--server", cli.target]
+    # In some locales, Python would print the name's own bytes.
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for arguments in (
+        ["compress", "--model", model_id, "-r", "in", "out"],
+        ["decompress", "-r", "out", "back"],
+    ):
+        ran = subprocess.run([*command, *arguments], capture_output=True, env=env, check=False)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        assert rb"/\udcff." in ran.stdout
+        assert b"3 done, 0 skipped, 0 failed" in ran.stdout
+    assert (cli.folder / "back" / os.fsdecode(b"\xff.npy")).exists()
+
+
 def test_what_a_folder_links_to_is_never_left_out_without_a_word(
     cli: Cli, model_id: str, folder: Path
 ) -> None:

@@ -98,6 +98,16 @@ def test_standard_input_that_is_closed_is_named() -> None:
     assert "whole.entropyd: good" in ran.stdout
 
 
+def test_names_that_are_not_utf_8_are_shown() -> None:
+    Path(os.fsdecode(b"\xff.entropyd")).write_bytes(WHOLE)
+    command = [sys.executable, "-m", "entropyd.cli", "verify", "."]
+    # In some locales, Python would print the name's own bytes.
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run(command, capture_output=True, env=env, check=False)
+    assert rb"\udcff.entropyd: good" in ran.stdout
+    assert b"half.entropyd: INCOMPLETE" in ran.stdout
+
+
 def test_verify_of_a_folder_without_archives_is_not_good(folder: Path) -> None:
     Path("empty/inner").mkdir(parents=True)
     assert "empty: holds no .entropyd files" in run("verify", "empty", status=1).stderr

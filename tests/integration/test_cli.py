@@ -546,10 +546,14 @@ def test_a_folder_is_compressed_once_and_then_only_what_changed(
 def test_one_bad_file_of_a_folder_costs_that_file(cli: Cli, model_id: str, folder: Path) -> None:
     (folder / "bad.npy").write_bytes(b"not an array")
     (folder / "bad.npz").write_bytes(b"PK, but not a zip file")
+    content = bytearray((folder / "deep" / "pair.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version of the format that reading it needs
+    (folder / "newer.npz").write_bytes(content)
     np.save(folder / "nan.npy", np.full((1, 9, 3), np.nan, np.float32))
     command = ["compress", "--model", model_id, "--recursive", "in", "out"]
     ran = cli.run(*command, status=1)
-    assert "3 done, 0 skipped, 3 failed" in ran.stdout
+    assert "3 done, 0 skipped, 4 failed" in ran.stdout
+    assert "newer.npz is not a .npz file: zip file version 9.9" in ran.stderr
     assert "bad.npy is not a .npy file" in ran.stderr
     assert "bad.npz is not a .npz file" in ran.stderr
     assert "NaN cannot be coded" in ran.stderr

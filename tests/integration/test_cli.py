@@ -7,12 +7,16 @@ quicker.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +26,14 @@ import pytest
 from click.testing import CliRunner
 
 from entropyd import Archive
+from entropyd.cli.bench import _load
 from entropyd.cli.creating import create
 from entropyd.cli.main import entropyd
 from entropyd.cli.session import DEFAULT_SERVER
 from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -750,6 +756,29 @@ def test_bench_measures_both_operations(cli: Cli, model_id: str) -> None:
         assert one["calls_per_s"] > 0
         assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
         assert one["megabytes_per_s"] == pytest.approx(one["calls_per_s"] * 2 * 9 * 3 * 4 / 1e6)
+
+
+def interrupted() -> bool:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("last", "error"), [(interrupted, KeyboardInterrupt), (lambda: False, click.ClickException)]
+)
+def test_bench_ends_at_once_when_it_is_interrupted_or_a_result_is_wrong(
+    last: Callable[[], bool], error: type[BaseException]
+) -> None:
+    calls = itertools.count()
+
+    def call() -> bool:
+        time.sleep(0.001)
+        return last() if next(calls) == 100 else True
+
+    began = time.monotonic()
+    with pytest.raises(error):
+        _load("compress", call, np.zeros(3), 4, 60.0)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ Invariant: every result is compared with the first one, so a server that is fast
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,17 +124,22 @@ def _load(
     for _ in range(_WARM_UP_CALLS):
         call()
     begin = time.perf_counter()
+    stopped = threading.Event()
 
     def caller() -> list[float]:
         latencies = []
-        while (start := time.perf_counter()) < begin + seconds:
+        while not stopped.is_set() and (start := time.perf_counter()) < begin + seconds:
             if not call():
                 raise click.ClickException(f"a result of {operation} differs from the first one")
             latencies.append(time.perf_counter() - start)
         return latencies
 
     with ThreadPoolExecutor(concurrency) as threads:
-        callers = [threads.submit(caller) for _ in range(concurrency)]
+        try:
+            callers = [threads.submit(caller) for _ in range(concurrency)]
+            wait(callers, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()  # Ctrl-C, or one of them failed: the executor waits for the others
         latencies = [latency for one in callers for latency in one.result()]
     rate = len(latencies) / (time.perf_counter() - begin)
     p50, p90, p99 = np.percentile(np.array(latencies or [0.0]) * 1e3, [50, 90, 99]).tolist()

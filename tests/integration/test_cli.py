@@ -450,9 +450,11 @@ def test_a_folder_is_compressed_again_with_other_missing_values(
 
 def test_metadata_and_model_travel_with_the_data(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
     options = ["--embed-model", "-m", "gain=2.5", "-m", "camera=left"]
+    options += ["-m", "fill=NaN", "-m", "range=[0, 1e999]"]
     cli.run("compress", "--model", model_id, *options, "x.npy", "x.entropyd")
     with Archive.open("x.entropyd") as archive:
-        assert archive.metadata == {"gain": 2.5, "camera": "left"}
+        texts = {"camera": "left", "fill": "NaN", "range": "[0, 1e999]"}
+        assert archive.metadata == {"gain": 2.5, **texts}
         assert archive.model is not None
         assert archive.model.model_id == model_id
 

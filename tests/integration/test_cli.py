@@ -248,6 +248,17 @@ def test_a_deleted_model_is_gone(cli: Cli) -> None:
     assert "MODEL_NOT_FOUND" in cli.run("models", "show", model_id, status=1).stderr
 
 
+def test_models_that_were_deleted_before_an_error_are_named(cli: Cli) -> None:
+    create = ["models", "create", "--prior", "NoisyLaplace", "-p", "loc=0", "--coding-rank", "1"]
+    ids = [cli.run(*create, "-p", f"scale={scale}").stdout.strip() for scale in (11, 12, 13)]
+    ran = cli.run("models", "delete", *ids[:2], "0" * 64, ids[2], status=1)
+    assert ran.stdout == f"deleted 2 of 4: {ids[0]}, {ids[1]}\n"
+    assert "MODEL_NOT_FOUND" in ran.stderr
+    ran = cli.run("--json", "models", "delete", ids[2], "0" * 64, status=1)
+    assert json.loads(ran.stdout) == {"deleted": [ids[2]]}
+    assert not cli.run("models", "delete", "0" * 64, status=1).stdout
+
+
 # Round trips
 
 

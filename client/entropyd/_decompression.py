@@ -19,7 +19,7 @@ from entropyd._location import check_fits, location_array, plus_location
 from entropyd._symbols import Symbols
 from entropyd.archive import CompressedTensor
 from entropyd.archive.tensor import number_messages
-from entropyd.archive.units import few
+from entropyd.archive.units import check_on_error, few
 from entropyd.contract.arrays import bit_strings_of
 from entropyd.contract.dtypes import numpy_dtype
 from entropyd.contract.errors import (
@@ -55,8 +55,8 @@ class Decompression:
 
     Raises:
       InvalidTensorError: If indexes or loc do not fit to the strings or to the model.
-      InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's, or
-        either is of another kind.
+      InvalidRequestError: If source and broadcast_shape do not go together, the tensor is another model's,
+        either is of another kind, or on_error is neither `raise` nor `skip`.
     """
 
     method: ClassVar[str] = "Decompress"
@@ -74,6 +74,7 @@ class Decompression:
 
     def __post_init__(self) -> None:
         check_first_unit(self.first_unit)
+        check_on_error(self.on_error)
         config = self.model.config
         indexed = check_inputs(config, self.indexes, self.loc)
         self._rows = None if indexed is None else row_plane(indexed, self.indexes)
@@ -170,9 +171,9 @@ class Decompression:
         """The restored array, read-only; with `on_error="skip"` also a mask of the damaged coding units.
 
         Raises:
-          IndexesMismatchError: If units were coded with other indexes; `partial` has the others that could be
-            decoded. Not with `skip`.
-          CorruptStringError: If units could not be decoded; likewise.
+          IndexesMismatchError: If units were coded with other indexes; `partial` has what could be decoded.
+            Not with `skip`.
+          CorruptStringError: If units could not be decoded, and none were coded with other indexes; likewise.
         """
         array, errors = self._joined()
         located = array if self._location is None else plus_location(array, self._location)
@@ -303,11 +304,15 @@ def _undecodable(
     """The error of coding units that cannot be decoded, at least one."""
     mismatched = coding_pb2.UNIT_ERROR_CAUSE_INDEXES
     other = [first_unit + error.unit for error in errors if error.cause == mismatched]
+    bad = [first_unit + error.unit for error in errors if error.cause != mismatched]
     if other:
         units = f"coding units {few(other)} were" if len(other) > 1 else f"coding unit {other[0]} was"
         found = f"{units} coded with other indexes than those that are given"
-        return IndexesMismatchError(found, units=other, partial=partial)
-    bad = [first_unit + error.unit for error in errors]
+        metadata = {}
+        if bad:
+            found += f"; coding unit{'s' if len(bad) > 1 else ''} {few(bad)} cannot be decoded at all"
+            metadata["corrupt_units"] = ",".join(map(str, bad))
+        return IndexesMismatchError(found, units=other, partial=partial, metadata=metadata)
     first = errors[0]
     cause = coding_pb2.UnitErrorCause.Name(first.cause).removeprefix("UNIT_ERROR_CAUSE_").lower()
     found = f"coding unit {bad[0]} cannot be decoded: {cause} at element {first.element}"

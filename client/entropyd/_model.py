@@ -135,8 +135,8 @@ class Model(ModelBase):
 
         Raises:
           IndexesMismatchError: If units of a CompressedTensor were coded with other indexes; `.units` names
-            them, `.partial` has the others.
-          CorruptStringError: If units cannot be decoded; likewise.
+            them, `.partial` has what could be decoded.
+          CorruptStringError: If units cannot be decoded, and none were coded with other indexes; likewise.
           TablesMismatchError: If the strings were made with other tables than the server has.
           InvalidTensorError: If indexes or loc are missing, superfluous, or do not fit to the strings.
           InvalidRequestError: If the arguments do not fit together or to the model.

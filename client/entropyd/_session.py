@@ -41,22 +41,25 @@ class Session(SessionBase):
     def symbols(self, model: ModelInfo, timeout_s: float | None) -> Symbols | None:
         """What makes symbols of a model's values; None where floats travel."""
         wire = self.settings.wire
+        began = time.monotonic()
         try:
             if wire == "float" or (wire == "auto" and not self.server_info(timeout_s).symbols):
                 return None
             tables = None
             if needs_tables(model.config):
-                tables = self.call(_messages.get_tables(model), timeout_s)
+                tables = self.call(_messages.get_tables(model), self._rest_s(timeout_s, began))
         except NO_SYMBOLS:
             return None
         return Symbols(model.config, tables)
 
     def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
         request = call.request.SerializeToString()
-        self._check_size(len(request))
+        began = time.monotonic()
+        self._check_size(len(request), timeout_s)
+        rest_s = self._rest_s(timeout_s, began)
 
         def response() -> Any:
-            with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
+            with self._calling(call.method, call.model_id, rest_s) as (opened, options):
                 return _response(call.method, opened.methods[call.method], request, options)
 
         return call.read(self._again(response))
@@ -116,6 +119,7 @@ class Session(SessionBase):
     ) -> _Result:
         meter = Progress(progress, work.units)
         in_flight: deque[tuple[bytes, Any, int]] = deque()
+        began = time.monotonic()
 
         def finish_first() -> None:
             request, call, units = in_flight.popleft()
@@ -126,7 +130,7 @@ class Session(SessionBase):
             method = opened.methods[work.method]
             try:
                 for request, units in work.requests():
-                    self._check_size(len(request))
+                    self._check_size(len(request), self._rest_s(timeout_s, began))
                     if units == work.units:  # one call needs no pipeline
                         work.add(_response(work.method, method, request, options))
                         meter.add(units)
@@ -141,9 +145,10 @@ class Session(SessionBase):
                     call.cancel()
         return work.result()
 
-    def _check_size(self, request_bytes: int) -> None:
+    def _check_size(self, request_bytes: int, timeout_s: float | None) -> None:
+        """Refuses a message above the server's limit, for which it may ask in the time of the call."""
         if request_bytes > _messages.UNCHECKED_BYTES:
-            _messages.check_bytes(request_bytes, self.server_info())
+            _messages.check_bytes(request_bytes, self.server_info(timeout_s))
 
     def _again(self, call: Callable[[], _Result]) -> _Result:
         """Makes a call, and once more if its token was refused and may have changed."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
 # Bytes of a name; a temporary file's name is longer, and 255 is the usual limit.
 _NAME_BYTES = 200
+# Errors of opening or syncing a folder that say nothing of the file in it.
+_CANNOT_SYNC = (errno.EACCES, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 class Writable(Protocol):
@@ -117,11 +119,7 @@ class _NewFile(Target):
             if not self._replace and os.path.lexists(self._resolved):
                 raise FileExistsError(errno.EEXIST, "exists already", self._name)
             self._temporary.replace(self._resolved)
-            folder = os.open(self._resolved.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # so that the name survives a power cut, too
-            finally:
-                os.close(folder)
+            _sync_folder(self._resolved.parent)
 
     def discard(self) -> None:
         with suppress(OSError):  # a full disk fails once more
@@ -209,6 +207,21 @@ def _connected(path: Path, mode: int) -> int:
         return connection.detach()
     finally:
         connection.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in a folder survive a power cut, where that can be asked for."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # The file is complete under its name. It is no error that the process may write to the folder and not
+        # list it, or that a file system, such as some on networks, cannot sync folders.
+        if error.errno not in _CANNOT_SYNC:
+            raise
 
 
 @contextmanager

@@ -99,6 +99,13 @@ def test_skipping_where_nothing_is_damaged_masks_nothing(model: Model) -> None:
     np.testing.assert_array_equal(restored, model.decompress(compressed))
 
 
+def test_what_is_no_policy_for_damage_is_refused_without_a_call(model: Model) -> None:
+    compressed = model.compress(np.zeros((2, 5, 3), np.float32))
+    unknown: Any = "ignore"
+    with pytest.raises(InvalidRequestError, match="on_error is 'ignore'; expected 'raise' or 'skip'"):
+        model.decompress(compressed, on_error=unknown)
+
+
 def test_a_bad_bare_string_is_masked_in_the_shape_of_the_batch(model: Model) -> None:
     strings = model.compress(np.zeros((2, 2, 5, 3), np.float32)).strings.copy()
     strings[1, 0] += b"\x01\x02\x03\x04\x05\x06\x07\x08"

@@ -125,6 +125,14 @@ def test_a_wrong_shape_is_refused_in_the_same_words_whatever_is_missing(
     assert errors[0] == errors[1]
 
 
+def test_a_bottleneck_that_cannot_be_coded_is_said_to_be_the_data_divided_by_the_step(client: Client) -> None:
+    data = np.full((1, 2, 3), 1e9)
+    data[0, 1, 2] = math.nan
+    with pytest.raises(InvalidTensorError, match=r"the data divided by 0\.0199") as caught:
+        compress(model_of(client, "float64"), data, 0.01)
+    assert caught.value.violations
+
+
 def test_a_tensor_without_elements_makes_the_round_trip(client: Client) -> None:
     model = model_of(client)
     data = np.zeros((0, 4, 3), np.float32)

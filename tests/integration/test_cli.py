@@ -7,12 +7,16 @@ quicker.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +26,14 @@ import pytest
 from click.testing import CliRunner
 
 from entropyd import Archive
+from entropyd.cli.bench import _load
 from entropyd.cli.creating import create
 from entropyd.cli.main import entropyd
 from entropyd.cli.session import DEFAULT_SERVER
 from entropyd.contract.families import FAMILIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -242,6 +248,17 @@ def test_a_deleted_model_is_gone(cli: Cli) -> None:
     assert "MODEL_NOT_FOUND" in cli.run("models", "show", model_id, status=1).stderr
 
 
+def test_models_that_were_deleted_before_an_error_are_named(cli: Cli) -> None:
+    create = ["models", "create", "--prior", "NoisyLaplace", "-p", "loc=0", "--coding-rank", "1"]
+    ids = [cli.run(*create, "-p", f"scale={scale}").stdout.strip() for scale in (11, 12, 13)]
+    ran = cli.run("models", "delete", *ids[:2], "0" * 64, ids[2], status=1)
+    assert ran.stdout == f"deleted 2 of 4: {ids[0]}, {ids[1]}\n"
+    assert "MODEL_NOT_FOUND" in ran.stderr
+    ran = cli.run("--json", "models", "delete", ids[2], "0" * 64, status=1)
+    assert json.loads(ran.stdout) == {"deleted": [ids[2]]}
+    assert not cli.run("models", "delete", "0" * 64, status=1).stdout
+
+
 # Round trips
 
 
@@ -444,9 +461,11 @@ def test_a_folder_is_compressed_again_with_other_missing_values(
 
 def test_metadata_and_model_travel_with_the_data(cli: Cli, model_id: str, x: npt.NDArray[np.float32]) -> None:
     options = ["--embed-model", "-m", "gain=2.5", "-m", "camera=left"]
+    options += ["-m", "fill=NaN", "-m", "range=[0, 1e999]"]
     cli.run("compress", "--model", model_id, *options, "x.npy", "x.entropyd")
     with Archive.open("x.entropyd") as archive:
-        assert archive.metadata == {"gain": 2.5, "camera": "left"}
+        texts = {"camera": "left", "fill": "NaN", "range": "[0, 1e999]"}
+        assert archive.metadata == {"gain": 2.5, **texts}
         assert archive.model is not None
         assert archive.model.model_id == model_id
 
@@ -482,6 +501,27 @@ def test_another_dtype_is_converted_on_request_only(
     refused = cli.run("compress", "--model", model_id, "double.npy", "x.entropyd", status=1)
     assert "--cast converts it" in refused.stderr
     cli.run("compress", "--model", model_id, "--cast", "double.npy", "x.entropyd")
+    bounded = cli.run(
+        "compress", "--model", model_id, "--cast", "--max-error", "1", "double.npy", "y.entropyd", status=2
+    )
+    assert "--cast has no use with --max-error" in bounded.stderr
+
+
+CAST = ["bool", "int8", "uint16", "int64", "float16", "float64", "longdouble"]
+NOT_CAST = ["complex64", "U5", "S5", "datetime64[s]", "timedelta64[ms]", "V2", "V9", "i4,f4"]
+
+
+def test_numbers_alone_are_converted_and_others_cost_their_file(cli: Cli, model_id: str) -> None:
+    (cli.folder / "in").mkdir()
+    for number, dtype in enumerate([*CAST, *NOT_CAST]):
+        np.save(f"in/{number}.npy", np.zeros((2, 9, 3), dtype))
+    command = ["compress", "--model", model_id, "--cast", "-r", "in", "out"]
+    ran = cli.run(*command, status=1)
+    assert f"{len(CAST)} done, 0 skipped, {len(NOT_CAST)} failed" in ran.stdout
+    assert ran.stderr.count("--cast converts real numbers alone") == len(NOT_CAST)
+    cli.run("decompress", "-r", "out", "back")
+    for number in range(len(CAST)):
+        assert np.load(f"back/{number}.npy").shape == (2, 9, 3)
 
 
 # Folders
@@ -525,13 +565,33 @@ def test_a_folder_is_compressed_once_and_then_only_what_changed(
 def test_one_bad_file_of_a_folder_costs_that_file(cli: Cli, model_id: str, folder: Path) -> None:
     (folder / "bad.npy").write_bytes(b"not an array")
     (folder / "bad.npz").write_bytes(b"PK, but not a zip file")
+    content = bytearray((folder / "deep" / "pair.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version of the format that reading it needs
+    (folder / "newer.npz").write_bytes(content)
     np.save(folder / "nan.npy", np.full((1, 9, 3), np.nan, np.float32))
     command = ["compress", "--model", model_id, "--recursive", "in", "out"]
     ran = cli.run(*command, status=1)
-    assert "3 done, 0 skipped, 3 failed" in ran.stdout
+    assert "3 done, 0 skipped, 4 failed" in ran.stdout
+    assert "newer.npz is not a .npz file: zip file version 9.9" in ran.stderr
     assert "bad.npy is not a .npy file" in ran.stderr
     assert "bad.npz is not a .npz file" in ran.stderr
     assert "NaN cannot be coded" in ran.stderr
+
+
+def test_names_that_are_not_utf_8_are_shown(cli: Cli, model_id: str, folder: Path) -> None:
+    (folder / "a.npy").rename(folder / os.fsdecode(b"\xff.npy"))
+    command = [sys.executable, "-m", "entropyd.cli", "--server", cli.target]
+    # In some locales, Python would print the name's own bytes.
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for arguments in (
+        ["compress", "--model", model_id, "-r", "in", "out"],
+        ["decompress", "-r", "out", "back"],
+    ):
+        ran = subprocess.run([*command, *arguments], capture_output=True, env=env, check=False)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        assert rb"/\udcff." in ran.stdout
+        assert b"3 done, 0 skipped, 0 failed" in ran.stdout
+    assert (cli.folder / "back" / os.fsdecode(b"\xff.npy")).exists()
 
 
 def test_what_a_folder_links_to_is_never_left_out_without_a_word(
@@ -709,6 +769,29 @@ def test_bench_measures_both_operations(cli: Cli, model_id: str) -> None:
         assert one["calls_per_s"] > 0
         assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
         assert one["megabytes_per_s"] == pytest.approx(one["calls_per_s"] * 2 * 9 * 3 * 4 / 1e6)
+
+
+def interrupted() -> bool:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("last", "error"), [(interrupted, KeyboardInterrupt), (lambda: False, click.ClickException)]
+)
+def test_bench_ends_at_once_when_it_is_interrupted_or_a_result_is_wrong(
+    last: Callable[[], bool], error: type[BaseException]
+) -> None:
+    calls = itertools.count()
+
+    def call() -> bool:
+        time.sleep(0.001)
+        return last() if next(calls) == 100 else True
+
+    began = time.monotonic()
+    with pytest.raises(error):
+        _load("compress", call, np.zeros(3), 4, 60.0)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -170,6 +171,29 @@ def test_one_index_off_by_one_is_a_mismatch_that_names_its_unit(
         assert np.isnan(error.value.partial[unit]).all()
         others = np.arange(9) != unit
         assert error.value.partial[others].tobytes() == restored[others].tobytes()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_units_beside_those_with_other_indexes_are_named(
+    case: Case, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    compressed = case.model.compress(case.x, *case.beside)
+    restored = case.model.decompress(compressed, *case.beside)
+    beside, unit = flipped(case, np.random.default_rng(4))
+    damaged = sorted([(unit + 2) % 9, (unit + 5) % 9])
+    blocks = [compressed[number : number + 1].blocks[0] for number in range(9)]
+    for number in damaged:
+        blocks[number].crc32c ^= 1
+    if cut:
+        small_chunks(monkeypatch)
+    with pytest.raises(IndexesMismatchError) as error:
+        case.model.decompress(dataclasses.replace(compressed, blocks=blocks), *beside)
+    assert error.value.units == (unit,)
+    assert error.value.metadata["corrupt_units"] == f"{damaged[0]},{damaged[1]}"
+    assert f"coding units {damaged[0]}, {damaged[1]} cannot be decoded" in str(error.value)
+    lost = np.isin(np.arange(9), [unit, *damaged])
+    assert np.isnan(error.value.partial[lost]).all()
+    assert error.value.partial[~lost].tobytes() == restored[~lost].tobytes()
 
 
 def test_units_with_other_indexes_can_be_left_out(case: Case) -> None:

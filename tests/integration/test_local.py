@@ -148,6 +148,14 @@ def test_another_server_beside_local_is_refused_by_name(
     assert f"--local needs no server, and {named} would have no effect" in ran.stderr
 
 
+@pytest.mark.parametrize("where", ["--local", "--server=127.0.0.1:1"])
+@pytest.mark.parametrize("timeout_s", ["-1", "nan"])
+def test_a_time_that_is_none_is_refused_here_and_elsewhere(where: str, timeout_s: str) -> None:
+    ran = CliRunner().invoke(command_line, [where, "--timeout-s", timeout_s, "models", "list"])
+    assert ran.exit_code == 2
+    assert f"timeout_s is {float(timeout_s)}; expected seconds from 0 up" in ran.stderr
+
+
 def test_the_command_line_wins_over_variables_of_servers(store_url: str, model: entropyd.Model) -> None:
     there = {"ENTROPYD_SERVER": "127.0.0.1:1", "ENTROPYD_STORE": store_url}
     shown = CliRunner().invoke(command_line, ["--local", "models", "show", model.id], env=there)

@@ -40,22 +40,25 @@ class Session(SessionBase):
 
     async def symbols(self, model: ModelInfo, timeout_s: float | None) -> Symbols | None:
         wire = self.settings.wire
+        began = time.monotonic()
         try:
             if wire == "float" or (wire == "auto" and not (await self.server_info(timeout_s)).symbols):
                 return None
             tables = None
             if needs_tables(model.config):
-                tables = await self.call(_messages.get_tables(model), timeout_s)
+                tables = await self.call(_messages.get_tables(model), self._rest_s(timeout_s, began))
         except NO_SYMBOLS:
             return None
         return Symbols(model.config, tables)
 
     async def call(self, call: Call[_Result], timeout_s: float | None = None) -> _Result:
         request = call.request.SerializeToString()
-        await self._check_size(len(request))
+        began = time.monotonic()
+        await self._check_size(len(request), timeout_s)
+        rest_s = self._rest_s(timeout_s, began)
 
         async def response() -> Any:
-            async with self._calling(call.method, call.model_id, timeout_s) as (opened, options):
+            async with self._calling(call.method, call.model_id, rest_s) as (opened, options):
                 return await _response(call.method, opened.methods[call.method], request, options)
 
         return call.read(await self._again(response))
@@ -105,6 +108,7 @@ class Session(SessionBase):
     ) -> _Result:
         meter = Progress(progress, work.units)
         in_flight: deque[tuple[bytes, Any, int]] = deque()
+        began = time.monotonic()
 
         async def finish_first() -> None:
             request, call, units = in_flight.popleft()
@@ -115,7 +119,7 @@ class Session(SessionBase):
             method = opened.methods[work.method]
             try:
                 for request, units in work.requests():
-                    await self._check_size(len(request))
+                    await self._check_size(len(request), self._rest_s(timeout_s, began))
                     if len(in_flight) == WINDOW:
                         await finish_first()
                     in_flight.append((request, method(request, **options()), units))
@@ -126,9 +130,9 @@ class Session(SessionBase):
                     call.cancel()
         return work.result()
 
-    async def _check_size(self, request_bytes: int) -> None:
+    async def _check_size(self, request_bytes: int, timeout_s: float | None) -> None:
         if request_bytes > _messages.UNCHECKED_BYTES:
-            _messages.check_bytes(request_bytes, await self.server_info())
+            _messages.check_bytes(request_bytes, await self.server_info(timeout_s))
 
     async def _again(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
         try:

@@ -17,6 +17,7 @@ from entropyd.archive.layout import LayoutError
 from entropyd.archive.reader import ArchiveReader
 from entropyd.archive.structure import read_model
 from entropyd.archive.tensor import CompressedTensor
+from entropyd.archive.units import check_on_error
 from entropyd.contract.errors import DataLossError
 
 
@@ -156,6 +157,7 @@ class Archive(ArchiveReader):
         Raises:
           CorruptStringError: If selected units are damaged; `.units` has their numbers in row-major order of
             the whole batch.
+          InvalidRequestError: If on_error is neither `raise` nor `skip`.
           IndexError: As NumPy raises it.
         """
         return self.read_as(CompressedTensor, key, on_error)
@@ -181,7 +183,9 @@ class Archive(ArchiveReader):
 
         Raises:
           DataLossError: If the header of a block is damaged or lost.
+          InvalidRequestError: If on_error is neither `raise` nor `skip`.
         """
+        check_on_error(on_error)
         for number in range(len(self._index.entries)):
             try:
                 yield read_block_header(self._source, self._header, self._index.place(number))[1]

@@ -24,6 +24,7 @@ from entropyd.contract.dtypes import coding_dtype
 from entropyd.contract.errors import InvalidConfigError
 from entropyd.contract.json_text import parse_json
 from entropyd.contract.kinds import config_from_dict
+from entropyd.contract.table_checks import MAX_CDF_LENGTH
 from entropyd.contract.tables import RawTables
 
 _Units = TypeVar("_Units", bound=CompressedUnits)
@@ -31,6 +32,9 @@ _Units = TypeVar("_Units", bound=CompressedUnits)
 _HEAD = struct.Struct("<IQI")
 # Follows where there is a quantization offset: how many numbers it has.
 _OFFSETS = struct.Struct("<I")
+# More than the JSON of any model: the largest tables take 683 MiB in base64. A small file can hold a stream
+# that inflates to a thousand times its size, and must not take all memory.
+_MAX_CONFIG_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,9 @@ class EmbeddedModel(ByValue):
         try:
             config_bytes, cdf_length, rows = _HEAD.unpack(header[: _HEAD.size])
             (offsets,) = _OFFSETS.unpack(header[_HEAD.size :]) if len(header) > _HEAD.size else (0,)
+            if not offsets <= rows <= cdf_length <= MAX_CDF_LENGTH or config_bytes > _MAX_CONFIG_BYTES:
+                found = f"{config_bytes} bytes of configuration, {cdf_length} entries of tables, {rows} rows"
+                raise ValueError(f"it states {found} and {offsets} quantization offsets")
             first_offset = config_bytes + 4 * (cdf_length + rows)
             raw_bytes = first_offset + 8 * offsets
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)

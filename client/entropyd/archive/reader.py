@@ -25,7 +25,7 @@ from entropyd.archive.recovery import recovered_indexes
 from entropyd.archive.selection import selected_units
 from entropyd.archive.source import BytesSource, FileSource, Source
 from entropyd.archive.structure import read_header, read_indexes
-from entropyd.archive.units import CompressedUnits, few
+from entropyd.archive.units import CompressedUnits, check_on_error, few
 from entropyd.contract.errors import CorruptStringError, DataLossError, InvalidRequestError
 from entropyd.contract.integrity import checksum, make_blocks
 from entropyd.v1 import types_pb2
@@ -128,6 +128,7 @@ class ArchiveReader(OpenFile):
         self, kind: type[_Units], key: Any = ..., on_error: Literal["raise", "skip"] = "raise"
     ) -> _Units:
         """Reads the selected coding units; arguments and errors as of `Archive.read`."""
+        check_on_error(on_error)
         shape, parts = self._selected(key, on_error)
         header = self._header
         return kind(
@@ -153,6 +154,7 @@ class ArchiveReader(OpenFile):
         Returns:
           Elements of the array that `read(key)` decodes to, with positions in its row-major order.
         """
+        check_on_error(on_error)
         exact_dtype = self._header.exact_dtype
         if exact_dtype is None:
             return ExactElements.none(self._header.dtype)

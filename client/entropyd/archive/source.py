@@ -58,7 +58,7 @@ class FileSource:
     @classmethod
     def open(cls, path: Path) -> FileSource:
         """Opens a file; OSError if it cannot be opened, or is not a regular file."""
-        return cls(path.open("rb", buffering=0), str(path))
+        return cls(open(path, "rb", buffering=0, opener=_open_at_once), str(path))
 
     def read_at(self, offset: int, count: int) -> bytes:
         parts = []
@@ -76,6 +76,11 @@ class FileSource:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a pipe would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class SharedSource:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entropyd.contract.by_value import ByValue
+from entropyd.contract.errors import InvalidRequestError
 from entropyd.v1 import types_pb2
 
 
@@ -70,6 +71,16 @@ def numbers_of(runs: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
     return np.concatenate(
         [np.empty(0, np.int64), *(np.arange(first, first + count, dtype=np.int64) for first, count in runs)]
     )
+
+
+def check_on_error(found: Any) -> None:
+    """Refuses what is no policy for damaged units.
+
+    Raises:
+      InvalidRequestError: Names it.
+    """
+    if found not in ("raise", "skip"):
+        raise InvalidRequestError.at("on_error", f"is {found!r:.80}; expected 'raise' or 'skip'")
 
 
 def few(units: Sequence[int]) -> str:

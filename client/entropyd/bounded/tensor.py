@@ -16,7 +16,7 @@ from entropyd.bounded.bound import DTYPES, METADATA_NAME, ErrorBound
 from entropyd.bounded.filler import filled
 from entropyd.bounded.missing import missing_mask, missing_values
 from entropyd.contract.arrays import array_of
-from entropyd.contract.errors import InvalidRequestError
+from entropyd.contract.errors import InvalidRequestError, InvalidTensorError
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,13 @@ def compress_elements(
     absent = missing_mask(data, missing)
     present = np.where(absent, np.zeros((), data.dtype), data) if absent.any() else data
     bottleneck = present if bound is None else bound.bottleneck(present, model.bottleneck_dtype)
-    compressed = model.compress(filled(model, bottleneck, absent))
+    try:
+        compressed = model.compress(filled(model, bottleneck, absent))
+    except InvalidTensorError as error:
+        if bound is None:
+            raise
+        found = f"{error.message} (the bottleneck is the data divided by {bound.step:g})"
+        raise InvalidTensorError(found, metadata=error.metadata, violations=error.violations) from error
     shape = compressed.batch_shape + compressed.broadcast_shape + model.prior_shape
     data = np.broadcast_to(data, shape)
     if bound is None:

@@ -76,7 +76,7 @@ def _opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with open_source(path) as file, _unchanged(file, path):
         try:
             members = zipfile.ZipFile(file)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise click.ClickException(f"{path} is not a .npz file: {error}") from error
         with members:
             yield members

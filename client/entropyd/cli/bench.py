@@ -5,8 +5,9 @@ Invariant: every result is compared with the first one, so a server that is fast
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,7 +83,8 @@ def bench(
         scale = np.geomspace(0.1, 8, axes[-1] if axes else 1).astype(np.float32)
         prior = priors.NoisyNormal(loc=0.0, scale=scale)
         config = UniversalBatchedConfig(prior=prior, coding_rank=coding_rank)
-        model = session.build(lambda client: client.create_model(config))
+        # The limit of the client is --timeout-s.
+        model = session.build(lambda client: client.create_model(config, timeout_s=None))
     else:
         model = session.client.model(model_id)
     measured = measure(model, axes, concurrency, seconds)
@@ -122,17 +124,22 @@ def _load(
     for _ in range(_WARM_UP_CALLS):
         call()
     begin = time.perf_counter()
+    stopped = threading.Event()
 
     def caller() -> list[float]:
         latencies = []
-        while (start := time.perf_counter()) < begin + seconds:
+        while not stopped.is_set() and (start := time.perf_counter()) < begin + seconds:
             if not call():
                 raise click.ClickException(f"a result of {operation} differs from the first one")
             latencies.append(time.perf_counter() - start)
         return latencies
 
     with ThreadPoolExecutor(concurrency) as threads:
-        callers = [threads.submit(caller) for _ in range(concurrency)]
+        try:
+            callers = [threads.submit(caller) for _ in range(concurrency)]
+            wait(callers, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()  # Ctrl-C, or one of them failed: the executor waits for the others
         latencies = [latency for one in callers for latency in one.result()]
     rate = len(latencies) / (time.perf_counter() - begin)
     p50, p90, p99 = np.percentile(np.array(latencies or [0.0]) * 1e3, [50, 90, 99]).tolist()

@@ -48,7 +48,7 @@ MISSING_NAME = "entropyd.missing"
     help="With --max-error: a value that marks missing data, such as -9999, and is restored exactly, as NaN "
     "always is. Repeatable.",
 )
-@click.option("--cast", is_flag=True, help="Convert arrays of another dtype to the model's.")
+@click.option("--cast", is_flag=True, help="Convert numbers of another dtype to the model's.")
 @click.option(
     "--embed-model", is_flag=True, help="Store the model in the archive, so that any server can decode it."
 )
@@ -106,6 +106,10 @@ def compress(
     """
     if missing and max_error is None:
         raise click.UsageError("--missing needs --max-error: without it, arrays have no missing values")
+    if cast and max_error is not None:
+        raise click.UsageError(
+            "--cast has no use with --max-error, which takes float16, float32 and float64 with any model"
+        )
     if (indexes or loc) and max_error is not None:
         raise click.UsageError("--max-error is for models without indexes")
     _check_inputs(source, indexes, loc, several=recursive or source.suffix == ".npz")

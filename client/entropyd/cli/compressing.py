@@ -23,6 +23,8 @@ from entropyd.cli.inputs import NO_INPUTS, Array, CodingInputs
 Advance = Callable[[int], None]
 
 _PART_BYTES = 8 * 2**20
+# Kinds of NumPy's dtypes: booleans, integers and floats. A cast of others loses what they mean.
+_CAST_KINDS = "biuf"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CompressOptions:
     Attributes:
       max_error: Bound on the error of each element that is not missing; None compresses the array as it is.
       missing: With max_error, the values that are restored exactly, besides NaN.
-      cast: Whether an array of another dtype is converted to the model's.
+      cast: Whether an array of another dtype is converted to the model's; not with max_error.
       embed_model: Whether the archive embeds the model.
       metadata: JSON values by name, to store with the data.
     """
@@ -96,10 +98,12 @@ def compress_array(
         array = broadcast_bottleneck(array[...], shape)
     batch_axes = array.ndim - model.coding_rank
     elements = part_elements(client, array.dtype, bounded=options.max_error is not None)
-    needs_cast = array.dtype.name != model.config.bottleneck_dtype and inputs.loc is None
-    if options.max_error is None and not options.cast and needs_cast:
+    if options.max_error is None and array.dtype.name != model.config.bottleneck_dtype:
         found = f"has dtype {array.dtype.name}; the model's is {model.config.bottleneck_dtype}"
-        raise InvalidTensorError.at("the array", f"{found}: --cast converts it")
+        if array.dtype.kind not in _CAST_KINDS:
+            raise InvalidTensorError.at("the array", f"{found}, and --cast converts real numbers alone")
+        if not options.cast and inputs.loc is None:
+            raise InvalidTensorError.at("the array", f"{found}: --cast converts it")
     if options.max_error is not None:
         dtype = model.config.bottleneck_dtype
         for items in _parts(array, batch_axes, elements):  # the bound is the same for all parts

@@ -151,7 +151,8 @@ def create(context: click.Context, /, name: str | None, **_: Any) -> None:
     """
     session: Session = context.obj
     config = configuration(context)
-    model = session.build(lambda client: client.create_model(config, name=name))
+    # The limit of the client is --timeout-s.
+    model = session.build(lambda client: client.create_model(config, name=name, timeout_s=None))
     session.show(describe(model), lambda: click.echo(model.id))
 
 

@@ -118,7 +118,8 @@ def _model_of(client: Client, archive: Archive) -> tuple[Model, EmbeddedModel | 
     embedded = archive.model
     if embedded is None:
         return model, None  # the server answers TABLES_MISMATCH
-    return client.create_model(embedded.standalone_config), embedded
+    # The limit of the client is --timeout-s.
+    return client.create_model(embedded.standalone_config, timeout_s=None), embedded
 
 
 def _of_items(inputs: CodingInputs, model: Model, archive: Archive, items: slice) -> CodingInputs:

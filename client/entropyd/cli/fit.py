@@ -94,6 +94,7 @@ def fit(
             bottleneck_dtype=rows.dtype,
             **arguments,
         )
+        limit = {} if session.timeout_s is None else {"timeout_s": session.timeout_s}
         states: list[FitProgress] = []
         with _progress(states) as progress:
             model = session.build(
@@ -104,6 +105,7 @@ def fit(
                     validation_share=validation_share,
                     progress=progress,
                     name=name,
+                    **limit,
                 )
             )
         rates = Rates.of(model, rows)

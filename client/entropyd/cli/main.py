@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from entropyd._caller import time_limit
 from entropyd.cli.bench import bench
 from entropyd.cli.coding import compress, decompress
 from entropyd.cli.creating import create
@@ -32,7 +35,9 @@ _FILE = click.Path(path_type=Path)
     is_flag=True,
     help=f"Use no other server: this command is one, with the models in {shown_folder()}.",
 )
-@click.option("--timeout-s", default=600.0, help="Longest time for one call, in seconds.")
+@click.option(
+    "--timeout-s", default=600.0, help="Longest time for one call, in seconds; without it, a fit has an hour."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities.")
 @click.option("--tls-ca", type=_FILE, help="Use TLS, and trust the root certificates in this PEM file.")
@@ -57,14 +62,17 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
       entropyd verify archives/
       entropyd --local models import model.safetensors
     """
-    if is_local(context):
-        context.obj = Session(local_servers(context, timeout_s), as_json)
-        return
+    given = context.get_parameter_source("timeout_s") is not ParameterSource.DEFAULT
+    session = partial(Session, as_json=as_json, timeout_s=timeout_s if given else None)
     try:
+        time_limit(timeout_s)  # here, because --local makes its client when a command first needs it
+        if is_local(context):
+            context.obj = session(local_servers(context, timeout_s))
+            return
         client = context.with_resource(connect(connection, timeout_s))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    context.obj = Session(lambda _: client, as_json)
+    context.obj = session(lambda _: client)
 
 
 def _follow_conventions(command: click.Command, prefix: str = "ENTROPYD") -> None:

@@ -124,9 +124,17 @@ def delete(session: Session, /, model_ids: tuple[str, ...]) -> None:
     Example:
       entropyd models delete MODEL_ID
     """
-    for model_id in model_ids:
-        session.client.delete_model(model_id)
-    session.tell({"deleted": list(model_ids)}, f"deleted {len(model_ids)}")
+    deleted: list[str] = []
+    try:
+        for model_id in model_ids:
+            session.client.delete_model(model_id)
+            deleted.append(model_id)
+    finally:
+        if deleted:  # also where a later one fails
+            text = f"deleted {len(deleted)}"
+            if len(deleted) < len(model_ids):
+                text += f" of {len(model_ids)}: {', '.join(deleted)}"
+            session.tell({"deleted": deleted}, text)
 
 
 @models.command("name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -15,6 +16,7 @@ import click
 from entropyd._target import Target, check_is_no_source, open_descriptor, open_target
 
 STREAM = Path("-")
+STANDARD_INPUT = "standard input"
 STANDARD_OUTPUT = "standard output"
 
 
@@ -37,9 +39,7 @@ force_option = click.option(
 def open_source(path: Path) -> Iterator[BinaryIO]:
     """Opens a file, a pipe, a socket, or standard input for `-`, for reading."""
     if path == STREAM:
-        if sys.stdin is None:
-            raise click.ClickException("standard input is closed")
-        yield sys.stdin.buffer
+        yield standard_input()
         return
     descriptor = open_descriptor(path)
     try:
@@ -52,6 +52,13 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
         raise click.ClickException(f"{path} cannot be read: {error.strerror or error}") from error
     with file:
         yield file
+
+
+def standard_input() -> BinaryIO:
+    """Standard input; raises an OSError if it is closed."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "is closed", STANDARD_INPUT)
+    return sys.stdin.buffer
 
 
 def open_output(path: Path, *, sources: Sequence[Path] = (), force: bool, private: bool = False) -> Target:

@@ -20,7 +20,7 @@ from rich.progress import (
 @contextmanager
 def progress(what: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left; gives a function that takes the bytes done since its last call."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

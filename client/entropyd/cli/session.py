@@ -59,10 +59,12 @@ class Session:
       connect: Returns a client, the same for the same argument: whether the server is to build tables or fit
         priors, if it can. With --local the first use starts a server, so a command without calls starts none.
       as_json: Whether to print JSON.
+      timeout_s: What --timeout-s says, in seconds; None if it was not given, and a fit has its own limit.
     """
 
     connect: Callable[[bool], Client]
     as_json: bool
+    timeout_s: float | None = None
 
     @property
     def client(self) -> Client:

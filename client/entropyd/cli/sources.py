@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,20 +18,20 @@ from entropyd.archive import VerifiedUnits
 from entropyd.archive.file_header import names_of
 from entropyd.archive.source import FileSource
 from entropyd.archive.structure import is_bundle
-from entropyd.cli.paths import STREAM
+from entropyd.cli.paths import STANDARD_INPUT, STREAM, standard_input
 
 
 @contextmanager
 def archive_source(path: Path) -> Iterator[FileSource]:
     """The bytes of an archive; those of a pipe or standard input are copied to a temporary file."""
-    with nullcontext(sys.stdin.buffer) if path == STREAM else path.open("rb") as file:
+    with nullcontext(standard_input()) if path == STREAM else path.open("rb") as file:
         if path != STREAM and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield FileSource(file, str(path))
             return
         with tempfile.TemporaryFile() as copied:
             shutil.copyfileobj(file, copied)
             copied.flush()
-            yield FileSource(copied, "standard input" if path == STREAM else str(path))
+            yield FileSource(copied, STANDARD_INPUT if path == STREAM else str(path))
 
 
 @contextmanager

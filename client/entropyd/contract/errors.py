@@ -147,7 +147,8 @@ class IndexesMismatchError(_UnitsError):
 
     Attributes:
       units: Flat indexes of the coding units whose indexes differ, in batch order.
-      partial: What could be decoded, with NaN in those units; None unless it was asked for.
+      partial: What could be decoded, with NaN in those units and in damaged ones, which
+        `metadata["corrupt_units"]` names, if there are any; None unless it was asked for.
     """
 
     code = "FAILED_PRECONDITION"

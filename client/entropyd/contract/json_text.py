@@ -1,8 +1,9 @@
-"""Reads untrusted JSON: bounded in depth, with strings that are Unicode text."""
+"""Reads untrusted JSON: bounded in depth, with finite numbers and strings that are Unicode text."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -16,8 +17,8 @@ def parse_json(text: str | bytes) -> Any:
     """Reads a document.
 
     Raises:
-      ValueError: If it is not JSON, nests more than `MAX_DEPTH` levels of lists and objects, or has a string
-        with a lone surrogate, which has no bytes in UTF-8.
+      ValueError: If it is not JSON, nests more than `MAX_DEPTH` levels of lists and objects, has a number
+        that is not finite, or a string with a lone surrogate, which has no bytes in UTF-8.
     """
     try:
         document = json.loads(text)
@@ -34,6 +35,9 @@ def parse_json(text: str | bytes) -> Any:
                 below += value
             elif isinstance(value, str) and _SURROGATE.search(value):
                 raise ValueError("has a string with a lone surrogate")
+            elif isinstance(value, float) and not math.isfinite(value):
+                # Python reads NaN and Infinity, which JSON lacks, and 1e999 as infinity.
+                raise ValueError(f"has the number {value}; JSON has finite ones alone")
         if not below:
             return document
         level = below

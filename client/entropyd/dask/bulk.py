@@ -58,8 +58,9 @@ def compress(
         1/2.
       missing: Values that mark missing data, beside NaN and the fill value; restored exactly.
       fill_value: The array's fill value, which pads chunks at its ends.
-      chunks: Shape of the Zarr chunks; None for Dask's own chunks, cut evenly along the outer axes to at most
-        16 MiB. If a Zarr chunk would reach over Dask chunks, Dask rechunks the array first.
+      chunks: Shape of the Zarr chunks; None for Dask's own chunks, cut along the outer axes to at most 16 MiB
+        where they can be cut evenly. If a Zarr chunk would reach over Dask chunks, Dask rechunks the array
+        first.
       storage_options: Those of fsspec, with a URL of an object store.
       compute: Whether to compute at once. If not, the result is a dask.array without axes, to hand to
         `Client.compute` of Dask.

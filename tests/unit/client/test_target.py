@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -213,6 +215,30 @@ def test_errors_say_the_path_that_was_given(tmp_path: Path, name: str) -> None:
     assert caught.value.filename == str(tmp_path / name)
     assert caught.value.strerror
     assert ".part" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fails", ["open", "fsync"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_folder_that_cannot_be_synced_is_no_error_and_one_whose_disk_fails_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, number: int
+) -> None:
+    def is_folder(place: int | Path) -> bool:
+        return stat.S_ISDIR(os.fstat(place).st_mode) if isinstance(place, int) else place == tmp_path
+
+    original = getattr(os, fails)
+
+    def failing(place: int | Path, *arguments: int, **options: int) -> int | None:
+        if is_folder(place):
+            raise OSError(number, os.strerror(number))
+        made: int | None = original(place, *arguments, **options)
+        return made
+
+    monkeypatch.setattr(os, fails, failing)
+    path = tmp_path / "x"
+    with pytest.raises(OSError, match="put") if number == errno.EIO else nullcontext():
+        write(path)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_longest_name_of_a_file_will_do(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import pairwise
@@ -22,7 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from entropyd import CompressedTensor, CorruptStringError, DataLossError, InvalidRequestError
-from entropyd.archive import Archive, ArchiveWriter, verify
+from entropyd.archive import Archive, ArchiveWriter, EmbeddedModel, verify
+from entropyd.archive.layout import LayoutError
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import verify_source
 from entropyd.contract.integrity import BLOCK_BYTES, MAX_BLOCK_UNITS, damaged_units
@@ -245,6 +248,18 @@ def test_a_damaged_block_costs_its_own_units_only() -> None:
     assert damaged_units(part.payload, part.lengths, part.blocks).tolist() == [False, True, False, False]
 
 
+def test_what_is_no_policy_for_damage_is_refused() -> None:
+    archive = Archive.from_bytes(archive_bytes(SMALL))
+    unknown: Any = "ignore"
+    for read in (
+        archive.read,
+        archive.exact,
+        lambda on_error: list(archive.block_headers(on_error=on_error)),
+    ):
+        with pytest.raises(InvalidRequestError, match="on_error is 'ignore'; expected 'raise' or 'skip'"):
+            read(on_error=unknown)
+
+
 def test_reading_an_item_reads_its_block_and_nothing_else() -> None:
     content = archive_bytes(LARGE)
     source = CountingSource(content)
@@ -359,6 +374,21 @@ def test_an_embedded_model_comes_back_with_its_identity() -> None:
 def test_another_model_than_the_tensors_is_not_embedded() -> None:
     with pytest.raises(InvalidRequestError, match="embeds model"):
         archive_bytes(SMALL, model=EMBEDDED)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(2**31, 6, 1, 0), (9, 2**28, 1, 0), (9, 6, 2**31, 0), (9, 6, 7, 0), (9, 6, 1, 2**31)], ids=str
+)
+def test_an_embedded_model_that_states_more_than_any_has_takes_no_memory(
+    sizes: tuple[int, int, int, int],
+) -> None:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(bytes(2**26)) + deflate.flush()
+    tracemalloc.start()
+    with pytest.raises(LayoutError, match=r"it states \d+ bytes of configuration"):
+        EmbeddedModel.parse(struct.pack("<IQII", *sizes), data)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 # Torn and large files

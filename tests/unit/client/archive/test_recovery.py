@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropyd import CorruptStringError, DataLossError
-from entropyd.archive import Archive, ExactElements, verify
+from entropyd.archive import Archive, CompressedTensor, ExactElements, verify
 from entropyd.archive.source import BytesSource
 from entropyd.archive.verification import Verification, verify_source
 from entropyd.contract.integrity import BLOCK_BYTES
@@ -207,3 +207,11 @@ def test_what_cannot_be_read_here_and_there_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="is not a regular file"):
             open_it(f"/dev/fd/{reader}")
     os.close(reader)
+    os.mkfifo(tmp_path / "fifo")  # that nobody writes to
+    opens: list[Callable[[Path], Any]] = [Archive.open, Archive.recover, verify, CompressedTensor.load]
+    for open_path in opens:
+        with pytest.raises(OSError, match="is not a regular file") as caught:
+            open_path(tmp_path / "fifo")
+        assert caught.value.filename == str(tmp_path / "fifo")
+    with pytest.raises(IsADirectoryError):
+        Archive.open(tmp_path)

@@ -41,6 +41,12 @@ def shown(*arguments: str, status: int = 0) -> Any:
     return json.loads(run("--json", *arguments, status=status).stdout)
 
 
+def with_closed(streams: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a shell that closes standard streams."""
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "entropyd.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -75,6 +81,31 @@ def test_verify_checks_the_others_where_one_is_not_there() -> None:
     found = shown("verify", "nothing.entropyd", "whole.entropyd", status=1)
     assert [file["good"] for file in found["files"]] == [False, True]
     assert not found["good"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_verify_and_inspect_need_no_standard_stream_that_is_closed(closed: str) -> None:
+    for command in ("verify", "inspect"):
+        ran = with_closed(closed, command, "whole.entropyd")
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "whole.entropyd" in ran.stdout
+
+
+def test_standard_input_that_is_closed_is_named() -> None:
+    assert with_closed("<&-", "inspect", "-").stderr == "Error: standard input: is closed\n"
+    ran = with_closed("<&-", "verify", "-", "whole.entropyd")
+    assert (ran.returncode, ran.stderr) == (1, "-: is closed\n")
+    assert "whole.entropyd: good" in ran.stdout
+
+
+def test_names_that_are_not_utf_8_are_shown() -> None:
+    Path(os.fsdecode(b"\xff.entropyd")).write_bytes(WHOLE)
+    command = [sys.executable, "-m", "entropyd.cli", "verify", "."]
+    # In some locales, Python would print the name's own bytes.
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run(command, capture_output=True, env=env, check=False)
+    assert rb"\udcff.entropyd: good" in ran.stdout
+    assert b"half.entropyd: INCOMPLETE" in ran.stdout
 
 
 def test_verify_of_a_folder_without_archives_is_not_good(folder: Path) -> None:

@@ -13,7 +13,7 @@ from entropyd import InvalidConfigError, UniversalBatchedConfig
 from entropyd.contract.json_text import MAX_DEPTH, parse_json
 
 DOCUMENTS: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -39,6 +39,12 @@ def test_half_a_surrogate_pair_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="lone surrogate"):
         parse_json(text)
     assert parse_json('"\\ud83d\\ude00"') == "\U0001f600"
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "[1, -Infinity]", '{"a": [1e999]}', "-1e999"])
+def test_numbers_that_are_not_finite_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="JSON has finite ones alone"):
+        parse_json(text)
 
 
 def test_a_deep_dictionary_is_no_configuration() -> None:

@@ -76,7 +76,16 @@ def test_a_store_without_models_has_one_empty_page() -> None:
     assert listed(ModelStore("memory:///"), KIB) == [model_pb2.ListModelsResponse()]
 
 
-def test_a_model_is_forgotten_by_whoever_is_told_to_delete_it() -> None:
+@pytest.mark.parametrize(
+    ("method", "request_type", "fields"),
+    [
+        ("DeleteModel", model_pb2.DeleteModelRequest, {}),
+        ("SetModelName", model_pb2.SetModelNameRequest, {"name": "n"}),
+    ],
+)
+def test_whoever_is_told_to_delete_or_to_name_a_model_forgets_one_that_is_not_stored(
+    method: str, request_type: Any, fields: dict[str, str]
+) -> None:
     async def scenario() -> None:
         service, model_id = service_of(ModelStore("memory:///")), two_row_config().model_id
         await service.store.create(two_row_config(), TABLES, {})
@@ -84,21 +93,9 @@ def test_a_model_is_forgotten_by_whoever_is_told_to_delete_it() -> None:
         # As another replica does, or this one where the answer of the store was lost.
         await service.store.delete(model_id)
         with pytest.raises(ModelNotFoundError):
-            await service.DeleteModel(model_pb2.DeleteModelRequest(model_id=model_id), NOBODY)
+            await getattr(service, method)(request_type(model_id=model_id, **fields), NOBODY)
         with pytest.raises(ModelNotFoundError):
             await service.models.codec(model_id)
-
-    asyncio.run(scenario())
-
-
-def test_no_name_is_given_to_a_model_that_was_deleted_elsewhere() -> None:
-    async def scenario() -> None:
-        service, model_id = service_of(ModelStore("memory:///")), two_row_config().model_id
-        await service.store.create(two_row_config(), TABLES, {})
-        await service.models.codec(model_id)
-        await service.store.delete(model_id)
-        with pytest.raises(ModelNotFoundError):
-            await service.SetModelName(model_pb2.SetModelNameRequest(name="n", model_id=model_id), NOBODY)
 
     asyncio.run(scenario())
 

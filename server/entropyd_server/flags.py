@@ -137,9 +137,9 @@ OPTIONS = [
     ),
     _option(
         "--health-listen",
-        "Second address, HOST:PORT, for gRPC health checks only and without TLS: for probes without "
-        "certificates, such as those of Kubernetes; empty for none.",
-        type=_Address(empty=True),
+        "Second address, HOST:PORT or unix:PATH, for gRPC health checks only and without TLS: for probes "
+        "without certificates, such as those of Kubernetes; empty for none.",
+        type=_Address(empty=True, unix=True),
         default="",
     ),
     _option(

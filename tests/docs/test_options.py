@@ -96,6 +96,8 @@ def sample(option: click.Option) -> str:
         return str(getattr(option.type, "max", None) or 2048)
     if option.multiple:
         return "two words"
+    if option.type.name == "address":
+        return "127.0.0.1:7000"
     return "coding" if option.name == "role" else "cpu"
 
 

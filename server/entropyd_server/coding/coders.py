@@ -29,7 +29,7 @@ from entropyd_server.kernels.range_encoder import (
 from entropyd_server.kernels.rans64 import PRECISION
 from entropyd_server.kernels.rans64_decoder import decode_rans64
 from entropyd_server.kernels.rans64_encoder import encode_rans64, rans64_capacity
-from entropyd_server.kernels.single_decoder import decode_near, decode_single
+from entropyd_server.kernels.single_decoder import decode_far, decode_near
 
 Statuses = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -154,17 +154,14 @@ class RangeCoder(Coder):
         """
         elements, element, offsets = _as_kernels_take(values, rows)
         row_index = rows.row_index
+        decode, intervals = (
+            (decode_near, near) if len(near := tables.near) else (decode_far, tables.intervals)
+        )
         # fmt: off
-        if len(hinted := tables.hinted):
-            status, position = decode_near(
-                content, 0, len(content), row_index, tables.rows, tables.hints, tables.intervals, hinted,
-                self.decode_sanity_check, elements, element, 0, offsets, 0,
-            )
-        else:
-            status, position = decode_single(
-                content, 0, len(content), row_index, tables.rows, tables.hints, tables.intervals,
-                self.decode_sanity_check, elements, element, 0, offsets, 0,
-            )
+        status, position = decode(
+            content, 0, len(content), row_index, tables.rows, tables.hints, intervals,
+            self.decode_sanity_check, elements, element, 0, offsets, 0,
+        )
         # fmt: on
         if not status:
             return _ONE_OK

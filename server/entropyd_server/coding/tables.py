@@ -73,21 +73,20 @@ class CodingTables:
 
     @property
     def nbytes(self) -> int:
-        derived = (self.rows, self.bounds, self.hints, self.intervals, self.hinted)
+        derived = (self.rows, self.bounds, self.hints, self.intervals, self.near)
         rans64 = self.rans64.nbytes if "rans64" in vars(self) else 0
         return self.table_bytes + sum(array.nbytes for array in derived) + rans64
 
     @cached_property
-    def hinted(self) -> npt.NDArray[np.void]:
-        """INTERVAL [hints], read-only: the interval of each hint; empty unless the tables are small."""
+    def near(self) -> npt.NDArray[np.void]:
+        """INTERVAL [intervals + hints], read-only: `intervals`, then those of hints; empty unless small."""
         if len(self.intervals) > SMALL_INTERVALS:
             return self.intervals[:0]
         hints_of_row = np.diff(self.rows[:, Row.HINT_START], append=len(self.hints))
-        hinted = self.intervals[
-            np.repeat(self.rows[:, Row.START], hints_of_row) + self.hints.astype(np.int64)
-        ]
-        hinted.flags.writeable = False
-        return hinted
+        hinted = np.repeat(self.rows[:, Row.START], hints_of_row) + self.hints.astype(np.int64)
+        near: npt.NDArray[np.void] = np.concatenate([self.intervals, self.intervals[hinted]])
+        near.flags.writeable = False
+        return near
 
     @cached_property
     def rans64(self) -> Rans64Tables:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entropyd_server.kernels.intrinsics import CACHE_LINE_BYTES, load, prefetch
+from entropyd_server.kernels.intrinsics import CACHE_LINE_BYTES, load, prefetch, viewed
 from entropyd_server.kernels.jit import at, called, inlined, int64
 from entropyd_server.kernels.range_coder import Status
 
@@ -89,15 +89,19 @@ def read_integers(
     """
     holds = True
     if element == Element.FLOAT32:
-        holds = _round_all(elements.view(np.float32), first, offsets.view(np.float32), first_offset, integers)
+        holds = _round_all(
+            viewed(elements, np.float32), first, viewed(offsets, np.float32), first_offset, integers
+        )
     elif element == Element.FLOAT64:
-        holds = _round_all(elements.view(np.float64), first, offsets.view(np.float64), first_offset, integers)
+        holds = _round_all(
+            viewed(elements, np.float64), first, viewed(offsets, np.float64), first_offset, integers
+        )
     elif element == Element.INT8:
-        _widen_all(elements.view(np.int8), first, integers)
+        _widen_all(viewed(elements, np.int8), first, integers)
     elif element == Element.INT16:
-        _widen_all(elements.view(np.int16), first, integers)
+        _widen_all(viewed(elements, np.int16), first, integers)
     else:
-        _widen_all(elements.view(np.int32), first, integers)
+        _widen_all(viewed(elements, np.int32), first, integers)
     return holds
 
 
@@ -105,8 +109,8 @@ def read_integers(
 def is_finite(elements: Uint8s, element: int, index: int) -> bool:
     """Whether a float element is neither NaN nor infinite."""
     if element == Element.FLOAT32:
-        return bool(np.isfinite(load(elements.view(np.float32), index)))
-    return bool(np.isfinite(load(elements.view(np.float64), index)))
+        return bool(np.isfinite(load(viewed(elements, np.float32), index)))
+    return bool(np.isfinite(load(viewed(elements, np.float64), index)))
 
 
 @inlined
@@ -145,24 +149,30 @@ def write_elements(
     """
     fits = True
     if element == Element.FLOAT32:
-        _restore_all(integers, elements.view(np.float32), first, offsets.view(np.float32), first_offset)
+        _restore_all(integers, viewed(elements, np.float32), first, viewed(offsets, np.float32), first_offset)
     elif element == Element.FLOAT64:
-        _restore_all(integers, elements.view(np.float64), first, offsets.view(np.float64), first_offset)
+        _restore_all(integers, viewed(elements, np.float64), first, viewed(offsets, np.float64), first_offset)
     elif element == Element.INT8:
-        fits = _narrow_all(integers, elements.view(np.int8), first)
+        fits = _narrow_all(integers, viewed(elements, np.int8), first)
     elif element == Element.INT16:
-        fits = _narrow_all(integers, elements.view(np.int16), first)
+        fits = _narrow_all(integers, viewed(elements, np.int16), first)
     else:
-        fits = _narrow_all(integers, elements.view(np.int32), first)
+        fits = _narrow_all(integers, viewed(elements, np.int32), first)
     return int64(Status.OK if fits else Status.TOO_WIDE)
+
+
+@inlined
+def _fill(values, first, count, value) -> None:  # type: ignore[no-untyped-def]
+    for index in range(first, first + count):
+        values[at(index)] = value
 
 
 @called
 def blank(elements: Uint8s, element: int, first: int, count: int) -> None:
     """Writes NaN, or 0 for symbols, over elements from `first` on."""
     if element == Element.FLOAT32:
-        elements.view(np.float32)[first : first + count] = np.nan
+        _fill(viewed(elements, np.float32), first, count, np.nan)
     elif element == Element.FLOAT64:
-        elements.view(np.float64)[first : first + count] = np.nan
+        _fill(viewed(elements, np.float64), first, count, np.nan)
     else:
-        elements[first << element : (first + count) << element] = 0
+        _fill(elements, first << element, count << element, 0)

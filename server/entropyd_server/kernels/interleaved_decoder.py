@@ -25,11 +25,13 @@ from entropyd_server.kernels.decoder_steps import (
 )
 from entropyd_server.kernels.elements import fetch_elements, write_elements
 from entropyd_server.kernels.intrinsics import prefetch
-from entropyd_server.kernels.jit import at, expanded, inlined, int64, kernel
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, Row, Status
 from entropyd_server.kernels.single_decoder import search
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entropyd_server.kernels.arrays import Hints, Int32s, Int64s, Records, Uint8s, Uint16s, Uint32s
 
     # Position of the next word, end of the string, ahead, size, symbol at which the unit failed or -1.
@@ -133,168 +135,142 @@ def _close(payload: Uint8s, lane: Lane, sanity_check: bool) -> tuple[int, int]:
     return end_status(payload, position, end, ahead, size, sanity_check), failed
 
 
-@expanded
-def _decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
-    payload: Uint8s,
-    begin: int,
-    lengths: Uint32s,
-    row_index: Int32s,
-    stride: int,
-    records: Int32s,
-    bounds: Uint16s,
-    hints: Hints,
-    intervals: Records,
-    precision: int,
-    sanity_check: bool,
-    elements: Uint8s,
-    element: int,
-    symbols: int,
-    first: int,
-    offsets: Uint8s,
-    first_offset: int,
-    offset_stride: int,
-    statuses: Uint8s,
-    positions: Int64s,
-    count: int,
-) -> None:
-    """Decodes `count` units, one of GROUPS."""
-    a = _open(payload, begin, lengths[0])
-    b = _open(payload, a[1], lengths[1])
-    c = _open(payload, b[1], lengths[2])
-    d = e = f = g = h = c
-    index_d = index_e = index_f = index_g = index_h = int64(0)
-    if count > 3:
-        d = _open(payload, c[1], lengths[3])
-    if count > 4:
-        e = _open(payload, d[1], lengths[4])
-        f = _open(payload, e[1], lengths[5])
-        g = _open(payload, f[1], lengths[6])
-        h = _open(payload, g[1], lengths[7])
-    # Each lane would prefetch for itself.
-    fetched = not stride or 4 * len(records) + 2 * len(bounds) > _RESIDENT_BYTES
-    integers = np.empty((GROUPS[0], _BLOCK_SYMBOLS), np.int32)
-    written = np.zeros(GROUPS[0], np.int64)
-    for block in range(0, symbols, _BLOCK_SYMBOLS):
-        block_end = min(block + _BLOCK_SYMBOLS, symbols)
+def _decoder(most: int, *, own_rows: bool) -> Callable[..., None]:  # noqa: PLR0915 -- a statement per lane
+    """Makes the kernel that decodes `most` units, or three, with rows of each unit's own or shared ones.
+
+    What a kernel finds outside of itself is a constant to Numba, which does not compile lanes that are never
+    there; `count` has a bound that LLVM sees.
+    """
+
+    @kernel
+    def decode(  # noqa: PLR0912, PLR0915 -- a statement per lane
+        payload: Uint8s,
+        begin: int,
+        lengths: Uint32s,
+        row_index: Int32s,
+        unit_stride: int,
+        records: Int32s,
+        bounds: Uint16s,
+        hints: Hints,
+        intervals: Records,
+        precision: int,
+        sanity_check: bool,
+        elements: Uint8s,
+        element: int,
+        symbols: int,
+        first: int,
+        offsets: Uint8s,
+        first_offset: int,
+        offset_stride: int,
+        statuses: Uint8s,
+        positions: Int64s,
+    ) -> None:
+        # A constant where it is one, so that a shared row is loaded once.
+        stride = unit_stride if own_rows else int64(0)
+        count = most if most > 4 else min(len(lengths), most)
+        a = _open(payload, begin, lengths[0])
+        b = _open(payload, a[1], lengths[1])
+        c = _open(payload, b[1], lengths[2])
+        d = e = f = g = h = c
+        index_d = index_e = index_f = index_g = index_h = int64(0)
+        if count > 3:
+            d = _open(payload, c[1], lengths[3])
+        if most > 4:
+            e = _open(payload, d[1], lengths[4])
+            f = _open(payload, e[1], lengths[5])
+            g = _open(payload, f[1], lengths[6])
+            h = _open(payload, g[1], lengths[7])
+        # Each lane would prefetch for itself.
+        fetched = not own_rows or 4 * len(records) + 2 * len(bounds) > _RESIDENT_BYTES
+        integers = np.empty((GROUPS[0], _BLOCK_SYMBOLS), np.int32)
+        written = np.zeros(GROUPS[0], np.int64)
+        for block in range(0, symbols, _BLOCK_SYMBOLS):
+            block_end = min(block + _BLOCK_SYMBOLS, symbols)
+            for lane in range(count):
+                fetch_elements(elements, element, first + lane * symbols + block, block_end - block)
+            for symbol in range(block, block_end):
+                if fetched:
+                    fetch_ahead(row_index, symbol, records, hints, bounds, 2)
+                    if own_rows:
+                        for lane in range(1, count):
+                            fetch_ahead(row_index, symbol + lane * stride, records, hints, bounds, 2)
+                # Before the steps, so that a shared row is loaded once.
+                row_a = _row(records, row_index[at(symbol)], precision)
+                row_b = _row(records, row_index[at(symbol + stride)], precision)
+                row_c = _row(records, row_index[at(symbol + 2 * stride)], precision)
+                row_d = row_e = row_f = row_g = row_h = row_c
+                if count > 3:
+                    row_d = _row(records, row_index[at(symbol + 3 * stride)], precision)
+                if most > 4:
+                    row_e = _row(records, row_index[at(symbol + 4 * stride)], precision)
+                    row_f = _row(records, row_index[at(symbol + 5 * stride)], precision)
+                    row_g = _row(records, row_index[at(symbol + 6 * stride)], precision)
+                    row_h = _row(records, row_index[at(symbol + 7 * stride)], precision)
+                # What waits for a long row's tables would fill the processor's queues with four units' steps.
+                if most > 4 and precision - row_a[4] > _SHORT_ROW_BITS:
+                    _fetch_interval(a, row_a, precision, bounds, hints)
+                    _fetch_interval(b, row_b, precision, bounds, hints)
+                    _fetch_interval(c, row_c, precision, bounds, hints)
+                    _fetch_interval(d, row_d, precision, bounds, hints)
+                    _fetch_interval(e, row_e, precision, bounds, hints)
+                    _fetch_interval(f, row_f, precision, bounds, hints)
+                    _fetch_interval(g, row_g, precision, bounds, hints)
+                    _fetch_interval(h, row_h, precision, bounds, hints)
+                a, index_a = _step(a, row_a, precision, bounds, hints, intervals)
+                b, index_b = _step(b, row_b, precision, bounds, hints, intervals)
+                c, index_c = _step(c, row_c, precision, bounds, hints, intervals)
+                if count > 3:
+                    d, index_d = _step(d, row_d, precision, bounds, hints, intervals)
+                if most > 4:
+                    e, index_e = _step(e, row_e, precision, bounds, hints, intervals)
+                    f, index_f = _step(f, row_f, precision, bounds, hints, intervals)
+                    g, index_g = _step(g, row_g, precision, bounds, hints, intervals)
+                    h, index_h = _step(h, row_h, precision, bounds, hints, intervals)
+                # Behind all searches: a branch of one that was mispredicted throws away what was begun later.
+                a, integer = _finish(payload, a, row_a, index_a, symbol)
+                integers[0, symbol - block] = integer
+                b, integer = _finish(payload, b, row_b, index_b, symbol)
+                integers[1, symbol - block] = integer
+                c, integer = _finish(payload, c, row_c, index_c, symbol)
+                integers[2, symbol - block] = integer
+                if count > 3:
+                    d, integer = _finish(payload, d, row_d, index_d, symbol)
+                    integers[3, symbol - block] = integer
+                if most > 4:
+                    e, integer = _finish(payload, e, row_e, index_e, symbol)
+                    integers[4, symbol - block] = integer
+                    f, integer = _finish(payload, f, row_f, index_f, symbol)
+                    integers[5, symbol - block] = integer
+                    g, integer = _finish(payload, g, row_g, index_g, symbol)
+                    integers[6, symbol - block] = integer
+                    h, integer = _finish(payload, h, row_h, index_h, symbol)
+                    integers[7, symbol - block] = integer
+            for lane in range(count):
+                written[lane] |= write_elements(
+                    integers[lane, : block_end - block],
+                    elements,
+                    element,
+                    first + lane * symbols + block,
+                    offsets,
+                    first_offset + lane * offset_stride + block,
+                )
+        statuses[0], positions[0] = _close(payload, a, sanity_check)
+        statuses[1], positions[1] = _close(payload, b, sanity_check)
+        statuses[2], positions[2] = _close(payload, c, sanity_check)
+        if count > 3:
+            statuses[3], positions[3] = _close(payload, d, sanity_check)
+        if most > 4:
+            statuses[4], positions[4] = _close(payload, e, sanity_check)
+            statuses[5], positions[5] = _close(payload, f, sanity_check)
+            statuses[6], positions[6] = _close(payload, g, sanity_check)
+            statuses[7], positions[7] = _close(payload, h, sanity_check)
         for lane in range(count):
-            fetch_elements(elements, element, first + lane * symbols + block, block_end - block)
-        for symbol in range(block, block_end):
-            if fetched:
-                fetch_ahead(row_index, symbol, records, hints, bounds, 2)
-                if stride:
-                    for lane in range(1, count):
-                        fetch_ahead(row_index, symbol + lane * stride, records, hints, bounds, 2)
-            # Before the steps, so that a shared row is loaded once.
-            row_a = _row(records, row_index[at(symbol)], precision)
-            row_b = _row(records, row_index[at(symbol + stride)], precision)
-            row_c = _row(records, row_index[at(symbol + 2 * stride)], precision)
-            row_d = row_e = row_f = row_g = row_h = row_c
-            if count > 3:
-                row_d = _row(records, row_index[at(symbol + 3 * stride)], precision)
-            if count > 4:
-                row_e = _row(records, row_index[at(symbol + 4 * stride)], precision)
-                row_f = _row(records, row_index[at(symbol + 5 * stride)], precision)
-                row_g = _row(records, row_index[at(symbol + 6 * stride)], precision)
-                row_h = _row(records, row_index[at(symbol + 7 * stride)], precision)
-            # What waits for a long row's tables would fill the processor's queues with four units' steps.
-            if count > 4 and precision - row_a[4] > _SHORT_ROW_BITS:
-                _fetch_interval(a, row_a, precision, bounds, hints)
-                _fetch_interval(b, row_b, precision, bounds, hints)
-                _fetch_interval(c, row_c, precision, bounds, hints)
-                _fetch_interval(d, row_d, precision, bounds, hints)
-                _fetch_interval(e, row_e, precision, bounds, hints)
-                _fetch_interval(f, row_f, precision, bounds, hints)
-                _fetch_interval(g, row_g, precision, bounds, hints)
-                _fetch_interval(h, row_h, precision, bounds, hints)
-            a, index_a = _step(a, row_a, precision, bounds, hints, intervals)
-            b, index_b = _step(b, row_b, precision, bounds, hints, intervals)
-            c, index_c = _step(c, row_c, precision, bounds, hints, intervals)
-            if count > 3:
-                d, index_d = _step(d, row_d, precision, bounds, hints, intervals)
-            if count > 4:
-                e, index_e = _step(e, row_e, precision, bounds, hints, intervals)
-                f, index_f = _step(f, row_f, precision, bounds, hints, intervals)
-                g, index_g = _step(g, row_g, precision, bounds, hints, intervals)
-                h, index_h = _step(h, row_h, precision, bounds, hints, intervals)
-            # Behind all searches: a branch of one that was mispredicted throws away what was begun after it.
-            a, integer = _finish(payload, a, row_a, index_a, symbol)
-            integers[0, symbol - block] = integer
-            b, integer = _finish(payload, b, row_b, index_b, symbol)
-            integers[1, symbol - block] = integer
-            c, integer = _finish(payload, c, row_c, index_c, symbol)
-            integers[2, symbol - block] = integer
-            if count > 3:
-                d, integer = _finish(payload, d, row_d, index_d, symbol)
-                integers[3, symbol - block] = integer
-            if count > 4:
-                e, integer = _finish(payload, e, row_e, index_e, symbol)
-                integers[4, symbol - block] = integer
-                f, integer = _finish(payload, f, row_f, index_f, symbol)
-                integers[5, symbol - block] = integer
-                g, integer = _finish(payload, g, row_g, index_g, symbol)
-                integers[6, symbol - block] = integer
-                h, integer = _finish(payload, h, row_h, index_h, symbol)
-                integers[7, symbol - block] = integer
-        for lane in range(count):
-            written[lane] |= write_elements(
-                integers[lane, : block_end - block],
-                elements,
-                element,
-                first + lane * symbols + block,
-                offsets,
-                first_offset + lane * offset_stride + block,
-            )
-    statuses[0], positions[0] = _close(payload, a, sanity_check)
-    statuses[1], positions[1] = _close(payload, b, sanity_check)
-    statuses[2], positions[2] = _close(payload, c, sanity_check)
-    if count > 3:
-        statuses[3], positions[3] = _close(payload, d, sanity_check)
-    if count > 4:
-        statuses[4], positions[4] = _close(payload, e, sanity_check)
-        statuses[5], positions[5] = _close(payload, f, sanity_check)
-        statuses[6], positions[6] = _close(payload, g, sanity_check)
-        statuses[7], positions[7] = _close(payload, h, sanity_check)
-    for lane in range(count):
-        if statuses[lane] == Status.OK:
-            statuses[lane] = written[lane]
+            if statuses[lane] == Status.OK:
+                statuses[lane] = written[lane]
+
+    return decode
 
 
-@kernel
-def decode_interleaved(
-    payload: Uint8s,
-    begin: int,
-    lengths: Uint32s,
-    row_index: Int32s,
-    unit_stride: int,
-    records: Int32s,
-    bounds: Uint16s,
-    hints: Hints,
-    intervals: Records,
-    precision: int,
-    sanity_check: bool,
-    elements: Uint8s,
-    element: int,
-    symbols: int,
-    first: int,
-    offsets: Uint8s,
-    first_offset: int,
-    offset_stride: int,
-    statuses: Uint8s,
-    positions: Int64s,
-) -> None:
-    """Decodes as many units as one of GROUPS says, not the first if there is a `unit_stride`."""
-    # `count` has a bound that the compiler sees, so that a lane that is never there leaves no trace.
-    # fmt: off
-    if unit_stride:
-        _decode(payload, begin, lengths, row_index, unit_stride, records, bounds, hints, intervals, precision,
-                sanity_check, elements, element, symbols, first, offsets, first_offset, offset_stride,
-                statuses, positions, min(len(lengths), 4))
-    elif len(lengths) == 8:
-        _decode(payload, begin, lengths, row_index, 0, records, bounds, hints, intervals, precision,
-                sanity_check, elements, element, symbols, first, offsets, first_offset, 0,
-                statuses, positions, 8)
-    else:
-        _decode(payload, begin, lengths, row_index, 0, records, bounds, hints, intervals, precision,
-                sanity_check, elements, element, symbols, first, offsets, first_offset, 0,
-                statuses, positions, min(len(lengths), 4))
-    # fmt: on
+decode_eight = _decoder(8, own_rows=False)
+decode_few = _decoder(4, own_rows=False)
+decode_few_with_own_rows = _decoder(4, own_rows=True)

@@ -1,67 +1,89 @@
 """Instructions that Numba does not offer.
 
-Each is a Python function, which runs as it is where Numba is disabled, with an LLVM form beside it.
+Each is a Python function, which is called where Numba is disabled, with an LLVM form before it, which kernels
+take elsewhere. Two are functions of their own nevertheless: LLVM then takes them into a kernel after it has
+optimized the rest, and decoding one unit takes a twentieth less.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic
 
-from entropyd_server.kernels.jit import POLICY, at
+from entropyd_server.kernels.jit import at, called
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
+
+F = TypeVar("F", bound="Callable[..., object]")
 
 CACHE_LINE_BYTES = 64
 
 
-@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _llvm_prefetch(_typing: Any, array: Any, start: Any, byte: Any) -> Any:
+def _compiled_as(form: Callable[..., Any]) -> Callable[[F], F]:
+    """Puts an LLVM form in the place of a function, unless Numba is disabled."""
+
+    def choose(function: F) -> F:
+        if config.DISABLE_JIT:
+            return function
+        instruction = intrinsic(form)
+        instruction.__wrapped__ = function
+        return cast("F", instruction)
+
+    return choose
+
+
+def _data(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """The address of the elements of the array that is the first argument."""
+    return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+
+def _llvm_prefetch(_typing: Any, array: Any, start: Any, line: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        element = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
-        address = builder.gep(element, [arguments[2]])
+        element = builder.gep(_data(context, builder, signature, arguments), [arguments[1]])
+        # Counted in bytes: an array's item size is no constant to the compiler, so lines would be divisions.
+        byte = builder.mul(arguments[2], arguments[2].type(CACHE_LINE_BYTES))
+        address = builder.gep(builder.bitcast(element, pointer), [byte])
         # LLVM's language reference: to read (0), to keep in all levels of the cache (3), data (1).
         signature_of_llvm = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, signature_of_llvm, "llvm.prefetch.p0")
         builder.call(function, [address, word(0), word(3), word(1)])
         return context.get_dummy_value()
 
-    return types.void(array, start, byte), generate
+    return types.void(array, start, line), generate
 
 
+@_compiled_as(_llvm_prefetch)
+def _prefetch(array: npt.NDArray[Any], start: int, line: int) -> None: ...
+
+
+@called
 def prefetch(array: npt.NDArray[Any], start: int, line: int) -> None:
     """Prefetches a cache line of a vector, `line` lines behind element `start`; any place is safe.
 
     Python, and a processor without such an instruction, do nothing.
     """
+    _prefetch(array, start, line)
 
 
-@overload(prefetch, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_prefetch(array: Any, start: Any, line: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    # Counted in bytes: an array's item size is no constant to the compiler, so lines would be divisions.
-    def compiled(array: Any, start: Any, line: Any) -> None:
-        _llvm_prefetch(array, start, line * CACHE_LINE_BYTES)
-
-    return compiled
-
-
-@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _llvm_load(_typing: Any, array: Any, position: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = _data(context, builder, signature, arguments)
         return builder.load(builder.gep(data, [arguments[1]]), align=1)
 
     return array.dtype(array, position), generate
 
 
+@_compiled_as(_llvm_load)
 def load(array: npt.NDArray[Any], position: int) -> Any:
     """Loads an element of a vector of numbers that need not be aligned.
 
@@ -70,18 +92,9 @@ def load(array: npt.NDArray[Any], position: int) -> Any:
     return array[position]
 
 
-@overload(load, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_load(array: Any, position: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(array: Any, position: Any) -> Any:
-        return _llvm_load(array, position)
-
-    return compiled
-
-
-@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _llvm_indexed_from(_typing: Any, array: Any, start: Any, index: Any) -> Any:
+def _llvm_indexed(_typing: Any, array: Any, start: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = _data(context, builder, signature, arguments)
         pointer = builder.gep(builder.gep(data, [arguments[1]]), [arguments[2]])
         # Numba handles a record by its address.
         return pointer if isinstance(array.dtype, types.Record) else builder.load(pointer)
@@ -89,36 +102,58 @@ def _llvm_indexed_from(_typing: Any, array: Any, start: Any, index: Any) -> Any:
     return array.dtype(array, start, index), generate
 
 
+@_compiled_as(_llvm_indexed)
+def _indexed(array: npt.NDArray[Any], start: int, index: int) -> Any:
+    return array[int(start) + int(index)]
+
+
+@called
 def indexed_from(array: npt.NDArray[Any], start: int, index: int) -> Any:
     """Loads array[start + index] of a vector, with the start added to its address first.
 
     For an index that is known late: LLVM would wait for it before it adds the two numbers.
     """
-    return array[int(start) + int(index)]
+    return _indexed(array, start, index)
 
 
-@overload(indexed_from, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_indexed_from(array: Any, start: Any, index: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(array: Any, start: Any, index: Any) -> Any:
-        return _llvm_indexed_from(array, start, index)
+def _llvm_viewed(_typing: Any, content: Any, dtype: Any) -> Any:
+    number = dtype.dtype
+    view_type = content.copy(dtype=number)
 
-    return compiled
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, arguments[0])
+        view = context.make_array(view_type)(context, builder)
+        item = context.get_constant(types.intp, number.bitwidth // 8)
+        view.data = builder.bitcast(source.data, view.data.type)
+        view.itemsize = item
+        view.nitems = builder.udiv(source.nitems, item)
+        view.shape = cgutils.pack_array(builder, [view.nitems])
+        view.strides = cgutils.pack_array(builder, [item])
+        view.meminfo, view.parent = source.meminfo, source.parent
+        return impl_ret_borrowed(context, builder, view_type, view._getvalue())  # noqa: SLF001 - as Numba does
+
+    return view_type(content, dtype), generate
 
 
+@_compiled_as(_llvm_viewed)
+def viewed(content: npt.NDArray[np.uint8], dtype: Any) -> Any:
+    """Views bytes as numbers. Numba's own `view` takes longer to compile than what the numbers are for."""
+    return content.view(dtype)
+
+
+def _llvm_low_product(_typing: Any, first: Any, second: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.mul(*arguments)
+
+    return types.uint64(first, second), generate
+
+
+@_compiled_as(_llvm_low_product)
 def low_product(first: int, second: int) -> int:
     """Computes the low 64 bits of a product, as uint64, as a machine does and Python does not."""
     return at(int(first) * int(second) & (2**64 - 1))
 
 
-@overload(low_product, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_low_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(first: Any, second: Any) -> Any:
-        return np.uint64(first * second)
-
-    return compiled
-
-
-@intrinsic  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _llvm_high_product(_typing: Any, _first: Any, _second: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         wide = ir.IntType(128)
@@ -128,14 +163,7 @@ def _llvm_high_product(_typing: Any, _first: Any, _second: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
+@_compiled_as(_llvm_high_product)
 def high_product(first: int, second: int) -> int:
     """Computes the high 64 bits of the product of two uint64."""
     return at(int(first) * int(second) >> 64)
-
-
-@overload(high_product, jit_options=POLICY)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _compiled_high_product(first: Any, second: Any) -> Any:  # noqa: ARG001 -- Numba matches names
-    def compiled(first: Any, second: Any) -> Any:
-        return _llvm_high_product(first, second)
-
-    return compiled

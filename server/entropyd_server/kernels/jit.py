@@ -35,16 +35,23 @@ int64 = cast("Callable[[Any], int]", np.int64)
 # Indexing with a signed integer costs a test for negative ones, which no kernel uses.
 at = cast("Callable[[int], int]", np.uint64)
 
-POLICY = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
+_POLICY = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": False,
+    "boundscheck": False,
+    "no_cfunc_wrapper": True,  # nothing calls kernels from C
+}
 # Steps and passes make no arrays. Numba would count references to their arguments, and where it fails to see
 # that the counts cancel out, coding takes three times as long.
-_PASS_POLICY = {**POLICY, "_nrt": False}
-_STEP_POLICY = {**_PASS_POLICY, "forceinline": True}
+_PASS_POLICY = {**_POLICY, "_nrt": False}
+# What Python would need to call a step is not compiled; if it did nevertheless, the process would end.
+_STEP_POLICY = {**_PASS_POLICY, "forceinline": True, "no_cpython_wrapper": True}
 
 
 def kernel(function: F) -> F:
     """Compiles a kernel on its first call with arguments of new types."""
-    return cast("F", stored(njit(**POLICY)(function)))
+    return cast("F", stored(njit(**_POLICY)(function)))
 
 
 def called(function: F) -> F:
@@ -55,11 +62,6 @@ def called(function: F) -> F:
 def inlined(function: F) -> F:
     """Compiles a step of a kernel into its callers, so that coder state stays in registers."""
     return cast("F", stored(njit(**_STEP_POLICY)(function)))
-
-
-def expanded(function: F) -> F:
-    """Expands a function into each caller before it is compiled, with constant arguments as constants."""
-    return cast("F", njit(inline="always", **POLICY)(function))
 
 
 def kernel_input(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -46,7 +46,7 @@ def fill_uniform(scrambled: npt.NDArray[np.uint64], first: int, upper: int, draw
         for index in range(_BLOCKS):
             words[0, index] = at(block + index) & _LOW_32
             words[1, index] = at(block + index) >> _BITS_32
-        words[2, :], words[3, :] = scrambled[2], scrambled[3]
+            words[2, index], words[3, index] = scrambled[2], scrambled[3]
         key_a, key_b = at(scrambled[0]), at(scrambled[1])
         for _ in range(_ROUNDS):
             for index in range(_BLOCKS):
@@ -66,6 +66,7 @@ def fill_uniform(scrambled: npt.NDArray[np.uint64], first: int, upper: int, draw
             for row in range(4):
                 in_order[4 * index + row] = words[row, index]
         begin, end = max(position, 0), min(position + 4 * _BLOCKS, len(drawn))
-        drawn[begin:end] = in_order[begin - position : end - position]
+        for index in range(begin, end):
+            drawn[at(index)] = in_order[at(index - position)]
         position += 4 * _BLOCKS
         block += _BLOCKS

@@ -28,10 +28,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entropyd_server.kernels.elements import blank
-from entropyd_server.kernels.interleaved_decoder import GROUPS, decode_interleaved
+from entropyd_server.kernels.interleaved_decoder import (
+    GROUPS,
+    decode_eight,
+    decode_few,
+    decode_few_with_own_rows,
+)
 from entropyd_server.kernels.jit import int64, kernel
 from entropyd_server.kernels.range_coder import Status
-from entropyd_server.kernels.single_decoder import decode_single
+from entropyd_server.kernels.single_decoder import decode_far
 
 if TYPE_CHECKING:
     from entropyd_server.kernels.arrays import Hints, Int32s, Int64s, Records, Uint8s, Uint16s, Uint32s
@@ -93,46 +98,32 @@ def decode_units(
         else:
             lanes = 1
         unit_rows = row_index[unit * unit_stride : len(row_index)]
+        together = slice(unit, unit + lanes)
+        # fmt: off
         if lanes == 1:
-            statuses[unit], positions[unit] = decode_single(
-                payload,
-                begin,
-                begin + int64(lengths[unit]),
-                unit_rows[:symbols],
-                rows,
-                hints,
-                intervals,
-                sanity_check,
-                elements,
-                element,
-                unit * symbols,
-                offsets,
-                unit * offset_stride,
+            statuses[unit], positions[unit] = decode_far(
+                payload, begin, begin + int64(lengths[unit]), unit_rows[:symbols], rows, hints, intervals,
+                sanity_check, elements, element, unit * symbols, offsets, unit * offset_stride,
+            )
+        elif lanes == GROUPS[0]:
+            decode_eight(
+                payload, begin, lengths[together], unit_rows, unit_stride, records, bounds, hints, intervals,
+                precision, sanity_check, elements, element, symbols, unit * symbols, offsets,
+                unit * offset_stride, offset_stride, statuses[together], positions[together],
+            )
+        elif unit_stride:
+            decode_few_with_own_rows(
+                payload, begin, lengths[together], unit_rows, unit_stride, records, bounds, hints, intervals,
+                precision, sanity_check, elements, element, symbols, unit * symbols, offsets,
+                unit * offset_stride, offset_stride, statuses[together], positions[together],
             )
         else:
-            together = slice(unit, unit + lanes)
-            decode_interleaved(
-                payload,
-                begin,
-                lengths[together],
-                unit_rows,
-                unit_stride,
-                records,
-                bounds,
-                hints,
-                intervals,
-                precision,
-                sanity_check,
-                elements,
-                element,
-                symbols,
-                unit * symbols,
-                offsets,
-                unit * offset_stride,
-                offset_stride,
-                statuses[together],
-                positions[together],
+            decode_few(
+                payload, begin, lengths[together], unit_rows, unit_stride, records, bounds, hints, intervals,
+                precision, sanity_check, elements, element, symbols, unit * symbols, offsets,
+                unit * offset_stride, offset_stride, statuses[together], positions[together],
             )
+        # fmt: on
         for decoded in range(unit, unit + lanes):
             begin += int64(lengths[decoded])
             if statuses[decoded] != Status.OK:

@@ -32,7 +32,7 @@ from entropyd_server.kernels.encoder_steps import (
     read_block,
 )
 from entropyd_server.kernels.intrinsics import prefetch
-from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.jit import at, called, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Status
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _pair_of(bounds: Uint16s, interval: int) -> int:
     return int64(bounds[at(2 * interval)]) | int64(bounds[at(2 * interval + 1)]) << 16
 
 
-@kernel
+@called
 def _encode_special(
     integer: int,
     records: Int32s,

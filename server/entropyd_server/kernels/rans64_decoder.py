@@ -20,7 +20,7 @@ import numpy as np
 
 from entropyd_server.kernels.elements import BLOCK_SYMBOLS, blank, fetch_elements, write_elements
 from entropyd_server.kernels.intrinsics import indexed_from, prefetch
-from entropyd_server.kernels.jit import at, inlined, int64, kernel
+from entropyd_server.kernels.jit import at, called, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import ROW_FIELDS, Row, Status
 from entropyd_server.kernels.rans64 import (
     DIGIT_BITS,
@@ -67,7 +67,7 @@ def _refill(payload: Uint8s, position: int, end: int, state: int) -> tuple[int, 
     return position + (WORD_BYTES if due else 0), ((state << _WORD) | word) if due else state
 
 
-@kernel
+@called
 def _search(intervals: Records, start: int, escape: int, low: int) -> int:
     """Bisects a row for the interval that holds `low`: the last that does not begin after it."""
     found = int64(0)
@@ -80,7 +80,7 @@ def _search(intervals: Records, start: int, escape: int, low: int) -> int:
     return found
 
 
-@kernel
+@called
 def _read_escape(payload: Uint8s, position: int, end: int, state: int) -> tuple[int, int, int]:
     """Reads the code of an escape; -1 for one that no encoder writes."""
     digits = state & _DIGIT

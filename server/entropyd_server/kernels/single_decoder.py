@@ -52,10 +52,12 @@ from entropyd_server.kernels.decoder_steps import (
 )
 from entropyd_server.kernels.elements import BLOCK_SYMBOLS, fetch_elements, write_elements
 from entropyd_server.kernels.intrinsics import indexed_from, low_product
-from entropyd_server.kernels.jit import at, expanded, inlined, int64, kernel
+from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entropyd_server.kernels.arrays import Hints, Int32s, Records, Uint8s
 
 # An interval: its first and last cumulative probability, scaled to 16 bits, and floor((2^32 - 1) / width), or
@@ -64,7 +66,6 @@ if TYPE_CHECKING:
 INTERVAL = np.dtype([("lower", "<u2"), ("last", "<u2"), ("reciprocal", "<u4")])
 # Precision of an INTERVAL.
 _SCALE = 16
-_NEAR, _FAR = False, True
 # The shift of rows of 2^7 hints. With more of them a guess is often too coarse, as a symbol of many bits
 # leaves little of the ratio before the next word is appended; then the hint for the ratio itself is next.
 _WIDE_SHIFT = 57
@@ -100,149 +101,118 @@ def search(intervals: Records, start: int, escape: int, ahead: int, size: int) -
     return found
 
 
-@expanded
-def _decode(  # noqa: PLR0912, PLR0915 -- the coder's state does not leave this function
-    payload: Uint8s,
-    begin: int,
-    end: int,
-    row_index: Int32s,
-    rows: Int32s,
-    hints: Hints,
-    intervals: Records,
-    hinted: Records,
-    sanity_check: bool,
-    elements: Uint8s,
-    element: int,
-    first: int,
-    offsets: Uint8s,
-    first_offset: int,
-    far: bool,
-) -> tuple[int, int]:
-    """See the kernels below; `far` says whether symbols' tables are prefetched; then `hinted` is not read."""
-    records = rows.reshape(-1)
-    ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
-    position = begin + 4
-    size = int64(FULL_SIZE)
-    inverse = int64(1 << 32)
-    ratio = guess = at(ahead) << at(32)
-    integers = np.empty(BLOCK_SYMBOLS, np.int32)
-    symbols = len(row_index)
-    written = int64(Status.OK)
-    for block in range(0, symbols, BLOCK_SYMBOLS):
-        block_end = min(block + BLOCK_SYMBOLS, symbols)
-        fetch_elements(elements, element, first + block, block_end - block)
-        for symbol in range(block, block_end):
-            if far:
-                fetch_ahead(row_index, symbol, records, hints, intervals, 1)
-            row = ROW_FIELDS * int64(row_index[at(symbol)])
-            start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
-            hint_shift = at(records[at(row + Row.HINT_SHIFT)])
-            part = guess >> hint_shift
-            integer = int64(indexed_from(hints, hint, part))
-            interval = indexed_from(intervals, start, integer) if far else indexed_from(hinted, hint, part)
-            steps = 0
-            while True:
-                lower = int64(interval["lower"])
-                a = (size * lower) >> _SCALE
-                width = ((size * int64(interval["last"]) + size) >> _SCALE) - a
-                rest = ahead - a
-                if at(rest) < at(width):
-                    break
-                steps += 1
-                if steps == 1 and hint_shift < at(_WIDE_SHIFT):
-                    part = ratio >> hint_shift
-                    integer = int64(indexed_from(hints, hint, part))
-                    if not far:
-                        interval = indexed_from(hinted, hint, part)
-                        continue
-                elif steps == _LOOK_AGAIN:
-                    inverse = _inverse(size)
-                    ratio = low_product(ahead, inverse)
-                    integer = int64(indexed_from(hints, hint, ratio >> hint_shift))
-                elif steps == _SEARCH:
-                    integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
-                else:
-                    integer += 1 if rest >= 0 else -1
-                interval = indexed_from(intervals, start, integer)
+def _decoder(*, far: bool) -> Callable[..., tuple[int, int]]:  # noqa: PLR0915 -- the kernel is one function
+    """Makes the kernel for large tables, which are prefetched, or for small ones.
 
-            reciprocal = int64(interval["reciprocal"])
-            guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
-            word = load_word(payload, position, end)
-            # Whether a word is due cannot be predicted, so these are masks rather than a branch.
-            due = (width - (WORD_SIZE + 1)) >> 63
-            shift = due & 16
-            position += due & 2
-            ahead = (rest << shift) | (word & due)
-            size = width << shift
-            inverse = int64(low_product(inverse >> 16, reciprocal) >> at(shift))
-            ratio = low_product(ahead, inverse)
-            if reciprocal == 0:
-                position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
-                if magnitude == 0:
-                    return int64(Status.ESCAPE_TOO_LONG), symbol
-                integer = escaped_integer(magnitude, integer)
-                inverse = _inverse(size)
-                ratio = guess = low_product(ahead, inverse)
-            if symbol & 1:
-                inverse = _corrected(inverse, size)
-            integers[at(symbol - block)] = integer + int64(records[at(row + Row.CDF_OFFSET)])
-        written |= write_elements(
-            integers[: block_end - block], elements, element, first + block, offsets, first_offset + block
-        )
-    status = end_status(payload, position, end, ahead, size, sanity_check)
-    return status if status != Status.OK else written, int64(-1)
-
-
-@kernel
-def decode_single(
-    payload: Uint8s,
-    begin: int,
-    end: int,
-    row_index: Int32s,
-    rows: Int32s,
-    hints: Hints,
-    intervals: Records,
-    sanity_check: bool,
-    elements: Uint8s,
-    element: int,
-    first: int,
-    offsets: Uint8s,
-    first_offset: int,
-) -> tuple[int, int]:
-    """Decodes the unit [begin, end) of `payload`; see `decode_units`.
-
-    Its elements are written from `first` on, their offsets begin at `first_offset`, and `row_index` is that
-    of the unit, [symbols]. What a unit that fails leaves in `elements` has no meaning.
-
-    Returns:
-      status: A Status.
-      position: First element that failed; -1 if none did or the end is wrong.
+    For those, `intervals` are followed by the interval of each hint.
     """
-    # fmt: off
-    return _decode(payload, begin, end, row_index, rows, hints, intervals, intervals, sanity_check, elements,
-                   element, first, offsets, first_offset, _FAR)
-    # fmt: on
+
+    @kernel
+    def decode(  # noqa: PLR0912, PLR0915 -- the coder's state does not leave this function
+        payload: Uint8s,
+        begin: int,
+        end: int,
+        row_index: Int32s,
+        rows: Int32s,
+        hints: Hints,
+        intervals: Records,
+        sanity_check: bool,
+        elements: Uint8s,
+        element: int,
+        first: int,
+        offsets: Uint8s,
+        first_offset: int,
+    ) -> tuple[int, int]:
+        """Decodes the unit [begin, end) of `payload`; see `decode_units`.
+
+        Its elements are written from `first` on, their offsets begin at `first_offset`, and `row_index` is
+        that of the unit, [symbols]. What a unit that fails leaves in `elements` has no meaning.
+
+        Returns:
+          status: A Status.
+          position: First element that failed; -1 if none did or the end is wrong.
+        """
+        records = rows.reshape(-1)
+        # Where the intervals of hints begin.
+        hinted = len(intervals) - len(hints)
+        ahead = (load_word(payload, begin, end) << 16) | load_word(payload, begin + 2, end)
+        position = begin + 4
+        size = int64(FULL_SIZE)
+        inverse = int64(1 << 32)
+        ratio = guess = at(ahead) << at(32)
+        integers = np.empty(BLOCK_SYMBOLS, np.int32)
+        symbols = len(row_index)
+        written = int64(Status.OK)
+        for block in range(0, symbols, BLOCK_SYMBOLS):
+            block_end = min(block + BLOCK_SYMBOLS, symbols)
+            fetch_elements(elements, element, first + block, block_end - block)
+            for symbol in range(block, block_end):
+                if far:
+                    fetch_ahead(row_index, symbol, records, hints, intervals, 1)
+                row = ROW_FIELDS * int64(row_index[at(symbol)])
+                start, hint = int64(records[at(row + Row.START)]), int64(records[at(row + Row.HINT_START)])
+                hint_shift = at(records[at(row + Row.HINT_SHIFT)])
+                part = guess >> hint_shift
+                integer = int64(indexed_from(hints, hint, part))
+                interval = (
+                    indexed_from(intervals, start, integer)
+                    if far
+                    else indexed_from(intervals, hinted + hint, part)
+                )
+                steps = 0
+                while True:
+                    lower = int64(interval["lower"])
+                    a = (size * lower) >> _SCALE
+                    width = ((size * int64(interval["last"]) + size) >> _SCALE) - a
+                    rest = ahead - a
+                    if at(rest) < at(width):
+                        break
+                    steps += 1
+                    if steps == 1 and hint_shift < at(_WIDE_SHIFT):
+                        part = ratio >> hint_shift
+                        integer = int64(indexed_from(hints, hint, part))
+                        if not far:
+                            interval = indexed_from(intervals, hinted + hint, part)
+                            continue
+                    elif steps == _LOOK_AGAIN:
+                        inverse = _inverse(size)
+                        ratio = low_product(ahead, inverse)
+                        integer = int64(indexed_from(hints, hint, ratio >> hint_shift))
+                    elif steps == _SEARCH:
+                        integer = search(intervals, start, int64(records[at(row + Row.ESCAPE)]), ahead, size)
+                    else:
+                        integer += 1 if rest >= 0 else -1
+                    interval = indexed_from(intervals, start, integer)
+
+                reciprocal = int64(interval["reciprocal"])
+                guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
+                word = load_word(payload, position, end)
+                # Whether a word is due cannot be predicted, so these are masks rather than a branch.
+                due = (width - (WORD_SIZE + 1)) >> 63
+                shift = due & 16
+                position += due & 2
+                ahead = (rest << shift) | (word & due)
+                size = width << shift
+                inverse = int64(low_product(inverse >> 16, reciprocal) >> at(shift))
+                ratio = low_product(ahead, inverse)
+                if reciprocal == 0:
+                    position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
+                    if magnitude == 0:
+                        return int64(Status.ESCAPE_TOO_LONG), symbol
+                    integer = escaped_integer(magnitude, integer)
+                    inverse = _inverse(size)
+                    ratio = guess = low_product(ahead, inverse)
+                if symbol & 1:
+                    inverse = _corrected(inverse, size)
+                integers[at(symbol - block)] = integer + int64(records[at(row + Row.CDF_OFFSET)])
+            written |= write_elements(
+                integers[: block_end - block], elements, element, first + block, offsets, first_offset + block
+            )
+        status = end_status(payload, position, end, ahead, size, sanity_check)
+        return status if status != Status.OK else written, int64(-1)
+
+    return decode
 
 
-@kernel
-def decode_near(
-    payload: Uint8s,
-    begin: int,
-    end: int,
-    row_index: Int32s,
-    rows: Int32s,
-    hints: Hints,
-    intervals: Records,
-    hinted: Records,
-    sanity_check: bool,
-    elements: Uint8s,
-    element: int,
-    first: int,
-    offsets: Uint8s,
-    first_offset: int,
-) -> tuple[int, int]:
-    """Decodes as `decode_single` does, with small tables: `hinted` has the interval of each hint."""
-    # fmt: off
-    return _decode(payload, begin, end, row_index, rows, hints, intervals, hinted, sanity_check, elements,
-                   element, first, offsets, first_offset, _NEAR)
-    # fmt: on
+decode_far = _decoder(far=True)
+decode_near = _decoder(far=False)

@@ -20,7 +20,7 @@ from entropyd_server.coding.self_test import warm_up
 from entropyd_server.kernels.range_coder import Status
 from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import encode_units
-from entropyd_server.kernels.single_decoder import decode_near, decode_single
+from entropyd_server.kernels.single_decoder import decode_far, decode_near
 from tests.support import reference_coder
 from tests.support.coding_cases import tables_of
 
@@ -182,7 +182,7 @@ def test_many_escapes_need_no_more_than_a_second_payload() -> None:
 
 
 def specialisations() -> list[int]:
-    kernels: list[Any] = [encode_units, decode_units, decode_single, decode_near]
+    kernels: list[Any] = [encode_units, decode_units, decode_far, decode_near]
     return [len(kernel.signatures) for kernel in kernels]
 
 

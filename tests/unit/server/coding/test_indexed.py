@@ -22,7 +22,7 @@ from entropyd_server.kernels.range_decoder import decode_units
 from entropyd_server.kernels.range_encoder import encode_units
 from entropyd_server.kernels.row_choice import add_levels, total_bits, widen_rows
 from entropyd_server.kernels.run_length_gamma import decode_gamma_units, encode_gamma_units
-from entropyd_server.kernels.single_decoder import decode_near, decode_single
+from entropyd_server.kernels.single_decoder import decode_far, decode_near
 from tests.support import reference_coder
 from tests.support.coding_cases import tables_of
 
@@ -208,7 +208,7 @@ def test_a_plane_of_integers_that_int32_may_lack_is_refused() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_no_kind_of_plane_or_string_makes_a_request_wait_for_compilation(dtype: str) -> None:
     kernels: list[Any] = [
-        *(encode_units, decode_units, decode_single, decode_near, encode_gamma_units, decode_gamma_units),
+        *(encode_units, decode_units, decode_far, decode_near, encode_gamma_units, decode_gamma_units),
         *(add_levels, total_bits, fill_uniform, widen_rows),
     ]
     warm_up()

@@ -29,7 +29,7 @@ def test_legal_tables_are_kept_as_they_are_and_cannot_be_changed() -> None:
     assert tables.cdf.dtype == tables.cdf_offset.dtype == np.int32
     assert tables.precision == 4
     derived: list[npt.NDArray[Any]]
-    derived = [tables.rows, tables.bounds, tables.hints, tables.intervals, tables.hinted]
+    derived = [tables.rows, tables.bounds, tables.hints, tables.intervals, tables.near]
     arrays = [tables.cdf, tables.cdf_offset, *derived]
     assert tables.nbytes == sum(array.nbytes for array in arrays)
     for array in arrays:

@@ -107,7 +107,7 @@ def _compiled_high_product(first: int, second: int) -> int:
 @given(first=st.integers(0, 2**64 - 1), second=st.integers(0, 2**64 - 1))
 def test_the_high_product_is_that_of_unbounded_integers(first: int, second: int) -> None:
     assert _compiled_high_product(at(first), at(second)) == first * second >> 64
-    assert int(high_product(at(first), at(second))) == first * second >> 64
+    assert int(vars(high_product)["__wrapped__"](at(first), at(second))) == first * second >> 64
 
 
 def test_a_unit_without_symbols_is_the_first_state_alone() -> None:

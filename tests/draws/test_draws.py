@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 LIMITS = BuildLimits(2**26, 2**32)
 FAR = 2.0**29
-SEARCHED = [name for name in FAMILY_NAMES if "Mixture" in name or name.endswith("DeepFactorized")]
+# Some of those whose tails are searched for, as TFC takes up to ten seconds for one; `make draws` compares
+# tables of all.
+SEARCHED = ["NoisyNormalMixture", "DeepFactorized", "NoisyDeepFactorized"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -78,7 +80,7 @@ def test_a_search_that_ends_gives_the_tails_of_tfc(family: str) -> None:
 
 
 def test_tables_of_ordinary_priors_are_those_of_tfc() -> None:
-    assert {compared(ordinary_config(number)) for number in (29, 32, 50)} == {"equal"}
+    assert {compared(ordinary_config(number)) for number in (29, 50)} == {"equal"}
 
 
 @pytest.mark.parametrize("number", range(len(FAMILY_NAMES)))

@@ -208,11 +208,11 @@ async def overload(stub: Any, request: coding_pb2.DecompressRequest, expected: b
         return True, time.perf_counter() - began
 
     began = time.perf_counter()
-    few = await asyncio.gather(*(repeated(call, 20) for _ in range(8)))
+    few = await asyncio.gather(*(repeated(call, 12) for _ in range(8)))
     capacity = sum(map(len, few)) / (time.perf_counter() - began)
     assert all(accepted for operations in few for accepted, _ in operations)
 
-    began, calls = time.perf_counter(), 600
+    began, calls = time.perf_counter(), 400
     offered = []
     for number in range(calls):
         await asyncio.sleep(began + number / (4 * capacity) - time.perf_counter())

@@ -10,6 +10,7 @@ responses go to what stdout was at the start.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import select
@@ -39,10 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # TensorFlow imports absl's tests, which look for a folder for temporary files, and there may be none.
     os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
+    # TensorFlow's 4,000 modules make no garbage, and looking for it takes a fifth of the time to import them.
+    gc.disable()
     # After the environment is set, which TensorFlow reads when it is imported.
     from entropyd_server.modeling.worker.entropy_model import use_gpus, versions  # noqa: PLC0415
     from entropyd_server.modeling.worker.handlers import Handlers  # noqa: PLC0415
 
+    gc.freeze()
+    gc.enable()
     if options.cuda_visible_devices != NO_GPU:
         use_gpus()
     worker = Handlers(BuildLimits(options.max_model_bytes, options.max_build_memory_bytes))

@@ -143,7 +143,7 @@ def create(context: click.Context, /, name: str | None, **_: Any) -> None:
 
     \b
     Examples:
-      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models create --prior NoisyNormal -p loc=0 -p 'scale=[1,2,4]' --coding-rank 2
       entropyd models create --prior NoisyLaplace -p loc=0 -p scale=scale.npy --coding-rank 3
       entropyd models create --kind location-scale --prior NoisyNormal --scales 0.11:256:64 --coding-rank 3
       entropyd models create --kind tabulated --tables rows.npz --coding-rank 2

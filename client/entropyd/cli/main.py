@@ -53,7 +53,7 @@ def entropyd(context: click.Context, /, timeout_s: float, *, as_json: bool, **co
 
     \b
     Examples:
-      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models create --prior NoisyNormal -p loc=0 -p 'scale=[1,2,4]' --coding-rank 2
       entropyd models list
       entropyd fit --coding-rank 3 latents.npy --report fit.html
       entropyd compress --model MODEL_ID latents.npy latents.entropyd

@@ -29,7 +29,7 @@ def models() -> None:
 
     \b
     Examples:
-      entropyd models create --prior NoisyNormal -p loc=0 -p scale=[1,2,4] --coding-rank 2
+      entropyd models create --prior NoisyNormal -p loc=0 -p 'scale=[1,2,4]' --coding-rank 2
       entropyd models list
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from unittest import mock
 
 from hypothesis import settings
@@ -14,6 +15,9 @@ from entropyd_server.transport.polling import read_where_asked
 settings.register_profile("entropyd", deadline=None)
 settings.register_profile("brief", deadline=None, max_examples=5)
 settings.load_profile("entropyd")
+
+# A shell has what it starts in the background ignore SIGINT, which programs under test would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # As in a server's process; processes that tests start set it themselves.
 with mock.patch.dict(os.environ):

@@ -34,7 +34,7 @@ PRIOR = priors.NoisyNormal(loc=[0.0, 1.3, -2.25], scale=[0.5, 2.0, 6.0])
 OFFSETS: dict[str, dict[str, Any]] = {
     "computed": {},
     "computed as none": {"prior": priors.NoisyNormal(loc=[0.0, 1.0, -2.0], scale=[0.5, 2.0, 6.0])},
-    "searched": {"prior": priors.NoisyDeepFactorized((3,), (2,), init_scale=3, variables=None)},
+    "searched": {"prior": priors.NoisyDeepFactorized((3,), (2,), init_scale=1, variables=None)},
     "none": {"offset_heuristic": False},
     "given": {"quantization_offset": [0.1, -0.3, 0.45]},
     "given for all": {"quantization_offset": 0.2},

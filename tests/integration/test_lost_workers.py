@@ -60,6 +60,8 @@ class Load:
                 with self._changed:
                     self.answered[number] += 1
                     self._changed.notify()
+                # Without breaks, those who code would take the cores on which a worker starts again.
+                self.stop.wait(0.02)
         except BaseException:
             with self._changed:
                 self._failed = True

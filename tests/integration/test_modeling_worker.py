@@ -150,7 +150,6 @@ BUILDABLE = {
     ),
     "logistic": config(priors.NoisyLogistic(loc=[0, 1], scale=[0.5, 3])),
     "laplace": config(priors.NoisyLaplace(loc=[0, 1], scale=[0.5, 3])),
-    "normal mixture": mixture([[0, 1], [-1, 2]], [1, 2]),
     "normal mixture in float64": mixture([0, 1], [[1, 2], [2, 1]], "float64"),
     "logistic mixture": config(priors.NoisyLogisticMixture(loc=[0, 1], scale=[1, 0.5], weight=[0.25, 0.75])),
     "deep factorized": config(priors.NoisyDeepFactorized((2,), (3, 3), init_scale=2)),

@@ -154,9 +154,8 @@ class RangeCoder(Coder):
         """
         elements, element, offsets = _as_kernels_take(values, rows)
         row_index = rows.row_index
-        decode, intervals = (
-            (decode_near, near) if len(near := tables.near) else (decode_far, tables.intervals)
-        )
+        near = tables.near
+        decode, intervals = (decode_near, near) if len(near) else (decode_far, tables.intervals)
         # fmt: off
         status, position = decode(
             content, 0, len(content), row_index, tables.rows, tables.hints, intervals,

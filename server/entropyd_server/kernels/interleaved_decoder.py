@@ -136,10 +136,16 @@ def _close(payload: Uint8s, lane: Lane, sanity_check: bool) -> tuple[int, int]:
 
 
 def _decoder(most: int, *, own_rows: bool) -> Callable[..., None]:  # noqa: PLR0915 -- a statement per lane
-    """Makes the kernel that decodes `most` units, or three, with rows of each unit's own or shared ones.
+    """Makes the kernel that decodes eight units, or with `most` of 4 three or four.
 
     What a kernel finds outside of itself is a constant to Numba, which does not compile lanes that are never
-    there; `count` has a bound that LLVM sees.
+    there; `count` has a bound that LLVM sees. The kernel takes what `range_decoder.decode_units` does, of its
+    units alone: the first string starts at byte `begin` of `payload`, the first element and the offset of it
+    have the numbers `first` and `first_offset`, and offsets of units lie `offset_stride` apart.
+
+    Args:
+      most: 8 or 4.
+      own_rows: Whether each unit has rows of its own, `unit_stride` apart; else that is not read.
     """
 
     @kernel

@@ -29,7 +29,7 @@ CACHE_LINE_BYTES = 64
 
 
 def _compiled_as(form: Callable[..., Any]) -> Callable[[F], F]:
-    """Puts an LLVM form in the place of a function, unless Numba is disabled."""
+    """Puts an LLVM form in the place of a function, then its `__wrapped__`, unless Numba is disabled."""
 
     def choose(function: F) -> F:
         if config.DISABLE_JIT:

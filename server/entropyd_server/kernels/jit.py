@@ -55,7 +55,7 @@ def kernel(function: F) -> F:
 
 
 def called(function: F) -> F:
-    """Compiles a pass over a block that kernels call."""
+    """Compiles a function that kernels call, such as a pass over a block, and that LLVM may inline."""
     return cast("F", stored(njit(**_PASS_POLICY)(function)))
 
 

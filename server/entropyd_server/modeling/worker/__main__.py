@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # TensorFlow imports absl's tests, which look for a folder for temporary files, and there may be none.
     os.environ.setdefault("TEST_TMPDIR", "/tmp")  # noqa: S108 - nothing is written there
-    # TensorFlow's 4,000 modules make no garbage, and looking for it takes a fifth of the time to import them.
+    # Importing the 4,000 modules of TensorFlow takes a fifth longer where garbage is looked for. They stay,
+    # so nothing needs to look through them later either.
     gc.disable()
     # After the environment is set, which TensorFlow reads when it is imported.
     from entropyd_server.modeling.worker.entropy_model import use_gpus, versions  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Steps that decoders share: prefetching, reading words, narrowing, searching, escapes, the end.
+"""Steps that decoders share: prefetching, reading and appending words, quotients, escapes, the end.
 
 `kernels.range_coder` describes the state. Invariant: a step ends within the bound of `kernels.range_decoder`,
 whatever the bytes are.
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from entropyd_server.kernels.intrinsics import prefetch
+from entropyd_server.kernels.intrinsics import long_quotient, prefetch
 from entropyd_server.kernels.jit import at, inlined, int64, kernel
 from entropyd_server.kernels.range_coder import MAX_GAMMA_BITS, ROW_FIELDS, WORD_SIZE, Row, Status
 
@@ -59,31 +57,28 @@ def load_word(payload: Uint8s, position: int, end: int) -> int:
 @inlined
 def quotient(ahead: int, size: int, precision: int) -> int:
     """Computes the cumulative probability q."""
-    # Both sides of the division are scaled by 2^16. That does not change the quotient, but most dividends
-    # then have more than 32 bits, and a branch by which LLVM tries for a 32-bit division is predictable.
-    low = ((1 << precision) - 1) << 16
-    return int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))
+    return long_quotient(ahead << precision, (1 << precision) - 1, size)
 
 
 @inlined
-def narrow(payload: Uint8s, position: int, end: int, ahead: int, a: int, size: int) -> tuple[int, int, int]:
-    """Narrows to the interval [a, a + size). A word is loaded in any case, and appended if it is due."""
+def append_word(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> tuple[int, int, int, int]:
+    """Appends a word if it is due; returns position, ahead, size, and the shift, 0 or 16."""
     word = load_word(payload, position, end)
-    ahead -= a
-    if size <= WORD_SIZE:
-        return position + 2, (ahead << 16) | word, size << 16
-    return position, ahead, size
+    # Whether a word is due cannot be predicted, so these are masks rather than a branch.
+    due = (size - (WORD_SIZE + 1)) >> 63
+    shift = due & 16
+    return position + (due & 2), (ahead << shift) | (word & due), size << shift, shift
 
 
 @inlined
 def decode_bit(payload: Uint8s, position: int, end: int, ahead: int, size: int) -> tuple[int, int, int, int]:
     """Decodes one bit of probability 1/2."""
     half = size >> 1
-    if ahead < half:
-        position, ahead, size = narrow(payload, position, end, ahead, 0, half)
-        return position, ahead, size, 0
-    position, ahead, size = narrow(payload, position, end, ahead, half, size - half)
-    return position, ahead, size, 1
+    bit = int64(ahead >= half)
+    if bit:
+        ahead, half = ahead - half, size - half
+    position, ahead, size, _ = append_word(payload, position, end, ahead, half)
+    return position, ahead, size, bit
 
 
 @kernel

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from entropyd_server.kernels.decoder_steps import (
+    append_word,
     decode_escape,
     end_status,
     escaped_integer,
     fetch_ahead,
     load_word,
-    narrow,
     quotient,
 )
 from entropyd_server.kernels.elements import fetch_elements, write_elements
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Lane = tuple[int, int, int, int, int]
     # Row.START, ESCAPE, CDF_OFFSET, HINT_START, and the shift from a cumulative probability to its hint.
     LaneRow = tuple[int, int, int, int, int]
+    # Cumulative probability q, and the interval where it is looked for first.
+    Guess = tuple[int, int]
 
 # Numbers of units that are decoded together. Two are faster one after the other, and eight only where they
 # share their rows.
@@ -78,22 +80,24 @@ def _row(records: Int32s, row: int, precision: int) -> LaneRow:
 
 
 @inlined
-def _fetch_interval(lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, hints: Hints) -> None:
-    """Prefetches the interval that `_step` will look at first."""
+def _look_up(lane: Lane, row: LaneRow, precision: int, hints: Hints) -> Guess:
+    """Computes the cumulative probability, and reads its hint."""
     q = quotient(lane[2], lane[3], precision)
-    prefetch(bounds, 2 * (row[0] + int64(hints[at(row[3] + (q >> row[4]))])), 0)
+    return q, row[0] + int64(hints[at(row[3] + (q >> row[4]))])
 
 
 @inlined
 def _step(
-    lane: Lane, row: LaneRow, precision: int, bounds: Uint16s, hints: Hints, intervals: Records
+    lane: Lane, row: LaneRow, guess: Guess, precision: int, bounds: Uint16s, intervals: Records, sure: bool
 ) -> tuple[Lane, int]:
-    """Decodes the index of a symbol in its row; `_finish` has to follow."""
+    """Decodes the index of a symbol in its row; `_finish` has to follow.
+
+    `sure` says that a hint of a row of few intervals is nearly always right.
+    """
     position, end, ahead, size, failed = lane
-    start, escape, _, hint_start, hint_shift = row
-    q = quotient(ahead, size, precision)
-    found = start + int64(hints[at(hint_start + (q >> hint_shift))])
-    if escape > _SURE_INTERVALS:
+    start, escape = row[:2]
+    q, found = guess
+    if not sure or escape > _SURE_INTERVALS:
         # The first step without a branch: whether it is taken cannot be predicted.
         found += int64(int64(bounds[at(2 * found + 1)]) < q) - int64(int64(bounds[at(2 * found)]) > q)
     lower, upper = int64(bounds[at(2 * found)]), int64(bounds[at(2 * found + 1)]) + 1
@@ -117,7 +121,7 @@ def _finish(payload: Uint8s, lane: Lane, row: LaneRow, index: int, symbol: int) 
     A lane that fails goes on with what it finds, which is discarded.
     """
     position, end, ahead, size, failed = lane
-    position, ahead, size = narrow(payload, position, end, ahead, 0, size)
+    position, ahead, size, _ = append_word(payload, position, end, ahead, size)
     if index == row[1]:
         position, ahead, size, magnitude = decode_escape(payload, position, end, ahead, size)
         if magnitude == 0 and failed < 0:
@@ -212,26 +216,37 @@ def _decoder(most: int, *, own_rows: bool) -> Callable[..., None]:  # noqa: PLR0
                     row_f = _row(records, row_index[at(symbol + 5 * stride)], precision)
                     row_g = _row(records, row_index[at(symbol + 6 * stride)], precision)
                     row_h = _row(records, row_index[at(symbol + 7 * stride)], precision)
+                guess_a = _look_up(a, row_a, precision, hints)
+                guess_b = _look_up(b, row_b, precision, hints)
+                guess_c = _look_up(c, row_c, precision, hints)
+                guess_d = guess_e = guess_f = guess_g = guess_h = guess_c
+                if count > 3:
+                    guess_d = _look_up(d, row_d, precision, hints)
+                if most > 4:
+                    guess_e = _look_up(e, row_e, precision, hints)
+                    guess_f = _look_up(f, row_f, precision, hints)
+                    guess_g = _look_up(g, row_g, precision, hints)
+                    guess_h = _look_up(h, row_h, precision, hints)
                 # What waits for a long row's tables would fill the processor's queues with four units' steps.
                 if most > 4 and precision - row_a[4] > _SHORT_ROW_BITS:
-                    _fetch_interval(a, row_a, precision, bounds, hints)
-                    _fetch_interval(b, row_b, precision, bounds, hints)
-                    _fetch_interval(c, row_c, precision, bounds, hints)
-                    _fetch_interval(d, row_d, precision, bounds, hints)
-                    _fetch_interval(e, row_e, precision, bounds, hints)
-                    _fetch_interval(f, row_f, precision, bounds, hints)
-                    _fetch_interval(g, row_g, precision, bounds, hints)
-                    _fetch_interval(h, row_h, precision, bounds, hints)
-                a, index_a = _step(a, row_a, precision, bounds, hints, intervals)
-                b, index_b = _step(b, row_b, precision, bounds, hints, intervals)
-                c, index_c = _step(c, row_c, precision, bounds, hints, intervals)
+                    prefetch(bounds, 2 * guess_a[1], 0)
+                    prefetch(bounds, 2 * guess_b[1], 0)
+                    prefetch(bounds, 2 * guess_c[1], 0)
+                    prefetch(bounds, 2 * guess_d[1], 0)
+                    prefetch(bounds, 2 * guess_e[1], 0)
+                    prefetch(bounds, 2 * guess_f[1], 0)
+                    prefetch(bounds, 2 * guess_g[1], 0)
+                    prefetch(bounds, 2 * guess_h[1], 0)
+                a, index_a = _step(a, row_a, guess_a, precision, bounds, intervals, not own_rows)
+                b, index_b = _step(b, row_b, guess_b, precision, bounds, intervals, not own_rows)
+                c, index_c = _step(c, row_c, guess_c, precision, bounds, intervals, not own_rows)
                 if count > 3:
-                    d, index_d = _step(d, row_d, precision, bounds, hints, intervals)
+                    d, index_d = _step(d, row_d, guess_d, precision, bounds, intervals, not own_rows)
                 if most > 4:
-                    e, index_e = _step(e, row_e, precision, bounds, hints, intervals)
-                    f, index_f = _step(f, row_f, precision, bounds, hints, intervals)
-                    g, index_g = _step(g, row_g, precision, bounds, hints, intervals)
-                    h, index_h = _step(h, row_h, precision, bounds, hints, intervals)
+                    e, index_e = _step(e, row_e, guess_e, precision, bounds, intervals, not own_rows)
+                    f, index_f = _step(f, row_f, guess_f, precision, bounds, intervals, not own_rows)
+                    g, index_g = _step(g, row_g, guess_g, precision, bounds, intervals, not own_rows)
+                    h, index_h = _step(h, row_h, guess_h, precision, bounds, intervals, not own_rows)
                 # Behind all searches: a branch of one that was mispredicted throws away what was begun later.
                 a, integer = _finish(payload, a, row_a, index_a, symbol)
                 integers[0, symbol - block] = integer

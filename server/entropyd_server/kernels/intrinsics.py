@@ -167,3 +167,22 @@ def _llvm_high_product(_typing: Any, _first: Any, _second: Any) -> Any:
 def high_product(first: int, second: int) -> int:
     """Computes the high 64 bits of the product of two uint64."""
     return at(int(first) * int(second) >> 64)
+
+
+def _llvm_long_quotient(_typing: Any, _high: Any, _low: Any, _divisor: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        high, low, divisor = arguments
+        # To LLVM an exclusive or is likely to be long, so it adds no branch for a division of 32 bits.
+        return builder.udiv(builder.xor(high, low), divisor)
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@_compiled_as(_llvm_long_quotient)
+def long_quotient(high: int, low: int, divisor: int) -> int:
+    """Computes (high + low) / divisor, rounded down, of a dividend that is nearly always above 2^32.
+
+    `high` and `low` have no bits in common, and none is negative. Numba would test for a divisor of 0, which
+    must not be, and LLVM for a short dividend.
+    """
+    return (high ^ low) // divisor

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from entropyd_server.kernels.decoder_steps import (
+    append_word,
     decode_escape,
     end_status,
     escaped_integer,
@@ -53,7 +54,7 @@ from entropyd_server.kernels.decoder_steps import (
 from entropyd_server.kernels.elements import BLOCK_SYMBOLS, fetch_elements, write_elements
 from entropyd_server.kernels.intrinsics import indexed_from, low_product
 from entropyd_server.kernels.jit import at, inlined, int64, kernel
-from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, WORD_SIZE, Row, Status
+from entropyd_server.kernels.range_coder import FULL_SIZE, ROW_FIELDS, Row, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,13 +187,7 @@ def _decoder(*, far: bool) -> Callable[..., tuple[int, int]]:  # noqa: PLR0915 -
 
                 reciprocal = int64(interval["reciprocal"])
                 guess = low_product(int64(ratio >> at(16)) - (lower << 32), reciprocal)
-                word = load_word(payload, position, end)
-                # Whether a word is due cannot be predicted, so these are masks rather than a branch.
-                due = (width - (WORD_SIZE + 1)) >> 63
-                shift = due & 16
-                position += due & 2
-                ahead = (rest << shift) | (word & due)
-                size = width << shift
+                position, ahead, size, shift = append_word(payload, position, end, rest, width)
                 inverse = int64(low_product(inverse >> 16, reciprocal) >> at(shift))
                 ratio = low_product(ahead, inverse)
                 if reciprocal == 0:

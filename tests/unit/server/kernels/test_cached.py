@@ -44,7 +44,7 @@ def test_what_is_compiled_from_another_module_is_compiled_anew_when_that_changes
     assert found_and_hits() == (1, 0)
     assert found_and_hits() == (1, 1)
     steps = package / "decoder_steps.py"
-    quotient = "return int64(np.uint64((ahead << (precision + 16)) | low) // np.uint64(size << 16))"
+    quotient = "return long_quotient(ahead << precision, (1 << precision) - 1, size)"
     assert quotient in steps.read_text()
     steps.write_text(steps.read_text().replace(quotient, "return int64(0)"))
     assert found_and_hits() == (0, 0)

@@ -26,8 +26,11 @@ def main() -> None:
 def _serve(settings: Settings) -> None:
     # Imported here, so that `--help` is fast.
     from entropyd_server.group import serve_group  # noqa: PLC0415
+    from entropyd_server.machine import end_with_input  # noqa: PLC0415
     from entropyd_server.process import serve_process  # noqa: PLC0415
 
+    if settings.end_with_input:
+        end_with_input()
     if settings.processes == 1:
         serve_process(settings)
     else:

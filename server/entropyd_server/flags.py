@@ -268,6 +268,12 @@ OPTIONS = [
         default=5.0,
     ),
     _option(
+        "--end-with-input/--no-end-with-input",
+        "Whether to end, as on SIGTERM, when standard input ends: for programs that start a server, which "
+        "then ends with them, however they end.",
+        default=False,
+    ),
+    _option(
         "--log-format",
         "Format of log lines, on standard error: text for people, json for log collectors.",
         type=click.Choice(FORMATS),

@@ -1,6 +1,7 @@
 """Runs a server in a process of its own: for programs, notebooks, tests and benchmarks.
 
-Invariant: leaving the `with` block ends the process, even after an exception.
+Invariant: leaving the `with` block ends the process, even after an exception; so does the end of the program,
+however it ends.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ class LocalServer:
         folder = Path(self._folder.name)
         self.target = self._listen or f"unix:{folder}/socket"
         self.log_path = folder / "log"
-        command = [*self._program, "--listen", self.target]
+        command = [*self._program, "--listen", self.target, "--end-with-input"]
         # Before the caller's flags, which override these.
         command += ["--metrics-listen", "", "--drain-seconds", "0"]
         command += ["--store", os.fspath(self._store or folder / "store"), *self._flags]
         with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
+            # The system closes our end of its input when this process ends.
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log)  # noqa: S603 - our own
         try:
             if self.target.endswith(":0"):
                 self.target = self._bound()
@@ -134,6 +137,7 @@ class LocalServer:
 
     def stop(self) -> int:
         """Makes the server drain and end, unless it has ended, and returns its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait()
+        with self.process:  # whose input is closed after that
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+            return self.process.wait()

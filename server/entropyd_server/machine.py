@@ -1,4 +1,4 @@
-"""What the machine gives the process: memory, and open files and connections."""
+"""What the machine gives the process: cores, memory, open files and connections, and its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from threading import Thread
 
 import psutil
 
@@ -43,6 +44,18 @@ def end_with_parent(number: signal.Signals) -> None:
     """On Linux, has the kernel send this process a signal when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with_input() -> None:
+    """Has this process receive SIGTERM when its standard input ends; what it reads is ignored."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):  # such as EIO, of a terminal that is gone
+            while os.read(0, 1 << 16):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=wait, name="standard input", daemon=True).start()
 
 
 def machine_bytes() -> int:

@@ -5,6 +5,7 @@ Invariant: a `Settings` is complete and in range.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Settings:
     max_models_per_caller: int
     max_connection_age_seconds: float
     drain_seconds: float
+    end_with_input: bool
     log_format: str
     log_level: str
     tracing: bool
@@ -111,6 +113,8 @@ def command(serve: Callable[[Settings], None]) -> click.Command:
             raise click.UsageError("--tls-cert and --tls-key need each other")
         if flags["tls_client_ca"] is not None and flags["tls_cert"] is None:
             raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+        if flags["end_with_input"] and sys.stdin is None:
+            raise click.UsageError("--end-with-input needs a standard input, and it is closed")
         if flags["processes"] > 1:
             _check_processes(role, flags["listen"], flags["store"])
         if flags["codec_threads"] is None:

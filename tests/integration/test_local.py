@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -21,6 +22,7 @@ from entropyd.cli.session import Session
 from entropyd_server.embedded import EmbeddedServer
 from entropyd_server.flags import default_store
 from entropyd_server.local import LocalServer
+from tests.support.interpreters import CODING_SERVER
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -185,3 +187,30 @@ def test_a_local_server_takes_a_folder_and_any_free_port(tmp_path: Path) -> None
             client.create_model(config)
     with EmbeddedServer(str(folder)) as again, entropyd.Client(again.target) as client:
         assert client.model(config.model_id).config == config
+
+
+@pytest.mark.parametrize("flags", [(), ("--processes", "2", "--role", "coding,registry")], ids=["one", "two"])
+def test_a_server_ends_with_a_program_that_is_killed(store_url: str, flags: tuple[str, ...]) -> None:
+    program = f"""
+from entropyd_server.local import LocalServer
+LocalServer._program = {CODING_SERVER}
+with LocalServer(*{flags}, listen="127.0.0.1:0", store={store_url!r}) as server:
+    print(server.process.pid, flush=True)
+    input()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True) as started:
+        assert started.stdout
+        server = psutil.Process(int(started.stdout.readline()))
+        processes = [server, *server.children(recursive=True)]
+        started.kill()
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+
+
+def test_a_server_without_an_input_cannot_end_with_it(store_url: str) -> None:
+    command = [*CODING_SERVER, "--end-with-input", "--listen", "127.0.0.1:0", "--store", store_url]
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "--end-with-input needs a standard input, and it is closed" in ended.stderr

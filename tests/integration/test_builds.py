@@ -27,9 +27,9 @@ _ALONE = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 def lengthy(number: int) -> entropyd.UniversalBatchedConfig:
-    """A model of so many rows that TFC takes minutes for them."""
+    """A model of so many rows that they take half a minute and more."""
     prior = priors.NoisyNormal(loc=np.full(2000, float(number)), scale=1.0)
-    return entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=150)
+    return entropyd.UniversalBatchedConfig(prior=prior, coding_rank=1, num_noise_levels=300)
 
 
 def easy(scale: float) -> entropyd.UniversalBatchedConfig:

@@ -124,8 +124,8 @@ def test_the_bare_client_codes_and_fails_as_here(
     assert "NaN" in said["error"][1]
 
 
-# The whole suite runs on 3.11. Compiling all kernels takes a minute, so they run as Python here, and a small one
-# is compiled; `make matrix` compiles all.
+# The whole suite runs on 3.11. Compiling all kernels takes a minute, so they run as Python here, and a small
+# one is compiled; `make matrix` compiles all.
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_a_server_without_tensorflow_takes_tables_and_writes_the_bytes_of_other_pythons(
     version: str,

@@ -21,7 +21,7 @@ from entropyd.contract.errors import InvalidConfigError, LimitExceededError
 from entropyd.contract.tables import RawTables
 from entropyd_server.modeling.build_frames import BuiltTables
 from entropyd_server.modeling.worker.kinds import kind_of
-from entropyd_server.modeling.worker.quantization import quick_quantization
+from entropyd_server.modeling.worker.quantization import quick_tables
 from entropyd_server.modeling.worker.table_shape import BuildLimits, check_extents, check_rows, in_order
 from entropyd_server.modeling.worker.tails import locate_tails
 
@@ -68,7 +68,7 @@ def build_tables(config: ModelConfig, limits: BuildLimits) -> BuiltTables:
         sampled = np.asarray(0 if offsets is None else offsets, prior.dtype.as_numpy_dtype)
         lower_tail, upper_tail = locate_tails(prior, config.tail_mass, partial(in_order, sampled))
         check_extents(config, sampled, lower_tail, upper_tail, limits)
-        with quick_quantization():
+        with quick_tables():
             model = kind.entropy_model(config, prior, dtype, offsets, True)  # noqa: FBT003 - compression
         tables = RawTables(model.cdf.numpy(), model.cdf_offset.numpy())
         if kind.stores_offsets and offsets is not None:

@@ -69,17 +69,20 @@ def _quantized_rows(
 ) -> npt.NDArray[np.int32]:
     """TFC's flat tables of densities [rows, longest], each row with what lies outside of it as the escape."""
     one, nothing = densities.dtype.type(1), densities.dtype.type(0)
-    head = np.array([-precision], np.int32)
-    long_rows = 0
-    cdf = []
+    # Of each row the precision, and an edge more than it has integers and the escape.
+    cdf = np.empty(int(lengths.sum()) + 3 * len(lengths), np.int32)
+    end = long_rows = 0
     for row, length in zip(densities, lengths.tolist(), strict=True):
+        begin, end = end, end + length + 3
         density = row[:length]
         total = tf.raw_ops.Sum(input=density, axis=0).numpy()
-        pmf = np.append(density, np.maximum(one - total, nothing)).astype(np.float32)
+        with np.errstate(over="ignore"):  # TFC's op refuses what float32 cannot hold
+            pmf = np.append(density, np.maximum(one - total, nothing)).astype(np.float32)
         long_rows += len(pmf) > _QUICK_INTERVALS
         most_intervals = _FEW_INTERVALS if long_rows <= _FEW_ROWS else _QUICK_INTERVALS
-        cdf += [head, _quantized(pmf, precision, most_intervals)]
-    return np.concatenate(cdf)
+        cdf[begin] = -precision
+        cdf[begin + 1 : end] = _quantized(pmf, precision, most_intervals)
+    return cdf
 
 
 def _quantized(pmf: npt.NDArray[np.float32], precision: int, most_intervals: int) -> Any:

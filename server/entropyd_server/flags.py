@@ -272,6 +272,7 @@ OPTIONS = [
         "Whether to end, as on SIGTERM, when standard input ends: for programs that start a server, which "
         "then ends with them, however they end.",
         default=False,
+        show_default="off",
     ),
     _option(
         "--log-format",

@@ -70,14 +70,17 @@ class LocalServer:
         folder = Path(self._folder.name)
         self.target = self._listen or f"unix:{folder}/socket"
         self.log_path = folder / "log"
-        command = [*self._program, "--listen", self.target, "--end-with-input"]
+        command = [*self._program, "--listen", self.target]
         # Before the caller's flags, which override these.
         command += ["--metrics-listen", "", "--drain-seconds", "0"]
         command += ["--store", os.fspath(self._store or folder / "store"), *self._flags]
         with self.log_path.open("w") as log:
-            # The system closes our end of its input when this process ends.
-            pipe = subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log)  # noqa: S603 - our own
+            # The system closes our end of its input when this process ends. A variable, which a `_program` of
+            # a version without this flag ignores.
+            environment = {**os.environ, "ENTROPYD_END_WITH_INPUT": "1"}
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+            )
         try:
             if self.target.endswith(":0"):
                 self.target = self._bound()
